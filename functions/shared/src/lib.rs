@@ -1,1 +1,14 @@
 //! Everything that more than one function of Tuberry needs, floor by floor.
+//!
+//! A module imports only from floors below its own: domains (`bridge`, `identity`, `tenancy`), outside APIs (`avito`,
+//! `telegram`), the app, the platform. `tests/floors.rs` holds this.
+
+pub mod app;
+pub mod avito;
+pub mod bridge;
+pub mod identity;
+pub mod platform;
+pub mod telegram;
+pub mod tenancy;
+
+pub use app::App;

@@ -1,0 +1,192 @@
+//! What every handler is handed: configuration, and clients that are opened when first used.
+//! A function declares what it needs, so that a missing variable stops its start and nothing else is read.
+
+use std::{sync::OnceLock, time::Duration};
+
+use crate::platform::{
+    cache::Cache,
+    config::{Config, ConfigError, Variable, var},
+    db::{Db, Patience},
+    queue::{Queue, QueueError, Task},
+    secrets::{Keyring, Secret},
+};
+
+pub mod wiring;
+
+/// Something a function may need; stands for the environment variables behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Postgres, as the running code sees it.
+    Database,
+    /// Postgres, answering fast or not at all: for webhooks.
+    FastDatabase,
+    /// Postgres, as the tables' owner.
+    OwnerDatabase,
+    /// Redis.
+    Cache,
+    /// To read access tokens.
+    Tokens,
+    /// To issue tokens.
+    TokenLifetimes,
+    /// To open and seal stored secrets.
+    Secrets,
+    /// The operator's own programs may call.
+    ServiceToken,
+    /// The platform bot's token.
+    MasterBotToken,
+    /// The platform bot's name.
+    MasterBotName,
+    /// Who the platform admin is.
+    AdminTelegramId,
+    /// The Bot API.
+    TelegramApi,
+    /// Avito.
+    AvitoApi,
+    /// Where webhooks reach us.
+    PublicBaseUrl,
+    /// How often accounts are polled.
+    PollInterval,
+    /// To wake bots.
+    TelegramQueue,
+    /// To wake dialogs.
+    AvitoQueue,
+    /// To have accounts polled.
+    PollQueue,
+    /// To keep webhooks while Postgres is away.
+    IntakeQueue,
+}
+
+impl Need {
+    /// The environment variables it stands for.
+    pub fn variables(self) -> &'static [Variable] {
+        match self {
+            Self::Database | Self::FastDatabase => &[var::DATABASE_URL, var::DATABASE_CA],
+            Self::OwnerDatabase => &[var::MIGRATION_DATABASE_URL, var::DATABASE_CA],
+            Self::Cache => &[var::REDIS_URL],
+            Self::Tokens => &[var::JWT_SECRET_KEY],
+            Self::TokenLifetimes => &[var::JWT_EXPIRES, var::REFRESH_EXPIRES],
+            Self::Secrets => &[var::SECRETS_KEY],
+            Self::ServiceToken => &[var::SERVICE_TOKEN],
+            Self::MasterBotToken => &[var::MASTER_BOT_TOKEN],
+            Self::MasterBotName => &[var::MASTER_BOT_NAME],
+            Self::AdminTelegramId => &[var::ADMIN_TELEGRAM_ID],
+            Self::TelegramApi => &[var::TELEGRAM_API_BASE],
+            Self::AvitoApi => &[var::AVITO_API_BASE],
+            Self::PublicBaseUrl => &[var::PUBLIC_BASE_URL],
+            Self::PollInterval => &[var::POLL_INTERVAL_SECONDS],
+            Self::TelegramQueue => &[var::TELEGRAM_QUEUE_URL],
+            Self::AvitoQueue => &[var::AVITO_QUEUE_URL],
+            Self::PollQueue => &[var::POLL_QUEUE_URL],
+            Self::IntakeQueue => &[var::INTAKE_QUEUE_URL],
+        }
+    }
+}
+
+/// The variables behind `needs`, each once.
+pub fn variables(needs: &[Need]) -> Vec<Variable> {
+    let mut all: Vec<Variable> = needs.iter().flat_map(|need| need.variables()).copied().collect();
+    all.sort_by_key(|variable| variable.name);
+    all.dedup_by_key(|variable| variable.name);
+    all
+}
+
+/// The most time any call to Avito or Telegram takes before we give up on its answer.
+const OUTSIDE_TIMEOUT: Duration = Duration::from_secs(10);
+const OUTSIDE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Configuration and clients of one process.
+pub struct App {
+    config: Config,
+    patience: Patience,
+    db: OnceLock<Db>,
+    cache: OnceLock<Cache>,
+    queue: Queue,
+    keyring: OnceLock<Keyring>,
+    outside: OnceLock<reqwest::Client>,
+}
+
+impl App {
+    /// Reads the environment for `needs`; opens nothing.
+    pub fn from_env(needs: &[Need]) -> Result<Self, ConfigError> {
+        Config::from_env(&variables(needs)).map(|config| Self::new(config, needs))
+    }
+
+    /// As [`App::from_env`], with a configuration at hand.
+    pub fn new(config: Config, needs: &[Need]) -> Self {
+        let patience = if needs.contains(&Need::FastDatabase) { Patience::SHORT } else { Patience::USUAL };
+        Self {
+            config,
+            patience,
+            db: OnceLock::new(),
+            cache: OnceLock::new(),
+            queue: Queue::default(),
+            keyring: OnceLock::new(),
+            outside: OnceLock::new(),
+        }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Postgres.
+    pub fn db(&self) -> &Db {
+        self.db.get_or_init(|| {
+            let address = Secret::new(self.config.text(var::DATABASE_URL));
+            Db::new(address, self.config.text(var::DATABASE_CA).to_owned(), self.patience)
+        })
+    }
+
+    /// Redis.
+    pub fn cache(&self) -> &Cache {
+        self.cache.get_or_init(|| Cache::new(Secret::new(self.config.text(var::REDIS_URL))))
+    }
+
+    /// The keys that open stored secrets.
+    pub fn keyring(&self) -> &Keyring {
+        self.keyring.get_or_init(|| {
+            Keyring::parse(self.config.text(var::SECRETS_KEY)).expect("the keys were checked when the function started")
+        })
+    }
+
+    /// The HTTP client for Avito and Telegram. Its connections outlive an invocation.
+    pub fn outside(&self) -> &reqwest::Client {
+        self.outside.get_or_init(|| {
+            reqwest::Client::builder()
+                .connect_timeout(OUTSIDE_CONNECT_TIMEOUT)
+                .timeout(OUTSIDE_TIMEOUT)
+                .redirect(reqwest::redirect::Policy::none())
+                .build()
+                .expect("the HTTP client's settings are constants")
+        })
+    }
+
+    /// Puts a task into its queue.
+    pub async fn send<T: Task>(&self, task: &T, delay: Duration) -> Result<(), QueueError> {
+        self.queue.send(&self.config, task, delay).await
+    }
+
+    /// Puts tasks into their queue.
+    pub async fn send_many<T: Task>(&self, tasks: &[T], delay: Duration) -> Result<(), QueueError> {
+        self.queue.send_many(&self.config, tasks, delay).await
+    }
+
+    /// Puts a task into its FIFO queue.
+    pub async fn send_in_order<T: Task>(&self, task: &T, group: &str, deduplication: &str) -> Result<(), QueueError> {
+        self.queue.send_in_order(&self.config, task, group, deduplication).await
+    }
+
+    /// Wakes whoever looks after `task`, as well as it goes: when the queue is away, the sweep finds the rows.
+    pub async fn wake<T: Task>(&self, task: &T, delay: Duration) {
+        if let Err(error) = self.send(task, delay).await {
+            metrics::counter!("wakes_lost").increment(1);
+            tracing::warn!(%error, "a wake-up was lost; the sweep will find the rows");
+        }
+    }
+
+    /// Whether SQS answers for this queue.
+    pub async fn ping_queue(&self, queue: Variable) -> Result<(), QueueError> {
+        self.queue.ping(&self.config, queue).await
+    }
+}

@@ -1,0 +1,227 @@
+//! One line turns a handler into a Lambda function: `lambda!` for an endpoint, `worker!` for a queue, `schedule!` for
+//! the rest. Each reads its environment, says in one sentence what is wrong with it, and can describe itself.
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant, SystemTime},
+};
+
+use aws_lambda_events::sqs::{SqsBatchResponse, SqsEvent};
+use axum::{
+    Router,
+    routing::{MethodFilter, MethodRouter},
+};
+use lambda_http::RequestExt;
+use lambda_runtime::{Error, LambdaEvent, service_fn};
+use serde_json::{Value, json};
+use tracing::Instrument;
+use utoipa::openapi::HttpMethod;
+
+use super::{App, Need, variables};
+use crate::platform::{
+    http::{Edge, answer},
+    queue::{Batch, Task},
+    telemetry,
+};
+
+/// What a binary is called and what it needs.
+pub struct Function {
+    /// `<area>-<what>`, as in `Cargo.toml` and the template.
+    pub name: &'static str,
+    /// What it needs.
+    pub needs: &'static [Need],
+}
+
+impl Function {
+    /// Whether the process was asked to describe itself instead of working.
+    fn is_asked_to_describe() -> bool {
+        std::env::var_os("TUBERRY_DESCRIBE").is_some()
+    }
+
+    /// Prints `document` with our own part about this function.
+    fn describe(&self, mut document: Value) -> ExitCode {
+        let environment: Vec<_> = variables(self.needs).iter().map(|variable| variable.name).collect();
+        document["x-tuberry"] = json!({ "function": self.name, "environment": environment });
+        print(&document.to_string());
+        ExitCode::SUCCESS
+    }
+
+    fn start(&self) -> Option<&'static App> {
+        match App::from_env(self.needs) {
+            Ok(app) => {
+                telemetry::start(self.name);
+                Some(Box::leak(Box::new(app)))
+            }
+            Err(error) => {
+                complain(&format!("{}: {error}", self.name));
+                None
+            }
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "a description is asked for on standard output")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+#[expect(clippy::print_stderr, reason = "without a configuration there is no log yet")]
+fn complain(text: &str) {
+    eprintln!("{text}");
+}
+
+fn exit(name: &str, outcome: Result<(), Error>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("{name}: the Lambda runtime stopped: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Method and path of an endpoint.
+pub struct Route {
+    /// The method, as axum matches it.
+    pub filter: MethodFilter,
+    path: String,
+    /// Both, as the log names them.
+    name: String,
+}
+
+impl Route {
+    /// What `#[utoipa::path]` says of an operation.
+    pub fn of<T: utoipa::Path>() -> Self {
+        let (filter, method) = match T::methods().as_slice() {
+            [HttpMethod::Get, ..] => (MethodFilter::GET, "GET"),
+            [HttpMethod::Put, ..] => (MethodFilter::PUT, "PUT"),
+            [HttpMethod::Patch, ..] => (MethodFilter::PATCH, "PATCH"),
+            [HttpMethod::Delete, ..] => (MethodFilter::DELETE, "DELETE"),
+            _ => (MethodFilter::POST, "POST"),
+        };
+        let path = T::path();
+        Self { filter, name: format!("{method} {path}"), path }
+    }
+}
+
+/// Runs an endpoint; its OpenAPI `document` is made only when asked for.
+pub async fn serve(
+    function: Function,
+    route: Route,
+    handler: MethodRouter<&'static App>,
+    document: fn() -> utoipa::openapi::OpenApi,
+) -> ExitCode {
+    if Function::is_asked_to_describe() {
+        return function.describe(serde_json::to_value(document()).unwrap_or_default());
+    }
+    let Some(app) = function.start() else { return ExitCode::FAILURE };
+    let router: Router = Router::new().route(&route.path, handler).with_state(app);
+    let route: &'static str = Box::leak(route.name.into_boxed_str());
+    let service = service_fn(move |request: lambda_http::Request| {
+        let router = router.clone();
+        async move {
+            let request_id = request.lambda_context_ref().map(|context| context.request_id.clone()).unwrap_or_default();
+            let span = tracing::info_span!("request", request_id);
+            let request = request.map(axum::body::Body::new);
+            let response = answer(router, request, Edge { route, request_id: &request_id }).instrument(span).await;
+            telemetry::flush();
+            Ok::<_, std::convert::Infallible>(response)
+        }
+    });
+    exit(function.name, lambda_http::run(service).await)
+}
+
+/// Runs a worker: `handle` gets each batch of its queue and answers which messages go back.
+pub async fn work<T: Task, F: Future<Output = SqsBatchResponse> + Send>(
+    function: Function,
+    handle: fn(&'static App, Batch<T>) -> F,
+) -> ExitCode {
+    run(function, move |app, event: LambdaEvent<SqsEvent>| async move {
+        let deadline = deadline(event.context.deadline);
+        Ok(handle(app, Batch::read(event.payload, deadline)).await)
+    })
+    .await
+}
+
+/// Runs what a schedule or a person starts: `handle` gets the event as it is.
+pub async fn tick<F: Future<Output = Result<Value, Error>> + Send>(
+    function: Function,
+    handle: fn(&'static App, Value) -> F,
+) -> ExitCode {
+    run(function, move |app, event: LambdaEvent<Value>| handle(app, event.payload)).await
+}
+
+async fn run<I, O, F>(function: Function, handle: impl Fn(&'static App, LambdaEvent<I>) -> F) -> ExitCode
+where
+    I: for<'de> serde::Deserialize<'de>,
+    O: serde::Serialize,
+    F: Future<Output = Result<O, Error>>,
+{
+    if Function::is_asked_to_describe() {
+        return function.describe(json!({}));
+    }
+    let Some(app) = function.start() else { return ExitCode::FAILURE };
+    let service = service_fn(|event: LambdaEvent<I>| {
+        let span = tracing::info_span!("invocation", request_id = event.context.request_id);
+        let work = handle(app, event);
+        async move {
+            let outcome = work.await;
+            if let Err(error) = &outcome {
+                tracing::error!(%error, "the invocation failed");
+            }
+            telemetry::flush();
+            outcome
+        }
+        .instrument(span)
+    });
+    exit(function.name, lambda_runtime::run(service).await)
+}
+
+/// The moment at which Lambda stops the process, from its wall-clock deadline in milliseconds.
+fn deadline(epoch_ms: u64) -> Instant {
+    let wall = SystemTime::UNIX_EPOCH + Duration::from_millis(epoch_ms);
+    Instant::now() + wall.duration_since(SystemTime::now()).unwrap_or_default()
+}
+
+/// Makes an endpoint of a handler. `#[utoipa::path]` on it alone names method and path; the `__path_…` beside it is what
+/// that attribute generates.
+#[macro_export]
+macro_rules! lambda {
+    ($name:literal, $handler:ident as $operation:ident, [$($need:ident),* $(,)?]) => {
+        #[derive(utoipa::OpenApi)]
+        #[openapi(paths($handler))]
+        struct Document;
+
+        #[tokio::main(flavor = "current_thread")]
+        async fn main() -> std::process::ExitCode {
+            let function = $crate::app::wiring::Function { name: $name, needs: &[$($crate::app::Need::$need),*] };
+            let route = $crate::app::wiring::Route::of::<$operation>();
+            let handler = axum::routing::on(route.filter, $handler);
+            $crate::app::wiring::serve(function, route, handler, <Document as utoipa::OpenApi>::openapi).await
+        }
+    };
+}
+
+/// Makes a queue's consumer of an `async fn(&'static App, Batch<Task>) -> SqsBatchResponse`.
+#[macro_export]
+macro_rules! worker {
+    ($name:literal, $handler:ident, [$($need:ident),* $(,)?]) => {
+        #[tokio::main(flavor = "current_thread")]
+        async fn main() -> std::process::ExitCode {
+            let function = $crate::app::wiring::Function { name: $name, needs: &[$($crate::app::Need::$need),*] };
+            $crate::app::wiring::work(function, $handler).await
+        }
+    };
+}
+
+/// Makes a function that a schedule or a person starts of an `async fn(&'static App, Value) -> Result<Value, Error>`.
+#[macro_export]
+macro_rules! schedule {
+    ($name:literal, $handler:ident, [$($need:ident),* $(,)?]) => {
+        #[tokio::main(flavor = "current_thread")]
+        async fn main() -> std::process::ExitCode {
+            let function = $crate::app::wiring::Function { name: $name, needs: &[$($crate::app::Need::$need),*] };
+            $crate::app::wiring::tick(function, $handler).await
+        }
+    };
+}

@@ -1,0 +1,371 @@
+//! HTTP as every endpoint speaks it: JSON in with limits, `application/problem+json` out (RFC 9457), nothing of the
+//! inside in an error, and a log line that names the route, never the path.
+
+use std::{borrow::Cow, panic::AssertUnwindSafe, time::Instant};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{FromRequest, Request},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::FutureExt;
+use serde::{Serialize, de::DeserializeOwned};
+use tower::ServiceExt;
+
+use super::db::DbError;
+
+/// A sentence for people, in both languages they read.
+#[derive(Clone, Debug)]
+pub struct Text {
+    /// In Russian.
+    pub ru: Cow<'static, str>,
+    /// In English.
+    pub en: Cow<'static, str>,
+}
+
+/// Both languages of one sentence.
+pub const fn text(ru: &'static str, en: &'static str) -> Text {
+    Text { ru: Cow::Borrowed(ru), en: Cow::Borrowed(en) }
+}
+
+/// What is wrong with one field of a body.
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+pub struct FieldProblem {
+    /// The field's path in the body.
+    pub field: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// An error as a caller hears of it.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: Text,
+    errors: Vec<FieldProblem>,
+    retry_after: Option<u32>,
+}
+
+/// The JSON body of a [`Problem`].
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody {
+    /// Always `about:blank`: the code tells the kind.
+    pub r#type: &'static str,
+    /// The HTTP status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// A sentence that may be shown to a person, in the language of `Accept-Language` (ru or en).
+    pub detail: String,
+    /// A stable name of the problem.
+    pub code: &'static str,
+    /// The fields that are wrong, if that is the problem.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldProblem>,
+    /// The id under which the logs know this request.
+    pub request_id: String,
+}
+
+impl Problem {
+    /// A problem with its status, stable code and sentence.
+    pub const fn new(status: StatusCode, code: &'static str, detail: Text) -> Self {
+        Self { status, code, detail, errors: Vec::new(), retry_after: None }
+    }
+
+    /// 400.
+    pub const fn malformed(detail: Text) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "malformed", detail)
+    }
+
+    /// 401: not signed in, or not any more.
+    pub const fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", text("Войдите снова.", "Sign in again."))
+    }
+
+    /// 403: signed in, but may not.
+    pub const fn forbidden() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", text("На это нет прав.", "You may not do this."))
+    }
+
+    /// 404: not there, or not the caller's.
+    pub const fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", text("Не найдено.", "Not found."))
+    }
+
+    /// 409.
+    pub const fn conflict(code: &'static str, detail: Text) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    /// 422 for one field.
+    pub fn invalid_field(field: &str, code: &'static str, detail: Text) -> Self {
+        let errors = vec![FieldProblem { field: field.to_owned(), message: detail.en.clone().into_owned() }];
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, code, detail) }
+    }
+
+    /// 503: something we need is down; the caller may try again.
+    pub fn unavailable() -> Self {
+        let detail = text("Сервис временно недоступен, попробуйте чуть позже.", "The service is away for a moment, try again shortly.");
+        Self { retry_after: Some(5), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail) }
+    }
+
+    /// 500 with nothing of the inside in it.
+    pub const fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text("Внутренняя ошибка.", "Internal error."))
+    }
+
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The problem that a bare status stands for.
+    fn of_status(status: StatusCode) -> Self {
+        match status {
+            StatusCode::NOT_FOUND => Self::not_found(),
+            StatusCode::PAYLOAD_TOO_LARGE => too_large(),
+            StatusCode::METHOD_NOT_ALLOWED => {
+                Self::new(status, "method_not_allowed", text("Такой метод здесь не годится.", "This method does not work here."))
+            }
+            status if status.is_client_error() => {
+                Self::new(status, "malformed", text("Запрос составлен неверно.", "The request is malformed."))
+            }
+            _ => Self::internal(),
+        }
+    }
+
+    fn body(&self, russian: bool, request_id: &str) -> ProblemBody {
+        ProblemBody {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: self.status.as_u16(),
+            detail: if russian { self.detail.ru.clone() } else { self.detail.en.clone() }.into_owned(),
+            code: self.code,
+            errors: self.errors.clone(),
+            request_id: request_id.to_owned(),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    /// The body is written at the edge, where language and request id are known.
+    fn into_response(self) -> Response {
+        let mut response = self.status.into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<DbError> for Problem {
+    fn from(error: DbError) -> Self {
+        tracing::error!(%error, "a database request failed");
+        match error {
+            DbError::Unavailable(_) => Self::unavailable(),
+            DbError::Constraint { .. } | DbError::Statement(_) | DbError::Shape => Self::internal(),
+        }
+    }
+}
+
+/// The most bytes an ordinary body may have.
+pub const BODY_LIMIT: usize = 1 << 20;
+/// The most bytes a webhook's body may have.
+pub const WEBHOOK_LIMIT: usize = 256 << 10;
+const DEPTH_LIMIT: usize = 64;
+
+const fn too_large() -> Problem {
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", text("Запрос слишком велик.", "The request is too large."))
+}
+
+async fn read_body(request: Request, limit: usize) -> Result<Bytes, Problem> {
+    axum::body::to_bytes(request.into_body(), limit).await.map_err(|_| too_large())
+}
+
+/// Whether JSON nests no deeper than we read; brackets inside strings do not count.
+fn is_shallow(json: &[u8]) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => depth += 1,
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH_LIMIT {
+            return false;
+        }
+    }
+    true
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    const NOT_JSON: Problem = Problem::malformed(text("Тело запроса не JSON.", "The body is not JSON."));
+    if !is_shallow(bytes) {
+        return Err(NOT_JSON);
+    }
+    serde_json::from_slice(bytes).map_err(|error| match error.classify() {
+        serde_json::error::Category::Data => {
+            // serde's sentence may quote a value, so only the place is told
+            let place = format!("line {}, column {}", error.line(), error.column());
+            Problem::invalid_field(
+                &place,
+                "invalid",
+                text("В запросе не хватает поля или его значение не годится.", "A field is missing or its value does not fit."),
+            )
+        }
+        _ => NOT_JSON,
+    })
+}
+
+/// A JSON body: at most [`BODY_LIMIT`] bytes, read as `T` and validated. Also an answer.
+pub struct Json<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + garde::Validate<Context = ()>> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
+            let detail = text("Нужен Content-Type: application/json.", "Content-Type: application/json is needed.");
+            return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", detail));
+        }
+        let value: T = parse(&read_body(request, BODY_LIMIT).await?)?;
+        value.validate().map_err(|report| {
+            let errors = report.iter().map(|(path, error)| FieldProblem { field: path.to_string(), message: error.to_string() });
+            let detail = text("Проверьте поля запроса.", "Check the fields of the request.");
+            Problem { errors: errors.collect(), ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail) }
+        })?;
+        Ok(Self(value))
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        axum::Json(self.0).into_response()
+    }
+}
+
+/// A webhook's body: JSON of any shape, at most [`WEBHOOK_LIMIT`] bytes.
+pub struct WebhookBody(pub serde_json::Value);
+
+impl<S: Send + Sync> FromRequest<S> for WebhookBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        parse(&read_body(request, WEBHOOK_LIMIT).await?).map(Self)
+    }
+}
+
+/// What the edge knows of a request besides its content.
+pub struct Edge<'a> {
+    /// The route as declared: method and path with its parameters' names.
+    pub route: &'a str,
+    /// The id under which the logs know this request.
+    pub request_id: &'a str,
+}
+
+/// Lets `router` answer and finishes the answer: problems get their body, panics become 500, one line is logged.
+pub async fn answer(router: Router, request: Request, edge: Edge<'_>) -> Response {
+    let started = Instant::now();
+    let languages = request.headers().get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
+    let russian = prefers_russian(languages.unwrap_or_default());
+    let outcome = AssertUnwindSafe(router.oneshot(request)).catch_unwind().await;
+    let mut response = match outcome {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(_) => {
+            tracing::error!(request_id = edge.request_id, route = edge.route, "the handler panicked");
+            Problem::internal().into_response()
+        }
+    };
+    let status = response.status();
+    if status.is_client_error() || status.is_server_error() {
+        let problem = response.extensions_mut().remove().unwrap_or_else(|| Problem::of_status(status));
+        let body = serde_json::to_vec(&problem.body(russian, edge.request_id)).unwrap_or_default();
+        *response.body_mut() = Body::from(body);
+        let headers = response.headers_mut();
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = problem.retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+    }
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::from_str(edge.request_id) {
+        headers.insert("x-request-id", id);
+    }
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    headers.insert("referrer-policy", HeaderValue::from_static("no-referrer"));
+    headers.insert("strict-transport-security", HeaderValue::from_static("max-age=31536000; includeSubDomains"));
+    let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(request_id = edge.request_id, route = edge.route, status = status.as_u16(), ms, "answered");
+    response
+}
+
+/// Whether the first language of `Accept-Language` that we speak is Russian; people in doubt read Russian here.
+fn prefers_russian(accept_language: &str) -> bool {
+    let mut languages = accept_language.split(',').map(|part| part.trim().get(..2).unwrap_or_default().to_ascii_lowercase());
+    languages.find(|language| language == "ru" || language == "en").is_none_or(|language| language == "ru")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::post;
+
+    #[derive(serde::Deserialize, garde::Validate)]
+    struct Greeting {
+        #[garde(length(min = 1, max = 10))]
+        name: String,
+    }
+
+    async fn greet(Json(greeting): Json<Greeting>) -> String {
+        assert_ne!(greeting.name, "panic");
+        greeting.name
+    }
+
+    async fn ask(kind: &str, language: &str, body: impl Into<Body>) -> (u16, serde_json::Value) {
+        let router = Router::new().route("/greet", post(greet));
+        let request = Request::post("/greet").header("content-type", kind).header("accept-language", language);
+        let request = request.body(body.into()).unwrap_or_default();
+        let response = answer(router, request, Edge { route: "POST /greet", request_id: "r1" }).await;
+        let status = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), BODY_LIMIT).await.unwrap_or_default();
+        (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    #[tokio::test]
+    async fn a_problem_speaks_the_callers_language_and_names_the_request() {
+        let (status, body) = ask("application/json", "de, en;q=0.8", "{").await;
+        assert_eq!((status, &body["code"], &body["request_id"]), (400, &"malformed".into(), &"r1".into()));
+        assert_eq!(body["detail"], "The body is not JSON.");
+        let (_, body) = ask("application/json", "ru-RU", "{").await;
+        assert_eq!(body["detail"], "Тело запроса не JSON.");
+    }
+
+    #[tokio::test]
+    async fn each_kind_of_bad_body_has_its_status() {
+        let deep = format!(r#"{{"name":{}{}}}"#, "[".repeat(80), "]".repeat(80));
+        for (kind, body, status) in [
+            ("text/plain", r#"{"name":"a"}"#.to_owned(), 415),
+            ("application/json", r#"{"name":""}"#.to_owned(), 422),
+            ("application/json", r#"{"name":5}"#.to_owned(), 422),
+            ("application/json", "{}".to_owned(), 422),
+            ("application/json", deep, 400),
+            ("application/json", format!(r#"{{"name":"{}"}}"#, "a".repeat(BODY_LIMIT)), 413),
+        ] {
+            assert_eq!(ask(kind, "en", body.clone()).await.0, status, "{}", &body[..body.len().min(40)]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_that_tells_nothing() {
+        let (status, body) = ask("application/json", "en", r#"{"name":"panic"}"#).await;
+        assert_eq!((status, &body["detail"]), (500, &"Internal error.".into()));
+    }
+}

@@ -1,0 +1,10 @@
+//! Thin wrappers over what every function stands on: environment, Postgres, Redis, SQS, HTTP, logs.
+//! Nothing here knows a domain.
+
+pub mod cache;
+pub mod config;
+pub mod db;
+pub mod http;
+pub mod queue;
+pub mod secrets;
+pub mod telemetry;

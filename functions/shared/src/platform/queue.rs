@@ -1,0 +1,221 @@
+//! SQS: typed tasks out, typed batches in. A task only says where to look, so its loss or repetition changes nothing.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    time::{Duration, Instant},
+};
+
+use aws_lambda_events::sqs::{BatchItemFailure, SqsBatchResponse, SqsEvent};
+use aws_sdk_sqs::{
+    Client,
+    config::{retry::RetryConfig, timeout::TimeoutConfig},
+    types::SendMessageBatchRequestEntry,
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::OnceCell;
+
+use super::config::{Config, Variable};
+
+/// What a queue carries: a small versioned enum of ids. Its queue is named by an environment variable.
+pub trait Task: Serialize + DeserializeOwned + Clone + Eq + Hash + Send + Sync + 'static {
+    /// The variable with the queue's address.
+    const QUEUE: Variable;
+}
+
+/// SQS did not take the task.
+#[derive(Debug, thiserror::Error)]
+#[error("SQS did not take the task: {0}")]
+pub struct QueueError(&'static str);
+
+/// The most that one delayed message may wait (SQS).
+pub const LONGEST_DELAY: Duration = Duration::from_secs(900);
+/// The most messages that one call carries (SQS).
+const CALL_LIMIT: usize = 10;
+/// A webhook's sender waits 2 s in all, so a call to SQS gets a part of that.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(500);
+const CALL_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// The process's SQS client, made on first use.
+#[derive(Default)]
+pub struct Queue {
+    client: OnceCell<Client>,
+}
+
+impl Queue {
+    async fn client(&self) -> &Client {
+        let open = || async {
+            let timeouts = TimeoutConfig::builder()
+                .connect_timeout(ATTEMPT_TIMEOUT)
+                .operation_attempt_timeout(ATTEMPT_TIMEOUT)
+                .operation_timeout(CALL_TIMEOUT)
+                .build();
+            let shared = aws_config::defaults(aws_config::BehaviorVersion::latest())
+                .timeout_config(timeouts)
+                .retry_config(RetryConfig::standard().with_max_attempts(2).with_initial_backoff(Duration::from_millis(50)))
+                .load()
+                .await;
+            Client::new(&shared)
+        };
+        self.client.get_or_init(open).await
+    }
+
+    /// Sends one task, to be seen after `delay` (at most [`LONGEST_DELAY`]).
+    pub async fn send<T: Task>(&self, config: &Config, task: &T, delay: Duration) -> Result<(), QueueError> {
+        self.send_many(config, std::slice::from_ref(task), delay).await
+    }
+
+    /// Sends tasks, ten a call.
+    pub async fn send_many<T: Task>(&self, config: &Config, tasks: &[T], delay: Duration) -> Result<(), QueueError> {
+        let delay = i32::try_from(delay.min(LONGEST_DELAY).as_secs_f64().ceil() as i64).unwrap_or_default();
+        for chunk in tasks.chunks(CALL_LIMIT) {
+            let entries = chunk
+                .iter()
+                .enumerate()
+                .map(|(place, task)| {
+                    SendMessageBatchRequestEntry::builder()
+                        .id(place.to_string())
+                        .message_body(body(task)?)
+                        .delay_seconds(delay)
+                        .build()
+                        .map_err(|_| QueueError("a request is incomplete"))
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            let call = self.client().await.send_message_batch().queue_url(config.text(T::QUEUE)).set_entries(Some(entries));
+            let answer = call.send().await.map_err(|_| QueueError("the call failed"))?;
+            if !answer.failed().is_empty() {
+                return Err(QueueError("some messages were refused"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends one task to a FIFO queue: in order within `group`, once per `deduplication` within five minutes.
+    pub async fn send_in_order<T: Task>(
+        &self,
+        config: &Config,
+        task: &T,
+        group: &str,
+        deduplication: &str,
+    ) -> Result<(), QueueError> {
+        let call = self.client().await.send_message().queue_url(config.text(T::QUEUE)).message_body(body(task)?);
+        let call = call.message_group_id(group).message_deduplication_id(deduplication);
+        call.send().await.map(|_| ()).map_err(|_| QueueError("the call failed"))
+    }
+
+    /// Whether the queue of this variable answers.
+    pub async fn ping(&self, config: &Config, queue: Variable) -> Result<(), QueueError> {
+        let call = self.client().await.get_queue_attributes().queue_url(config.text(queue));
+        call.send().await.map(|_| ()).map_err(|_| QueueError("the call failed"))
+    }
+}
+
+fn body<T: Task>(task: &T) -> Result<String, QueueError> {
+    serde_json::to_string(task).map_err(|_| QueueError("the task cannot be written as JSON"))
+}
+
+/// One task of a batch, with the messages that carried it.
+pub struct Received<T> {
+    /// What to look at.
+    pub task: T,
+    /// Whether SQS hands it out again: whoever had it before did not finish.
+    pub again: bool,
+    message_ids: Vec<String>,
+}
+
+/// A batch as a worker sees it: equal tasks merged, in the order of their first message.
+pub struct Batch<T> {
+    /// The tasks.
+    pub tasks: Vec<Received<T>>,
+    /// When the process will be stopped.
+    pub deadline: Instant,
+    unreadable: Vec<String>,
+}
+
+impl<T: Task> Batch<T> {
+    /// Reads an event. What is not a task of this queue goes back, and so to the dead-letter queue in the end.
+    pub fn read(event: SqsEvent, deadline: Instant) -> Self {
+        let mut batch = Self { tasks: Vec::new(), deadline, unreadable: Vec::new() };
+        let mut places: HashMap<T, usize> = HashMap::new();
+        for record in event.records {
+            let message_id = record.message_id.unwrap_or_default();
+            let again = record.attributes.get("ApproximateReceiveCount").is_some_and(|count| count != "1");
+            match serde_json::from_str::<T>(record.body.as_deref().unwrap_or_default()) {
+                Ok(task) => {
+                    let place = *places.entry(task.clone()).or_insert_with(|| {
+                        batch.tasks.push(Received { task, again: false, message_ids: Vec::new() });
+                        batch.tasks.len() - 1
+                    });
+                    batch.tasks[place].again |= again;
+                    batch.tasks[place].message_ids.push(message_id);
+                }
+                Err(_) => {
+                    tracing::error!(message_id, "a queue message is no task of this queue");
+                    batch.unreadable.push(message_id);
+                }
+            }
+        }
+        batch
+    }
+
+    /// Names the messages that go back: those of the tasks for which `done` holds `false`, and the unreadable ones.
+    pub fn answer(self, done: &[bool]) -> SqsBatchResponse {
+        let failed = self.tasks.into_iter().zip(done).filter(|(_, done)| !**done).flat_map(|(task, _)| task.message_ids);
+        let mut answer = SqsBatchResponse::default();
+        answer.batch_item_failures = failed
+            .chain(self.unreadable)
+            .map(|message_id| {
+                let mut failure = BatchItemFailure::default();
+                failure.item_identifier = message_id;
+                failure
+            })
+            .collect();
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+    #[serde(tag = "v")]
+    enum Look {
+        #[serde(rename = "1")]
+        At { id: i64 },
+    }
+
+    impl Task for Look {
+        const QUEUE: Variable = super::super::config::var::TELEGRAM_QUEUE_URL;
+    }
+
+    fn event(bodies: &[(&str, &str, &str)]) -> SqsEvent {
+        let records: Vec<_> = bodies
+            .iter()
+            .map(|(id, body, count)| {
+                serde_json::json!({"messageId": id, "body": body, "attributes": {"ApproximateReceiveCount": count},
+                    "messageAttributes": {}})
+            })
+            .collect();
+        serde_json::from_value(serde_json::json!({ "Records": records })).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn equal_tasks_of_a_batch_are_worked_once_and_fail_together() {
+        let body = r#"{"v":"1","id":7}"#;
+        let other = r#"{"v":"1","id":8}"#;
+        let batch = Batch::<Look>::read(event(&[("a", body, "1"), ("b", other, "1"), ("c", body, "2")]), Instant::now());
+        assert_eq!(batch.tasks.iter().map(|received| (received.task.clone(), received.again)).collect::<Vec<_>>(),
+            [(Look::At { id: 7 }, true), (Look::At { id: 8 }, false)]);
+        let failed: Vec<_> = batch.answer(&[false, true]).batch_item_failures.into_iter().map(|f| f.item_identifier).collect();
+        assert_eq!(failed, ["a", "c"]);
+    }
+
+    #[test]
+    fn a_message_that_is_no_task_goes_back() {
+        let batch = Batch::<Look>::read(event(&[("a", "nonsense", "1")]), Instant::now());
+        let failed: Vec<_> = batch.answer(&[]).batch_item_failures.into_iter().map(|f| f.item_identifier).collect();
+        assert_eq!(failed, ["a"]);
+    }
+}
