@@ -1,0 +1,88 @@
+"""The AWS emulator (MiniStack): started closed to everybody else, with an environment that only it has chosen."""
+
+import json
+import os
+import shutil
+import signal
+import sys
+import urllib.request
+
+import boto3
+from botocore.config import Config
+
+from processes import Processes
+from settings import REGION, Settings
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+# It sends the head and the body of an event as two small packets, and the second waits 40 ms for an answer to the first.
+LAUNCH = "import socketserver; socketserver.StreamRequestHandler.disable_nagle_algorithm = True; from ministack.app import main; main()"
+
+
+class Emulator:
+    """A running MiniStack and its AWS clients."""
+
+    def __init__(self, endpoint: str):
+        self.endpoint = endpoint
+        options = Config(region_name=REGION, retries={"max_attempts": 2}, read_timeout=400, proxies={})
+        session = boto3.session.Session(
+            aws_access_key_id=CREDENTIALS["AWS_ACCESS_KEY_ID"], aws_secret_access_key=CREDENTIALS["AWS_SECRET_ACCESS_KEY"])
+        self._make = lambda service: session.client(service, endpoint_url=endpoint, config=options)
+        self._clients: dict = {}
+
+    def client(self, service: str):
+        if service not in self._clients:
+            self._clients[service] = self._make(service)
+        return self._clients[service]
+
+    def environment(self) -> dict[str, str]:
+        """What a program needs to talk to it as if it were AWS."""
+        return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, **CREDENTIALS}
+
+    def invoke(self, function: str, event: dict) -> tuple[bool, object]:
+        """Runs a function to its end: whether it succeeded, and its answer."""
+        answer = self.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event).encode())
+        payload = answer["Payload"].read()
+        try:
+            return "FunctionError" not in answer, json.loads(payload or b"null")
+        except ValueError:
+            return "FunctionError" not in answer, payload.decode(errors="replace")
+
+
+def start(settings: Settings, processes: Processes) -> Emulator:
+    """Starts it on the port of last time, so that the addresses in its kept state stay right."""
+    port, home = settings.port_for("aws"), settings.state / "aws"
+    endpoint = f"http://127.0.0.1:{port}"
+    # It unpacks each version of each function and removes none.
+    shutil.rmtree(home / "tmp", ignore_errors=True)
+    (home / "tmp").mkdir(parents=True)
+    environment = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(home),
+        "LANG": "C.UTF-8",
+        # Without these two it listens on every interface, and it runs code for whoever asks.
+        "BIND_HOST": "127.0.0.1",
+        "IOT_MTLS_ENABLED": "0",
+        "GATEWAY_PORT": str(port),
+        "MINISTACK_HOST": "127.0.0.1",
+        "MINISTACK_REGION": REGION,
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
+        "TMPDIR": str(home / "tmp"),
+        "STATE_DIR": str(home / "state"),
+        "S3_DATA_DIR": str(home / "s3"),
+        "PERSIST_STATE": "1" if settings.mode == "dev" else "0",
+        "LOG_LEVEL": "INFO",
+        **CREDENTIALS,
+    }
+    process = processes.start("aws", [sys.executable, "-c", LAUNCH], env=environment, stop=signal.SIGTERM, grace=60)
+    processes.wait_until(lambda: _healthy(endpoint), "aws", process)
+    return Emulator(endpoint)
+
+
+def _healthy(endpoint: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{endpoint}/_ministack/health", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False

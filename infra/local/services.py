@@ -1,0 +1,146 @@
+"""Postgres and Redis: the servers that were given, or private ones on free ports, installed when they are missing."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from processes import Failure, Processes, answers
+from settings import Settings, postgres_home
+
+DATABASE = "tuberry"
+OLDEST_POSTGRES = 15
+POSTGRES_PLACES = ("/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt", "/usr/local/pgsql")
+
+
+def start_postgres(settings: Settings, processes: Processes) -> None:
+    """Sets DATABASE_URL and MIGRATION_DATABASE_URL, starting a private server unless an address was given."""
+    if settings.given("DATABASE_URL"):
+        _must_answer("DATABASE_URL", settings["DATABASE_URL"], 5432, "Postgres")
+    else:
+        port = settings.port_for("postgres")
+        _start_private_postgres(settings, processes, port)
+        settings["DATABASE_URL"] = f"postgres://postgres@127.0.0.1:{port}/{DATABASE}"
+    if not settings.given("MIGRATION_DATABASE_URL"):
+        settings["MIGRATION_DATABASE_URL"] = settings["DATABASE_URL"]
+
+
+def start_redis(settings: Settings, processes: Processes) -> None:
+    """Sets REDIS_URL, starting a private server unless an address was given."""
+    if settings.given("REDIS_URL"):
+        _must_answer("REDIS_URL", settings["REDIS_URL"], 6379, "Redis")
+        return
+    server = shutil.which("redis-server") or _install("Redis", ["redis-server"], "redis", lambda: shutil.which("redis-server"))
+    port, home = settings.port_for("redis"), settings.state / "redis"
+    home.mkdir(exist_ok=True)
+    # Nothing is saved: everything in Redis may vanish, and a start without it shows that.
+    options = ["--bind", "127.0.0.1", "--dir", home, "--save", "", "--appendonly", "no"]
+    process = processes.start("redis", [server, "--port", port, *options])
+    processes.wait_until(lambda: answers("127.0.0.1", port), "redis", process)
+    settings["REDIS_URL"] = f"redis://127.0.0.1:{port}/0"
+
+
+def _start_private_postgres(settings: Settings, processes: Processes, port: int) -> None:
+    tools = _postgres_tools() or _install("Postgres", ["postgresql"], "postgresql@17", _postgres_tools)
+    home, data = postgres_home(settings), postgres_home(settings) / "data"
+    as_postgres = _as_postgres() if os.geteuid() == 0 else []
+    if not (data / "PG_VERSION").exists():
+        _make_home(home)
+        options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8" if sys.platform == "linux" else "--locale=C", "--no-sync"]
+        processes.run("initdb", [*as_postgres, tools / "initdb", "-D", data, *options], cwd=Path("/"))
+    if settings.mode == "dev":
+        (settings.state / "postgres-home").write_text(f"{home}\n")
+    major = (data / "PG_VERSION").read_text().strip()
+    if major != str(_version(tools)):
+        raise Failure(f"The kept data is of Postgres {major}, this machine has {_version(tools)}: run `make clean-local` to start anew.")
+    tuning = ["max_connections=300", "listen_addresses=127.0.0.1", "unix_socket_directories="]
+    if settings.mode == "test":
+        tuning += ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
+    flags = [part for setting in tuning for part in ("-c", setting)]
+    process = processes.start("postgres", [*as_postgres, tools / "postgres", "-D", data, "-p", port, *flags], stop=signal.SIGINT)
+    client = ["-h", "127.0.0.1", "-p", str(port), "-U", "postgres"]
+    ready = [tools / "pg_isready", "-q", *client]
+    processes.wait_until(lambda: subprocess.run(ready).returncode == 0, "postgres", process)
+    known = processes.run("psql", [tools / "psql", *client, "-d", "postgres", "-tAc", f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'"])
+    if "1" not in known:
+        processes.run("createdb", [tools / "createdb", *client, DATABASE])
+
+
+def _make_home(home: Path) -> None:
+    home.mkdir(mode=0o700, exist_ok=True)
+    if os.geteuid() == 0:
+        if home.is_symlink() or home.stat().st_uid not in (0, _postgres_ids()[0]):
+            raise Failure(f"{home} belongs to somebody else: remove it and start again.")
+        os.chown(home, *_postgres_ids())
+
+
+def _postgres_ids() -> tuple[int, int]:
+    import pwd
+
+    try:
+        entry = pwd.getpwnam("postgres")
+    except KeyError:
+        raise Failure("Postgres refuses to run as root and there is no user `postgres`: add one, or set DATABASE_URL.") from None
+    return entry.pw_uid, entry.pw_gid
+
+
+def _as_postgres() -> list[str]:
+    if not shutil.which("setpriv"):
+        raise Failure("Postgres refuses to run as root and `setpriv` is missing: install util-linux, or set DATABASE_URL.")
+    uid, gid = _postgres_ids()
+    return ["setpriv", f"--reuid={uid}", f"--regid={gid}", "--init-groups", "env", "-C", "/"]
+
+
+def _postgres_tools() -> Path | None:
+    """The folder of the newest server programs, on the path or where packages put them."""
+    found = [Path(tool).resolve().parent for tool in [shutil.which("postgres"), shutil.which("initdb")] if tool]
+    for place in POSTGRES_PLACES:
+        found += [path.parent for pattern in ("*/bin/initdb", "postgresql*/bin/initdb", "bin/initdb") for path in Path(place).glob(pattern)]
+    complete = [tools for tools in found if all((tools / name).exists() for name in ("initdb", "postgres", "psql", "createdb", "pg_isready"))]
+    newest = max(complete, key=_version, default=None)
+    if newest and _version(newest) < OLDEST_POSTGRES:
+        raise Failure(f"Postgres {_version(newest)} is too old: {OLDEST_POSTGRES} or newer is needed, or set DATABASE_URL.")
+    return newest
+
+
+def _version(tools: Path) -> int:
+    words = subprocess.run([tools / "postgres", "--version"], capture_output=True, text=True).stdout.split()
+    return int(words[2].split(".")[0].rstrip("abcdefghijklmnopqrstuvwxyz")) if len(words) > 2 else 0
+
+
+def _install(what: str, packages: list[str], formula: str, find):
+    """Installs what is missing, saying so; `find` looks for it again."""
+    root = [] if os.geteuid() == 0 else ["sudo"]
+    by_hand = f"install it (Debian and Ubuntu: `apt-get install {' '.join(packages)}`; macOS: `brew install {formula}`)"
+    if shutil.which("apt-get") and (not root or shutil.which("sudo")):
+        print(f"  {what} is missing: installing {' '.join(packages)} with apt-get", flush=True)
+        _install_with_apt(root, packages)
+    elif shutil.which("brew"):
+        print(f"  {what} is missing: installing {formula} with brew", flush=True)
+        subprocess.run(["brew", "install", formula], stdout=subprocess.DEVNULL)
+    found = find()
+    if not found:
+        raise Failure(f"{what} is missing and could not be installed: {by_hand}, or give the address of a server.")
+    return found
+
+
+def _install_with_apt(root: list[str], packages: list[str]) -> None:
+    # Debian's packages start services of their own, and Postgres' also makes a cluster on 5432: neither is wanted here.
+    keep_quiet = """
+        cluster=/etc/postgresql-common/createcluster.d/tuberry.conf policy=/usr/sbin/policy-rc.d
+        trap 'rm -f "$cluster"; [ -z "$made" ] || rm -f "$policy"' EXIT
+        mkdir -p "${cluster%/*}" && echo 'create_main_cluster = false' >"$cluster"
+        [ -e "$policy" ] || { printf '#!/bin/sh\\nexit 101\\n' >"$policy" && chmod 755 "$policy" && made=yes; }
+        apt-get -qq update
+        apt-get -qq -y --no-install-recommends install "$@" >/dev/null
+    """
+    subprocess.run([*root, "env", "DEBIAN_FRONTEND=noninteractive", "sh", "-c", keep_quiet, "sh", *packages])
+
+
+def _must_answer(name: str, address: str, default_port: int, what: str) -> None:
+    parts = urlsplit(address)
+    if not answers(parts.hostname or "", parts.port or default_port):
+        raise Failure(f"{name}: no {what} answers at {parts.hostname}:{parts.port or default_port}.")
