@@ -1,1 +1,8 @@
-//! x
+//! Whose everything is: organisations, their bots and Avito accounts, and the record of who changed what.
+//! Other domains ask here; nobody else names these tables.
+
+pub mod accounts;
+pub mod audit;
+pub mod bots;
+pub mod chats;
+pub mod clients;

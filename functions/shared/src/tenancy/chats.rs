@@ -1,0 +1,19 @@
+//! Groups in which a bot was seen, so that an owner can pick one instead of typing its id.
+//! Telegram has no list of them: they come one by one, as the bot is added or its rights change.
+
+use crate::platform::db::Statement;
+
+/// Notes that a bot of the flight's tenant was seen in a chat, with what it is there.
+pub fn remember(bot_id: i64, chat_id: i64, title: String, is_forum: bool, bot_status: impl Into<String>) -> Statement {
+    Statement::new(
+        "INSERT INTO telegram_chats (bot_id, chat_id, client_id, title, is_forum, bot_status)
+         SELECT id, $2, client_id, $3, $4, $5 FROM bots WHERE id = $1
+         ON CONFLICT (bot_id, chat_id) DO UPDATE
+         SET title = excluded.title, is_forum = excluded.is_forum, bot_status = excluded.bot_status, updated_at = now()",
+    )
+    .bind(bot_id)
+    .bind(chat_id)
+    .bind(title)
+    .bind(is_forum)
+    .bind(bot_status.into())
+}
