@@ -187,12 +187,13 @@ def _function_arns(settings: Settings, emulator: Emulator) -> dict[str, str]:
 
 
 def _set_cors(gateway, api_id: str, cors: dict, settings: Settings) -> None:
+    cors = cors.get("Fn::If", [None, cors])[1]
     names = {"allowOrigins": "AllowOrigins", "allowMethods": "AllowMethods", "allowHeaders": "AllowHeaders",
              "exposeHeaders": "ExposeHeaders", "maxAge": "MaxAge", "allowCredentials": "AllowCredentials"}
     wanted = {names[key]: value for key, value in cors.items() if key in names}
-    if wanted:
-        # The template names a parameter here; what it was given stands in the settings.
-        wanted["AllowOrigins"] = [origin.strip() for origin in settings["ALLOWED_ORIGINS"].split(",") if origin.strip()]
+    # The template names a parameter here; what it was given stands in the settings.
+    wanted["AllowOrigins"] = [origin.strip() for origin in settings["ALLOWED_ORIGINS"].split(",") if origin.strip()]
+    if wanted["AllowOrigins"]:
         gateway.update_api(ApiId=api_id, CorsConfiguration=wanted)
 
 
