@@ -1,1 +1,19 @@
-//! x
+//! Avito's messenger API: typed calls, lenient reading, and errors that say whether a call may be repeated.
+//! Avito promises little of what it answers, so whatever may be missing is optional and nothing unknown is an error.
+
+mod chat;
+mod client;
+mod error;
+mod lenient;
+mod message;
+#[cfg(test)]
+mod tests;
+pub mod webhook;
+
+pub use chat::{Chat, ChatsPage, Context, Images, Item, Place, Profile, User, counterpart};
+pub use client::{Account, CALL_TIMEOUT, ChatsQuery, Client, Reply, Subscription, Token};
+pub use error::Error;
+pub use message::{
+    Call, Content, Direction, File, Image, ItemCard, Kind, Link, LinkPreview, Location, Message, Quote, Voice,
+    is_tariff_placeholder,
+};

@@ -1,0 +1,328 @@
+//! The calls. Each is one request with a time limit; repeating, renewing tokens and budgets are the callers' business.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Method, RequestBuilder, StatusCode, header};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use url::Url;
+
+use super::{
+    chat::{Chat, ChatsPage},
+    error::Error,
+    lenient,
+    message::Message,
+};
+use crate::platform::secrets::Secret;
+
+/// The most time a call takes, from connecting to the last byte of the answer.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a token is taken to live when Avito does not say; it says a day.
+const TOKEN_LIFE_SECONDS: u64 = 3600;
+
+/// What may stand in a path segment as it is: chat ids look like `u2i-eaK3~9_…`.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~').remove(b'.');
+
+const RATE_LIMIT_REMAINING: &str = "x-ratelimit-remaining";
+
+/// Avito's API for whichever account a token belongs to.
+#[derive(Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    base: Url,
+    timeout: Duration,
+}
+
+/// An answer, and how many calls Avito still allows in this minute if it said so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply<T> {
+    /// What was asked for.
+    pub value: T,
+    /// `X-RateLimit-Remaining`.
+    pub remaining: Option<u32>,
+}
+
+/// What lets us act for an account for a while.
+#[derive(Clone)]
+pub struct Token {
+    /// Sent with each call.
+    pub access_token: Secret,
+    /// For how long.
+    pub expires_in: Duration,
+}
+
+/// The account a token belongs to.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+pub struct Account {
+    /// The `user_id` of all other calls.
+    #[serde(deserialize_with = "lenient::id")]
+    pub id: i64,
+    /// Its name.
+    #[serde(default, deserialize_with = "lenient::text")]
+    pub name: Option<String>,
+    /// Its e-mail address.
+    #[serde(default, deserialize_with = "lenient::text")]
+    pub email: Option<String>,
+    /// Its telephone number.
+    #[serde(default, deserialize_with = "lenient::text")]
+    pub phone: Option<String>,
+    /// Its public page.
+    #[serde(default, deserialize_with = "lenient::text")]
+    pub profile_url: Option<String>,
+}
+
+/// Which chats are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ChatsQuery {
+    /// Only those with unread messages.
+    pub unread_only: bool,
+    /// `u2i`, `u2u`, `a2u`, by comma.
+    pub chat_types: &'static str,
+    /// 1–100.
+    pub limit: u16,
+    /// 0–1000.
+    pub offset: u16,
+}
+
+impl Default for ChatsQuery {
+    /// The first hundred chats with people, read or not.
+    fn default() -> Self {
+        Self { unread_only: false, chat_types: "u2i,u2u", limit: 100, offset: 0 }
+    }
+}
+
+/// An address that Avito posts messages to. It holds our secret, so it has no `Debug`.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+pub struct Subscription {
+    /// The address.
+    #[serde(deserialize_with = "lenient::key")]
+    pub url: String,
+    /// The version of the webhook.
+    #[serde(default, deserialize_with = "lenient::text")]
+    pub version: Option<String>,
+}
+
+/// Whether a call changes something: then an unreadable answer does not mean that nothing was done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    Reads,
+    Changes,
+}
+
+impl Client {
+    /// Calls the API at `base` with `http`, which should follow no redirects and bound the time to connect.
+    pub fn new(http: reqwest::Client, base: Url) -> Self {
+        Self { http, base, timeout: CALL_TIMEOUT }
+    }
+
+    /// The same with another time limit, for callers who have less time left.
+    #[must_use]
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// A token for the account that the keys belong to.
+    pub async fn token(&self, client_id: &str, client_secret: &Secret) -> Result<Token, Error> {
+        let form =
+            [("grant_type", "client_credentials"), ("client_id", client_id), ("client_secret", client_secret.expose())];
+        let answer = self.send(self.request(Method::POST, "/token").form(&form)).await?;
+        // Refusals were met under status 200 too, so only a token counts as success.
+        let body = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+        let Some(access_token) = body["access_token"].as_str().filter(|token| !token.is_empty()) else {
+            return Err(answer.refusal(&body));
+        };
+        let seconds = body["expires_in"].as_u64().unwrap_or(TOKEN_LIFE_SECONDS);
+        Ok(Token { access_token: Secret::new(access_token.to_owned()), expires_in: Duration::from_secs(seconds) })
+    }
+
+    /// The account that `token` belongs to.
+    pub async fn own_account(&self, token: &Secret) -> Result<Reply<Account>, Error> {
+        self.call(self.request(Method::GET, "/core/v1/accounts/self"), token, Effect::Reads).await
+    }
+
+    /// A page of the account's chats, newest activity first.
+    pub async fn chats(&self, token: &Secret, user_id: i64, query: &ChatsQuery) -> Result<Reply<ChatsPage>, Error> {
+        let path = format!("/messenger/v2/accounts/{user_id}/chats");
+        let reply: Reply<Chats> =
+            self.call(self.request(Method::GET, &path).query(query), token, Effect::Reads).await?;
+        let Chats { chats, meta } = reply.value;
+        Ok(Reply { value: ChatsPage { chats, has_more: meta.has_more }, remaining: reply.remaining })
+    }
+
+    /// One chat, with the names that webhooks leave out.
+    pub async fn chat(&self, token: &Secret, user_id: i64, chat_id: &str) -> Result<Reply<Chat>, Error> {
+        let path = format!("/messenger/v2/accounts/{user_id}/chats/{}", segment(chat_id)?);
+        self.call(self.request(Method::GET, &path), token, Effect::Reads).await
+    }
+
+    /// The chat's messages, newest first. They stay unread.
+    pub async fn messages(
+        &self,
+        token: &Secret,
+        user_id: i64,
+        chat_id: &str,
+        limit: u16,
+        offset: u16,
+    ) -> Result<Reply<Vec<Message>>, Error> {
+        // Without the slash at its end it is another address.
+        let path = format!("/messenger/v3/accounts/{user_id}/chats/{}/messages/", segment(chat_id)?);
+        let request = self.request(Method::GET, &path).query(&[("limit", limit), ("offset", offset)]);
+        let reply: Reply<Messages> = self.call(request, token, Effect::Reads).await?;
+        let (Messages::Bare(List(value)) | Messages::Wrapped { messages: List(value) }) = reply.value;
+        Ok(Reply { value, remaining: reply.remaining })
+    }
+
+    /// Sends a text of at most 1,000 characters.
+    pub async fn send_text(
+        &self,
+        token: &Secret,
+        user_id: i64,
+        chat_id: &str,
+        text: &str,
+    ) -> Result<Reply<Message>, Error> {
+        let path = format!("/messenger/v1/accounts/{user_id}/chats/{}/messages", segment(chat_id)?);
+        let body = json!({ "message": { "text": text }, "type": "text" });
+        self.call(self.request(Method::POST, &path).json(&body), token, Effect::Changes).await
+    }
+
+    /// Marks the whole chat read, which its buyer sees.
+    pub async fn mark_read(&self, token: &Secret, user_id: i64, chat_id: &str) -> Result<Reply<()>, Error> {
+        let path = format!("/messenger/v1/accounts/{user_id}/chats/{}/read", segment(chat_id)?);
+        self.call::<Done>(self.request(Method::POST, &path), token, Effect::Changes).await.map(Reply::done)
+    }
+
+    /// Has Avito post messages to `url`. An address that is already registered is no error.
+    pub async fn register_webhook(&self, token: &Secret, url: &str) -> Result<Reply<()>, Error> {
+        let request = self.request(Method::POST, "/messenger/v3/webhook").json(&json!({ "url": url }));
+        match self.call::<Done>(request, token, Effect::Changes).await {
+            Err(Error::Refused { status: 409, .. }) => Ok(Reply { value: (), remaining: None }),
+            outcome => outcome.map(Reply::done),
+        }
+    }
+
+    /// Has Avito post no more messages to `url`.
+    pub async fn unsubscribe_webhook(&self, token: &Secret, url: &str) -> Result<Reply<()>, Error> {
+        let request = self.request(Method::POST, "/messenger/v1/webhook/unsubscribe").json(&json!({ "url": url }));
+        self.call::<Done>(request, token, Effect::Changes).await.map(Reply::done)
+    }
+
+    /// The addresses that Avito posts messages to.
+    pub async fn subscriptions(&self, token: &Secret) -> Result<Reply<Vec<Subscription>>, Error> {
+        let request = self.request(Method::POST, "/messenger/v1/subscriptions");
+        let reply: Reply<Subscriptions> = self.call(request, token, Effect::Reads).await?;
+        Ok(Reply { value: reply.value.subscriptions, remaining: reply.remaining })
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let url = format!("{}{path}", self.base.as_str().trim_end_matches('/'));
+        self.http.request(method, url)
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        request: RequestBuilder,
+        token: &Secret,
+        effect: Effect,
+    ) -> Result<Reply<T>, Error> {
+        self.send(request.bearer_auth(token.expose())).await?.read(effect)
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Answer, Error> {
+        let response = request.timeout(self.timeout).send().await.map_err(Error::from_transport)?;
+        let header = |name: &str| response.headers().get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
+        let remaining = header(RATE_LIMIT_REMAINING);
+        let retry_after =
+            header(header::RETRY_AFTER.as_str()).map(|seconds| Duration::from_secs(seconds.max(1).into()));
+        let status = response.status();
+        let body = response.bytes().await.map_err(Error::from_transport)?;
+        Ok(Answer { status, remaining, retry_after, body })
+    }
+}
+
+/// A whole answer, not yet understood.
+struct Answer {
+    status: StatusCode,
+    remaining: Option<u32>,
+    retry_after: Option<Duration>,
+    body: Bytes,
+}
+
+impl Answer {
+    fn read<T: DeserializeOwned>(self, effect: Effect) -> Result<Reply<T>, Error> {
+        let unreadable = match effect {
+            Effect::Reads => Error::Unavailable { status: self.status.as_u16() },
+            Effect::Changes => Error::Unknown(None),
+        };
+        if !self.status.is_success() {
+            return Err(Error::from_answer(self.status, self.retry_after, &self.body));
+        }
+        let Ok(body) = serde_json::from_slice::<Value>(&self.body) else { return Err(unreadable) };
+        if let Some(hidden) = Error::hidden_in(self.status, &body) {
+            return Err(hidden);
+        }
+        let value = serde_json::from_value(body).map_err(|_| unreadable)?;
+        Ok(Reply { value, remaining: self.remaining })
+    }
+
+    /// Why there is no token in it.
+    fn refusal(&self, body: &Value) -> Error {
+        if !self.status.is_success() {
+            return Error::from_answer(self.status, self.retry_after, &self.body);
+        }
+        let is_outage = matches!(body["error"].as_str(), Some("server_error" | "temporarily_unavailable"));
+        Error::hidden_in(self.status, body)
+            .filter(|_| !is_outage)
+            .unwrap_or(Error::Unavailable { status: self.status.as_u16() })
+    }
+}
+
+impl<T> Reply<T> {
+    fn done(self) -> Reply<()> {
+        Reply { value: (), remaining: self.remaining }
+    }
+}
+
+/// `id` as one segment of a path. One of nothing but dots would climb the path, so it names no chat.
+fn segment(id: &str) -> Result<String, Error> {
+    if id.trim_matches('.').is_empty() {
+        return Err(Error::Refused { status: 404, code: None, message: "no such chat".to_owned() });
+    }
+    Ok(utf8_percent_encode(id, SEGMENT).to_string())
+}
+
+#[derive(Deserialize)]
+struct Chats {
+    #[serde(deserialize_with = "lenient::list")]
+    chats: Vec<Chat>,
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    meta: Meta,
+}
+
+#[derive(Default, Deserialize)]
+struct Meta {
+    has_more: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct List(#[serde(deserialize_with = "lenient::list")] Vec<Message>);
+
+/// The specification says a bare list; as often it comes wrapped.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Messages {
+    Bare(List),
+    Wrapped { messages: List },
+}
+
+#[derive(Deserialize)]
+struct Subscriptions {
+    #[serde(deserialize_with = "lenient::list")]
+    subscriptions: Vec<Subscription>,
+}
+
+/// `{"ok": true}`, or whatever else says the same without contradicting it.
+#[derive(Deserialize)]
+struct Done {}

@@ -1,0 +1,68 @@
+//! Reading of fields that come missing, null, empty, as text instead of a number, or as something else altogether.
+//! One odd field must not cost the message it stands in.
+
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde_json::Value;
+
+/// The field, or its default when it is not what it should be.
+pub(super) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned + Default,
+{
+    let value = Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
+/// A whole number, also one written as text.
+pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    Ok(as_number(&Value::deserialize(deserializer)?))
+}
+
+/// A number that must be there.
+pub(super) fn id<'de, D: Deserializer<'de>>(deserializer: D) -> Result<i64, D::Error> {
+    as_number(&Value::deserialize(deserializer)?).ok_or_else(|| serde::de::Error::custom("a number is missing"))
+}
+
+/// A text, also one that came as a number.
+pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(text) => Some(text),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    })
+}
+
+/// A text that must be there and say something.
+pub(super) fn key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    text(deserializer)?.filter(|text| !text.is_empty()).ok_or_else(|| serde::de::Error::custom("an id is missing"))
+}
+
+/// The entries that can be read. One that cannot is counted in the log and does not hide the others.
+pub(super) fn list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let values = Vec::<Value>::deserialize(deserializer)?;
+    let all = values.len();
+    let read: Vec<T> = values.into_iter().filter_map(|value| serde_json::from_value(value).ok()).collect();
+    if read.len() < all {
+        tracing::warn!(entries = all - read.len(), "Avito listed entries without an id");
+    }
+    Ok(read)
+}
+
+/// As [`list`], and nothing at all when it is no list.
+pub(super) fn list_or_nothing<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: DeserializeOwned,
+{
+    let value = Value::deserialize(deserializer)?;
+    Ok(if value.is_array() { list(value).unwrap_or_default() } else { Vec::new() })
+}
+
+fn as_number(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_str()?.trim().parse().ok())
+}

@@ -1,0 +1,348 @@
+//! A message as Avito hands it out: in lists, in chats, in webhooks and in the answer to a send.
+//! Contents have no `Debug` that shows them: what people write never reaches a log.
+
+use std::{collections::BTreeMap, fmt};
+
+use serde::{Deserialize, Serialize};
+
+use super::lenient;
+
+/// One message of a chat.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// Avito's id, unique within the account.
+    #[serde(deserialize_with = "lenient::key")]
+    pub id: String,
+    /// Who wrote it; the answer to a send does not say.
+    #[serde(default, deserialize_with = "lenient::number")]
+    pub author_id: Option<i64>,
+    /// When, in Unix seconds by Avito's clock.
+    #[serde(default, deserialize_with = "lenient::number")]
+    pub created: Option<i64>,
+    /// Which way it went, as seen by the asking account; webhooks do not say.
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    pub direction: Option<Direction>,
+    /// What kind of message it is.
+    #[serde(default, rename = "type", deserialize_with = "lenient::or_default")]
+    pub kind: Kind,
+    /// What is in it.
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    pub content: Content,
+    /// Whether the asking account has read it.
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    pub is_read: Option<bool>,
+    /// When the other side read it, in Unix seconds.
+    #[serde(default, deserialize_with = "lenient::number")]
+    pub read: Option<i64>,
+    /// The message it answers.
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    pub quote: Option<Quote>,
+}
+
+/// What Avito's own notices begin with.
+const SYSTEM_PREFIX: &str = "[Системное сообщение]";
+
+impl Message {
+    /// Whether Avito itself wrote it. No single mark is reliable, so any of them counts.
+    pub fn is_system(&self) -> bool {
+        self.kind == Kind::System
+            || matches!(self.author_id, Some(0 | 1))
+            || self.content.flow_id.as_deref().is_some_and(|flow| !flow.is_empty())
+            || self.content.text.as_deref().is_some_and(|text| text.trim_start().starts_with(SYSTEM_PREFIX))
+    }
+
+    /// Whether the account `user_id` wrote it.
+    pub fn is_own(&self, user_id: i64) -> bool {
+        match self.author_id {
+            Some(author) => author == user_id,
+            None => self.direction == Some(Direction::Out),
+        }
+    }
+}
+
+/// Which way a message went, as seen by the asking account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// To the account.
+    In,
+    /// From the account.
+    Out,
+}
+
+/// The kinds of messages Avito names, and whatever it names next.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub enum Kind {
+    /// A text.
+    Text,
+    /// A picture.
+    Image,
+    /// A voice message; its file is asked for by id.
+    Voice,
+    /// A link with a preview.
+    Link,
+    /// An advertisement.
+    Item,
+    /// A place.
+    Location,
+    /// A telephone call.
+    Call,
+    /// A call inside the app; comes without content.
+    AppCall,
+    /// A file; comes without content.
+    File,
+    /// A video; comes without content.
+    Video,
+    /// A notice by Avito.
+    System,
+    /// A message that was taken back.
+    Deleted,
+    /// A kind this code does not know, by Avito's word for it.
+    Other(String),
+}
+
+impl Kind {
+    /// Avito's word for it.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Text => "text",
+            Self::Image => "image",
+            Self::Voice => "voice",
+            Self::Link => "link",
+            Self::Item => "item",
+            Self::Location => "location",
+            Self::Call => "call",
+            Self::AppCall => "appCall",
+            Self::File => "file",
+            Self::Video => "video",
+            Self::System => "system",
+            Self::Deleted => "deleted",
+            Self::Other(word) => word,
+        }
+    }
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self::Other(String::new())
+    }
+}
+
+impl From<String> for Kind {
+    fn from(word: String) -> Self {
+        match word.as_str() {
+            "text" => Self::Text,
+            "image" => Self::Image,
+            "voice" => Self::Voice,
+            "link" => Self::Link,
+            "item" => Self::Item,
+            "location" => Self::Location,
+            "call" => Self::Call,
+            "appCall" => Self::AppCall,
+            "file" => Self::File,
+            "video" => Self::Video,
+            "system" => Self::System,
+            "deleted" => Self::Deleted,
+            _ => Self::Other(word),
+        }
+    }
+}
+
+impl From<Kind> for String {
+    fn from(kind: Kind) -> Self {
+        kind.as_str().to_owned()
+    }
+}
+
+/// What is in a message: the part named by its kind, or nothing.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Content {
+    /// Of a text or a notice.
+    #[serde(deserialize_with = "lenient::text", skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Of a picture.
+    #[serde(deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
+    pub image: Option<Image>,
+    /// Of a voice message.
+    #[serde(deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
+    pub voice: Option<Voice>,
+    /// Of a link.
+    #[serde(deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
+    pub link: Option<Link>,
+    /// Of an advertisement.
+    #[serde(deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
+    pub item: Option<ItemCard>,
+    /// Of a place.
+    #[serde(deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
+    pub location: Option<Location>,
+    /// Of a telephone call.
+    #[serde(deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
+    pub call: Option<Call>,
+    /// Of a file, now and then.
+    #[serde(deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
+    pub file: Option<File>,
+    /// Which of Avito's robots wrote it.
+    #[serde(deserialize_with = "lenient::text", skip_serializing_if = "Option::is_none")]
+    pub flow_id: Option<String>,
+}
+
+impl fmt::Debug for Content {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Content(..)")
+    }
+}
+
+/// A picture in the sizes Avito made of it.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Image {
+    /// Addresses by `WIDTHxHEIGHT`.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub sizes: BTreeMap<String, String>,
+}
+
+impl Image {
+    /// The address of the largest size. Which sizes there are varies.
+    pub fn largest(&self) -> Option<&str> {
+        largest(&self.sizes)
+    }
+}
+
+/// The address with the largest area among `WIDTHxHEIGHT` keys.
+pub(super) fn largest(sizes: &BTreeMap<String, String>) -> Option<&str> {
+    let area = |key: &str| {
+        let (width, height) = key.split_once('x')?;
+        width.parse::<u64>().ok()?.checked_mul(height.parse().ok()?)
+    };
+    sizes.iter().max_by_key(|(key, _)| area(key)).map(|(_, url)| url.as_str())
+}
+
+/// A voice message.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Voice {
+    /// What its file is asked for by.
+    #[serde(deserialize_with = "lenient::text")]
+    pub voice_id: Option<String>,
+}
+
+/// A link.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Link {
+    /// What was written.
+    #[serde(deserialize_with = "lenient::text")]
+    pub text: Option<String>,
+    /// Where it leads.
+    #[serde(deserialize_with = "lenient::text")]
+    pub url: Option<String>,
+    /// What Avito found there.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub preview: Option<LinkPreview>,
+}
+
+/// What Avito found behind a link.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LinkPreview {
+    /// The page's title.
+    #[serde(deserialize_with = "lenient::text")]
+    pub title: Option<String>,
+    /// What it says of itself.
+    #[serde(deserialize_with = "lenient::text")]
+    pub description: Option<String>,
+    /// The site.
+    #[serde(deserialize_with = "lenient::text")]
+    pub domain: Option<String>,
+    /// The page's address.
+    #[serde(deserialize_with = "lenient::text")]
+    pub url: Option<String>,
+}
+
+/// An advertisement sent as a message.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ItemCard {
+    /// Its title.
+    #[serde(deserialize_with = "lenient::text")]
+    pub title: Option<String>,
+    /// Its price with the currency.
+    #[serde(deserialize_with = "lenient::text")]
+    pub price_string: Option<String>,
+    /// Its page.
+    #[serde(deserialize_with = "lenient::text")]
+    pub item_url: Option<String>,
+    /// Its picture.
+    #[serde(deserialize_with = "lenient::text")]
+    pub image_url: Option<String>,
+}
+
+/// A place.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Location {
+    /// Latitude.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub lat: Option<f64>,
+    /// Longitude.
+    #[serde(deserialize_with = "lenient::or_default")]
+    pub lon: Option<f64>,
+    /// Its name.
+    #[serde(deserialize_with = "lenient::text")]
+    pub title: Option<String>,
+    /// Its address.
+    #[serde(deserialize_with = "lenient::text")]
+    pub text: Option<String>,
+    /// `house`, `street`, `area`, ….
+    #[serde(deserialize_with = "lenient::text")]
+    pub kind: Option<String>,
+}
+
+/// A telephone call.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Call {
+    /// `missed`, as far as known.
+    #[serde(deserialize_with = "lenient::text")]
+    pub status: Option<String>,
+    /// Who was called.
+    #[serde(deserialize_with = "lenient::number")]
+    pub target_user_id: Option<i64>,
+}
+
+/// A file.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct File {
+    /// Its name.
+    #[serde(deserialize_with = "lenient::text")]
+    pub name: Option<String>,
+}
+
+/// The message that another one answers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Quote {
+    /// Avito's id of it.
+    #[serde(deserialize_with = "lenient::key")]
+    pub id: String,
+    /// Who wrote it.
+    #[serde(default, deserialize_with = "lenient::number")]
+    pub author_id: Option<i64>,
+    /// When, in Unix seconds.
+    #[serde(default, deserialize_with = "lenient::number")]
+    pub created: Option<i64>,
+    /// What kind of message it is.
+    #[serde(default, rename = "type", deserialize_with = "lenient::or_default")]
+    pub kind: Kind,
+    /// What is in it.
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    pub content: Content,
+}
+
+/// Whether Avito put its request to buy a tariff where the message's text should be.
+pub fn is_tariff_placeholder(text: &str) -> bool {
+    let plain: Vec<_> = text.split_whitespace().map(str::to_lowercase).collect();
+    plain.join(" ").contains("подписку с доступом к api")
+}
