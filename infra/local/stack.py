@@ -1,0 +1,207 @@
+"""`make dev`, `make test` and `make clean-local`: the whole bundle on this machine, from the template that goes to production.
+
+Usage: stack.py dev | test -- COMMAND… | clean
+"""
+
+import fcntl
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+import deploy
+import emulator
+import seed
+import services
+import settings as configuration
+from front import Front
+from processes import Failure, Processes, Stopped, answers, is_free
+from settings import LOCAL, ROOT, Settings
+from summary import summary
+
+
+class Stack:
+    """Everything that runs, in the order in which it came up."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.processes = Processes(settings.state / "processes", settings.logs)
+        self.front = Front(settings)
+        self.emulator: emulator.Emulator | None = None
+        self.outputs: dict[str, str] = {}
+        self.demo: dict | None = None
+        self._began = time.monotonic()
+
+    def start(self) -> None:
+        settings, processes = self.settings, self.processes
+        self.front.start()
+        self._step("building the functions and the simulators", lambda: deploy.build(processes))
+        self._step("starting Postgres", lambda: services.start_postgres(settings, processes))
+        self._step("starting Redis", lambda: services.start_redis(settings, processes))
+        self._step("starting the simulators of Telegram and Avito", self._start_simulators)
+        self._step("starting the AWS emulator", self._start_emulator)
+        self._step("deploying template.yaml", self._deploy)
+        self._step("migrating the database", lambda: deploy.migrate(settings, self.emulator))
+        if settings["LOCAL_SEED"] == "demo":
+            self._step("setting up the demonstration", self._seed)
+        self.front.step, self.front.ready = "ready", True
+
+    def stop(self) -> None:
+        self.front.ready, self.front.step = False, "stopping"
+        self.processes.stop_all()
+        self.front.stop()
+
+    def _step(self, words: str, work) -> None:
+        if self.processes.stopping:
+            raise Stopped
+        self.front.step = words
+        print(f"[{time.monotonic() - self._began:6.1f} s] {words}", flush=True)
+        try:
+            work()
+        except (BotoCoreError, ClientError, OSError) as error:
+            if self.processes.stopping:
+                raise Stopped from None
+            raise Failure(f"It failed while {words}.", str(error)) from error
+
+    def _start_simulators(self) -> None:
+        settings, control = self.settings, self.settings.port_for("simulators")
+        environment = {"PATH": os.environ.get("PATH", os.defpath), "SIMULATORS_CONTROL_PORT": str(control)}
+        if settings.mode == "dev":
+            environment["SIMULATORS_STATE"] = str(settings.state / "simulators.json")
+        ports = {}
+        for name, variable in (("TELEGRAM", "TELEGRAM_API_BASE"), ("AVITO", "AVITO_API_BASE")):
+            if not settings.given(variable):
+                ports[name] = settings.port_for(name.lower())
+                environment[f"{name}_PORT"] = str(ports[name])
+        program = ROOT / "target" / "local" / "simulators"
+        process = self.processes.start("simulators", [program], env=environment)
+        for port in (control, *ports.values()):
+            self.processes.wait_until(lambda port=port: answers("127.0.0.1", port), "simulators", process)
+        for name, port in ports.items():
+            settings[f"{name}_API_BASE"] = f"http://127.0.0.1:{port}"
+        self.front.control = f"http://127.0.0.1:{control}"
+        self._simulated = set(ports)
+
+    def _start_emulator(self) -> None:
+        self.emulator = emulator.start(self.settings, self.processes)
+
+    def _deploy(self) -> None:
+        self.outputs = deploy.deploy(self.settings, self.processes, self.emulator)
+        deploy.connect_routes(self.settings, self.emulator, self.outputs["ApiId"])
+        deploy.widen_fifo(self.settings, self.emulator)
+        self.front.api = f"{self.emulator.endpoint}/_aws/execute-api/{self.outputs['ApiId']}/$default"
+
+    def _seed(self) -> None:
+        if self._simulated >= {"TELEGRAM", "AVITO"}:
+            self.demo = seed.seed(self.settings)
+        else:
+            print("           left out: it needs the simulators of both Telegram and Avito")
+
+    def addresses(self) -> dict[str, str]:
+        """What a test needs to find its way around."""
+        names = ("DATABASE_URL", "REDIS_URL", "TELEGRAM_API_BASE", "AVITO_API_BASE", "PUBLIC_BASE_URL", "MASTER_BOT_TOKEN", "MASTER_BOT_NAME",
+                 "JWT_SECRET_KEY", "SECRETS_KEY", "SERVICE_TOKEN", "POLL_INTERVAL_SECONDS", "WORKER_VISIBILITY_SECONDS")
+        queues = {f"{name.upper()}_QUEUE_URL": self.outputs[f"{name}QueueUrl"] for name in ("Telegram", "Avito", "Poll", "Intake")}
+        return {"STACK_NAME": self.settings.stack_name, "STACK_API": self.settings.api, "STACK_CONTROL": self.front.control or "",
+                **self.emulator.environment(), **queues, **{name: self.settings[name] for name in names}}
+
+
+def dev() -> int:
+    settings = configuration.load("dev")
+    lock = _only_one()
+    if not is_free(settings.port):
+        raise Failure(f"Port {settings.port} is taken by another program: stop that one, or choose a port with PORT=….")
+    stack = Stack(settings)
+    asked = _on_signals(stack)
+    try:
+        stack.start()
+        print(summary(settings, stack.emulator, stack.demo), flush=True)
+        while not asked.wait(1):
+            if name := stack.processes.dead():
+                raise Failure(f"{name} ended by itself; its log is {settings.logs / name}.log.")
+        return 0
+    except Stopped:
+        return 0
+    finally:
+        print("stopping…", flush=True)
+        stack.stop()
+        lock.close()
+
+
+def test(command: list[str]) -> int:
+    settings = configuration.load("test")
+    stack = Stack(settings)
+    _on_signals(stack)
+    try:
+        stack.start()
+        return stack.processes.follow("the command", command, env={**os.environ, **stack.addresses()}, cwd=ROOT)
+    except Stopped:
+        return 130
+    finally:
+        stack.stop()
+        shutil.rmtree(configuration.postgres_home(settings), ignore_errors=True)
+        shutil.rmtree(settings.state, ignore_errors=True)
+
+
+def clean() -> int:
+    if LOCAL.exists():
+        lock = _only_one()
+        Processes(LOCAL / "processes", LOCAL / "logs")
+        pointer = LOCAL / "postgres-home"
+        if pointer.exists():
+            shutil.rmtree(Path(pointer.read_text().strip()), ignore_errors=True)
+        shutil.rmtree(LOCAL)
+        lock.close()
+    print("The local stack's data is gone; servers that were given by address keep theirs.")
+    return 0
+
+
+def _only_one():
+    LOCAL.mkdir(mode=0o700, exist_ok=True)
+    lock = (LOCAL / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise Failure("A `make dev` of this checkout is running already: stop that one first.") from None
+    return lock
+
+
+def _on_signals(stack: Stack) -> threading.Event:
+    asked = threading.Event()
+
+    def on_signal(_number, _frame):
+        if not asked.is_set():
+            asked.set()
+            # A handler must not wait, and what the main thread waits for ends by being stopped.
+            threading.Thread(target=stack.processes.stop_all, daemon=True).start()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, on_signal)
+    return asked
+
+
+def main(arguments: list[str]) -> int:
+    try:
+        match arguments:
+            case ["dev"]:
+                return dev()
+            case ["test", "--", *command] if command:
+                return test(command)
+            case ["clean"]:
+                return clean()
+        print(__doc__, file=sys.stderr)
+        return 2
+    except Failure as failure:
+        print(f"\n{failure}", file=sys.stderr)
+        if failure.output:
+            print(failure.output, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

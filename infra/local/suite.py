@@ -1,0 +1,37 @@
+"""`make test`: every test of the workspace inside one running stack, with the sum of all of them at the end."""
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+RESULT = re.compile(r"test result: \w+\. (\d+) passed; (\d+) failed")
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def main(extra: list[str]) -> int:
+    command = ["cargo", "test", "--profile", "local", "--workspace", "--no-fail-fast", *extra]
+    suite = subprocess.Popen([sys.executable, HERE / "stack.py", "test", "--", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             text=True, errors="replace")
+    # Ctrl-C reaches the stack as well, which stops in order; this only waits for that.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: suite.terminate())
+    passed = failed = 0
+    for line in suite.stdout:
+        print(line, end="", flush=True)
+        if counts := RESULT.search(COLOUR.sub("", line)):
+            passed, failed = passed + int(counts[1]), failed + int(counts[2])
+    code = suite.wait()
+    if code and not failed:
+        print(f"The tests did not run to their end (exit code {code}).")
+    if not code and not passed:
+        print("No test ran.")
+        code = 1
+    print(f"{passed} passed, {failed} failed", flush=True)
+    return 1 if code or failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
