@@ -250,26 +250,31 @@ impl Db {
     }
 
     async fn connect(&self) -> Result<Client, DbError> {
-        let mut config = parse_address(self.address.expose())?;
-        config.application_name("tuberry");
-        let opening = async {
-            if matches!(config.get_ssl_mode(), SslMode::Disable) {
-                let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
-                tokio::spawn(connection);
-                Ok::<_, DbError>(client)
-            } else {
-                let tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls_config(&self.extra_roots)?);
-                let (client, connection) = config.connect(tls).await?;
-                tokio::spawn(connection);
-                Ok(client)
-            }
-        };
-        match tokio::time::timeout(self.patience.connect, opening).await {
-            Ok(Ok(client)) => Ok(client),
-            Ok(Err(DbError::Statement(state))) => Err(DbError::Statement(state)),
-            Ok(Err(_)) => Err(DbError::Unavailable("the connection was refused")),
-            Err(_) => Err(DbError::Unavailable("connecting took too long")),
+        connect(&self.address, &self.extra_roots, self.patience.connect).await
+    }
+}
+
+/// Opens a connection that the runtime drives until it breaks or its client is dropped.
+pub(super) async fn connect(address: &Secret, extra_roots: &str, patience: Duration) -> Result<Client, DbError> {
+    let mut config = parse_address(address.expose())?;
+    config.application_name("tuberry");
+    let opening = async {
+        if matches!(config.get_ssl_mode(), SslMode::Disable) {
+            let (client, connection) = config.connect(tokio_postgres::NoTls).await?;
+            tokio::spawn(connection);
+            Ok::<_, DbError>(client)
+        } else {
+            let tls = tokio_postgres_rustls::MakeRustlsConnect::new(tls_config(extra_roots)?);
+            let (client, connection) = config.connect(tls).await?;
+            tokio::spawn(connection);
+            Ok(client)
         }
+    };
+    match tokio::time::timeout(patience, opening).await {
+        Ok(Ok(client)) => Ok(client),
+        Ok(Err(DbError::Statement(state))) => Err(DbError::Statement(state)),
+        Ok(Err(_)) => Err(DbError::Unavailable("the connection was refused")),
+        Err(_) => Err(DbError::Unavailable("connecting took too long")),
     }
 }
 

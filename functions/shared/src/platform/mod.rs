@@ -5,6 +5,8 @@ pub mod cache;
 pub mod config;
 pub mod db;
 pub mod http;
+pub mod migrations;
+pub mod page;
 pub mod queue;
 pub mod secrets;
 pub mod telemetry;

@@ -1,0 +1,59 @@
+//! Migrations: the files of `migrations/`, carried in the binary, applied by the owner of the tables.
+//! Two at once would hurt each other, so one waits for the other, by a lock that ends with its transaction.
+
+use std::time::Duration;
+
+use super::{
+    db::{self, DbError},
+    secrets::Secret,
+};
+
+mod embedded {
+    refinery::embed_migrations!("../../migrations");
+}
+
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Any number, as long as nothing else locks it.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(7241984601)";
+
+/// What can go wrong with a migration.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// Postgres.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// A migration that does not apply, or files that differ from what was applied before.
+    #[error("a migration does not apply: {0}")]
+    Refused(String),
+}
+
+/// Applies what is missing and answers the names of what was applied now, in order.
+pub async fn apply(address: &Secret, extra_roots: &str) -> Result<Vec<String>, MigrationError> {
+    let guard = db::connect(address, extra_roots, PATIENCE).await?;
+    guard.batch_execute("BEGIN").await.map_err(DbError::from)?;
+    guard.batch_execute(LOCK).await.map_err(DbError::from)?;
+    let mut client = db::connect(address, extra_roots, PATIENCE).await?;
+    let report = embedded::migrations::runner()
+        .run_async(&mut client)
+        .await
+        .map_err(|error| MigrationError::Refused(reason(&error)))?;
+    guard.batch_execute("COMMIT").await.map_err(DbError::from)?;
+    Ok(report
+        .applied_migrations()
+        .iter()
+        .map(|migration| format!("V{:04}__{}", migration.version(), migration.name()))
+        .collect())
+}
+
+/// Names the failure without Postgres's detail, which may quote a row.
+fn reason(error: &refinery::Error) -> String {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let postgres = cause.downcast_ref::<tokio_postgres::Error>().and_then(tokio_postgres::Error::as_db_error);
+        if let Some(refusal) = postgres {
+            return format!("{error}: {} ({})", refusal.message(), refusal.code().code());
+        }
+        source = cause.source();
+    }
+    error.to_string()
+}
