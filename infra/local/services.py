@@ -16,11 +16,18 @@ OLDEST_POSTGRES = 15
 POSTGRES_PLACES = ("/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt", "/usr/local/pgsql")
 
 
+def check_given(settings: Settings) -> None:
+    """Asks the servers that were given by address whether they are there, before anything starts."""
+    for name, default_port, what in (("DATABASE_URL", 5432, "Postgres"), ("REDIS_URL", 6379, "Redis")):
+        if settings.given(name):
+            parts = urlsplit(settings[name])
+            if not answers(parts.hostname or "", parts.port or default_port):
+                raise Failure(f"{name}: no {what} answers at {parts.hostname}:{parts.port or default_port}.")
+
+
 def start_postgres(settings: Settings, processes: Processes) -> None:
     """Sets DATABASE_URL and MIGRATION_DATABASE_URL, starting a private server unless an address was given."""
-    if settings.given("DATABASE_URL"):
-        _must_answer("DATABASE_URL", settings["DATABASE_URL"], 5432, "Postgres")
-    else:
+    if not settings.given("DATABASE_URL"):
         port = settings.port_for("postgres")
         _start_private_postgres(settings, processes, port)
         settings["DATABASE_URL"] = f"postgres://postgres@127.0.0.1:{port}/{DATABASE}"
@@ -31,7 +38,6 @@ def start_postgres(settings: Settings, processes: Processes) -> None:
 def start_redis(settings: Settings, processes: Processes) -> None:
     """Sets REDIS_URL, starting a private server unless an address was given."""
     if settings.given("REDIS_URL"):
-        _must_answer("REDIS_URL", settings["REDIS_URL"], 6379, "Redis")
         return
     server = shutil.which("redis-server") or _install("Redis", ["redis-server"], "redis", lambda: shutil.which("redis-server"))
     port, home = settings.port_for("redis"), settings.state / "redis"
@@ -138,9 +144,3 @@ def _install_with_apt(root: list[str], packages: list[str]) -> None:
         apt-get -qq -y --no-install-recommends install "$@" >/dev/null
     """
     subprocess.run([*root, "env", "DEBIAN_FRONTEND=noninteractive", "sh", "-c", keep_quiet, "sh", *packages], check=False)
-
-
-def _must_answer(name: str, address: str, default_port: int, what: str) -> None:
-    parts = urlsplit(address)
-    if not answers(parts.hostname or "", parts.port or default_port):
-        raise Failure(f"{name}: no {what} answers at {parts.hostname}:{parts.port or default_port}.")

@@ -116,6 +116,7 @@ def dev() -> int:
     lock = _only_one()
     if not is_free(settings.port):
         raise Failure(f"Port {settings.port} is taken by another program: stop that one, or choose a port with PORT=….")
+    services.check_given(settings)
     stack = Stack(settings)
     asked = _on_signals(stack)
     try:
@@ -135,6 +136,7 @@ def dev() -> int:
 
 def test(command: list[str]) -> int:
     settings = configuration.load("test")
+    services.check_given(settings)
     stack = Stack(settings)
     _on_signals(stack)
     try:
