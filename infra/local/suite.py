@@ -12,7 +12,8 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def main(extra: list[str]) -> int:
-    command = ["cargo", "test", "--profile", "local", "--workspace", "--no-fail-fast", *extra]
+    scope = [] if {"-p", "--package"} & set(extra) else ["--workspace"]
+    command = ["cargo", "test", "--profile", "local", *scope, "--no-fail-fast", *extra]
     suite = subprocess.Popen([sys.executable, HERE / "stack.py", "test", "--", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                              text=True, errors="replace")
     # Ctrl-C reaches the stack as well, which stops in order; this only waits for that.
