@@ -1,0 +1,129 @@
+//! Messages: reading them newest first, sending text and pictures, deleting within the hour, voices.
+
+use serde_json::{Value, json};
+
+use super::chats;
+use super::error::Refusal;
+use super::request::Call;
+use super::state::{AvitoState, Chat, Message};
+use crate::pictures;
+use crate::world::now;
+
+const LONGEST_TEXT: usize = 1000;
+const LARGEST_PICTURE: usize = 24 * 1024 * 1024;
+const DELETE_WITHIN: i64 = 3600;
+
+/// `GET …/messages/`. Reading here marks nothing as read.
+pub(crate) fn list(avito: &AvitoState, owner: i64, call: &Call, bare: bool) -> Result<Value, Refusal> {
+    let (limit, offset) = (call.number("limit", 100, 1, 100)?, call.number("offset", 0, 0, 1000)?);
+    let chat = chats::find(avito, owner, call)?;
+    let messages = chat.newest_first();
+    let has_more = messages.len() > offset + limit;
+    let page: Vec<Value> =
+        messages.into_iter().skip(offset).take(limit).map(|message| rendered(chat, message)).collect();
+    Ok(if bare { json!(page) } else { json!({ "messages": page, "meta": { "has_more": has_more } }) })
+}
+
+fn rendered(chat: &Chat, message: &Message) -> Value {
+    let mut shown = json!({
+        "id": message.id, "author_id": message.author_id, "content": message.content, "created": message.created,
+        "direction": message.direction, "is_read": message.is_read, "read": message.read, "type": message.kind,
+    });
+    let quoted = message.quote.as_ref().and_then(|id| chat.messages.iter().find(|known| known.id == *id));
+    if let Some(quoted) = quoted {
+        shown["quote"] = json!({
+            "id": quoted.id, "author_id": quoted.author_id, "content": quoted.content, "created": quoted.created,
+            "type": quoted.kind,
+        });
+    }
+    shown
+}
+
+/// `POST …/messages`.
+pub(crate) fn send(avito: &mut AvitoState, owner: i64, call: &Call) -> Result<Value, Refusal> {
+    if call.text("type")? != "text" {
+        return Err(Refusal::invalid("type", "must be text"));
+    }
+    let message = call.body["message"].as_object().filter(|message| message.len() == 1);
+    let text = message.and_then(|message| message.get("text")?.as_str()).filter(|text| !text.trim().is_empty());
+    let text = text.ok_or_else(|| Refusal::invalid("message.text", "must be a non-empty string"))?;
+    if text.chars().count() > LONGEST_TEXT {
+        return Err(Refusal::invalid("message.text", "must be at most 1000 characters long"));
+    }
+    let chat = chats::find_mut(avito, owner, call)?;
+    let sent = chat.add_own("text", json!({ "text": text }));
+    let chat = chat.id.clone();
+    avito.announce(&chat, &sent.id, 1);
+    Ok(json!({
+        "id": sent.id, "created": sent.created, "direction": sent.direction, "type": sent.kind, "content": sent.content,
+    }))
+}
+
+/// `POST …/messages/image`.
+pub(crate) fn send_image(avito: &mut AvitoState, owner: i64, call: &Call) -> Result<Value, Refusal> {
+    let id = call.text("image_id")?;
+    let sizes = sizes(avito, id).ok_or_else(|| Refusal::invalid("image_id", "is unknown"))?;
+    let chat = chats::find_mut(avito, owner, call)?;
+    let sent = chat.add_own("image", json!({ "image": { "sizes": sizes } }));
+    let chat = chat.id.clone();
+    avito.announce(&chat, &sent.id, 1);
+    Ok(json!({
+        "id": sent.id, "author_id": sent.author_id, "created": sent.created, "direction": sent.direction,
+        "type": sent.kind, "content": sent.content,
+    }))
+}
+
+fn sizes(avito: &AvitoState, id: &str) -> Option<Value> {
+    let (name, _) = avito.files.iter().find(|(name, _)| name.rsplit_once('.').is_some_and(|(stem, _)| stem == id))?;
+    let link = |size: &str| json!(format!("media:/media/chat/{size}/{name}"));
+    Some(
+        json!({ "1280x960": link("1280x960"), "640x480": link("640x480"), "140x105": link("140x105"), "32x32": link("32x32") }),
+    )
+}
+
+/// `POST …/messages/{message_id}`: the message stays as `deleted`.
+pub(crate) fn delete(avito: &mut AvitoState, owner: i64, call: &Call) -> Result<Value, Refusal> {
+    let chat = chats::find_mut(avito, owner, call)?;
+    let message = chat.message_mut(call.message.as_deref().unwrap_or_default()).ok_or_else(Refusal::not_found)?;
+    if message.author_id != owner {
+        return Err(Refusal::new(403, "Forbidden"));
+    }
+    if message.deleted || now() - message.created > DELETE_WITHIN {
+        return Err(Refusal::new(400, "Bad Request"));
+    }
+    message.mark_deleted();
+    Ok(json!({}))
+}
+
+/// `POST …/uploadImages`: one file in the part `uploadfile[]`.
+pub(crate) fn upload(avito: &mut AvitoState, call: &Call) -> Result<Value, Refusal> {
+    let [(name, mime, bytes)] = call.parts.as_slice() else {
+        return Err(Refusal::invalid("uploadfile[]", "must be one file"));
+    };
+    if name != "uploadfile[]" {
+        return Err(Refusal::invalid(name, "is unknown"));
+    }
+    if bytes.len() > LARGEST_PICTURE || !pictures::is_picture(bytes) {
+        return Err(Refusal::invalid("uploadfile[]", "must be a JPEG, HEIC, GIF, BMP or PNG of at most 24 MB"));
+    }
+    let mime = if mime.starts_with("image/") { mime } else { "image/jpeg" };
+    let (id, sizes) = avito.store_picture(mime, bytes.clone());
+    Ok(json!({ (id): sizes }))
+}
+
+/// `GET …/getVoiceFiles`: unknown ids are simply missing.
+pub(crate) fn voices(avito: &AvitoState, call: &Call) -> Result<Value, Refusal> {
+    let ids = call.list("voice_ids").unwrap_or_default();
+    let known = ids.into_iter().filter(|id| avito.files.contains_key(&format!("{id}.mp4")));
+    let urls = known.map(|id| (id.to_owned(), json!(format!("media:/media/voice/{id}.mp4"))));
+    Ok(json!({ "voices_urls": urls.collect::<serde_json::Map<_, _>>() }))
+}
+
+impl Message {
+    /// Leaves only the mark that there was something.
+    pub(crate) fn mark_deleted(&mut self) {
+        self.deleted = true;
+        "deleted".clone_into(&mut self.kind);
+        self.content = json!({});
+    }
+}

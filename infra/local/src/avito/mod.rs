@@ -1,0 +1,196 @@
+//! Avito: the messenger's endpoints with their exact paths, tokens by client credentials, and the pictures that chats
+//! link to.
+
+mod accounts;
+pub(crate) mod chats;
+pub(crate) mod error;
+mod messages;
+mod request;
+pub(crate) mod state;
+pub(crate) mod webhooks;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{Request, Response, StatusCode, header};
+use axum::response::IntoResponse;
+use serde_json::Value;
+
+use crate::calls::{Call as Record, Target};
+use crate::faults::{self, Kind, Subject};
+use crate::pictures;
+use crate::server;
+use crate::world::World;
+use error::Refusal;
+use request::Call;
+
+/// The routes of the simulator.
+pub(crate) fn router(world: Arc<World>) -> Router {
+    Router::new().fallback(serve).layer(DefaultBodyLimit::disable()).with_state(world)
+}
+
+/// How a call ends.
+enum Ending {
+    Answer(Value),
+    Refused(Refusal),
+    Reset,
+}
+
+async fn serve(State(world): State<Arc<World>>, request: Request<Body>) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    if let Some(rest) = path.strip_prefix("/media/") {
+        return media(&world, rest);
+    }
+    let Some(call) = request::route(request.method(), &path) else {
+        return Refusal::not_found().into_response();
+    };
+    let unread = call.clone();
+    let (call, ending) = match call.read(request).await {
+        Ok(call) => {
+            let ending = struck(&world, &call).await;
+            (call, ending)
+        }
+        Err(refusal) => (unread, Ending::Refused(refusal)),
+    };
+    let status = match &ending {
+        Ending::Answer(_) => 200,
+        Ending::Refused(refusal) => refusal.status,
+        Ending::Reset => 0,
+    };
+    let state = &mut *world.state();
+    state.calls.push(Record {
+        target: Target::Avito,
+        method: call.name.to_owned(),
+        path,
+        user_id: call.user_id.or_else(|| state.avito.owner(call.token.as_deref()?).ok()),
+        params: call.recorded(),
+        chat: call.chat,
+        status,
+        ..Record::default()
+    });
+    webhooks::wake(&world, &mut state.avito);
+    match ending {
+        Ending::Answer(Value::Null) => StatusCode::OK.into_response(),
+        Ending::Answer(value) => axum::Json(rendered(value, world.avito_base.as_deref())).into_response(),
+        Ending::Refused(refusal) => refusal.into_response(),
+        Ending::Reset => server::reset(),
+    }
+}
+
+async fn struck(world: &Arc<World>, call: &Call) -> Ending {
+    let client = call.body.get("client_id").and_then(Value::as_str);
+    let user_id = {
+        let avito = &world.state().avito;
+        let by_key = || avito.accounts.values().find(|account| Some(account.client_id.as_str()) == client);
+        let by_token = || avito.owner(call.token.as_deref()?).ok();
+        call.user_id.or_else(by_token).or_else(|| by_key().map(|account| account.user_id))
+    };
+    let subject = Subject {
+        target: Target::Avito,
+        method: call.name,
+        token: call.token.as_deref(),
+        user_id,
+        chat: call.chat.as_deref(),
+        ..Subject::default()
+    };
+    let latency = world.state().faults.strike(&subject, &[Kind::Latency]);
+    if let Some(latency) = latency {
+        tokio::time::sleep(Duration::from_millis(latency.latency_ms.unwrap_or(1000))).await;
+    }
+    let state = &mut *world.state();
+    let striking = [Kind::Status, Kind::ResetBefore, Kind::ResetAfter];
+    let mut fault = state.faults.strike(&subject, &striking);
+    // At `token` the same kind means something else: see `accounts::token`.
+    if fault.is_none() && call.name != "token" {
+        fault = state.faults.strike(&subject, &[Kind::TokenExpired]);
+    }
+    match fault.map(|fault| (fault.kind, fault)) {
+        None => run(state, call, &subject).map_or_else(Ending::Refused, Ending::Answer),
+        Some((Kind::ResetBefore, _)) => Ending::Reset,
+        Some((Kind::ResetAfter, _)) => {
+            let _ = run(state, call, &subject);
+            Ending::Reset
+        }
+        Some((Kind::TokenExpired, fault)) => Ending::Refused(Refusal::status(fault.status.unwrap_or(403), None)),
+        Some((_, fault)) => Ending::Refused(given(fault)),
+    }
+}
+
+fn given(fault: faults::Request) -> Refusal {
+    let refusal = Refusal::status(fault.status.unwrap_or(500), fault.retry_after);
+    match fault.body {
+        Some(body) => Refusal { body, ..refusal },
+        None => refusal,
+    }
+}
+
+fn run(state: &mut crate::world::State, call: &Call, subject: &Subject<'_>) -> Result<Value, Refusal> {
+    let avito = &mut state.avito;
+    if call.name == "token" {
+        call.check()?;
+        let single = state.faults.strike(subject, &[Kind::TokenExpired]).is_some();
+        return accounts::token(avito, call, single);
+    }
+    let owner = match avito.owner(call.token.as_deref().unwrap_or_default()) {
+        Ok(owner) => owner,
+        Err(true) => return Err(Refusal::new(403, "Forbidden")),
+        Err(false) => return Err(Refusal::new(401, "Unauthorized")),
+    };
+    if call.user_id.is_some_and(|user_id| user_id != owner) {
+        return Err(Refusal::new(403, "Forbidden"));
+    }
+    call.check()?;
+    match call.name {
+        "self" => accounts::own(avito, owner),
+        "webhook.register" | "webhook.unsubscribe" | "subscriptions" => accounts::webhook(avito, owner, call),
+        "blacklist" => accounts::blacklist(avito, owner, call),
+        "chats.list" => chats::list(avito, owner, call),
+        "chats.get" => chats::get(avito, owner, call),
+        "chat.read" => chats::read(avito, owner, call),
+        "messages.list" => {
+            let bare = state.faults.strike(subject, &[Kind::BareArray]).is_some();
+            messages::list(avito, owner, call, bare)
+        }
+        "messages.send" => messages::send(avito, owner, call),
+        "messages.image" => messages::send_image(avito, owner, call),
+        "messages.delete" => messages::delete(avito, owner, call),
+        "images.upload" => messages::upload(avito, call),
+        _ => messages::voices(avito, call),
+    }
+}
+
+/// Puts the address of this run before every `media:` link.
+pub(crate) fn rendered(value: Value, base: Option<&str>) -> Value {
+    match value {
+        Value::String(text) => match text.strip_prefix("media:") {
+            Some(path) => Value::String(format!("{}{path}", base.unwrap_or_default())),
+            None => Value::String(text),
+        },
+        Value::Array(values) => values.into_iter().map(|value| rendered(value, base)).collect(),
+        Value::Object(members) => members
+            .into_iter()
+            .map(|(name, value)| (name, rendered(value, base)))
+            .collect::<serde_json::Map<_, _>>()
+            .into(),
+        other => other,
+    }
+}
+
+/// Pictures and voices; like the real ones they need no token.
+fn media(world: &World, rest: &str) -> Response<Body> {
+    let name = rest.rsplit('/').next().unwrap_or_default();
+    if rest.starts_with("item/") {
+        // Every item shows the same picture.
+        return ([(header::CONTENT_TYPE, "image/png")], pictures::generated(1)).into_response();
+    }
+    match world.state().avito.files.get(name) {
+        Some(file) => {
+            let kind = [(header::CONTENT_TYPE, file.mime.clone())];
+            (StatusCode::OK, kind, file.bytes.clone()).into_response()
+        }
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}

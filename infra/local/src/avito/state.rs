@@ -1,0 +1,232 @@
+//! What the Avito simulator remembers: accounts with their tokens and webhooks, chats with their messages, pictures and
+//! voices.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::persistence::as_base64;
+use crate::world::{Lane, now};
+
+/// All of Avito.
+#[derive(Default, Serialize, Deserialize)]
+pub(crate) struct AvitoState {
+    /// By `user_id`.
+    pub(crate) accounts: BTreeMap<i64, Account>,
+    pub(crate) tokens: BTreeMap<String, Token>,
+    pub(crate) chats: BTreeMap<String, Chat>,
+    pub(crate) files: BTreeMap<String, File>,
+    #[serde(skip)]
+    pub(crate) outbox: BTreeMap<Lane, VecDeque<Hook>>,
+}
+
+/// An account and its keys.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Account {
+    pub(crate) user_id: i64,
+    pub(crate) client_id: String,
+    pub(crate) client_secret: String,
+    pub(crate) name: String,
+    pub(crate) webhooks: Vec<String>,
+    pub(crate) blacklist: Vec<i64>,
+}
+
+/// An access token.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Token {
+    pub(crate) user_id: i64,
+    pub(crate) expires_at: i64,
+}
+
+/// A chat with one buyer.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Chat {
+    pub(crate) id: String,
+    pub(crate) user_id: i64,
+    pub(crate) chat_type: String,
+    pub(crate) buyer: Buyer,
+    pub(crate) item: Option<Item>,
+    pub(crate) created: i64,
+    pub(crate) messages: Vec<Message>,
+}
+
+/// The other side.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Buyer {
+    pub(crate) id: i64,
+    pub(crate) name: String,
+}
+
+/// What a chat is about.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Item {
+    #[serde(default = "random_number")]
+    pub(crate) id: i64,
+    pub(crate) title: String,
+    pub(crate) price_string: Option<String>,
+    pub(crate) url: Option<String>,
+    pub(crate) city: Option<String>,
+}
+
+/// A message. Pictures in `content` stand as `media:<file>` until somebody looks.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Message {
+    pub(crate) id: String,
+    pub(crate) author_id: i64,
+    pub(crate) direction: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) content: Value,
+    pub(crate) created: i64,
+    /// When the buyer read it.
+    pub(crate) read: Option<i64>,
+    /// Whether the account has read it.
+    pub(crate) is_read: bool,
+    pub(crate) deleted: bool,
+    pub(crate) quote: Option<String>,
+}
+
+/// A picture or a voice.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct File {
+    pub(crate) mime: String,
+    #[serde(with = "as_base64")]
+    pub(crate) bytes: bytes::Bytes,
+}
+
+/// A webhook on its way.
+#[derive(Clone)]
+pub(crate) struct Hook {
+    pub(crate) url: String,
+    pub(crate) user_id: i64,
+    pub(crate) chat: String,
+    pub(crate) message: String,
+    pub(crate) value: Value,
+    pub(crate) client_secret: String,
+}
+
+/// An id as large as Avito's are: beyond 32 bits.
+pub(crate) fn random_number() -> i64 {
+    rand::rng().random_range(2_200_000_000..9_000_000_000)
+}
+
+/// 32 hex digits.
+pub(crate) fn message_id() -> String {
+    hex::encode(rand::random::<[u8; 16]>())
+}
+
+/// A chat id of a type, with the characters that have to be escaped in a path.
+pub(crate) fn chat_id(chat_type: &str) -> String {
+    const LETTERS: &[u8; 65] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789~_-";
+    let mut rng = rand::rng();
+    let tail: String = (0..22).map(|_| char::from(LETTERS[rng.random_range(0..LETTERS.len())])).collect();
+    format!("{chat_type}-{tail}")
+}
+
+impl Chat {
+    /// Time of the newest activity.
+    pub(crate) fn updated(&self) -> i64 {
+        self.messages.iter().map(|message| message.created).max().unwrap_or(self.created)
+    }
+
+    /// Messages, newest first; of one second the later one first.
+    pub(crate) fn newest_first(&self) -> Vec<&Message> {
+        let mut messages: Vec<&Message> = self.messages.iter().rev().collect();
+        messages.sort_by_key(|message| std::cmp::Reverse(message.created));
+        messages
+    }
+
+    /// Whether the account has messages to read here.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.messages.iter().any(|message| message.direction == "in" && !message.is_read)
+    }
+
+    /// The account has opened the chat.
+    pub(crate) fn read_by_account(&mut self) {
+        self.messages.iter_mut().for_each(|message| message.is_read = true);
+    }
+
+    /// A message of this chat.
+    pub(crate) fn message_mut(&mut self, id: &str) -> Option<&mut Message> {
+        self.messages.iter_mut().find(|message| message.id == id)
+    }
+
+    /// Adds a message of the account itself.
+    pub(crate) fn add_own(&mut self, kind: &str, content: Value) -> Message {
+        let message = Message {
+            id: message_id(),
+            author_id: self.user_id,
+            direction: "out".to_owned(),
+            kind: kind.to_owned(),
+            content,
+            created: now(),
+            read: None,
+            is_read: true,
+            deleted: false,
+            quote: None,
+        };
+        self.messages.push(message.clone());
+        message
+    }
+
+    /// The message as a webhook carries it.
+    pub(crate) fn webhook_value(&self, message: &Message) -> Value {
+        json!({
+            "id": message.id, "chat_id": self.id, "user_id": self.user_id, "author_id": message.author_id,
+            "created": message.created, "type": message.kind, "chat_type": self.chat_type, "content": message.content,
+            "item_id": self.item.as_ref().map(|item| item.id),
+            "published_at": jiff::Timestamp::from_second(message.created).ok().map(|at| at.to_string()),
+        })
+    }
+}
+
+impl AvitoState {
+    /// Whose token this is; `Err(true)`: it was one once.
+    pub(crate) fn owner(&self, token: &str) -> Result<i64, bool> {
+        match self.tokens.get(token) {
+            None => Err(false),
+            Some(token) if token.expires_at <= now() => Err(true),
+            Some(token) => Ok(token.user_id),
+        }
+    }
+
+    /// Ends the life of an account's tokens, or of all.
+    pub(crate) fn expire_tokens(&mut self, user_id: Option<i64>) {
+        let concerned = self.tokens.values_mut().filter(|token| user_id.is_none_or(|id| id == token.user_id));
+        concerned.for_each(|token| token.expires_at = 0);
+    }
+
+    /// Keeps a picture; its content names it by `media:`.
+    pub(crate) fn store_picture(&mut self, mime: &str, bytes: bytes::Bytes) -> (String, Value) {
+        let id = format!("{}.{}", random_number(), &message_id()[..22]);
+        let extension = mime.rsplit('/').next().unwrap_or("png").replace("jpeg", "jpg");
+        let path = |size: &str| format!("media:/media/chat/{size}/{id}.{extension}");
+        let sizes = ["1280x960", "640x480", "140x105", "32x32"];
+        let sizes: serde_json::Map<String, Value> =
+            sizes.iter().map(|size| ((*size).to_owned(), json!(path(size)))).collect();
+        self.files.insert(format!("{id}.{extension}"), File { mime: mime.to_owned(), bytes });
+        (id, Value::Object(sizes))
+    }
+
+    /// Puts a message's webhook on its way, `times` over, to every address of the account.
+    pub(crate) fn announce(&mut self, chat: &str, message: &str, times: usize) {
+        let Some(chat) = self.chats.get(chat) else { return };
+        let Some(message) = chat.messages.iter().find(|known| known.id == message) else { return };
+        let Some(account) = self.accounts.get(&chat.user_id) else { return };
+        for url in &account.webhooks {
+            let hook = Hook {
+                url: url.clone(),
+                user_id: chat.user_id,
+                chat: chat.id.clone(),
+                message: message.id.clone(),
+                value: chat.webhook_value(message),
+                client_secret: account.client_secret.clone(),
+            };
+            let lane = (format!("avito:{url}"), chat.id.clone());
+            self.outbox.entry(lane).or_default().extend(std::iter::repeat_n(hook, times));
+        }
+    }
+}

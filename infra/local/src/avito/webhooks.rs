@@ -1,0 +1,117 @@
+//! Sends webhooks as Avito does: two seconds, no second try, those of a chat one after another.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use hmac::{Hmac, KeyInit, Mac};
+use rand::RngExt;
+use serde_json::json;
+use sha2::Sha256;
+
+use super::rendered;
+use super::state::{AvitoState, Hook};
+use crate::attempts::Attempt;
+use crate::calls::Target;
+use crate::faults::{Kind, Subject};
+use crate::world::{Lane, World, now};
+
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Starts a sender for every chat with webhooks that wait, unless one is at it.
+pub(crate) fn wake(world: &Arc<World>, avito: &mut AvitoState) {
+    avito.outbox.retain(|_, waiting| !waiting.is_empty());
+    for lane in avito.outbox.keys() {
+        if world.claim(lane) {
+            tokio::spawn(send_lane(Arc::clone(world), lane.clone()));
+        }
+    }
+}
+
+async fn send_lane(world: Arc<World>, lane: Lane) {
+    loop {
+        let Some(hook) = next(&world, &lane) else { return };
+        match bad_day(&world, &hook) {
+            Some(Kind::WebhookWithheld) => {}
+            Some(_) => {
+                let world = Arc::clone(&world);
+                let pause = Duration::from_millis(rand::rng().random_range(0..1000));
+                world.state().attempts.avito_pending += 1;
+                tokio::spawn(async move {
+                    tokio::time::sleep(pause).await;
+                    send(&world, &hook).await;
+                    world.state().attempts.avito_pending -= 1;
+                });
+            }
+            None => {
+                world.state().attempts.avito_pending += 1;
+                send(&world, &hook).await;
+                world.state().attempts.avito_pending -= 1;
+            }
+        }
+    }
+}
+
+/// The next webhook of a lane; the lane is given back under the same lock in which it was found empty.
+fn next(world: &World, lane: &Lane) -> Option<Hook> {
+    let mut state = world.state();
+    let hook = state.avito.outbox.get_mut(lane).and_then(std::collections::VecDeque::pop_front);
+    if hook.is_none() {
+        world.release(lane);
+    }
+    hook
+}
+
+fn bad_day(world: &World, hook: &Hook) -> Option<Kind> {
+    let subject =
+        Subject { target: Target::Avito, user_id: Some(hook.user_id), chat: Some(&hook.chat), ..Subject::default() };
+    let kinds = [Kind::WebhookWithheld, Kind::WebhookShuffled];
+    world.state().faults.strike(&subject, &kinds).map(|fault| fault.kind)
+}
+
+/// Sends one webhook and notes how it went.
+async fn send(world: &World, hook: &Hook) {
+    let envelope = json!({
+        "id": uuid::Uuid::new_v4(),
+        "version": "v3.0.0",
+        "timestamp": now(),
+        "payload": { "type": "message", "value": rendered(hook.value.clone(), world.avito_base.as_deref()) },
+    });
+    let body = envelope.to_string();
+    let signature = signature(&hook.client_secret, &body);
+    let request = world
+        .client
+        .post(&hook.url)
+        .timeout(TIMEOUT)
+        .header("content-type", "application/json")
+        .header("x-avito-messenger-signature", signature)
+        .body(body);
+    let started = Instant::now();
+    let answer = request.send().await;
+    let error = answer.as_ref().err().map(|error| if error.is_timeout() { "timeout" } else { "connection" });
+    let attempt = Attempt {
+        seq: 0,
+        target: Target::Avito,
+        receiver: hook.user_id,
+        chat: hook.chat.clone(),
+        id: hook.message.clone(),
+        status: answer.ok().map(|answer| answer.status().as_u16()),
+        error,
+        duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        at: jiff::Timestamp::now().to_string(),
+    };
+    world.state().attempts.push(attempt);
+}
+
+/// 64 hex digits. How Avito makes them is not documented, so nobody may rely on this.
+fn signature(secret: &str, body: &str) -> String {
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return "0".repeat(64) };
+    mac.update(body.as_bytes());
+    hex::encode(mac.finalize().into_bytes())
+}
+
+/// How many webhooks wait or are on their way.
+pub(crate) fn pending(world: &World) -> u64 {
+    let state = world.state();
+    let waiting: usize = state.avito.outbox.values().map(std::collections::VecDeque::len).sum();
+    state.attempts.avito_pending + crate::world::count(waiting)
+}

@@ -1,0 +1,106 @@
+//! Faults and limits on request. A fault about a topic, a membership, a group's id or a token changes the world when it
+//! has neither `times` nor `probability`; with one of them only answers change.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{Answer, Failure, parsed};
+use crate::faults::{Kind, Request};
+use crate::telegram::state::{Status, TelegramState};
+use crate::telegram::{membership, updates};
+use crate::world::World;
+
+/// `POST /_local/faults`.
+pub(crate) async fn add(State(world): State<Arc<World>>, body: Bytes) -> Answer {
+    let mut request: Request = parsed(&body)?;
+    if request.times == Some(0) || request.probability.is_some_and(|p| !(0.0..=1.0).contains(&p)) {
+        return Err(Failure::bad("times has to be at least 1, probability between 0 and 1."));
+    }
+    let mut answer = Map::new();
+    {
+        let state = &mut *world.state();
+        if request.kind == Kind::Migrated {
+            let from = request.scope.chat_id.ok_or_else(|| Failure::bad("migrated needs scope.chat_id."))?;
+            let to = *request.migrate_to_chat_id.get_or_insert(from - 1_000_000_000);
+            answer.insert("migrate_to_chat_id".to_owned(), json!(to));
+        }
+        let changes_the_world = request.is_standing() && request.method.is_none();
+        let applied = changes_the_world && apply(&mut state.telegram, &request)?;
+        if changes_the_world && request.kind == Kind::TokenExpired {
+            state.avito.expire_tokens(request.scope.user_id);
+        }
+        let spent = applied && request.kind != Kind::Kicked || changes_the_world && request.kind == Kind::TokenExpired;
+        let id = state.faults.add(request.clone());
+        if spent {
+            state.faults.remove(Some(id));
+        }
+        answer.insert("fault_id".to_owned(), json!(id));
+    }
+    updates::wake(&world);
+    Ok(Json(Value::Object(answer)))
+}
+
+/// Changes the world of Telegram. `true`: done, no answer has to be bent for it.
+fn apply(telegram: &mut TelegramState, request: &Request) -> Result<bool, Failure> {
+    let chat_id = || request.scope.chat_id.ok_or_else(|| Failure::bad("This kind needs scope.chat_id."));
+    let thread = || request.thread_id.ok_or_else(|| Failure::bad("This kind needs thread_id."));
+    let unknown = |done: bool| if done { Ok(true) } else { Err(Failure::not_found("There is no such chat or topic.")) };
+    match request.kind {
+        Kind::TopicDeleted => unknown(membership::delete_topic(telegram, chat_id()?, thread()?)),
+        Kind::TopicClosed => unknown(membership::close_topic(telegram, chat_id()?, thread()?)),
+        Kind::Kicked => {
+            unknown(membership::set_status(telegram, chat_id()?, request.scope.token.as_deref(), Status::Kicked))
+        }
+        Kind::Migrated => {
+            let to = request.migrate_to_chat_id.unwrap_or_default();
+            unknown(membership::migrate(telegram, chat_id()?, to))
+        }
+        _ => Ok(false),
+    }
+}
+
+/// `DELETE /_local/faults`.
+pub(crate) async fn clear(State(world): State<Arc<World>>) -> Answer {
+    Ok(lift(&world, None))
+}
+
+/// `DELETE /_local/faults/{id}`.
+pub(crate) async fn remove(State(world): State<Arc<World>>, Path(id): Path<u64>) -> Answer {
+    Ok(lift(&world, Some(id)))
+}
+
+/// Removes faults; a bot that was kicked is let in again.
+fn lift(world: &Arc<World>, id: Option<u64>) -> Json<Value> {
+    let removed = {
+        let state = &mut *world.state();
+        let gone = state.faults.remove(id);
+        for request in gone.iter().filter(|request| request.kind == Kind::Kicked && request.is_standing()) {
+            if let Some(chat_id) = request.scope.chat_id {
+                let token = request.scope.token.as_deref();
+                membership::set_status(&mut state.telegram, chat_id, token, Status::Administrator);
+            }
+        }
+        gone.len()
+    };
+    updates::wake(world);
+    Json(json!({ "removed": removed }))
+}
+
+/// Which limits to switch.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsRequest {
+    telegram: bool,
+}
+
+/// `POST /_local/limits`.
+pub(crate) async fn limits(State(world): State<Arc<World>>, body: Bytes) -> Answer {
+    let request: LimitsRequest = parsed(&body)?;
+    world.state().limits.switch(request.telegram);
+    Ok(Json(json!({ "telegram": request.telegram })))
+}

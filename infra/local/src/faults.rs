@@ -1,0 +1,139 @@
+//! Faults on request: which of the outside's bad days a test wants, for whom, and how often. Probabilities are drawn
+//! from a seed, so that a failing run can be repeated.
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::calls::Target;
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Kind {
+    Status,
+    Latency,
+    ResetBefore,
+    ResetAfter,
+    TopicDeleted,
+    TopicClosed,
+    Kicked,
+    Migrated,
+    WebhookWithheld,
+    WebhookShuffled,
+    TokenExpired,
+    BareArray,
+    ReactionsLimited,
+    RenamesLimited,
+}
+
+/// Whom a fault concerns; what is not given matches all.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Scope {
+    pub(crate) token: Option<String>,
+    pub(crate) chat_id: Option<i64>,
+    pub(crate) user_id: Option<i64>,
+    pub(crate) chat: Option<String>,
+}
+
+/// A fault as it was asked for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Request {
+    pub(crate) target: Target,
+    pub(crate) method: Option<String>,
+    #[serde(default)]
+    pub(crate) scope: Scope,
+    pub(crate) kind: Kind,
+    pub(crate) status: Option<u16>,
+    pub(crate) retry_after: Option<u32>,
+    pub(crate) body: Option<Value>,
+    pub(crate) latency_ms: Option<u64>,
+    pub(crate) thread_id: Option<i64>,
+    pub(crate) migrate_to_chat_id: Option<i64>,
+    pub(crate) times: Option<u64>,
+    pub(crate) probability: Option<f64>,
+    pub(crate) seed: Option<u64>,
+}
+
+impl Request {
+    /// Without a count or a chance, a fault about a chat or a token changes the world instead of single answers.
+    pub(crate) fn is_standing(&self) -> bool {
+        self.times.is_none() && self.probability.is_none()
+    }
+}
+
+/// What a fault is matched with: one call or one webhook.
+#[derive(Default)]
+pub(crate) struct Subject<'a> {
+    pub(crate) target: Target,
+    pub(crate) method: &'a str,
+    pub(crate) token: Option<&'a str>,
+    pub(crate) chat_id: Option<i64>,
+    pub(crate) thread_id: Option<i64>,
+    pub(crate) user_id: Option<i64>,
+    pub(crate) chat: Option<&'a str>,
+}
+
+struct Fault {
+    id: u64,
+    request: Request,
+    left: Option<u64>,
+    dice: StdRng,
+}
+
+/// The faults that stand.
+#[derive(Default)]
+pub(crate) struct Faults {
+    all: Vec<Fault>,
+    last: u64,
+}
+
+impl Faults {
+    /// Adds a fault and gives its id.
+    pub(crate) fn add(&mut self, request: Request) -> u64 {
+        self.last += 1;
+        let dice = StdRng::seed_from_u64(request.seed.unwrap_or(self.last));
+        self.all.push(Fault { id: self.last, left: request.times, request, dice });
+        self.last
+    }
+
+    /// Removes one fault, or all; what they asked for is handed back so that its traces can be undone.
+    pub(crate) fn remove(&mut self, id: Option<u64>) -> Vec<Request> {
+        let (gone, kept) = self.all.drain(..).partition(|fault| id.is_none_or(|id| fault.id == id));
+        self.all = kept;
+        let gone: Vec<Fault> = gone;
+        gone.into_iter().map(|fault| fault.request).collect()
+    }
+
+    /// The first fault of one of these kinds that strikes now; it counts as one of its `times`.
+    pub(crate) fn strike(&mut self, subject: &Subject<'_>, kinds: &[Kind]) -> Option<Request> {
+        let fault = self.all.iter_mut().find_map(|fault| fault.strikes(subject, kinds).then_some(fault))?;
+        let request = fault.request.clone();
+        if let Some(left) = &mut fault.left {
+            *left -= 1;
+            if *left == 0 {
+                let id = fault.id;
+                self.all.retain(|fault| fault.id != id);
+            }
+        }
+        Some(request)
+    }
+}
+
+impl Fault {
+    fn strikes(&mut self, subject: &Subject<'_>, kinds: &[Kind]) -> bool {
+        let Request { target, method, scope, kind, thread_id, probability, .. } = &self.request;
+        let concerned = kinds.contains(kind)
+            && *target == subject.target
+            && method.as_deref().is_none_or(|method| method.eq_ignore_ascii_case(subject.method))
+            && scope.token.as_deref().is_none_or(|token| subject.token == Some(token))
+            && scope.chat_id.is_none_or(|chat_id| subject.chat_id == Some(chat_id))
+            && scope.user_id.is_none_or(|user_id| subject.user_id == Some(user_id))
+            && scope.chat.as_deref().is_none_or(|chat| subject.chat == Some(chat))
+            && thread_id.is_none_or(|thread_id| subject.thread_id == Some(thread_id));
+        concerned && probability.is_none_or(|probability| self.dice.random::<f64>() < probability)
+    }
+}

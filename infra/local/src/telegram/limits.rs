@@ -1,0 +1,96 @@
+//! The rates of the real service, for who asks: 20 messages a minute in a group — edits, names and new topics count,
+//! an album counts its pictures —, 30 calls a second per bot, and a second between messages to a person after a burst.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::error::Refusal;
+use super::request::Params;
+
+const GROUP: Window = Window { units: 20, period: Duration::from_secs(60) };
+const PERSON: Window = Window { units: 5, period: Duration::from_secs(5) };
+const BOT: Window = Window { units: 30, period: Duration::from_secs(1) };
+
+struct Window {
+    units: usize,
+    period: Duration,
+}
+
+/// What was spent lately. Off until asked for.
+#[derive(Default)]
+pub(crate) struct Limits {
+    pub(crate) on: bool,
+    chats: BTreeMap<i64, VecDeque<Instant>>,
+    bots: BTreeMap<i64, VecDeque<Instant>>,
+}
+
+impl Limits {
+    /// Switches the limits; a fresh start either way.
+    pub(crate) fn switch(&mut self, on: bool) {
+        *self = Self { on, ..Self::default() };
+    }
+
+    /// Takes what a call costs, or says how long to wait. A refused call costs nothing.
+    pub(crate) fn spend(&mut self, bot: i64, method: &str, params: &Params) -> Result<(), Refusal> {
+        let cost = cost(method, params);
+        if !self.on || cost == 0 {
+            return Ok(());
+        }
+        let now = Instant::now();
+        let of_bot = self.bots.entry(bot).or_default();
+        BOT.admit(of_bot, 1, now)?;
+        let chat = params.values.get("chat_id").and_then(Value::as_i64).unwrap_or_default();
+        let window = if chat > 0 { &PERSON } else { &GROUP };
+        let of_chat = self.chats.entry(chat).or_default();
+        window.admit(of_chat, cost, now)?;
+        of_bot.push_back(now);
+        of_chat.extend(std::iter::repeat_n(now, cost));
+        Ok(())
+    }
+}
+
+impl Window {
+    fn admit(&self, spent: &mut VecDeque<Instant>, cost: usize, now: Instant) -> Result<(), Refusal> {
+        while spent.front().is_some_and(|at| now - *at >= self.period) {
+            spent.pop_front();
+        }
+        let over = (spent.len() + cost).saturating_sub(self.units);
+        if over == 0 {
+            return Ok(());
+        }
+        let freed = spent.get(over - 1).map_or(self.period, |at| self.period - (now - *at));
+        let seconds = u32::try_from(freed.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
+        Err(Refusal::too_many(seconds.max(1)))
+    }
+}
+
+fn cost(method: &str, params: &Params) -> usize {
+    match method {
+        "sendMediaGroup" => params.values.get("media").and_then(Value::as_array).map_or(1, Vec::len),
+        "sendChatAction" => 0,
+        "editMessageText" | "createForumTopic" | "editForumTopic" => 1,
+        _ => usize::from(method.starts_with("send")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_twenty_first_message_of_a_minute_to_a_group_has_to_wait() {
+        let mut limits = Limits::default();
+        limits.switch(true);
+        let values = json!({ "chat_id": -1_001 });
+        let params = Params::of(values.as_object().expect("an object").clone());
+        for _ in 0..20 {
+            limits.spend(7, "sendMessage", &params).expect("within the limit");
+        }
+        let refusal = limits.spend(7, "sendMessage", &params).expect_err("over the limit");
+        assert_eq!(refusal.code, 429);
+        assert!(refusal.retry_after.is_some_and(|seconds| (59..=60).contains(&seconds)));
+    }
+}

@@ -1,0 +1,188 @@
+//! The Bot API: `/bot<token>/<method>` and `/file/bot<token>/<path>`. A call is read, checked against the table of
+//! parameters, struck by faults and limits, and only then does anything.
+
+mod chats;
+pub(crate) mod error;
+mod formatting;
+pub(crate) mod limits;
+pub(crate) mod media;
+pub(crate) mod membership;
+mod messages;
+pub(crate) mod parameters;
+mod posts;
+pub(crate) mod render;
+pub(crate) mod request;
+pub(crate) mod state;
+pub(crate) mod target;
+mod topics;
+pub(crate) mod updates;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{Request, Response, StatusCode};
+use axum::response::IntoResponse;
+use serde_json::{Value, json};
+
+use crate::calls::{Call, Target};
+use crate::faults::{Kind, Subject};
+use crate::server;
+use crate::world::World;
+use error::Refusal;
+use request::Params;
+
+/// How a call ends.
+pub(crate) enum Ending {
+    /// With the result, or refused.
+    Answer(Result<Value, Refusal>),
+    /// With a body of a fault's own making.
+    Given(u16, Value),
+    /// Without an answer.
+    Reset,
+}
+
+/// The routes of the simulator.
+pub(crate) fn router(world: Arc<World>) -> Router {
+    Router::new().fallback(serve).layer(DefaultBodyLimit::disable()).with_state(world)
+}
+
+async fn serve(State(world): State<Arc<World>>, request: Request<Body>) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    if let Some(rest) = path.strip_prefix("/file/bot") {
+        return media::download(&world, rest);
+    }
+    let call = path.strip_prefix("/bot").and_then(|rest| rest.split_once('/'));
+    let Some((token, name)) = call.filter(|(token, _)| token.contains(':')) else {
+        return Refusal::not_found().into_response();
+    };
+    let ending = match request::read(request).await {
+        Ok(params) => call_method(&world, token, name, params).await,
+        Err(refusal) => Ending::Answer(Err(refusal)),
+    };
+    updates::wake(&world);
+    match ending {
+        Ending::Answer(Ok(result)) => axum::Json(json!({ "ok": true, "result": result })).into_response(),
+        Ending::Answer(Err(refusal)) => refusal.into_response(),
+        Ending::Given(status, body) => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            match body {
+                Value::String(text) => (status, text).into_response(),
+                body => (status, axum::Json(body)).into_response(),
+            }
+        }
+        Ending::Reset => server::reset(),
+    }
+}
+
+/// Runs a method for the owner of a token and notes it in the record.
+pub(crate) async fn call_method(world: &Arc<World>, token: &str, name: &str, params: Params) -> Ending {
+    let hint = token.split(':').next().unwrap_or_default().to_owned();
+    let mut call = Call {
+        target: Target::Telegram,
+        method: parameters::method(name).map_or(name, |method| method.name).to_owned(),
+        path: format!("/bot{hint}:***/{name}"),
+        token_hint: Some(hint),
+        chat_id: params.values.get("chat_id").cloned(),
+        params: params.recorded(),
+        ..Call::default()
+    };
+    let ending = struck(world, token, name, params).await;
+    call.status = match &ending {
+        Ending::Answer(Ok(_)) => 200,
+        Ending::Answer(Err(refusal)) => refusal.code,
+        Ending::Given(status, _) => *status,
+        Ending::Reset => 0,
+    };
+    world.state().calls.push(call);
+    ending
+}
+
+async fn struck(world: &Arc<World>, token: &str, name: &str, params: Params) -> Ending {
+    let subject = Subject {
+        target: Target::Telegram,
+        method: name,
+        token: Some(token),
+        chat_id: params.values.get("chat_id").and_then(id_of),
+        thread_id: params.values.get("message_thread_id").and_then(id_of),
+        ..Subject::default()
+    };
+    let latency = world.state().faults.strike(&subject, &[Kind::Latency]);
+    if let Some(latency) = latency {
+        tokio::time::sleep(Duration::from_millis(latency.latency_ms.unwrap_or(1000))).await;
+    }
+    let fault = world.state().faults.strike(&subject, &STRIKING);
+    // Faults about one method only strike there, so that they need no method of their own.
+    let fault = fault.or_else(|| match name {
+        "setMessageReaction" => world.state().faults.strike(&subject, &[Kind::ReactionsLimited]),
+        "editForumTopic" => world.state().faults.strike(&subject, &[Kind::RenamesLimited]),
+        _ => None,
+    });
+    let Some(fault) = fault else { return Ending::Answer(run(world, token, name, params).await) };
+    let refused = |refusal| Ending::Answer(Err(refusal));
+    match fault.kind {
+        Kind::ResetBefore => Ending::Reset,
+        Kind::ResetAfter => {
+            let _ = run(world, token, name, params).await;
+            Ending::Reset
+        }
+        Kind::TopicDeleted => refused(Refusal::bad_request("message thread not found")),
+        Kind::TopicClosed => refused(Refusal::bad_request("TOPIC_CLOSED")),
+        Kind::Kicked => refused(Refusal::forbidden("bot was kicked from the supergroup chat")),
+        Kind::Migrated => refused(Refusal::migrated(fault.migrate_to_chat_id.unwrap_or(-1_009_999_999_999))),
+        Kind::ReactionsLimited | Kind::RenamesLimited => refused(Refusal::too_many(fault.retry_after.unwrap_or(30))),
+        _ => match (fault.body, fault.status.unwrap_or(500)) {
+            (Some(body), status) => Ending::Given(status, body),
+            (None, status) => refused(Refusal::status(status, fault.retry_after)),
+        },
+    }
+}
+
+const STRIKING: [Kind; 7] = [
+    Kind::Status,
+    Kind::ResetBefore,
+    Kind::ResetAfter,
+    Kind::TopicDeleted,
+    Kind::TopicClosed,
+    Kind::Kicked,
+    Kind::Migrated,
+];
+
+/// Ids come as numbers or, in forms, as text.
+fn id_of(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| value.as_str()?.parse().ok())
+}
+
+async fn run(world: &Arc<World>, token: &str, name: &str, mut params: Params) -> Result<Value, Refusal> {
+    let bot = world.state().telegram.bot_by_token(token).map(|bot| bot.id).ok_or_else(Refusal::unauthorized)?;
+    let method = parameters::method(name).ok_or_else(Refusal::not_found)?;
+    let uploads: Vec<&str> = params.files.keys().map(String::as_str).collect();
+    params.values = method.check(std::mem::take(&mut params.values), &uploads)?;
+    media::fetch(&world.client, method.name, &mut params).await?;
+    let state = &mut *world.state();
+    state.limits.spend(bot, method.name, &params)?;
+    let telegram = &mut state.telegram;
+    match method.name {
+        "getMe" | "getWebhookInfo" | "deleteWebhook" | "setMyCommands" | "answerCallbackQuery" => {
+            chats::bot_method(telegram, bot, method.name, &params)
+        }
+        "setWebhook" => {
+            let info = chats::set_webhook(telegram, bot, &params)?;
+            world.connections(bot, info, true);
+            Ok(json!(true))
+        }
+        "getFile" => media::get_file(telegram, &params),
+        "getChat" | "getChatMember" | "getChatAdministrators" => chats::look(telegram, bot, method.name, &params),
+        "createForumTopic" => topics::create(telegram, bot, &params),
+        "editForumTopic" | "closeForumTopic" | "reopenForumTopic" | "deleteForumTopic" => {
+            topics::change(telegram, bot, method.name, &params)
+        }
+        "sendMessage" | "sendPhoto" | "sendDocument" | "sendVoice" | "sendLocation" | "sendVenue" => {
+            posts::send(telegram, bot, method.name, &params)
+        }
+        "sendMediaGroup" => posts::send_group(telegram, bot, &params),
+        _ => messages::change(telegram, bot, method.name, &params),
+    }
+}

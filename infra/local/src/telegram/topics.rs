@@ -1,0 +1,143 @@
+//! Forum topics, and the service messages that tell of them — to the bot that caused them as well: that is how it
+//! learns the id of a topic whose creation was answered into a broken connection.
+
+use serde_json::{Map, Value, json};
+
+use super::error::Refusal;
+use super::request::Params;
+use super::state::{Chat, TelegramState, Topic};
+use super::target;
+
+const COLORS: [u32; 6] = [7_322_096, 16_766_590, 13_338_331, 9_367_192, 16_749_490, 16_478_047];
+const LONGEST_NAME: usize = 128;
+
+/// `createForumTopic`.
+pub(crate) fn create(telegram: &mut TelegramState, bot: i64, params: &Params) -> Result<Value, Refusal> {
+    let key = target::chat(telegram, bot, params)?;
+    let user = telegram.bots[&bot].user();
+    let chat = &telegram.chats[&key];
+    is_forum(chat)?;
+    if !target::member(chat, bot)?.may("can_manage_topics") {
+        return Err(Refusal::bad_request("not enough rights to create a topic"));
+    }
+    let name = params.text("name").unwrap_or_default();
+    if name.trim().is_empty() || name.chars().count() > LONGEST_NAME {
+        return Err(Refusal::bad_request("TOPIC_TITLE_INVALID"));
+    }
+    let color = params.int("icon_color").map_or(Ok(COLORS[0]), |color| {
+        let color = u32::try_from(color).ok().filter(|color| COLORS.contains(color));
+        color.ok_or_else(|| Refusal::bad_request("invalid forum topic icon color specified"))
+    })?;
+    let topic = Topic {
+        name: name.to_owned(),
+        icon_color: color,
+        icon_custom_emoji_id: params.text("icon_custom_emoji_id").map(str::to_owned),
+        closed: false,
+        deleted: false,
+    };
+    Ok(open(telegram, &key, user, topic))
+}
+
+/// Puts a topic into a chat; its id is that of its first service message.
+pub(crate) fn open(telegram: &mut TelegramState, key: &str, user: Value, topic: Topic) -> Value {
+    let mut content = Map::new();
+    content.insert("forum_topic_created".to_owned(), Value::Object(topic.creation()));
+    let thread = announce(telegram, key, None, user, "forum_topic_created", content);
+    let rendered = topic.rendered(thread);
+    if let Some(chat) = telegram.chats.get_mut(key) {
+        chat.topics.insert(thread, topic);
+    }
+    rendered
+}
+
+/// `editForumTopic`, `closeForumTopic`, `reopenForumTopic`, `deleteForumTopic`.
+pub(crate) fn change(telegram: &mut TelegramState, bot: i64, method: &str, params: &Params) -> Result<Value, Refusal> {
+    let key = target::chat(telegram, bot, params)?;
+    let user = telegram.bots[&bot].user();
+    let Some(chat) = telegram.chats.get_mut(&key) else { return Err(Refusal::bad_request("chat not found")) };
+    is_forum(chat)?;
+    let right = if method == "deleteForumTopic" { "can_delete_messages" } else { "can_manage_topics" };
+    if !target::member(chat, bot)?.may(right) {
+        return Err(Refusal::bad_request("CHAT_ADMIN_REQUIRED"));
+    }
+    let thread = params.int("message_thread_id").unwrap_or_default();
+    let Some(topic) = chat.topics.get_mut(&thread).filter(|topic| !topic.deleted) else {
+        return Err(Refusal::bad_request("message thread not found"));
+    };
+    let unmodified = || Refusal::bad_request("TOPIC_NOT_MODIFIED");
+    let (kind, event) = match method {
+        "deleteForumTopic" => {
+            delete(chat, thread);
+            return Ok(json!(true));
+        }
+        "closeForumTopic" if topic.closed => return Err(unmodified()),
+        "reopenForumTopic" if !topic.closed => return Err(unmodified()),
+        "closeForumTopic" | "reopenForumTopic" => {
+            topic.closed = method == "closeForumTopic";
+            (if topic.closed { "forum_topic_closed" } else { "forum_topic_reopened" }, json!({}))
+        }
+        _ => ("forum_topic_edited", edit(topic, params)?.ok_or_else(unmodified)?),
+    };
+    let mut content = Map::new();
+    content.insert(kind.to_owned(), event);
+    announce(telegram, &key, Some(thread), user, kind, content);
+    Ok(json!(true))
+}
+
+/// What changed, or nothing.
+fn edit(topic: &mut Topic, params: &Params) -> Result<Option<Value>, Refusal> {
+    let mut changed = Map::new();
+    if let Some(name) = params.text("name").filter(|name| !name.is_empty()) {
+        if name.trim().is_empty() || name.chars().count() > LONGEST_NAME {
+            return Err(Refusal::bad_request("TOPIC_TITLE_INVALID"));
+        }
+        if name != topic.name {
+            name.clone_into(&mut topic.name);
+            changed.insert("name".to_owned(), json!(name));
+        }
+    }
+    if let Some(icon) = params.text("icon_custom_emoji_id") {
+        let icon = Some(icon.to_owned()).filter(|icon| !icon.is_empty());
+        if icon != topic.icon_custom_emoji_id {
+            changed.insert("icon_custom_emoji_id".to_owned(), json!(icon.clone().unwrap_or_default()));
+            topic.icon_custom_emoji_id = icon;
+        }
+    }
+    Ok(Some(Value::Object(changed)).filter(|changed| changed != &json!({})))
+}
+
+/// Removes a topic with all that was in it. Nobody is told: there is no such update.
+pub(crate) fn delete(chat: &mut Chat, thread: i64) {
+    if let Some(topic) = chat.topics.get_mut(&thread) {
+        topic.deleted = true;
+    }
+    let gone = |message: &&mut super::state::Message| message.thread_id == Some(thread) || message.message_id == thread;
+    chat.messages.values_mut().filter(gone).for_each(|message| message.deleted = true);
+}
+
+/// Writes a service message and tells every bot of the chat. Gives the message's id.
+pub(crate) fn announce(
+    telegram: &mut TelegramState,
+    key: &str,
+    thread: Option<i64>,
+    user: Value,
+    kind: &str,
+    content: Map<String, Value>,
+) -> i64 {
+    let Some(chat) = telegram.chats.get_mut(key) else { return 0 };
+    let from_bot = user["is_bot"] == true;
+    let mut message = chat.draft(user, from_bot, kind, content);
+    message.thread_id = if kind == "forum_topic_created" { Some(message.message_id) } else { thread };
+    let id = message.message_id;
+    chat.messages.insert(id, message.clone());
+    let rendered = chat.rendered_message(&message, true);
+    let bots: Vec<i64> = chat.members.keys().copied().collect();
+    for bot in bots {
+        telegram.queue(bot, key, Some(id), "message", rendered.clone());
+    }
+    id
+}
+
+fn is_forum(chat: &Chat) -> Result<(), Refusal> {
+    if chat.is_forum { Ok(()) } else { Err(Refusal::bad_request("the chat is not a forum")) }
+}

@@ -1,0 +1,198 @@
+//! Hands updates to webhooks as the real service does: those of one chat in order, each until it is taken, with pauses
+//! that double; a call in the body of the answer is carried out.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reqwest::header::RETRY_AFTER;
+use serde_json::{Map, Value};
+
+use super::request::Params;
+use super::state::Webhook;
+use super::{call_method, parameters};
+use crate::attempts::Attempt;
+use crate::calls::Target;
+use crate::faults::{Kind, Subject};
+use crate::world::{Lane, State, World, now};
+
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// The real service waits longer; tests do not have that long.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Starts a sender for every chat with updates that wait, unless one is at it.
+pub(crate) fn wake(world: &Arc<World>) {
+    let mut lanes: Vec<(i64, Lane)> = Vec::new();
+    for bot in world.state().telegram.bots.values().filter(|bot| bot.webhook.is_some()) {
+        let waiting = bot.waiting.iter().filter(|(_, lane)| !lane.is_empty());
+        lanes.extend(waiting.map(|(chat, _)| (bot.id, (format!("telegram:{}", bot.id), chat.clone()))));
+    }
+    for (bot, lane) in lanes {
+        if world.claim(&lane) {
+            tokio::spawn(send_lane(Arc::clone(world), bot, lane));
+        }
+    }
+}
+
+/// One update on its way.
+struct Delivery {
+    webhook: Webhook,
+    token: String,
+    update_id: u32,
+    body: Value,
+    chat_id: Option<i64>,
+}
+
+async fn send_lane(world: Arc<World>, bot: i64, lane: Lane) {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let Some(delivery) = next(&world, bot, &lane).filter(|_| !world.is_stopped()) else { return };
+        let asked =
+            if withheld(&world, &delivery) { Some(None) } else { attempt(&world, bot, &lane.1, &delivery).await };
+        if let Some(retry_after) = asked {
+            let wait: Duration = retry_after.unwrap_or(pause);
+            tokio::time::sleep(wait.min(LONGEST_PAUSE)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        } else {
+            pause = FIRST_PAUSE;
+            if let Some(bot) = world.state().telegram.bots.get_mut(&bot)
+                && let Some(waiting) = bot.waiting.get_mut(&lane.1)
+            {
+                waiting.retain(|id| *id != delivery.update_id);
+            }
+        }
+    }
+}
+
+/// The next update of a lane; the lane is given back under the same lock in which it was found empty.
+fn next(world: &World, bot: i64, lane: &Lane) -> Option<Delivery> {
+    let state = &mut *world.state();
+    let delivery = first(state, bot, &lane.1);
+    if delivery.is_none() {
+        world.release(lane);
+    }
+    delivery
+}
+
+fn first(state: &mut State, bot: i64, chat: &str) -> Option<Delivery> {
+    let bot = state.telegram.bots.get(&bot)?;
+    let webhook = bot.webhook.clone()?;
+    let waiting = bot.waiting.get(chat).filter(|waiting| !waiting.is_empty())?;
+    let chat_id = state.telegram.chats.get(chat).map(|chat| chat.id);
+    let subject = subject(&bot.token, chat_id);
+    let shuffled = waiting.len() > 1 && state.faults.strike(&subject, &[Kind::WebhookShuffled]).is_some();
+    let update_id = *if shuffled { waiting.back()? } else { waiting.front()? };
+    let body = bot.updates.get(&update_id)?.body.clone();
+    Some(Delivery { webhook, token: bot.token.clone(), update_id, body, chat_id })
+}
+
+fn subject(token: &str, chat_id: Option<i64>) -> Subject<'_> {
+    Subject { target: Target::Telegram, token: Some(token), chat_id, ..Subject::default() }
+}
+
+/// A withheld update waits as if the receiver had not been there: the real service is late, but loses nothing.
+fn withheld(world: &World, delivery: &Delivery) -> bool {
+    let subject = subject(&delivery.token, delivery.chat_id);
+    world.state().faults.strike(&subject, &[Kind::WebhookWithheld]).is_some()
+}
+
+/// `None`: taken. Else when to come again, if the receiver said so.
+async fn attempt(world: &Arc<World>, bot: i64, chat: &str, delivery: &Delivery) -> Option<Option<Duration>> {
+    let slots = world.connections(bot, usize::from(delivery.webhook.max_connections), false);
+    let _slot = slots.acquire_owned().await;
+    let mut request = world.client.post(&delivery.webhook.url).timeout(TIMEOUT).json(&delivery.body);
+    if let Some(secret) = &delivery.webhook.secret_token {
+        request = request.header("X-Telegram-Bot-Api-Secret-Token", secret);
+    }
+    let started = Instant::now();
+    let answer = request.send().await;
+    let status = answer.as_ref().ok().map(|answer| answer.status());
+    let retry_after = answer.as_ref().ok().and_then(|answer| answer.headers().get(RETRY_AFTER));
+    let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok()).map(Duration::from_secs);
+    let (body, error) = match answer {
+        Ok(answer) => (answer.bytes().await.ok(), None),
+        Err(error) => (None, Some(if error.is_timeout() { "timeout" } else { "connection" })),
+    };
+    let attempt = Attempt {
+        seq: 0,
+        target: Target::Telegram,
+        receiver: bot,
+        chat: chat.to_owned(),
+        id: delivery.update_id.to_string(),
+        status: status.map(|status| status.as_u16()),
+        error,
+        duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        at: jiff::Timestamp::now().to_string(),
+    };
+    let delivered = attempt.delivered();
+    note(world, bot, attempt);
+    if !delivered {
+        return Some(retry_after);
+    }
+    if let Some(body) = body {
+        carry_out(world, &delivery.token, &body).await;
+    }
+    None
+}
+
+fn note(world: &World, bot: i64, attempt: Attempt) {
+    let state = &mut *world.state();
+    if !attempt.delivered()
+        && let Some(webhook) = state.telegram.bots.get_mut(&bot).and_then(|bot| bot.webhook.as_mut())
+    {
+        let why = attempt.status.map_or_else(
+            || attempt.error.unwrap_or("connection").to_owned(),
+            |status| format!("Wrong response from the webhook: {status}"),
+        );
+        webhook.last_error = Some((now(), why));
+    }
+    state.attempts.push(attempt);
+}
+
+/// A call in the body of the answer. As in the real service its result is nobody's, and nothing may be read or
+/// re-registered this way.
+async fn carry_out(world: &Arc<World>, token: &str, body: &[u8]) {
+    let Ok(mut call) = serde_json::from_slice::<Map<String, Value>>(body) else { return };
+    let Some(Value::String(method)) = call.remove("method") else { return };
+    let known = parameters::method(&method).map_or("", |method| method.name);
+    if !(known.starts_with("get") || known.ends_with("Webhook")) {
+        let _ = call_method(world, token, &method, Params::of(call)).await;
+        wake(world);
+    }
+}
+
+/// Sends an update once more, as the real service does when an answer was lost on the way.
+pub(crate) async fn redeliver(world: &Arc<World>, bot: i64, update_id: u32) -> Option<u16> {
+    let delivery = {
+        let state = world.state();
+        let bot = state.telegram.bots.get(&bot)?;
+        let update = bot.updates.get(&update_id)?;
+        let chat_id = state.telegram.chats.get(&update.chat).map(|chat| chat.id);
+        let body = update.body.clone();
+        let webhook = bot.webhook.clone()?;
+        (update.chat.clone(), Delivery { webhook, token: bot.token.clone(), update_id, body, chat_id })
+    };
+    let _ = attempt(world, bot, &delivery.0, &delivery.1).await;
+    world.state().attempts.since(0).last().and_then(|attempt| attempt.status)
+}
+
+/// How many updates wait, for all bots.
+pub(crate) fn pending(world: &World) -> u64 {
+    world.state().telegram.bots.values().map(super::state::Bot::pending).sum()
+}
+
+/// The ids under which a message went to its bots.
+pub(crate) fn of_message(world: &World, chat_id: i64, message_id: i64) -> Vec<(i64, u32)> {
+    let state = world.state();
+    let mut found = Vec::new();
+    for bot in state.telegram.bots.values() {
+        let key = super::target::key(bot.id, chat_id);
+        let updates = bot.updates.iter();
+        found.extend(
+            updates
+                .filter(|(_, update)| update.chat == key && update.message_id == Some(message_id))
+                .map(|(id, _)| (bot.id, *id)),
+        );
+    }
+    found
+}
