@@ -1,1 +1,14 @@
-//! x
+//! Telegram's Bot API: our own transport under frankenstein's types, errors that say whether a call may be repeated,
+//! and lenient reading of what Telegram sends to webhooks and login pages.
+
+mod bot;
+mod content;
+mod error;
+pub mod login;
+#[cfg(test)]
+mod tests;
+pub mod text;
+pub mod update;
+
+pub use bot::{Attachment, Bot, CALL_TIMEOUT, Sent, SentTo};
+pub use error::Error;
