@@ -1,1 +1,8 @@
-//! x
+//! Who is calling: people, the ways in, their sessions and tokens.
+//! A token only names a session; the live session decides role and tenant.
+
+pub mod caller;
+pub mod sessions;
+pub mod telegram_login;
+pub mod tokens;
+pub mod users;

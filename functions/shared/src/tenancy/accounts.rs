@@ -1,15 +1,30 @@
 //! Avito accounts: keys, access tokens and webhooks. An account is known by Avito's own user id, so no second
 //! organisation can connect the same one.
 
-use jiff::Timestamp;
-use tokio_postgres::Row;
+use std::time::Duration;
 
-use crate::platform::{
-    db::{ClientId, DbError, Statement, get},
-    secrets::Place,
+use axum::http::StatusCode;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use serde_json::json;
+use tokio_postgres::Row;
+use utoipa::ToSchema;
+
+use super::audit;
+use crate::{
+    App, avito,
+    platform::{
+        config::var,
+        db::{ClientId, DbError, Scope, Statement, get},
+        http::{Problem, text},
+        page::{Page, Wanted},
+        secrets::{Place, Secret, SecretsError},
+    },
 };
 
 const TABLE: &str = "avito_accounts";
+/// A token this close to its end is not used any more.
+const TOKEN_MARGIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// Where the keys' secret is sealed.
 pub fn secret_place(client: ClientId) -> Place {
@@ -112,4 +127,344 @@ impl Keys {
             token_expires_at: get(row, "token_expires_at")?,
         })
     }
+}
+
+/// Why there is no access token. No text of Avito's is printed.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenError {
+    /// Avito does not take the keys; the words are for the account's owner.
+    #[error("Avito refuses the account's keys")]
+    Refused(String),
+    /// Avito cannot be asked now; when to try again.
+    #[error("Avito cannot be asked for a token now")]
+    Unavailable(Duration),
+    /// Our database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// A stored secret does not open.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+}
+
+impl From<avito::Error> for TokenError {
+    fn from(error: avito::Error) -> Self {
+        match error.retry_in() {
+            Some(pause) => Self::Unavailable(pause),
+            None => Self::Refused(avitos_words(error)),
+        }
+    }
+}
+
+/// What Avito says, for the account's owner.
+fn avitos_words(error: avito::Error) -> String {
+    match error {
+        avito::Error::Unauthorized { message, .. }
+        | avito::Error::PaymentRequired { message }
+        | avito::Error::Refused { message, .. }
+            if !message.is_empty() =>
+        {
+            message
+        }
+        error => error.to_string(),
+    }
+}
+
+/// Avito's API.
+pub fn avito(app: &App) -> avito::Client {
+    let base =
+        app.config().text(var::AVITO_API_BASE).parse().expect("the address was checked when the function started");
+    avito::Client::new(app.outside().clone(), base)
+}
+
+/// An access token for the account: the stored one while it lives, else a new one.
+pub async fn access_token(app: &App, keys: &Keys) -> Result<Secret, TokenError> {
+    match stored_token(app, keys)? {
+        Some(token) => Ok(token),
+        None => renew(app, keys).await,
+    }
+}
+
+/// An access token in place of one that Avito has just refused. Another worker may have renewed it already: then that
+/// one is used, for a renewal of ours would end it.
+pub async fn renewed_token(app: &App, keys: &Keys, refused: &Secret) -> Result<Secret, TokenError> {
+    let keys = read_again(app, keys).await?;
+    match stored_token(app, &keys)? {
+        Some(token) if token.expose() != refused.expose() => Ok(token),
+        _ => renew(app, &keys).await,
+    }
+}
+
+fn stored_token(app: &App, keys: &Keys) -> Result<Option<Secret>, SecretsError> {
+    let lives = keys.token_expires_at.is_some_and(|end| end > Timestamp::now() + TOKEN_MARGIN);
+    let sealed = keys.access_token.as_ref().filter(|_| lives);
+    sealed.map(|sealed| app.keyring().open(sealed, token_place(keys.client_id))).transpose()
+}
+
+async fn renew(app: &App, keys: &Keys) -> Result<Secret, TokenError> {
+    let secret = app.keyring().open(&keys.api_client_secret, secret_place(keys.client_id))?;
+    let token = avito(app).token(&keys.api_client_id, &secret).await?;
+    let sealed = app.keyring().seal(&token.access_token, token_place(keys.client_id));
+    let store = store_token(keys.account_id, sealed, end_of(&token), keys.access_token.clone());
+    if app.db().query(Scope::Tenant(keys.client_id), store).await?.is_empty() {
+        let winner = read_again(app, keys).await?;
+        return Ok(stored_token(app, &winner)?.unwrap_or(token.access_token));
+    }
+    Ok(token.access_token)
+}
+
+async fn read_again(app: &App, keys: &Keys) -> Result<Keys, TokenError> {
+    let statement = Statement::new(
+        "SELECT client_id, id AS avito_account_id, user_id, api_client_id, api_client_secret, access_token,
+                token_expires_at
+         FROM avito_accounts WHERE id = $1",
+    );
+    let rows = app.db().query(Scope::Tenant(keys.client_id), statement.bind(keys.account_id)).await?;
+    let row = rows.first().ok_or_else(|| TokenError::Refused("the account was removed".to_owned()))?;
+    Ok(Keys::read(row)?)
+}
+
+fn end_of(token: &avito::Token) -> Timestamp {
+    Timestamp::now() + SignedDuration::try_from(token.expires_in).unwrap_or_default()
+}
+
+/// An Avito account as the API shows it; its secret never comes back out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct AvitoAccount {
+    /// Our id of the account.
+    pub id: i64,
+    /// Its name.
+    pub name: String,
+    /// Avito's id of the account.
+    pub user_id: i64,
+    /// The public half of its keys.
+    pub api_client_id: String,
+    /// The bot in whose group its dialogs are shown.
+    pub bot_id: i64,
+    /// Whether its chats are followed.
+    pub monitoring_enabled: bool,
+    /// `active`, `expired` when Avito does not take its keys, `blocked` when it may not use the messenger.
+    pub status: String,
+    /// Why it is not active.
+    pub status_reason: Option<String>,
+    /// When Avito was told where to send messages.
+    pub webhook_registered_at: Option<Timestamp>,
+    /// Why Avito does not send messages by itself; they are then fetched every half a minute.
+    pub webhook_error: Option<String>,
+    /// When it was connected.
+    pub created_at: Timestamp,
+}
+
+impl AvitoAccount {
+    fn read(row: &Row) -> Result<Self, DbError> {
+        Ok(Self {
+            id: get(row, "id")?,
+            name: get(row, "name")?,
+            user_id: get(row, "user_id")?,
+            api_client_id: get(row, "api_client_id")?,
+            bot_id: get(row, "bot_id")?,
+            monitoring_enabled: get(row, "monitoring_enabled")?,
+            status: get(row, "status")?,
+            status_reason: get(row, "status_reason")?,
+            webhook_registered_at: get(row, "webhook_registered_at")?,
+            webhook_error: get(row, "webhook_error")?,
+            created_at: get(row, "created_at")?,
+        })
+    }
+}
+
+/// A page of the organisation's Avito accounts.
+pub async fn list(app: &App, client: ClientId, wanted: Wanted) -> Result<Page<AvitoAccount>, DbError> {
+    let statement = Statement::new(
+        "SELECT id, name, user_id, api_client_id, bot_id, monitoring_enabled, status, status_reason,
+                webhook_registered_at, webhook_error, created_at
+         FROM avito_accounts WHERE id < $1 ORDER BY id DESC LIMIT $2",
+    );
+    let rows = app.db().query(Scope::Tenant(client), statement.bind(wanted.before).bind(wanted.rows())).await?;
+    let accounts = rows.iter().map(AvitoAccount::read).collect::<Result<Vec<_>, _>>()?;
+    Ok(wanted.page(accounts, |account| account.id))
+}
+
+/// Why an Avito account cannot be connected.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Avito does not take the keys, or they may not do what we need.
+    #[error("Avito refuses the keys")]
+    Keys,
+    /// The account's tariff does not include the messenger's API.
+    #[error("the account's tariff does not include the API")]
+    Tariff,
+    /// It is connected already, here or elsewhere.
+    #[error("the account is connected already")]
+    Taken,
+    /// The organisation has no such bot.
+    #[error("there is no such bot")]
+    NoSuchBot,
+    /// Avito cannot be asked now.
+    #[error("Avito could not be asked: {0}")]
+    Avito(avito::Error),
+    /// Our database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+impl From<avito::Error> for ConnectError {
+    fn from(error: avito::Error) -> Self {
+        match error {
+            avito::Error::PaymentRequired { .. } => Self::Tariff,
+            error if error.retry_in().is_none() => Self::Keys,
+            error => Self::Avito(error),
+        }
+    }
+}
+
+impl From<ConnectError> for Problem {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Keys => Self::invalid_field(
+                "api_client_secret",
+                "keys_refused",
+                text(
+                    "Авито не принимает эти ключи. Проверьте Client_id и Client_secret в кабинете Авито.",
+                    "Avito does not accept these keys. Check Client_id and Client_secret in your Avito account.",
+                ),
+            ),
+            ConnectError::Tariff => Self::invalid_field(
+                "api_client_id",
+                "tariff_required",
+                text(
+                    "Тариф этого аккаунта Авито не даёт доступа к сообщениям через API.",
+                    "This Avito account's tariff gives no access to messages by the API.",
+                ),
+            ),
+            ConnectError::Taken => Self::conflict(
+                "account_taken",
+                text("Этот аккаунт Авито уже подключён.", "This Avito account is connected already."),
+            ),
+            ConnectError::NoSuchBot => {
+                Self::invalid_field("bot_id", "no_such_bot", text("У вас нет такого бота.", "You have no such bot."))
+            }
+            ConnectError::Avito(error) => {
+                tracing::warn!(%error, "Avito could not be asked about an account");
+                let detail =
+                    text("Авито сейчас не отвечает. Попробуйте позже.", "Avito does not answer now. Try again later.");
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "avito_unavailable", detail)
+            }
+            ConnectError::Db(error) => error.into(),
+        }
+    }
+}
+
+/// What a person gives to connect an Avito account.
+pub struct NewAccount {
+    /// What to call it; Avito's own name if empty.
+    pub name: Option<String>,
+    /// The keys' public half.
+    pub api_client_id: String,
+    /// The keys' secret half.
+    pub api_client_secret: Secret,
+    /// The bot in whose group its dialogs are shown.
+    pub bot_id: i64,
+    /// Whether its chats are followed.
+    pub monitoring_enabled: bool,
+}
+
+/// Keys that Avito takes, and whose they are.
+pub struct Checked {
+    token: avito::Token,
+    user_id: i64,
+    name: String,
+}
+
+/// Asks Avito whose keys they are.
+pub async fn check(app: &App, new: &NewAccount) -> Result<Checked, ConnectError> {
+    let token = avito(app).token(&new.api_client_id, &new.api_client_secret).await?;
+    let own = avito(app).own_account(&token.access_token).await?.value;
+    let mut given = [new.name.clone(), own.name].into_iter().flatten().map(|name| name.trim().to_owned());
+    let name = given.find(|name| !name.is_empty()).unwrap_or_else(|| format!("Avito {}", own.id));
+    Ok(Checked { token, user_id: own.id, name: name.chars().take(200).collect() })
+}
+
+/// An account whose row is written, with what registering its webhook still needs.
+pub struct Inserted {
+    /// The account.
+    pub account: AvitoAccount,
+    token: Secret,
+    webhook_secret: Secret,
+}
+
+/// Writes the account's row. The secret of its webhook tells a repetition of this very flight from somebody else's row.
+pub async fn insert(
+    app: &App,
+    client: ClientId,
+    user_id: i64,
+    new: NewAccount,
+    checked: Checked,
+) -> Result<Inserted, ConnectError> {
+    let webhook_secret = Secret::random();
+    let insert = Statement::new(
+        "INSERT INTO avito_accounts (client_id, bot_id, name, user_id, api_client_id, api_client_secret, access_token,
+                                     token_expires_at, webhook_secret, webhook_secret_hash, monitoring_enabled)
+         SELECT current_client_id(), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10
+         WHERE NOT EXISTS (SELECT FROM avito_accounts WHERE user_id = $3 AND webhook_secret_hash = $9)",
+    );
+    let read = Statement::new(
+        "SELECT id, name, user_id, api_client_id, bot_id, monitoring_enabled, status, status_reason,
+                webhook_registered_at, webhook_error, created_at
+         FROM avito_accounts WHERE user_id = $1",
+    );
+    let details = json!({
+        "user_id": checked.user_id, "bot_id": new.bot_id, "api_client_id": new.api_client_id,
+        "api_client_secret": "***", "monitoring_enabled": new.monitoring_enabled,
+    });
+    let keyring = app.keyring();
+    let flight = vec![
+        insert
+            .bind(new.bot_id)
+            .bind(checked.name)
+            .bind(checked.user_id)
+            .bind(new.api_client_id)
+            .bind(keyring.seal(&new.api_client_secret, secret_place(client)))
+            .bind(keyring.seal(&checked.token.access_token, token_place(client)))
+            .bind(end_of(&checked.token))
+            .bind(keyring.seal(&webhook_secret, webhook_secret_place(client)))
+            .bind(webhook_secret.hash().to_vec())
+            .bind(new.monitoring_enabled),
+        audit::record(Some(user_id), "avito_account.create", details),
+        read.bind(checked.user_id),
+    ];
+    let answers = match app.db().run(Scope::Tenant(client), flight).await {
+        Err(error) => {
+            return Err(match error.constraint() {
+                Some("avito_accounts_user_id_key") => ConnectError::Taken,
+                Some("avito_accounts_client_id_bot_id_fkey") => ConnectError::NoSuchBot,
+                _ => error.into(),
+            });
+        }
+        Ok(answers) => answers,
+    };
+    let row = answers.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
+    Ok(Inserted { account: AvitoAccount::read(row)?, token: checked.token.access_token, webhook_secret })
+}
+
+/// Has Avito send us the account's messages. When it does not want to, the account stays: polling carries its messages.
+pub async fn register_webhook(app: &App, client: ClientId, inserted: Inserted) -> Result<AvitoAccount, DbError> {
+    let Inserted { account, token, webhook_secret } = inserted;
+    let base = app.config().text(var::PUBLIC_BASE_URL).trim_end_matches('/');
+    let url = format!("{base}/api/webhooks/avito/messages/{}/{}", account.id, webhook_secret.expose());
+    let problem = match avito(app).register_webhook(&token, &url).await {
+        Ok(_) => None,
+        Err(error) => {
+            tracing::warn!(%error, avito_account_id = account.id, "Avito did not register a webhook");
+            Some(avitos_words(error))
+        }
+    };
+    let statement = Statement::new(
+        "UPDATE avito_accounts
+         SET webhook_error = $2, webhook_registered_at = CASE WHEN $2 IS NULL THEN now() ELSE webhook_registered_at END
+         WHERE id = $1
+         RETURNING id, name, user_id, api_client_id, bot_id, monitoring_enabled, status, status_reason,
+                   webhook_registered_at, webhook_error, created_at",
+    );
+    let rows = app.db().query(Scope::Tenant(client), statement.bind(account.id).bind(problem)).await?;
+    rows.first().map_or(Err(DbError::Shape), AvitoAccount::read)
 }

@@ -1,0 +1,176 @@
+//! Sessions: one for each signed-in browser, with a family of refresh tokens. A session is live when its row, its user
+//! and its organisation are; Redis remembers that for a minute at most, and only that, never who is out.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    tokens::{Audience, Grant, Signer},
+    users::{Account, Role, role_of},
+};
+use crate::{
+    App,
+    platform::{
+        config::var,
+        db::{ClientId, DbError, Scope, Statement, get},
+        secrets::Secret,
+    },
+};
+
+/// The longest a family of refresh tokens lives.
+const FAMILY_LIFE: SignedDuration = SignedDuration::from_hours(60 * 24);
+/// The longest a refresh token of the platform's admin lives.
+const ADMIN_REFRESH_LIFE: SignedDuration = SignedDuration::from_hours(12);
+/// How many sessions a user has at most; beyond, the oldest ends.
+const SESSIONS_PER_USER: i64 = 10;
+/// How long Redis may take our word that a session is live.
+const CACHE_LIFE: Duration = Duration::from_mins(1);
+
+/// A session about to be written, with what its first tokens need.
+pub struct NewSession {
+    /// Its id.
+    pub id: Uuid,
+    refresh_jti: String,
+    now: Timestamp,
+    access_ends: Timestamp,
+    refresh_ends: Timestamp,
+}
+
+/// The tokens of a session.
+pub struct Tokens {
+    /// For calling the API.
+    pub access: Secret,
+    /// For getting new tokens.
+    pub refresh: Secret,
+    /// How long the access token lives, seconds.
+    pub expires_in: i64,
+}
+
+impl NewSession {
+    /// A session for a person who has just proved who they are.
+    pub fn new(app: &App, role: Role) -> Self {
+        let seconds = |variable| SignedDuration::from_secs(app.config().number(variable).unwrap_or_default());
+        let now = Timestamp::now();
+        let refresh_life = match role {
+            Role::Admin => seconds(var::REFRESH_EXPIRES).min(ADMIN_REFRESH_LIFE),
+            Role::Owner | Role::Manager => seconds(var::REFRESH_EXPIRES),
+        };
+        Self {
+            id: Uuid::new_v4(),
+            refresh_jti: Secret::random().expose().to_owned(),
+            now,
+            access_ends: now + seconds(var::JWT_EXPIRES),
+            refresh_ends: now + refresh_life.min(FAMILY_LIFE),
+        }
+    }
+
+    /// The statements that open it. The first answers a row only while the user and the organisation may work; the
+    /// last answers the ids of the sessions that ended because the user has too many.
+    pub fn open(&self, user_id: i64) -> Vec<Statement> {
+        let session = Statement::new(
+            "INSERT INTO sessions (id, user_id, kind, auth_time, expires_at)
+             SELECT $1, u.id, 'api', $3, $4 FROM users u LEFT JOIN clients c ON c.id = u.client_id
+             WHERE u.id = $2 AND u.is_active AND c.suspended_at IS NULL
+             RETURNING id",
+        );
+        let refresh_token = Statement::new(
+            "INSERT INTO refresh_tokens (jti_hash, session_id, issued_at, expires_at)
+             SELECT $1, id, $3, $4 FROM sessions WHERE id = $2",
+        );
+        let end_oldest = Statement::new(
+            "UPDATE sessions SET ended_at = now(), ended_reason = 'too_many'
+             WHERE id IN (SELECT id FROM sessions
+                          WHERE user_id = $1 AND id <> $2 AND ended_at IS NULL AND expires_at > now()
+                          ORDER BY created_at DESC, id OFFSET $3)
+             RETURNING id",
+        );
+        vec![
+            session.bind(self.id).bind(user_id).bind(self.now).bind(self.now + FAMILY_LIFE),
+            refresh_token
+                .bind(Secret::new(self.refresh_jti.as_str()).hash().to_vec())
+                .bind(self.id)
+                .bind(self.now)
+                .bind(self.refresh_ends),
+            end_oldest.bind(user_id).bind(self.id).bind(SESSIONS_PER_USER - 1),
+        ]
+    }
+
+    /// The first tokens of the session, once it is open.
+    pub fn tokens(&self, app: &App, account: &Account) -> Tokens {
+        let signer = Signer::of(app);
+        let access_jti = Uuid::new_v4().to_string();
+        let grant = |jti, expires_at| Grant {
+            user_id: account.user.id,
+            role: account.user.role,
+            client_id: account.user.client_id,
+            session_id: self.id,
+            jti,
+            auth_time: self.now,
+            issued_at: self.now,
+            expires_at,
+        };
+        Tokens {
+            access: signer.sign(Audience::Api, &grant(&access_jti, self.access_ends)),
+            refresh: signer.sign(Audience::Refresh, &grant(&self.refresh_jti, self.refresh_ends)),
+            expires_in: self.access_ends.as_second() - self.now.as_second(),
+        }
+    }
+}
+
+/// What a live session says of its holder. This, not the token's claims, decides role and tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Live {
+    /// The person.
+    pub user_id: i64,
+    /// The organisation.
+    pub client_id: Option<ClientId>,
+    /// What the person may do.
+    pub role: Role,
+}
+
+fn cache_key(session_id: Uuid) -> String {
+    format!("session:{session_id}")
+}
+
+/// The session if it is live. Redis is asked first; whatever it does not know, Postgres does.
+pub async fn live(app: &App, session_id: Uuid) -> Result<Option<Live>, DbError> {
+    let key = cache_key(session_id);
+    let cached = app.cache().get(&key).await;
+    if let Ok(Some(text)) = &cached
+        && let Ok(session) = serde_json::from_str(text)
+    {
+        return Ok(Some(session));
+    }
+    let Some(session) = stored(app, session_id).await? else { return Ok(None) };
+    if cached.is_ok()
+        && let Ok(text) = serde_json::to_string(&session)
+    {
+        _ = app.cache().set(&key, &text, CACHE_LIFE).await; // next time Postgres is asked again
+    }
+    Ok(Some(session))
+}
+
+async fn stored(app: &App, session_id: Uuid) -> Result<Option<Live>, DbError> {
+    let statement = Statement::new(
+        "SELECT s.user_id, u.client_id, u.role
+         FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN clients c ON c.id = u.client_id
+         WHERE s.id = $1 AND s.kind = 'api' AND s.ended_at IS NULL AND s.expires_at > now()
+           AND u.is_active AND c.suspended_at IS NULL",
+    );
+    let rows = app.db().query(Scope::Identity, statement.bind(session_id)).await?;
+    let read = |row| {
+        let client_id: Option<i64> = get(row, "client_id")?;
+        Ok(Live { user_id: get(row, "user_id")?, client_id: client_id.map(ClientId), role: role_of(row)? })
+    };
+    rows.first().map(read).transpose()
+}
+
+/// Forgets what Redis knows of sessions that have just ended.
+pub async fn forget(app: &App, ended: &[Uuid]) {
+    for session_id in ended {
+        _ = app.cache().delete(&cache_key(*session_id)).await; // it forgets by itself within a minute
+    }
+}
