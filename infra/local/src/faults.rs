@@ -59,9 +59,11 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Without a count or a chance, a fault about a chat or a token changes the world instead of single answers.
-    pub(crate) fn is_standing(&self) -> bool {
-        self.times.is_none() && self.probability.is_none()
+    /// Without a count, a chance or a method, a fault about a chat or a token changes the world, not single answers.
+    pub(crate) fn changes_the_world(&self) -> bool {
+        let kinds = [Kind::TopicDeleted, Kind::TopicClosed, Kind::Kicked, Kind::Migrated, Kind::TokenExpired];
+        let single = self.times.is_some() || self.probability.is_some() || self.method.is_some();
+        kinds.contains(&self.kind) && !single
     }
 }
 
@@ -127,6 +129,7 @@ impl Fault {
     fn strikes(&mut self, subject: &Subject<'_>, kinds: &[Kind]) -> bool {
         let Request { target, method, scope, kind, thread_id, probability, .. } = &self.request;
         let concerned = kinds.contains(kind)
+            && !self.request.changes_the_world()
             && *target == subject.target
             && method.as_deref().is_none_or(|method| method.eq_ignore_ascii_case(subject.method))
             && scope.token.as_deref().is_none_or(|token| subject.token == Some(token))

@@ -413,3 +413,106 @@ async fn the_control_api_answers_nobody_from_a_foreign_page() {
     assert_eq!(status(post().json(&json!({})).header("origin", "http://evil.example")).await, 403);
     assert_eq!(status(post().json(&json!({})).header("host", "evil.example")).await, 403);
 }
+
+#[tokio::test]
+async fn every_kind_of_update_can_be_read_by_the_typed_client() {
+    let lab = Lab::with_forum().await;
+    let receiver = Receiver::start(json!({})).await;
+    lab.telegram("setWebhook", json!({ "url": receiver.url })).await;
+    let thread = lab.topic().await;
+    let place = json!({ "chat_id": GROUP, "message_thread_id": thread });
+    let with = |place: &Value, more: Value| {
+        let mut place = place.as_object().expect("an object").clone();
+        place.extend(more.as_object().expect("an object").clone());
+        Value::Object(place)
+    };
+    let keyboard = json!({ "inline_keyboard": [[{ "text": "Повторить", "callback_data": "retry:1" }]] });
+    let sent = with(&place, json!({ "text": "Не доставлено", "reply_markup": keyboard }));
+    let sent: Message = typed(lab.telegram("sendMessage", sent).await);
+    lab.telegram("pinChatMessage", json!({ "chat_id": GROUP, "message_id": sent.message_id })).await;
+    lab.telegram("editForumTopic", with(&place, json!({ "name": "🟢 iPhone" }))).await;
+    lab.telegram("closeForumTopic", place.clone()).await;
+    lab.telegram("reopenForumTopic", place.clone()).await;
+    let person = json!({ "chat_id": GROUP, "thread_id": thread, "from": { "id": 9, "first_name": "Ирина" } });
+    let contact = json!({ "phone_number": "70000000000", "first_name": "Ирина", "user_id": 9 });
+    let location = json!({ "latitude": 55.75, "longitude": 37.61 });
+    for more in [
+        json!({ "text": "Ответ", "reply_to": sent.message_id }),
+        json!({ "photo": true, "media_group_id": "1" }),
+        json!({ "document": true }),
+        json!({ "voice": true }),
+        json!({ "audio": true }),
+        json!({ "video": true }),
+        json!({ "video_note": true }),
+        json!({ "animation": true }),
+        json!({ "sticker": true }),
+        json!({ "contact": contact }),
+        json!({ "location": location }),
+        json!({ "venue": { "location": location, "title": "Склад", "address": "Тверская, 1" } }),
+    ] {
+        lab.control("telegram/messages", with(&person, more)).await;
+    }
+    let first = json!({ "chat_id": GROUP, "text": "Черновик" });
+    let id = lab.control("telegram/messages", first).await["message_id"].clone();
+    lab.control("telegram/messages", json!({ "chat_id": GROUP, "edit": id, "text": "Правка" })).await;
+    let press = json!({ "chat_id": GROUP, "message_id": sent.message_id, "data": "retry:1" });
+    let query = lab.control("telegram/callback", press).await;
+    let fault = json!({ "target": "telegram", "kind": "migrated", "scope": { "chat_id": GROUP } });
+    let moved = lab.control("faults", fault).await["migrate_to_chat_id"].clone();
+    let (_, refused) = lab.telegram("sendMessage", json!({ "chat_id": GROUP, "text": "x" })).await;
+    assert_eq!(refused["parameters"]["migrate_to_chat_id"], moved);
+    let bodies = receiver.wait_for(23).await;
+    for body in bodies {
+        serde_json::from_value::<Update>(body.clone()).unwrap_or_else(|error| panic!("{error}: {body}"));
+    }
+    let answer = json!({ "callback_query_id": query["callback_query_id"] });
+    assert!(typed::<bool>(lab.telegram("answerCallbackQuery", answer.clone()).await));
+    assert_eq!(lab.telegram("answerCallbackQuery", answer).await.0, 400);
+}
+
+#[tokio::test]
+async fn an_album_goes_out_as_one_and_an_avito_voice_arrives_as_a_file() {
+    let lab = Lab::with_forum().await;
+    let (_, chat) = lab.with_avito_chat().await;
+    lab.control("avito/messages", json!({ "chat": chat, "from": "buyer", "type": "image" })).await;
+    let shown = lab.look("avito/chats").await;
+    let url = shown["chats"][0]["messages"][0]["content"]["image"]["sizes"]["640x480"].clone();
+    let media = json!([{ "type": "photo", "media": url, "caption": "Фото" }, { "type": "photo", "media": url }]);
+    let album: Vec<Message> = typed(lab.telegram("sendMediaGroup", json!({ "chat_id": GROUP, "media": media })).await);
+    assert!(album[0].media_group_id.is_some() && album[0].media_group_id == album[1].media_group_id);
+    let part = reqwest::multipart::Part::bytes(b"\0\0\0\x18ftypmp42Opus".to_vec()).file_name("voice.mp4");
+    let form = reqwest::multipart::Form::new().text("chat_id", GROUP.to_string()).part("voice", part);
+    let url = format!("{}/bot{TOKEN}/sendVoice", lab.simulators.telegram_base().expect("telegram"));
+    let sent: Value = lab.client.post(url).multipart(form).send().await.expect("an answer").json().await.expect("JSON");
+    assert!(sent["result"]["document"].is_object() && sent["result"].get("voice").is_none());
+}
+
+#[tokio::test]
+async fn a_fault_that_says_so_lets_a_new_token_end_the_earlier_ones() {
+    let lab = Lab::start().await;
+    let (first, _) = lab.with_avito_chat().await;
+    let (second, _) = lab.with_avito_chat().await;
+    assert_eq!(lab.avito(&first, "/core/v1/accounts/self", None).await.0, 200);
+    lab.control("faults", json!({ "target": "avito", "method": "token", "kind": "token_expired" })).await;
+    let (third, _) = lab.with_avito_chat().await;
+    assert_eq!(lab.avito(&second, "/core/v1/accounts/self", None).await.0, 403);
+    assert_eq!(lab.avito(&third, "/core/v1/accounts/self", None).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_withheld_avito_webhook_is_lost_and_a_repeated_one_keeps_its_message_id() {
+    let lab = Lab::start().await;
+    let (token, chat) = lab.with_avito_chat().await;
+    let receiver = Receiver::start(json!({})).await;
+    lab.avito(&token, "/messenger/v3/webhook", Some(json!({ "url": receiver.url }))).await;
+    lab.control("faults", json!({ "target": "avito", "kind": "webhook_withheld", "times": 1 })).await;
+    let writes = |text: &str| json!({ "chat": chat, "from": "buyer", "text": text, "webhook_times": 1 });
+    lab.control("avito/messages", writes("Первое")).await;
+    let id = lab.control("avito/messages", writes("Второе")).await["message_id"].clone();
+    lab.control("webhooks/avito/redeliver", json!({ "message_id": id })).await;
+    let bodies = receiver.wait_for(2).await;
+    for body in &bodies {
+        assert_eq!(body["payload"]["value"]["id"], id);
+    }
+    assert_ne!(bodies[0]["id"], bodies[1]["id"]);
+}

@@ -28,10 +28,10 @@ pub(crate) fn list(avito: &AvitoState, owner: i64, call: &Call) -> Result<Value,
     let mut chats: Vec<&Chat> = avito
         .chats
         .values()
-        .filter(|chat| chat.user_id == owner && types.contains(&chat.chat_type.as_str()) && about(chat))
+        .filter(|chat| chat.user_id == owner && types.contains(&chat.kind.as_str()) && about(chat))
         .filter(|chat| !unread_only || chat.is_unread())
         .collect();
-    chats.sort_by_key(|chat| std::cmp::Reverse(chat.updated()));
+    chats.sort_by_cached_key(|chat| std::cmp::Reverse(chat.updated()));
     let has_more = chats.len() > offset + limit;
     let account = avito.accounts.get(&owner).ok_or_else(Refusal::not_found)?;
     let page = chats.into_iter().skip(offset).take(limit).map(|chat| rendered(chat, account));

@@ -158,7 +158,7 @@ fn run(state: &mut crate::world::State, call: &Call, subject: &Subject<'_>) -> R
         "messages.image" => messages::send_image(avito, owner, call),
         "messages.delete" => messages::delete(avito, owner, call),
         "images.upload" => messages::upload(avito, call),
-        _ => messages::voices(avito, call),
+        _ => Ok(messages::voices(avito, call)),
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct Token {
 pub(crate) struct Chat {
     pub(crate) id: String,
     pub(crate) user_id: i64,
-    pub(crate) chat_type: String,
+    pub(crate) kind: String,
     pub(crate) buyer: Buyer,
     pub(crate) item: Option<Item>,
     pub(crate) created: i64,
@@ -176,7 +176,7 @@ impl Chat {
     pub(crate) fn webhook_value(&self, message: &Message) -> Value {
         json!({
             "id": message.id, "chat_id": self.id, "user_id": self.user_id, "author_id": message.author_id,
-            "created": message.created, "type": message.kind, "chat_type": self.chat_type, "content": message.content,
+            "created": message.created, "type": message.kind, "chat_type": self.kind, "content": message.content,
             "item_id": self.item.as_ref().map(|item| item.id),
             "published_at": jiff::Timestamp::from_second(message.created).ok().map(|at| at.to_string()),
         })

@@ -95,7 +95,7 @@ pub(crate) async fn create_chat(State(world): State<Arc<World>>, body: Bytes) ->
     let chat = avito.chats.entry(id.clone()).or_insert_with(|| Chat {
         id: id.clone(),
         user_id: request.user_id,
-        chat_type,
+        kind: chat_type,
         buyer: Buyer { id: buyer_id, name: String::new() },
         item: None,
         created: request.created.unwrap_or_else(now),
@@ -124,7 +124,7 @@ pub(crate) async fn chats(State(world): State<Arc<World>>, Query(query): Query<C
         .map(|chat| {
             let oldest_first: Vec<&Message> = chat.newest_first().into_iter().rev().collect();
             json!({
-                "id": chat.id, "user_id": chat.user_id, "chat_type": chat.chat_type, "buyer": chat.buyer,
+                "id": chat.id, "user_id": chat.user_id, "chat_type": chat.kind, "buyer": chat.buyer,
                 "item": chat.item, "read_by_account": !chat.is_unread(), "messages": oldest_first,
             })
         })

@@ -29,39 +29,32 @@ pub(crate) async fn add(State(world): State<Arc<World>>, body: Bytes) -> Answer 
             let to = *request.migrate_to_chat_id.get_or_insert(from - 1_000_000_000);
             answer.insert("migrate_to_chat_id".to_owned(), json!(to));
         }
-        let changes_the_world = request.is_standing() && request.method.is_none();
-        let applied = changes_the_world && apply(&mut state.telegram, &request)?;
-        if changes_the_world && request.kind == Kind::TokenExpired {
-            state.avito.expire_tokens(request.scope.user_id);
+        if request.changes_the_world() {
+            match request.kind {
+                Kind::TokenExpired => state.avito.expire_tokens(request.scope.user_id),
+                _ => apply(&mut state.telegram, &request)?,
+            }
         }
-        let spent = applied && request.kind != Kind::Kicked || changes_the_world && request.kind == Kind::TokenExpired;
-        let id = state.faults.add(request.clone());
-        if spent {
-            state.faults.remove(Some(id));
-        }
+        // It stays listed, so that lifting it lets a kicked bot in again.
+        let id = state.faults.add(request);
         answer.insert("fault_id".to_owned(), json!(id));
     }
     updates::wake(&world);
     Ok(Json(Value::Object(answer)))
 }
 
-/// Changes the world of Telegram. `true`: done, no answer has to be bent for it.
-fn apply(telegram: &mut TelegramState, request: &Request) -> Result<bool, Failure> {
-    let chat_id = || request.scope.chat_id.ok_or_else(|| Failure::bad("This kind needs scope.chat_id."));
-    let thread = || request.thread_id.ok_or_else(|| Failure::bad("This kind needs thread_id."));
-    let unknown = |done: bool| if done { Ok(true) } else { Err(Failure::not_found("There is no such chat or topic.")) };
-    match request.kind {
-        Kind::TopicDeleted => unknown(membership::delete_topic(telegram, chat_id()?, thread()?)),
-        Kind::TopicClosed => unknown(membership::close_topic(telegram, chat_id()?, thread()?)),
-        Kind::Kicked => {
-            unknown(membership::set_status(telegram, chat_id()?, request.scope.token.as_deref(), Status::Kicked))
-        }
-        Kind::Migrated => {
-            let to = request.migrate_to_chat_id.unwrap_or_default();
-            unknown(membership::migrate(telegram, chat_id()?, to))
-        }
-        _ => Ok(false),
-    }
+/// Changes the world of Telegram.
+fn apply(telegram: &mut TelegramState, request: &Request) -> Result<(), Failure> {
+    let missing = |what: &str| Failure::bad(format!("This kind needs {what}."));
+    let chat_id = request.scope.chat_id.ok_or_else(|| missing("scope.chat_id"))?;
+    let thread = || request.thread_id.ok_or_else(|| missing("thread_id"));
+    let done = match request.kind {
+        Kind::TopicDeleted => membership::delete_topic(telegram, chat_id, thread()?),
+        Kind::TopicClosed => membership::close_topic(telegram, chat_id, thread()?),
+        Kind::Migrated => membership::migrate(telegram, chat_id, request.migrate_to_chat_id.unwrap_or_default()),
+        _ => membership::set_status(telegram, chat_id, request.scope.token.as_deref(), Status::Kicked),
+    };
+    if done { Ok(()) } else { Err(Failure::not_found("There is no such chat, topic or bot.")) }
 }
 
 /// `DELETE /_local/faults`.
@@ -79,7 +72,7 @@ fn lift(world: &Arc<World>, id: Option<u64>) -> Json<Value> {
     let removed = {
         let state = &mut *world.state();
         let gone = state.faults.remove(id);
-        for request in gone.iter().filter(|request| request.kind == Kind::Kicked && request.is_standing()) {
+        for request in gone.iter().filter(|request| request.kind == Kind::Kicked && request.changes_the_world()) {
             if let Some(chat_id) = request.scope.chat_id {
                 let token = request.scope.token.as_deref();
                 membership::set_status(&mut state.telegram, chat_id, token, Status::Administrator);

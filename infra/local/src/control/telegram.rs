@@ -62,7 +62,7 @@ pub(crate) async fn chats(State(world): State<Arc<World>>, body: Bytes) -> Answe
         chat.title = Some(request.title);
         chat.is_forum = request.is_forum;
         let denied = request.rights.into_iter().filter(|(_, has)| !has).map(|(right, _)| right).collect();
-        membership::set_member(telegram, &key, bot, Member { status: Status::Administrator, denied });
+        membership::set_member(telegram, &key, bot, &Member { status: Status::Administrator, denied });
     }
     updates::wake(&world);
     Ok(Json(json!({ "chat_id": request.chat_id })))
@@ -77,7 +77,7 @@ pub(crate) async fn messages(State(world): State<Arc<World>>, body: Bytes) -> An
     if !world.serves_telegram {
         return Err(Failure::conflict("The Telegram simulator is not running: its address was given from outside."));
     }
-    let message_id = people::write(&mut world.state().telegram, parsed(&body)?)?;
+    let message_id = people::write(&mut world.state().telegram, &parsed(&body)?)?;
     updates::wake(&world);
     Ok(Json(json!({ "message_id": message_id })))
 }
@@ -159,7 +159,7 @@ fn topics_of(chat: &Chat) -> Vec<Value> {
 fn shown(message: &Message) -> Value {
     let emoji = message.reactions.iter().map(|reaction| reaction["emoji"].clone());
     json!({
-        "message_id": message.message_id,
+        "message_id": message.id,
         "from_bot": message.from_bot,
         "from": message.from,
         "text": message.content.get("text"),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::error::Refusal;
 use super::request::Params;
 
-const GROUP: Window = Window { units: 20, period: Duration::from_secs(60) };
+const GROUP: Window = Window { units: 20, period: Duration::from_mins(1) };
 const PERSON: Window = Window { units: 5, period: Duration::from_secs(5) };
 const BOT: Window = Window { units: 30, period: Duration::from_secs(1) };
 
@@ -60,7 +60,7 @@ impl Window {
         if over == 0 {
             return Ok(());
         }
-        let freed = spent.get(over - 1).map_or(self.period, |at| self.period - (now - *at));
+        let freed = spent.get(over - 1).map_or(self.period, |at| self.period.saturating_sub(now - *at));
         let seconds = u32::try_from(freed.as_millis().div_ceil(1000)).unwrap_or(u32::MAX);
         Err(Refusal::too_many(seconds.max(1)))
     }

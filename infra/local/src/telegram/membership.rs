@@ -13,11 +13,11 @@ pub(crate) fn owner() -> Value {
 }
 
 /// Gives a bot its place in a chat and tells it with `my_chat_member`.
-pub(crate) fn set_member(telegram: &mut TelegramState, key: &str, bot: i64, member: Member) {
+pub(crate) fn set_member(telegram: &mut TelegramState, key: &str, bot: i64, member: &Member) {
     let Some(user) = telegram.bots.get(&bot).map(super::state::Bot::user) else { return };
     let Some(chat) = telegram.chats.get_mut(key) else { return };
     let before = chat.members.insert(bot, member.clone());
-    if before.as_ref() == Some(&member) {
+    if before.as_ref() == Some(member) {
         return;
     }
     let before = before.unwrap_or(Member { status: Status::Left, denied: Vec::new() });
@@ -40,7 +40,7 @@ pub(crate) fn set_status(telegram: &mut TelegramState, chat_id: i64, token: Opti
         if let Some(member) = member {
             found = true;
             let status = if chat_id > 0 && status == Status::Administrator { Status::Member } else { status };
-            set_member(telegram, &key, bot, Member { status, ..member });
+            set_member(telegram, &key, bot, &Member { status, ..member });
         }
     }
     found

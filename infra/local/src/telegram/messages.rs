@@ -95,7 +95,7 @@ fn pin(telegram: &mut TelegramState, bot: i64, params: &Params) -> Result<Value,
         return Ok(json!(true));
     }
     message.pinned = true;
-    let (id, thread) = (message.message_id, message.thread_id);
+    let (id, thread) = (message.id, message.thread_id);
     let pinned = chat.messages[&id].clone();
     let mut content = Map::new();
     content.insert("pinned_message".to_owned(), chat.rendered_message(&pinned, false));

@@ -172,7 +172,7 @@ fn missing(name: &str) -> String {
 fn read(kind: Kind, value: Value) -> Option<Value> {
     match (kind, value) {
         (Kind::Int, Value::String(text)) => text.parse::<i64>().ok().map(Value::from),
-        (Kind::Int, value) if value.is_i64() => Some(value),
+        (Kind::Int | Kind::Chat, value) if value.is_i64() => Some(value),
         (Kind::Float, Value::String(text)) => text.parse::<f64>().ok().map(Value::from),
         (Kind::Float, value) if value.is_number() => Some(value),
         (Kind::Bool, Value::String(text)) => match text.to_ascii_lowercase().as_str() {
@@ -183,7 +183,6 @@ fn read(kind: Kind, value: Value) -> Option<Value> {
         (Kind::Bool, value) if value.is_boolean() => Some(value),
         (Kind::Text | Kind::File, value) if value.is_string() => Some(value),
         (Kind::Chat, Value::String(text)) => Some(text.parse::<i64>().map_or(Value::String(text), Value::from)),
-        (Kind::Chat, value) if value.is_i64() => Some(value),
         (Kind::Json, Value::String(text)) => {
             serde_json::from_str(&text).ok().filter(|value: &Value| value.is_object() || value.is_array())
         }

@@ -66,7 +66,7 @@ impl Post {
         let mut message = chat.draft(user, true, self.kind, self.content);
         message.thread_id = self.thread;
         message.reply_to = self.reply_to;
-        chat.messages.insert(message.message_id, message.clone());
+        chat.messages.insert(message.id, message.clone());
         chat.rendered_message(&message, true)
     }
 }

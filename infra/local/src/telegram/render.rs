@@ -62,7 +62,7 @@ impl Chat {
     /// A message as a `Message`; what it replies to is shown one level deep.
     pub(crate) fn rendered_message(&self, message: &Message, with_reply: bool) -> Value {
         let mut rendered = Map::new();
-        rendered.insert("message_id".to_owned(), json!(message.message_id));
+        rendered.insert("message_id".to_owned(), json!(message.id));
         rendered.insert("from".to_owned(), message.from.clone());
         rendered.insert("chat".to_owned(), self.rendered());
         rendered.insert("date".to_owned(), json!(message.date));
@@ -82,7 +82,7 @@ impl Chat {
 
     /// What a message shows as replied to: in a topic a plain message points to the topic's first service message.
     fn replied_by(&self, message: &Message) -> Option<&Message> {
-        let id = message.reply_to.or(message.thread_id).filter(|&id| id != message.message_id)?;
+        let id = message.reply_to.or(message.thread_id).filter(|&id| id != message.id)?;
         self.messages.get(&id).filter(|replied| !replied.deleted)
     }
 }

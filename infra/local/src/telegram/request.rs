@@ -109,15 +109,12 @@ async fn add_parts(params: &mut Params, mut multipart: Multipart) -> Result<(), 
         let file = part.file_name().map(str::to_owned);
         let mime = part.content_type().unwrap_or("application/octet-stream").to_owned();
         let bytes = part.bytes().await.map_err(|_| unreadable())?;
-        match file {
-            Some(file) => {
-                params.files.insert(name, Upload { name: file, mime, bytes });
-            }
-            None => {
-                let text = String::from_utf8(bytes.to_vec())
-                    .map_err(|_| Refusal::bad_request("strings must be encoded in UTF-8"))?;
-                insert(params, name, Value::String(text))?;
-            }
+        if let Some(file) = file {
+            params.files.insert(name, Upload { name: file, mime, bytes });
+        } else {
+            let text = String::from_utf8(bytes.to_vec());
+            let text = text.map_err(|_| Refusal::bad_request("strings must be encoded in UTF-8"))?;
+            insert(params, name, Value::String(text))?;
         }
     }
     Ok(())

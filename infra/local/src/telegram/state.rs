@@ -102,7 +102,7 @@ pub(crate) struct Topic {
 /// A message; `content` holds the members that make its kind.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Message {
-    pub(crate) message_id: i64,
+    pub(crate) id: i64,
     pub(crate) thread_id: Option<i64>,
     pub(crate) from: Value,
     pub(crate) from_bot: bool,
@@ -168,7 +168,8 @@ impl TelegramState {
 
     /// An empty chat of this id, unless there is one.
     pub(crate) fn ensure_chat(&mut self, key: &str, id: i64) -> &mut Chat {
-        let last_message = self.message_floor;
+        // The first message of a group tells of its creation; as a thread, 1 would be the General topic.
+        let last_message = self.message_floor.max(1);
         self.chats.entry(key.to_owned()).or_insert_with(|| Chat {
             id,
             title: None,
@@ -293,7 +294,7 @@ impl Chat {
     pub(crate) fn draft(&mut self, from: Value, from_bot: bool, kind: &str, content: Map<String, Value>) -> Message {
         self.last_message += 1;
         Message {
-            message_id: self.last_message,
+            id: self.last_message,
             thread_id: None,
             from,
             from_bot,

@@ -111,7 +111,7 @@ pub(crate) fn delete(chat: &mut Chat, thread: i64) {
     if let Some(topic) = chat.topics.get_mut(&thread) {
         topic.deleted = true;
     }
-    let gone = |message: &&mut super::state::Message| message.thread_id == Some(thread) || message.message_id == thread;
+    let gone = |message: &&mut super::state::Message| message.thread_id == Some(thread) || message.id == thread;
     chat.messages.values_mut().filter(gone).for_each(|message| message.deleted = true);
 }
 
@@ -127,8 +127,8 @@ pub(crate) fn announce(
     let Some(chat) = telegram.chats.get_mut(key) else { return 0 };
     let from_bot = user["is_bot"] == true;
     let mut message = chat.draft(user, from_bot, kind, content);
-    message.thread_id = if kind == "forum_topic_created" { Some(message.message_id) } else { thread };
-    let id = message.message_id;
+    message.thread_id = if kind == "forum_topic_created" { Some(message.id) } else { thread };
+    let id = message.id;
     chat.messages.insert(id, message.clone());
     let rendered = chat.rendered_message(&message, true);
     let bots: Vec<i64> = chat.members.keys().copied().collect();

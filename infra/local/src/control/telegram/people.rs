@@ -25,7 +25,7 @@ const BESIDE: [&str; 5] = ["entities", "caption", "caption_entities", "media_gro
 const ABOUT: [&str; 7] = ["chat_id", "thread_id", "from", "reply_to", "bot_token", "edit", "date"];
 
 /// Adds the message of a request, or edits one (`edit`); gives its id.
-pub(crate) fn write(telegram: &mut TelegramState, request: Map<String, Value>) -> Result<i64, Failure> {
+pub(crate) fn write(telegram: &mut TelegramState, request: &Map<String, Value>) -> Result<i64, Failure> {
     let number = |name: &str| request.get(name).and_then(Value::as_i64);
     let chat_id = number("chat_id").ok_or_else(|| Failure::bad("chat_id is missing."))?;
     let token = request.get("bot_token").and_then(Value::as_str);
@@ -35,7 +35,7 @@ pub(crate) fn write(telegram: &mut TelegramState, request: Map<String, Value>) -
         _ => find_chat(telegram, chat_id, token)?,
     };
     let thread = number("thread_id");
-    let (kind, content) = content(telegram, &request)?;
+    let (kind, content) = content(telegram, request)?;
     let Some(chat) = telegram.chats.get_mut(&key) else { return Err(no_chat()) };
     if let Some(thread) = thread {
         let topic = chat.topics.get(&thread).filter(|topic| !topic.deleted);
@@ -52,16 +52,16 @@ pub(crate) fn write(telegram: &mut TelegramState, request: Map<String, Value>) -
         message.thread_id = thread;
         message.reply_to = number("reply_to");
         message.date = number("date").unwrap_or(message.date);
-        chat.messages.insert(message.message_id, message.clone());
+        chat.messages.insert(message.id, message.clone());
         (message, "message")
     };
     let rendered = chat.rendered_message(&message, true);
     let present = chat.members.iter().filter(|(_, member)| !matches!(member.status, Status::Kicked | Status::Left));
     let bots: Vec<i64> = present.map(|(bot, _)| *bot).collect();
     for bot in bots {
-        telegram.queue(bot, &key, Some(message.message_id), update, rendered.clone());
+        telegram.queue(bot, &key, Some(message.id), update, rendered.clone());
     }
-    Ok(message.message_id)
+    Ok(message.id)
 }
 
 /// A person: with a name and an id, even if the request has none.
