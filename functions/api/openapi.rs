@@ -1,1 +1,17 @@
-fn main() {}
+//! `GET /api/openapi.json`: this API, described. Anyone may read it.
+//! `make openapi` writes the file by asking every binary to describe itself.
+
+use axum::{
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+
+#[utoipa::path(get, path = "/api/openapi.json", operation_id = "openapi", tag = "ops", responses(
+    (status = 200, description = "OpenAPI 3.1", content_type = "application/json"),
+))]
+async fn openapi() -> Response {
+    let json = HeaderValue::from_static("application/json");
+    ([(header::CONTENT_TYPE, json)], include_str!("openapi.json")).into_response()
+}
+
+tuberry::lambda!("openapi", openapi as __path_openapi, []);

@@ -1,0 +1,36 @@
+//! `GET /api/auth/me`: who is signed in, and for which organisation. Anyone signed in.
+
+use axum::{extract::State, http::header};
+use serde::Serialize;
+use tuberry::{
+    App,
+    identity::{
+        caller::Caller,
+        users::{self, Organisation, User},
+    },
+    platform::http::{Json, Problem, ProblemBody},
+};
+use utoipa::ToSchema;
+
+/// The caller.
+#[derive(Serialize, ToSchema)]
+struct Me {
+    /// The person.
+    user: User,
+    /// The organisation; null for the platform's admin.
+    client: Option<Organisation>,
+}
+
+#[utoipa::path(get, path = "/api/auth/me", operation_id = "auth-me", tag = "auth", responses(
+    (status = 200, body = Me),
+    (status = 401, body = ProblemBody),
+))]
+async fn me(
+    State(app): State<&'static App>,
+    caller: Caller,
+) -> Result<([(header::HeaderName, &'static str); 1], Json<Me>), Problem> {
+    let account = users::find(app, caller.user_id).await?.ok_or(Problem::unauthorized())?;
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(Me { user: account.user, client: account.client })))
+}
+
+tuberry::lambda!("auth-me", me as __path_me, [Database, Cache, Tokens]);

@@ -1,0 +1,85 @@
+//! `POST /api/avito/accounts`: connect an Avito account. For the organisation's owner.
+//! The keys are checked with Avito; then polling starts, and Avito learns where to send messages.
+
+use axum::{extract::State, http::StatusCode};
+use garde::Validate;
+use serde::Deserialize;
+use tuberry::{
+    App,
+    bridge::polls,
+    identity::caller::Caller,
+    platform::{
+        db::Scope,
+        http::{Json, Problem, ProblemBody},
+        secrets::Secret,
+    },
+    tenancy::{
+        accounts::{self, AvitoAccount, ConnectError, NewAccount},
+        bots,
+    },
+};
+use utoipa::ToSchema;
+
+/// An Avito account to connect.
+#[derive(Deserialize, ToSchema, Validate)]
+struct AvitoAccountCreate {
+    /// What to call it; Avito's own name if left out.
+    #[garde(length(chars, max = 200))]
+    name: Option<String>,
+    /// `Client_id` of the keys.
+    #[garde(length(bytes, min = 1, max = 200))]
+    api_client_id: String,
+    /// `Client_secret` of the keys.
+    #[garde(length(bytes, min = 1, max = 200))]
+    api_client_secret: String,
+    /// The bot in whose group its dialogs are shown.
+    #[garde(skip)]
+    bot_id: i64,
+    /// Whether its chats are followed.
+    #[garde(skip)]
+    #[serde(default = "yes")]
+    #[schema(default = true)]
+    monitoring_enabled: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[utoipa::path(post, path = "/api/avito/accounts", operation_id = "avito-accounts-create", tag = "avito",
+    request_body = AvitoAccountCreate, responses(
+    (status = 201, body = AvitoAccount, description = "with `webhook_error` when Avito did not take our address"),
+    (status = 401, body = ProblemBody),
+    (status = 403, body = ProblemBody),
+    (status = 409, body = ProblemBody, description = "`account_taken`"),
+    (status = 422, body = ProblemBody, description = "`keys_refused`, `tariff_required`, `no_such_bot`"),
+    (status = 503, body = ProblemBody, description = "`avito_unavailable`"),
+))]
+async fn create(
+    State(app): State<&'static App>,
+    caller: Caller,
+    Json(body): Json<AvitoAccountCreate>,
+) -> Result<(StatusCode, Json<AvitoAccount>), Problem> {
+    let client = caller.owner()?;
+    if !bots::exists(app, client, body.bot_id).await? {
+        return Err(ConnectError::NoSuchBot.into());
+    }
+    let new = NewAccount {
+        name: body.name,
+        api_client_id: body.api_client_id.trim().to_owned(),
+        api_client_secret: Secret::new(body.api_client_secret.trim()),
+        bot_id: body.bot_id,
+        monitoring_enabled: body.monitoring_enabled,
+    };
+    let checked = accounts::check(app, &new).await?;
+    let inserted = accounts::insert(app, client, caller.user_id, new, checked).await?;
+    app.db().query(Scope::Tenant(client), polls::start(inserted.account.id)).await?;
+    let account = accounts::register_webhook(app, client, inserted).await?;
+    Ok((StatusCode::CREATED, Json(account)))
+}
+
+tuberry::lambda!(
+    "avito-accounts-create",
+    create as __path_create,
+    [Database, Cache, Tokens, Secrets, AvitoApi, PublicBaseUrl]
+);

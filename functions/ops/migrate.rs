@@ -1,0 +1,18 @@
+//! `migrate`: brings the database to this code's version. Invoked by hand before a deployment, and by the local stack.
+//! Answers what was applied now; nothing, when all was there already.
+
+use lambda_runtime::Error;
+use serde_json::{Value, json};
+use tuberry::{
+    App,
+    platform::{config::var, migrations, secrets::Secret},
+};
+
+async fn migrate(app: &'static App, _: Value) -> Result<Value, Error> {
+    let address = Secret::new(app.config().text(var::MIGRATION_DATABASE_URL));
+    let applied = migrations::apply(&address, app.config().text(var::DATABASE_CA)).await?;
+    tracing::info!(?applied, "the database is at this code's version");
+    Ok(json!({ "applied": applied }))
+}
+
+tuberry::schedule!("migrate", migrate, [OwnerDatabase]);
