@@ -156,7 +156,7 @@ CREATE VIEW bot_routes WITH (security_invoker = true) AS
 CREATE VIEW account_routes WITH (security_invoker = true) AS
     SELECT a.id AS avito_account_id, a.client_id, a.bot_id, a.name, a.user_id, a.api_client_id, a.api_client_secret,
            a.access_token, a.token_expires_at, a.monitoring_enabled, a.status, a.created_at,
-           c.hide_system_messages, c.filter_keywords, c.mark_read, c.suspended_at
+           c.hide_system_messages, c.filter_keywords, c.mark_read, c.auto_reply_timezone AS timezone, c.suspended_at
     FROM avito_accounts a JOIN clients c ON c.id = a.client_id;
 
 -- Row-level security: forced, so that the owner is no exception.

@@ -19,6 +19,8 @@ CREATE TABLE dialogs (
     topic_requested_at timestamptz,
     telegram_chat_id bigint,
     telegram_topic_id bigint,
+    -- nothing is posted before: a lost answer is waited for, a failing post is given time
+    show_after timestamptz,
     -- what the poll has seen of this chat, with all before it
     synced_message_id text,
     synced_updated bigint,
@@ -34,6 +36,7 @@ CREATE TABLE dialogs (
     FOREIGN KEY (client_id, bot_id) REFERENCES bots (client_id, id)
 );
 CREATE INDEX dialogs_due ON dialogs (send_at) WHERE send_at IS NOT NULL;
+CREATE INDEX dialogs_to_mark_read ON dialogs (mark_read_at) WHERE mark_read_at IS NOT NULL;
 CREATE INDEX dialogs_creating_topics ON dialogs (bot_id, topic_name) WHERE topic_state = 'creating';
 
 -- Every topic a dialog has had: an answer written in a former one still finds its dialog.
@@ -148,7 +151,6 @@ CREATE TABLE bot_lanes (
     bot_id bigint PRIMARY KEY,
     client_id bigint NOT NULL,
     drain_at timestamptz,
-    wake bigint NOT NULL DEFAULT 0,
     lease_owner uuid,
     lease_until timestamptz,
     budget double precision NOT NULL DEFAULT 20,

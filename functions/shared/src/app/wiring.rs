@@ -2,6 +2,7 @@
 //! the rest. Each reads its environment, says in one sentence what is wrong with it, and can describe itself.
 
 use std::{
+    pin::Pin,
     process::ExitCode,
     time::{Duration, Instant, SystemTime},
 };
@@ -132,7 +133,7 @@ pub async fn serve(
 }
 
 /// Runs a worker: `handle` gets each batch of its queue and answers which messages go back.
-pub async fn work<T: Task, F: Future<Output = SqsBatchResponse> + Send>(
+pub async fn work<T: Task, F: Future<Output = SqsBatchResponse>>(
     function: Function,
     handle: fn(&'static App, Batch<T>) -> F,
 ) -> ExitCode {
@@ -144,7 +145,7 @@ pub async fn work<T: Task, F: Future<Output = SqsBatchResponse> + Send>(
 }
 
 /// Runs what a schedule or a person starts: `handle` gets the event as it is.
-pub async fn tick<F: Future<Output = Result<Value, Error>> + Send>(
+pub async fn tick<F: Future<Output = Result<Value, Error>>>(
     function: Function,
     handle: fn(&'static App, Value) -> F,
 ) -> ExitCode {
@@ -163,7 +164,7 @@ where
     let Some(app) = function.start() else { return ExitCode::FAILURE };
     let service = service_fn(|event: LambdaEvent<I>| {
         let span = tracing::info_span!("invocation", request_id = event.context.request_id);
-        let work = handle(app, event);
+        let work: Pin<Box<dyn Future<Output = Result<O, Error>>>> = Box::pin(handle(app, event));
         async move {
             let outcome = work.await;
             if let Err(error) = &outcome {

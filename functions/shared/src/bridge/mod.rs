@@ -1,1 +1,35 @@
-//! x
+//! The bridge: an Avito chat is a topic of a Telegram group. Rows are the queue, SQS is the alarm clock: a message is a
+//! row the moment we hear of it, and whoever holds a lease derives from rows what still has to be sent.
+
+pub mod avito_webhook;
+mod budget;
+mod calls;
+mod compose;
+mod cures;
+pub mod deliver;
+pub mod drain;
+mod lanes;
+pub mod operator;
+mod outbox;
+pub mod polls;
+mod posts;
+pub mod record;
+pub mod sweep;
+pub mod tasks;
+pub mod text;
+mod topics;
+mod words;
+mod work;
+
+use crate::platform::{db::DbError, secrets::SecretsError};
+
+/// Our own failures. What the outside refuses is no error here: it becomes a row's state.
+#[derive(Debug, thiserror::Error)]
+pub enum BridgeError {
+    /// Postgres failed.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// A stored secret does not open.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+}

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use redis::{AsyncCommands, aio::{ConnectionManager, ConnectionManagerConfig}};
+use redis::{
+    AsyncCommands,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+};
 use tokio::sync::OnceCell;
 
 use super::secrets::Secret;

@@ -161,7 +161,9 @@ mod tests {
         let error = Config::read(&[var::DATABASE_URL, var::PUBLIC_BASE_URL, var::SECRETS_KEY], environment).err();
         assert_eq!(
             error.map(|error| error.to_string()).as_deref(),
-            Some("The environment is not complete: missing DATABASE_URL, SECRETS_KEY; PUBLIC_BASE_URL is not an address.")
+            Some(
+                "The environment is not complete: missing DATABASE_URL, SECRETS_KEY; PUBLIC_BASE_URL is not an address."
+            )
         );
     }
 

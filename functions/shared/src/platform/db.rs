@@ -281,7 +281,8 @@ pub(super) async fn connect(address: &Secret, extra_roots: &str, patience: Durat
 /// Reads a database address. tokio-postgres knows no `verify-full`; our TLS always verifies, so `require` is that.
 /// Without `sslmode` the connection is plain.
 pub fn parse_address(address: &str) -> Result<tokio_postgres::Config, DbError> {
-    let known = address.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
+    let known =
+        address.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
     let mut config: tokio_postgres::Config =
         known.parse().map_err(|_| DbError::Unavailable("its address cannot be read"))?;
     if !known.contains("sslmode=") {
@@ -317,8 +318,11 @@ impl<'a> Flight<'a> {
 
     fn query(&mut self, client: &'a Client, statement: &'a Statement) {
         self.0.push(Box::pin(async move {
-            let params: Vec<(&(dyn ToSql + Sync), Type)> =
-                statement.params.iter().map(|(value, kind)| (value.as_ref() as &(dyn ToSql + Sync), kind.clone())).collect();
+            let params: Vec<(&(dyn ToSql + Sync), Type)> = statement
+                .params
+                .iter()
+                .map(|(value, kind)| (value.as_ref() as &(dyn ToSql + Sync), kind.clone()))
+                .collect();
             client.query_typed(statement.sql, &params).await.map(Some)
         }));
     }
@@ -370,6 +374,9 @@ mod tests {
     async fn an_unreachable_database_is_told_without_its_address() {
         let db = Db::new(Secret::new("postgres://user:word@127.0.0.1:1/x"), String::new(), Patience::SHORT);
         let outcome = db.query(Scope::Service, Statement::new("SELECT 1")).await;
-        assert_eq!(outcome.err().map(|error| error.to_string()).as_deref(), Some("Postgres cannot be reached: the connection was refused"));
+        assert_eq!(
+            outcome.err().map(|error| error.to_string()).as_deref(),
+            Some("Postgres cannot be reached: the connection was refused")
+        );
     }
 }

@@ -109,7 +109,10 @@ impl Problem {
 
     /// 503: something we need is down; the caller may try again.
     pub fn unavailable() -> Self {
-        let detail = text("Сервис временно недоступен, попробуйте чуть позже.", "The service is away for a moment, try again shortly.");
+        let detail = text(
+            "Сервис временно недоступен, попробуйте чуть позже.",
+            "The service is away for a moment, try again shortly.",
+        );
         Self { retry_after: Some(5), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail) }
     }
 
@@ -128,9 +131,11 @@ impl Problem {
         match status {
             StatusCode::NOT_FOUND => Self::not_found(),
             StatusCode::PAYLOAD_TOO_LARGE => too_large(),
-            StatusCode::METHOD_NOT_ALLOWED => {
-                Self::new(status, "method_not_allowed", text("Такой метод здесь не годится.", "This method does not work here."))
-            }
+            StatusCode::METHOD_NOT_ALLOWED => Self::new(
+                status,
+                "method_not_allowed",
+                text("Такой метод здесь не годится.", "This method does not work here."),
+            ),
             status if status.is_client_error() => {
                 Self::new(status, "malformed", text("Запрос составлен неверно.", "The request is malformed."))
             }
@@ -215,7 +220,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             Problem::invalid_field(
                 &place,
                 "invalid",
-                text("В запросе не хватает поля или его значение не годится.", "A field is missing or its value does not fit."),
+                text(
+                    "В запросе не хватает поля или его значение не годится.",
+                    "A field is missing or its value does not fit.",
+                ),
             )
         }
         _ => NOT_JSON,
@@ -236,7 +244,8 @@ impl<S: Send + Sync, T: DeserializeOwned + garde::Validate<Context = ()>> FromRe
         }
         let value: T = parse(&read_body(request, BODY_LIMIT).await?)?;
         value.validate().map_err(|report| {
-            let errors = report.iter().map(|(path, error)| FieldProblem { field: path.to_string(), message: error.to_string() });
+            let errors =
+                report.iter().map(|(path, error)| FieldProblem { field: path.to_string(), message: error.to_string() });
             let detail = text("Проверьте поля запроса.", "Check the fields of the request.");
             Problem { errors: errors.collect(), ..Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", detail) }
         })?;
@@ -309,7 +318,8 @@ pub async fn answer(router: Router, request: Request, edge: Edge<'_>) -> Respons
 
 /// Whether the first language of `Accept-Language` that we speak is Russian; people in doubt read Russian here.
 fn prefers_russian(accept_language: &str) -> bool {
-    let mut languages = accept_language.split(',').map(|part| part.trim().get(..2).unwrap_or_default().to_ascii_lowercase());
+    let mut languages =
+        accept_language.split(',').map(|part| part.trim().get(..2).unwrap_or_default().to_ascii_lowercase());
     languages.find(|language| language == "ru" || language == "en").is_none_or(|language| language == "ru")
 }
 

@@ -12,6 +12,7 @@ use aws_sdk_sqs::{
     config::{retry::RetryConfig, timeout::TimeoutConfig},
     types::SendMessageBatchRequestEntry,
 };
+use futures_util::future::join_all;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::OnceCell;
 
@@ -52,7 +53,9 @@ impl Queue {
                 .build();
             let shared = aws_config::defaults(aws_config::BehaviorVersion::latest())
                 .timeout_config(timeouts)
-                .retry_config(RetryConfig::standard().with_max_attempts(2).with_initial_backoff(Duration::from_millis(50)))
+                .retry_config(
+                    RetryConfig::standard().with_max_attempts(2).with_initial_backoff(Duration::from_millis(50)),
+                )
                 .load()
                 .await;
             Client::new(&shared)
@@ -81,8 +84,9 @@ impl Queue {
                         .map_err(|_| QueueError("a request is incomplete"))
                 })
                 .collect::<Result<Vec<_>, _>>()?;
-            let call = self.client().await.send_message_batch().queue_url(config.text(T::QUEUE)).set_entries(Some(entries));
-            let answer = call.send().await.map_err(|_| QueueError("the call failed"))?;
+            let call =
+                self.client().await.send_message_batch().queue_url(config.text(T::QUEUE)).set_entries(Some(entries));
+            let answer = Box::pin(call.send()).await.map_err(|_| QueueError("the call failed"))?;
             if !answer.failed().is_empty() {
                 return Err(QueueError("some messages were refused"));
             }
@@ -100,13 +104,13 @@ impl Queue {
     ) -> Result<(), QueueError> {
         let call = self.client().await.send_message().queue_url(config.text(T::QUEUE)).message_body(body(task)?);
         let call = call.message_group_id(group).message_deduplication_id(deduplication);
-        call.send().await.map(|_| ()).map_err(|_| QueueError("the call failed"))
+        Box::pin(call.send()).await.map(|_| ()).map_err(|_| QueueError("the call failed"))
     }
 
     /// Whether the queue of this variable answers.
     pub async fn ping(&self, config: &Config, queue: Variable) -> Result<(), QueueError> {
         let call = self.client().await.get_queue_attributes().queue_url(config.text(queue));
-        call.send().await.map(|_| ()).map_err(|_| QueueError("the call failed"))
+        Box::pin(call.send()).await.map(|_| ()).map_err(|_| QueueError("the call failed"))
     }
 }
 
@@ -158,9 +162,35 @@ impl<T: Task> Batch<T> {
         batch
     }
 
+    /// When to stop beginning new work: with two fifths of the function's time left (12 s of 30).
+    pub fn stop_at(&self) -> Instant {
+        let now = Instant::now();
+        now + self.deadline.saturating_duration_since(now).mul_f64(0.6)
+    }
+
+    /// Works all tasks at the same time. `handle` gets a task and whether SQS hands it out again, and answers whether it
+    /// is done; what is not goes back.
+    pub async fn work<F: Future<Output = bool>>(self, handle: impl Fn(T, bool) -> F) -> SqsBatchResponse {
+        let done = join_all(self.tasks.iter().map(|received| handle(received.task.clone(), received.again))).await;
+        self.answer(&done)
+    }
+
+    /// Works the tasks one after the other; the first that is not done goes back with all behind it.
+    pub async fn work_in_order<F: Future<Output = bool>>(self, handle: impl Fn(T) -> F) -> SqsBatchResponse {
+        let mut done = vec![false; self.tasks.len()];
+        for (received, done) in self.tasks.iter().zip(&mut done) {
+            *done = handle(received.task.clone()).await;
+            if !*done {
+                break;
+            }
+        }
+        self.answer(&done)
+    }
+
     /// Names the messages that go back: those of the tasks for which `done` holds `false`, and the unreadable ones.
-    pub fn answer(self, done: &[bool]) -> SqsBatchResponse {
-        let failed = self.tasks.into_iter().zip(done).filter(|(_, done)| !**done).flat_map(|(task, _)| task.message_ids);
+    fn answer(self, done: &[bool]) -> SqsBatchResponse {
+        let failed =
+            self.tasks.into_iter().zip(done).filter(|(_, done)| !**done).flat_map(|(task, _)| task.message_ids);
         let mut answer = SqsBatchResponse::default();
         answer.batch_item_failures = failed
             .chain(self.unreadable)
@@ -205,10 +235,14 @@ mod tests {
     fn equal_tasks_of_a_batch_are_worked_once_and_fail_together() {
         let body = r#"{"v":"1","id":7}"#;
         let other = r#"{"v":"1","id":8}"#;
-        let batch = Batch::<Look>::read(event(&[("a", body, "1"), ("b", other, "1"), ("c", body, "2")]), Instant::now());
-        assert_eq!(batch.tasks.iter().map(|received| (received.task.clone(), received.again)).collect::<Vec<_>>(),
-            [(Look::At { id: 7 }, true), (Look::At { id: 8 }, false)]);
-        let failed: Vec<_> = batch.answer(&[false, true]).batch_item_failures.into_iter().map(|f| f.item_identifier).collect();
+        let batch =
+            Batch::<Look>::read(event(&[("a", body, "1"), ("b", other, "1"), ("c", body, "2")]), Instant::now());
+        assert_eq!(
+            batch.tasks.iter().map(|received| (received.task.clone(), received.again)).collect::<Vec<_>>(),
+            [(Look::At { id: 7 }, true), (Look::At { id: 8 }, false)]
+        );
+        let failed: Vec<_> =
+            batch.answer(&[false, true]).batch_item_failures.into_iter().map(|f| f.item_identifier).collect();
         assert_eq!(failed, ["a", "c"]);
     }
 

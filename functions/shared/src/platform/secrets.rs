@@ -64,7 +64,9 @@ impl Place {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SecretsError {
     /// `SECRETS_KEY` is not usable.
-    #[error("SECRETS_KEY must be one or more keys, newest first, as `id:text,id:text`: ids 0-255, texts of 32 characters or more")]
+    #[error(
+        "SECRETS_KEY must be one or more keys, newest first, as `id:text,id:text`: ids 0-255, texts of 32 characters or more"
+    )]
     BadKeys,
     /// The ciphertext is of another key or place, or was changed.
     #[error("a stored secret does not open with the keys at hand")]
@@ -135,7 +137,9 @@ impl NamedKey {
         }
         let expand = |purpose: &[u8]| {
             let mut bytes = [0; 32];
-            Hkdf::<Sha256>::new(None, key.as_bytes()).expand(purpose, &mut bytes).expect("32 bytes are within HKDF's limit");
+            Hkdf::<Sha256>::new(None, key.as_bytes())
+                .expand(purpose, &mut bytes)
+                .expect("32 bytes are within HKDF's limit");
             bytes
         };
         let cipher = XChaCha20Poly1305::new(&Key::from(expand(b"tuberry secrets at rest")));
@@ -143,7 +147,8 @@ impl NamedKey {
     }
 
     fn sign(&self, secret: &Secret) -> [u8; 32] {
-        let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&self.signing).expect("HMAC takes keys of any length");
+        let mut mac =
+            <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(&self.signing).expect("HMAC takes keys of any length");
         mac.update(secret.expose().as_bytes());
         mac.finalize().into_bytes().into()
     }

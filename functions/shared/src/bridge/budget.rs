@@ -1,0 +1,95 @@
+//! How much a bot may still send: all topics of a group share about twenty messages a minute.
+//! The bucket lives on the bot's lane, so a flushed Redis forgets nothing.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+/// Messages a minute into one group (core.telegram.org/bots/faq, "My bot is hitting limits").
+pub const PER_MINUTE: f64 = 20.0;
+const PER_SECOND: f64 = PER_MINUTE / 60.0;
+
+/// A token bucket: it holds [`PER_MINUTE`] at the most and refills evenly.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Budget {
+    /// What was left at `at`.
+    pub left: f64,
+    /// When that was.
+    pub at: Timestamp,
+}
+
+impl Budget {
+    /// What is left at `now`.
+    fn refilled(self, now: Timestamp) -> f64 {
+        let seconds = now.duration_since(self.at).as_secs_f64().max(0.0);
+        (self.left + seconds * PER_SECOND).min(PER_MINUTE)
+    }
+
+    /// Takes `cost` messages, or says how long to wait until they may be sent. What costs more than the bucket holds
+    /// goes when the bucket is full.
+    pub fn take(self, cost: u32, now: Timestamp) -> Result<Self, Duration> {
+        let left = self.refilled(now);
+        let needed = f64::from(cost).min(PER_MINUTE);
+        if left >= needed {
+            Ok(Self { left: left - f64::from(cost), at: now })
+        } else {
+            Err(Duration::from_secs_f64((needed - left) / PER_SECOND))
+        }
+    }
+
+    /// Nothing is left until `until`: Telegram itself said so.
+    pub fn emptied(until: Timestamp) -> Self {
+        Self { left: 1.0, at: until }
+    }
+}
+
+/// `now` and a while.
+pub fn later(now: Timestamp, wait: Duration) -> Timestamp {
+    SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(seconds: f64) -> Timestamp {
+        later(Timestamp::UNIX_EPOCH, Duration::from_secs_f64(seconds))
+    }
+
+    proptest! {
+        #[test]
+        fn no_minute_sees_more_than_a_full_bucket_and_a_minutes_refill(gaps in prop::collection::vec(0.0f64..5.0, 1..200)) {
+            let mut budget = Budget { left: PER_MINUTE, at: at(0.0) };
+            let (mut clock, mut sent) = (0.0, Vec::new());
+            for gap in gaps {
+                clock += gap;
+                if let Ok(rest) = budget.take(1, at(clock)) {
+                    budget = rest;
+                    sent.push(clock);
+                }
+            }
+            for start in &sent {
+                let within = sent.iter().filter(|time| (*start..*start + 60.0).contains(*time)).count();
+                prop_assert!(within <= 40);
+            }
+        }
+
+        #[test]
+        fn waiting_as_long_as_told_is_enough(left in 0.0f64..20.0, cost in 1u32..30) {
+            let budget = Budget { left, at: at(0.0) };
+            if let Err(wait) = budget.take(cost, at(0.0)) {
+                prop_assert!(budget.take(cost, at(wait.as_secs_f64() + 0.001)).is_ok());
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_bucket_lets_twenty_through_at_once_and_no_more() {
+        let mut budget = Budget { left: PER_MINUTE, at: at(0.0) };
+        for _ in 0..20 {
+            budget = budget.take(1, at(0.0)).unwrap_or_else(|wait| panic!("{wait:?}"));
+        }
+        assert_eq!(budget.take(1, at(0.0)), Err(Duration::from_secs(3)));
+    }
+}

@@ -1,0 +1,90 @@
+//! A post as a call of the Bot API: the kind names the method, the content its parameters.
+
+use frankenstein::{
+    AsyncTelegramApi,
+    methods::{
+        DeleteForumTopicParams, DeleteMessageParams, PinChatMessageParams, SendMessageParams, SetMessageReactionParams,
+    },
+    types::{LinkPreviewOptions, MessageEntity, ReactionType, ReactionTypeEmoji, ReplyParameters},
+};
+use serde_json::Value;
+
+use super::{
+    drain::{Holder, Target},
+    work::Post,
+};
+use crate::telegram::{Error, Sent};
+
+/// An id as the Bot API's types have it.
+pub(super) fn narrow(id: i64) -> i32 {
+    i32::try_from(id).unwrap_or_default()
+}
+
+fn number(content: &Value, field: &str) -> i64 {
+    content.get(field).and_then(Value::as_i64).unwrap_or_default()
+}
+
+impl Holder<'_> {
+    /// Makes the call that a post stands for. Answers the ids of the messages that appeared.
+    pub(super) async fn call(&self, post: &Post, target: Target) -> Result<Vec<i64>, Error> {
+        match post.kind.as_str() {
+            "pin" => {
+                let params = PinChatMessageParams::builder()
+                    .chat_id(target.chat_id)
+                    .message_id(narrow(number(&post.content, "message_id")))
+                    .disable_notification(true)
+                    .build();
+                self.telegram.pin_chat_message(&params).await.map(|_| Vec::new())
+            }
+            "reaction" => {
+                let emoji = post.content.get("emoji").and_then(Value::as_str).unwrap_or_default().to_owned();
+                let params = SetMessageReactionParams::builder()
+                    .chat_id(target.chat_id)
+                    .message_id(narrow(number(&post.content, "message_id")))
+                    .reaction(vec![ReactionType::Emoji(ReactionTypeEmoji { emoji })])
+                    .build();
+                self.telegram.set_message_reaction(&params).await.map(|_| Vec::new())
+            }
+            "delete" => {
+                let params = DeleteMessageParams::builder()
+                    .chat_id(target.chat_id)
+                    .message_id(narrow(number(&post.content, "message_id")))
+                    .build();
+                self.telegram.delete_message(&params).await.map(|_| Vec::new())
+            }
+            "remove_topic" => {
+                let params = DeleteForumTopicParams::builder()
+                    .chat_id(target.chat_id)
+                    .message_thread_id(narrow(target.thread_id.unwrap_or_default()))
+                    .build();
+                self.telegram.delete_forum_topic(&params).await.map(|_| Vec::new())
+            }
+            _ => {
+                let params = message(&post.content, target)?;
+                let sent: Result<Sent, Error> = self.telegram.call("sendMessage", &params).await;
+                sent.map(|sent| vec![sent.message_id])
+            }
+        }
+    }
+}
+
+fn message(content: &Value, target: Target) -> Result<SendMessageParams, Error> {
+    let unreadable = || Error::Refused { code: 0, description: "a stored post cannot be read".to_owned() };
+    let text = content.get("text").and_then(Value::as_str).ok_or_else(unreadable)?;
+    let entities: Option<Vec<MessageEntity>> = content
+        .get("entities")
+        .map(|entities| serde_json::from_value(entities.clone()))
+        .transpose()
+        .map_err(|_| unreadable())?;
+    let reply = content.get("reply_to").and_then(Value::as_i64).map(|message_id| {
+        ReplyParameters::builder().message_id(narrow(message_id)).allow_sending_without_reply(true).build()
+    });
+    Ok(SendMessageParams::builder()
+        .chat_id(target.chat_id)
+        .maybe_message_thread_id(target.thread_id.map(narrow))
+        .text(text)
+        .maybe_entities(entities)
+        .link_preview_options(LinkPreviewOptions::builder().is_disabled(true).build())
+        .maybe_reply_parameters(reply)
+        .build())
+}

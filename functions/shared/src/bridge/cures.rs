@@ -1,0 +1,142 @@
+//! What follows a post that Telegram did not take: wait as told, mend the topic, report the bot, or give up at last.
+//! Our own failures are no attempt; what Telegram certainly does not have is no repeat.
+
+use std::time::Duration;
+
+use frankenstein::{AsyncTelegramApi, methods::ReopenForumTopicParams};
+use jiff::Timestamp;
+
+use super::{
+    budget::later,
+    calls::narrow,
+    compose,
+    drain::{Holder, Next, Target},
+    lanes, posts, topics,
+    words::{self, Language},
+    work::{Post, Work},
+};
+use crate::{platform::db::Statement, telegram::Error, tenancy::bots};
+
+/// How many unexplained failures a post may have.
+const ATTEMPTS: i32 = 10;
+/// How long a bot that cannot post is left alone, unless it is told that it may again.
+pub(super) const BROKEN_PAUSE: Duration = Duration::from_secs(300);
+/// How long a post waits that did not leave, seconds.
+const NOT_SENT_PAUSE: f64 = 2.0;
+
+/// Whether a kind of post carries nothing that would be missed.
+pub(super) fn only_decorates(kind: &str) -> bool {
+    matches!(kind, "pin" | "reaction" | "delete" | "remove_topic")
+}
+
+/// Seconds until the next attempt: 1, 2, 4 … 60.
+fn backoff(attempts: i32) -> f64 {
+    f64::from(1 << attempts.clamp(0, 6)).min(60.0)
+}
+
+/// The moment until which Telegram wants silence, to the second and not a moment earlier.
+pub(super) fn silent_until(now: Timestamp, retry_after: Duration) -> Timestamp {
+    later(now, retry_after + Duration::from_millis(500))
+}
+
+/// Why a bot cannot post, when that is what the error says.
+pub(super) fn broken(error: &Error) -> Option<String> {
+    match error {
+        Error::Kicked(_) | Error::NoRights(_) | Error::ChatNotFound | Error::BadToken | Error::NotAForum => {
+            Some(error.to_string())
+        }
+        _ => None,
+    }
+}
+
+/// What to write down and do next after `error`.
+pub(super) async fn after(
+    holder: &Holder<'_>,
+    work: &Work,
+    post: &Post,
+    target: Target,
+    error: Error,
+    mut outcome: Vec<Statement>,
+) -> Next {
+    let now = work.lane.now;
+    if let Error::TooManyRequests { retry_after } = error {
+        return too_many(holder, post, now, retry_after, outcome);
+    }
+    if only_decorates(&post.kind) {
+        outcome.extend(decoration_failed(post, &error));
+        return Next::Look(outcome);
+    }
+    if let Some(reason) = broken(&error) {
+        outcome.extend(posts::put_back(post.id, false, 0.0));
+        outcome.push(bots::mark_broken(holder.bot_id, reason));
+        metrics::counter!("bots_broken").increment(1);
+        return Next::Rest(outcome, later(now, BROKEN_PAUSE));
+    }
+    match error {
+        Error::NotSent(_) => outcome.extend(posts::put_back(post.id, false, NOT_SENT_PAUSE)),
+        // Telegram did it and said so in words we cannot read: to repeat it would do it twice.
+        Error::Unreadable => outcome.extend(posts::sent(post.id, Vec::new())),
+        Error::ThreadNotFound => {
+            outcome.extend(posts::put_back(post.id, false, 0.0));
+            outcome.extend(target.thread_id.map(|thread| topics::lost(holder.bot_id, target.chat_id, thread)));
+        }
+        Error::TopicClosed => {
+            let reopened = reopen(holder, target).await;
+            outcome.extend(posts::put_back(post.id, !reopened, if reopened { 0.0 } else { backoff(post.attempts) }));
+        }
+        Error::Migrated { to_chat_id } => {
+            outcome.extend(posts::put_back(post.id, false, 0.0));
+            outcome.push(bots::move_group(holder.bot_id, target.chat_id, to_chat_id));
+            outcome.extend(topics::moved(holder.bot_id, target.chat_id, to_chat_id));
+        }
+        error if post.attempts + 1 >= ATTEMPTS => {
+            metrics::counter!("posts_failed").increment(1);
+            let notice = compose::notice(words::could_not_show(Language::Russian), None);
+            outcome.extend(posts::give_up(post.id, error.to_string(), (post.kind != "notice").then_some(notice)));
+        }
+        // A gateway's 5xx may hide a message that was sent.
+        Error::Unknown(_) | Error::Unavailable { .. } => outcome.extend(posts::doubt(post.id, backoff(post.attempts))),
+        _ => outcome.extend(posts::put_back(post.id, true, backoff(post.attempts))),
+    }
+    Next::Look(outcome)
+}
+
+fn too_many(holder: &Holder<'_>, post: &Post, now: Timestamp, wait: Duration, mut outcome: Vec<Statement>) -> Next {
+    metrics::counter!("telegram_429").increment(1);
+    if post.kind == "reaction" {
+        outcome.push(posts::pause_kind(holder.bot_id, post.kind.clone(), wait.as_secs_f64() + 0.5));
+        return Next::Look(outcome);
+    }
+    let until = silent_until(now, wait);
+    outcome.extend(posts::put_back(post.id, false, 0.0));
+    outcome.push(lanes::silence(holder.bot_id, holder.owner, until));
+    Next::Rest(outcome, until)
+}
+
+/// A decoration is tried again when that may help, and then forgotten.
+fn decoration_failed(post: &Post, error: &Error) -> Vec<Statement> {
+    let may_help = matches!(error, Error::NotSent(_) | Error::Unknown(_) | Error::Unavailable { .. });
+    if may_help && post.attempts < 3 {
+        let mut again = posts::put_back(post.id, true, 0.0);
+        again.push(posts::postpone(post.id, backoff(post.attempts)));
+        again
+    } else {
+        posts::give_up(post.id, error.to_string(), None)
+    }
+}
+
+async fn reopen(holder: &Holder<'_>, target: Target) -> bool {
+    let Some(thread_id) = target.thread_id else { return false };
+    let params = ReopenForumTopicParams::builder().chat_id(target.chat_id).message_thread_id(narrow(thread_id)).build();
+    matches!(holder.telegram.reopen_forum_topic(&params).await, Ok(_) | Err(Error::TopicNotModified))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_minute() {
+        assert_eq!((0..9).map(backoff).collect::<Vec<_>>(), [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]);
+    }
+}

@@ -1,0 +1,282 @@
+//! To Avito: the holder of a dialog's lease sends its parts, one at a time, in order.
+//! Never twice, never lost: a part whose outcome is not known is looked for in the chat before it is sent again.
+
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use super::{
+    BridgeError,
+    outbox::{self, Outbox, Part},
+    tasks::{AvitoTask, TelegramTask},
+    text,
+    words::{self, Language},
+};
+use crate::{
+    App, avito,
+    platform::{
+        db::{ClientId, Scope, Statement, get},
+        secrets::Secret,
+    },
+    tenancy::accounts::{self, TokenError},
+};
+
+/// How a delivery ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// Nothing is left to do now; whatever waits for its time has its wake-up.
+    Done,
+    /// Somebody else has the dialog, or nothing of it is due.
+    Held,
+}
+
+/// An unknown outcome is left alone this long: the message may still appear in Avito's list.
+const FIRST_LOOK: Duration = Duration::from_secs(3);
+/// Between two looks in vain.
+const SECOND_LOOK: Duration = Duration::from_secs(5);
+/// Looks in vain after which the part is taken as not sent.
+const LOOKS: i32 = 2;
+/// Avito's clock and ours may differ by this much.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(10);
+/// How many of a chat's newest messages are read to find a part.
+const LOOK_BACK: u16 = 100;
+/// How long a dialog waits whose account Avito does not let in.
+const REFUSED_PAUSE: Duration = Duration::from_secs(300);
+
+enum Next {
+    /// Write this down and go on with the next part.
+    Look(Vec<Statement>),
+    /// Write this down and let go for a while.
+    Rest(Vec<Statement>, Duration),
+}
+
+struct Holder<'a> {
+    app: &'a App,
+    dialog_id: i64,
+    client_id: ClientId,
+}
+
+/// Works for one dialog until nothing is left, `stop` is reached, or Avito wants a pause. An error is our own Postgres
+/// or a secret that does not open; whatever was begun is found again.
+pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<Delivered, BridgeError> {
+    let owner = Uuid::new_v4();
+    let scope = Scope::TenantOf(outbox::tenant_of(dialog_id));
+    let first = app.db().run(scope, outbox::look(dialog_id, owner, Vec::new())).await?;
+    let Some(mut outbox) = outbox::read(first)? else { return Ok(Delivered::Held) };
+    let holder = Holder { app, dialog_id, client_id: outbox.keys.client_id };
+    let mut bot_to_wake = None;
+    while !outbox.released {
+        let next = if outbox.stopped {
+            outbox.rest(Vec::new(), REFUSED_PAUSE)
+        } else if Instant::now() >= stop {
+            outbox.rest(Vec::new(), Duration::ZERO)
+        } else {
+            holder.step(&outbox).await?
+        };
+        match next {
+            Next::Look(outcome) => {
+                let mut flight = outbox::look(dialog_id, owner, outcome);
+                flight.insert(flight.len() - 3, outbox::bot_to_wake(dialog_id));
+                let answers = holder.run(flight).await?;
+                bot_to_wake = woken(&answers)?.or(bot_to_wake);
+                match outbox::read(answers)? {
+                    Some(found) => outbox = found,
+                    None => break,
+                }
+            }
+            Next::Rest(mut outcome, wait) => {
+                outcome.push(outbox::release_for(dialog_id, owner, wait.as_secs_f64()));
+                outcome.push(outbox::bot_to_wake(dialog_id));
+                bot_to_wake = woken(&holder.run(outcome).await?)?.or(bot_to_wake);
+                app.wake(&AvitoTask::V1 { dialog_id }, wait).await;
+                break;
+            }
+        }
+    }
+    if let Some(bot_id) = bot_to_wake {
+        app.wake(&TelegramTask::V1 { bot_id }, Duration::ZERO).await;
+    }
+    Ok(Delivered::Done)
+}
+
+fn woken(answers: &[Vec<tokio_postgres::Row>]) -> Result<Option<i64>, BridgeError> {
+    let is_bot = |row: &&tokio_postgres::Row| row.columns().iter().any(|column| column.name() == "bot_id");
+    Ok(answers.iter().flatten().find(is_bot).map(|row| get(row, "bot_id")).transpose()?)
+}
+
+impl Holder<'_> {
+    async fn run(&self, flight: Vec<Statement>) -> Result<crate::platform::db::Answers, BridgeError> {
+        Ok(self.app.db().run(Scope::Tenant(self.client_id), flight).await?)
+    }
+
+    async fn step(&self, outbox: &Outbox) -> Result<Next, BridgeError> {
+        match &outbox.part {
+            Some(part) if part.begun => self.look_for(outbox, part).await,
+            Some(part) => self.send(outbox, part).await,
+            None if outbox.mark_read => self.mark_read(outbox).await,
+            None => Ok(Next::Rest(Vec::new(), FIRST_LOOK)),
+        }
+    }
+
+    /// The token, or what to do without one.
+    async fn token(&self, outbox: &Outbox, refused: Option<&Secret>) -> Result<Secret, Next> {
+        let token = match refused {
+            None => accounts::access_token(self.app, &outbox.keys).await,
+            Some(refused) => accounts::renewed_token(self.app, &outbox.keys, refused).await,
+        };
+        token.map_err(|error| {
+            tracing::warn!(dialog_id = self.dialog_id, %error, "there is no token for Avito");
+            match error {
+                TokenError::Refused(reason) => refused_account(outbox, reason),
+                _ => outbox.rest(Vec::new(), FIRST_LOOK),
+            }
+        })
+    }
+
+    async fn send(&self, outbox: &Outbox, part: &Part) -> Result<Next, BridgeError> {
+        let token = match self.token(outbox, None).await {
+            Ok(token) => token,
+            Err(next) => return Ok(next),
+        };
+        let (avito, user_id) = (accounts::avito(self.app), outbox.keys.user_id);
+        let mut answer = avito.send_text(&token, user_id, &outbox.avito_chat_id, &part.text).await;
+        if matches!(answer, Err(avito::Error::Unauthorized { .. })) {
+            let token = match self.token(outbox, Some(&token)).await {
+                Ok(token) => token,
+                Err(next) => return Ok(next),
+            };
+            answer = avito.send_text(&token, user_id, &outbox.avito_chat_id, &part.text).await;
+        }
+        Ok(match answer {
+            Ok(reply) => Next::Look(outbox::sent(part.id, reply.value.id)),
+            Err(error) => {
+                tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a part was not sent");
+                not_sent(outbox, part, error)
+            }
+        })
+    }
+
+    /// Looks for a part of unknown outcome among the chat's newest messages.
+    async fn look_for(&self, outbox: &Outbox, part: &Part) -> Result<Next, BridgeError> {
+        let waited = Duration::try_from(outbox.now.duration_since(part.since)).unwrap_or_default();
+        if waited < FIRST_LOOK {
+            return Ok(Next::Rest(Vec::new(), FIRST_LOOK - waited));
+        }
+        let token = match self.token(outbox, None).await {
+            Ok(token) => token,
+            Err(next) => return Ok(next),
+        };
+        let avito = accounts::avito(self.app);
+        let list = avito.messages(&token, outbox.keys.user_id, &outbox.avito_chat_id, LOOK_BACK, 0).await;
+        let messages = match list {
+            Ok(reply) => reply.value,
+            Err(avito::Error::Unauthorized { .. }) => {
+                let renewed = self.token(outbox, Some(&token)).await;
+                return Ok(renewed.map_or_else(|next| next, |_| Next::Rest(Vec::new(), Duration::ZERO)));
+            }
+            Err(error) => {
+                tracing::warn!(dialog_id = self.dialog_id, %error, "a chat could not be read back");
+                return Ok(Next::Rest(Vec::new(), error.retry_in().unwrap_or(SECOND_LOOK)));
+            }
+        };
+        match self.find(outbox, part, &messages).await? {
+            Some(id) => {
+                metrics::counter!("parts_found_sent").increment(1);
+                Ok(Next::Look(outbox::sent(part.id, id)))
+            }
+            None if part.lookups + 1 < LOOKS => Ok(Next::Rest(vec![outbox::not_found(part.id)], SECOND_LOOK)),
+            None => {
+                let answers = self.run(vec![outbox::begin_anew(part.id)]).await?;
+                if answers.iter().flatten().next().is_none() {
+                    return Ok(Next::Look(Vec::new())); // its echo came in the meantime
+                }
+                self.send(outbox, part).await
+            }
+        }
+    }
+
+    /// The oldest own text that looks like the part, is not older than it, and is nobody else's.
+    async fn find(
+        &self,
+        outbox: &Outbox,
+        part: &Part,
+        newest: &[avito::Message],
+    ) -> Result<Option<String>, BridgeError> {
+        let earliest = part.since.checked_sub(CLOCK_SKEW).unwrap_or(Timestamp::MIN).as_second();
+        let candidates: Vec<String> = newest
+            .iter()
+            .rev()
+            .filter(|message| message.kind == avito::Kind::Text && message.is_own(outbox.keys.user_id))
+            .filter(|message| message.created.is_some_and(|created| created >= earliest))
+            .filter(|message| message.content.text.as_deref().is_some_and(|text| text::key(text) == part.text_key))
+            .map(|message| message.id.clone())
+            .collect();
+        if candidates.is_empty() {
+            return Ok(None);
+        }
+        let answers = self.run(vec![outbox::known_ids(outbox.keys.account_id, candidates.clone())]).await?;
+        let known: Vec<String> =
+            answers.iter().flatten().map(|row| get(row, "avito_message_id")).collect::<Result<_, _>>()?;
+        Ok(candidates.into_iter().find(|id| !known.contains(id)))
+    }
+
+    async fn mark_read(&self, outbox: &Outbox) -> Result<Next, BridgeError> {
+        let token = match self.token(outbox, None).await {
+            Ok(token) => token,
+            Err(next) => return Ok(next),
+        };
+        let answer = accounts::avito(self.app).mark_read(&token, outbox.keys.user_id, &outbox.avito_chat_id).await;
+        Ok(match answer {
+            Err(avito::Error::Unauthorized { .. }) => match self.token(outbox, Some(&token)).await {
+                Ok(_) => Next::Rest(Vec::new(), Duration::ZERO),
+                Err(next) => next,
+            },
+            Err(error) if error.retry_in().is_some() => Next::Rest(Vec::new(), error.retry_in().unwrap_or(FIRST_LOOK)),
+            _ => Next::Look(vec![outbox::marked_read(self.dialog_id)]),
+        })
+    }
+}
+
+impl Outbox {
+    /// Lets go for a while. A part that was committed as `sending` and certainly not sent goes back first.
+    fn rest(&self, mut outcome: Vec<Statement>, wait: Duration) -> Next {
+        if let Some(part) = self.part.as_ref().filter(|part| !part.begun) {
+            outcome.insert(0, outbox::put_back(part.id));
+        }
+        Next::Rest(outcome, wait)
+    }
+}
+
+/// Avito does not let the account in: rows wait, the owner sees why.
+fn refused_account(outbox: &Outbox, reason: String) -> Next {
+    metrics::counter!("accounts_refused").increment(1);
+    outbox.rest(vec![accounts::mark_refused(outbox.keys.account_id, "blocked", reason)], REFUSED_PAUSE)
+}
+
+fn not_sent(outbox: &Outbox, part: &Part, error: avito::Error) -> Next {
+    let growing = Duration::from_secs(1 << part.attempts.clamp(0, 6));
+    match error {
+        // A gateway's 5xx may hide a message that was sent, so it is looked for like a lost answer.
+        avito::Error::Unknown(_) | avito::Error::Unavailable { .. } => {
+            metrics::counter!("avito_outcomes_unknown").increment(1);
+            Next::Rest(Vec::new(), FIRST_LOOK)
+        }
+        avito::Error::NotSent(_) => Next::Rest(vec![outbox::put_back(part.id)], growing),
+        avito::Error::RateLimited { retry_after } => {
+            metrics::counter!("avito_429").increment(1);
+            Next::Rest(vec![outbox::put_back(part.id)], retry_after)
+        }
+        avito::Error::Unauthorized { message, .. } | avito::Error::PaymentRequired { message } => {
+            metrics::counter!("accounts_refused").increment(1);
+            let refused = accounts::mark_refused(outbox.keys.account_id, "blocked", message);
+            Next::Rest(vec![outbox::put_back(part.id), refused], REFUSED_PAUSE)
+        }
+        avito::Error::Refused { message, .. } => {
+            metrics::counter!("parts_failed").increment(1);
+            let notice = format!("{} {message}", words::refused_by_avito(Language::Russian));
+            let error = if message.is_empty() { "refused by Avito".to_owned() } else { message };
+            Next::Look(outbox::failed(part.id, error, notice))
+        }
+    }
+}

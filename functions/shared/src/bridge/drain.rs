@@ -1,0 +1,234 @@
+//! To Telegram: the holder of a bot's lane posts what waits, the longest-waiting dialog first, in order.
+//! What was begun and not finished is sent again exactly as composed, before anything new.
+
+use std::time::{Duration, Instant};
+
+use jiff::{Timestamp, tz::TimeZone};
+use uuid::Uuid;
+
+use super::{
+    BridgeError,
+    budget::{Budget, later},
+    compose, cures, lanes, posts,
+    tasks::TelegramTask,
+    topics,
+    work::{self, Dialog, Post, Topic, Work},
+};
+use crate::{
+    App,
+    platform::db::{ClientId, Scope, Statement},
+    telegram,
+    tenancy::bots,
+};
+
+/// How a drain ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Nothing is left to do now; whatever waits for its time has its wake-up.
+    Done,
+    /// Somebody else has the lane.
+    Held,
+}
+
+/// What one step leads to.
+pub(super) enum Next {
+    /// Write this down and look for the next work.
+    Look(Vec<Statement>),
+    /// Write this down and let go until then: nothing can be sent before.
+    Rest(Vec<Statement>, Timestamp),
+    /// The lane is somebody else's by now.
+    Lost,
+}
+
+/// The holder of a lane.
+pub(super) struct Holder<'a> {
+    pub(super) app: &'a App,
+    pub(super) bot_id: i64,
+    pub(super) owner: Uuid,
+    pub(super) client_id: ClientId,
+    pub(super) telegram: telegram::Bot,
+}
+
+/// Where a post goes.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    pub(super) chat_id: i64,
+    pub(super) thread_id: Option<i64>,
+}
+
+/// Works for one bot until nothing is left, `stop` is reached, or nothing may be sent. An error is our own Postgres or
+/// a secret that does not open; whatever was begun is found again.
+pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained, BridgeError> {
+    let owner = Uuid::new_v4();
+    let first = app.db().run(Scope::TenantOf(bots::tenant_of(bot_id)), work::look(bot_id, owner, Vec::new())).await?;
+    let Some(mut work) = work::read(first)? else { return Ok(Drained::Held) };
+    let client_id = work.bot.client_id;
+    let token = app.keyring().open(&work.bot.token, bots::token_place(client_id))?;
+    let telegram = bots::telegram(app, token);
+    let holder = Holder { app, bot_id, owner, client_id, telegram };
+    loop {
+        if let Some(due) = work.released {
+            holder.wake_at(due, work.lane.now).await;
+            return Ok(Drained::Done);
+        }
+        let next = match holder.hindrance(&work) {
+            Some(until) => Next::Rest(Vec::new(), until),
+            None if Instant::now() >= stop => Next::Rest(Vec::new(), work.lane.now),
+            None => holder.step(&work).await?,
+        };
+        match next {
+            Next::Look(outcome) => match work::read(holder.run(work::look(bot_id, owner, outcome)).await?)? {
+                Some(found) => work = found,
+                None => return Ok(Drained::Held),
+            },
+            Next::Rest(mut outcome, until) => {
+                outcome.push(lanes::release_until(bot_id, owner, until));
+                holder.run(outcome).await?;
+                holder.wake_at(Some(until), work.lane.now).await;
+                return Ok(Drained::Done);
+            }
+            Next::Lost => return Ok(Drained::Held),
+        }
+    }
+}
+
+/// How long a suspended organisation's rows wait before somebody looks again.
+const SUSPENDED_PAUSE: Duration = Duration::from_secs(3600);
+
+impl Holder<'_> {
+    pub(super) async fn run(&self, flight: Vec<Statement>) -> Result<crate::platform::db::Answers, BridgeError> {
+        Ok(self.app.db().run(Scope::Tenant(self.client_id), flight).await?)
+    }
+
+    /// Until when nothing can be sent, whatever waits.
+    fn hindrance(&self, work: &Work) -> Option<Timestamp> {
+        if let Some(until) = work.lane.flood_until.filter(|until| *until > work.lane.now) {
+            return Some(until);
+        }
+        (work.bot.suspended || work.bot.group_chat_id.is_none()).then(|| later(work.lane.now, SUSPENDED_PAUSE))
+    }
+
+    /// One delayed wake-up for what waits; beyond the queue's longest delay the sweep does it.
+    async fn wake_at(&self, due: Option<Timestamp>, now: Timestamp) {
+        let Some(due) = due else { return };
+        let wait = Duration::try_from(due.duration_since(now)).unwrap_or_default();
+        if wait <= crate::platform::queue::LONGEST_DELAY {
+            self.app.wake(&TelegramTask::V1 { bot_id: self.bot_id }, wait).await;
+        }
+    }
+
+    async fn step(&self, work: &Work) -> Result<Next, BridgeError> {
+        let content = work.posts.first().filter(|post| !cures::only_decorates(&post.kind));
+        let decoration = work.posts.first().filter(|post| cures::only_decorates(&post.kind));
+        match (&work.dialog, content, decoration) {
+            (Some(dialog), Some(post), _) => match dialog.topic {
+                Topic::Open { chat_id, thread_id } => {
+                    let target = Target { chat_id, thread_id: Some(thread_id) };
+                    self.finish(work, post, target).await
+                }
+                Topic::None | Topic::Creating { .. } => topics::establish(self, work, dialog).await,
+            },
+            (Some(dialog), None, _) if !work.messages.is_empty() => match dialog.topic {
+                Topic::Open { chat_id, thread_id } => {
+                    self.show(work, dialog, Target { chat_id, thread_id: Some(thread_id) }).await
+                }
+                Topic::None | Topic::Creating { .. } => topics::establish(self, work, dialog).await,
+            },
+            (_, Some(post), _) | (_, _, Some(post)) => {
+                let group = work.bot.group_chat_id.unwrap_or_default();
+                let topic = match work.dialog.as_ref().map(|dialog| dialog.topic) {
+                    Some(Topic::Open { chat_id, thread_id }) => Target { chat_id, thread_id: Some(thread_id) },
+                    _ => Target { chat_id: group, thread_id: None },
+                };
+                let target = post.chat_id.map_or(topic, |chat_id| Target { chat_id, thread_id: post.thread_id });
+                self.finish(work, post, target).await
+            }
+            (_, None, None) => Ok(Next::Look(Vec::new())),
+        }
+    }
+
+    /// Composes what waits, writes it all down with the first post begun, and sends that one.
+    async fn show(&self, work: &Work, dialog: &Dialog, target: Target) -> Result<Next, BridgeError> {
+        let budget = match work.lane.budget.take(1, work.lane.now) {
+            Ok(budget) => budget,
+            Err(wait) => return Ok(Next::Rest(Vec::new(), later(work.lane.now, wait))),
+        };
+        let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
+        let drafts = compose::drafts(&work.messages, dialog.last_shown, &zone);
+        let mut flight = vec![lanes::claim(self.bot_id, self.owner)];
+        for (place, draft) in drafts.iter().enumerate() {
+            flight.push(posts::insert(self.bot_id, self.owner, dialog.id, draft, place == 0));
+        }
+        let answers = self.run(flight).await?;
+        let Some(row) = answers.get(1).and_then(|rows| rows.first()) else { return Ok(Next::Lost) };
+        let post = Post {
+            id: crate::platform::db::get(row, "id")?,
+            kind: drafts[0].kind.to_owned(),
+            content: drafts[0].content.clone(),
+            begun: false,
+            attempts: 0,
+            chat_id: None,
+            thread_id: None,
+        };
+        Ok(self.send(work, &post, target, budget).await)
+    }
+
+    /// Begins a post that was written down earlier, and sends it.
+    async fn finish(&self, work: &Work, post: &Post, target: Target) -> Result<Next, BridgeError> {
+        let cost = u32::from(!cures::only_decorates(&post.kind));
+        let budget = match work.lane.budget.take(cost, work.lane.now) {
+            Ok(budget) => budget,
+            Err(wait) => return Ok(Next::Rest(Vec::new(), later(work.lane.now, wait))),
+        };
+        let composed = match &work.dialog {
+            Some(dialog) if post.kind == "header" && post.content.get("text").is_none() => {
+                Some(compose::header(dialog))
+            }
+            _ => None,
+        };
+        // Setting a reaction or pinning twice changes nothing, so only the others are begun before the call.
+        if !matches!(post.kind.as_str(), "reaction" | "pin") {
+            let flight = vec![
+                lanes::claim(self.bot_id, self.owner),
+                posts::begin(self.bot_id, self.owner, post.id, post.begun, composed.clone()),
+            ];
+            let answers = self.run(flight).await?;
+            if answers.first().is_none_or(Vec::is_empty) {
+                return Ok(Next::Lost);
+            }
+            if answers.get(1).is_none_or(Vec::is_empty) {
+                return Ok(Next::Look(Vec::new()));
+            }
+            if post.begun {
+                metrics::counter!("posts_sent_again").increment(1);
+            }
+        }
+        let content = composed.unwrap_or_else(|| post.content.clone());
+        Ok(self.send(work, &Post { content, kind: post.kind.clone(), ..*post }, target, budget).await)
+    }
+
+    async fn send(&self, work: &Work, post: &Post, target: Target, budget: Budget) -> Next {
+        let answer = self.call(post, target).await;
+        let spent = lanes::spend(self.bot_id, self.owner, budget);
+        match answer {
+            Ok(message_ids) => {
+                let mut outcome = vec![spent];
+                if post.kind == "header"
+                    && let Some(message_id) = message_ids.first()
+                {
+                    outcome.push(posts::pin(post.id, *message_id));
+                }
+                outcome.extend(posts::sent(post.id, message_ids));
+                if work.bot.broken {
+                    outcome.push(bots::mark_working(self.bot_id));
+                }
+                Next::Look(outcome)
+            }
+            Err(error) => {
+                tracing::warn!(bot_id = self.bot_id, post_id = post.id, kind = post.kind, %error, "a post was not sent");
+                let spent = (!matches!(error, telegram::Error::NotSent(_))).then_some(spent);
+                cures::after(self, work, post, target, error, spent.into_iter().collect()).await
+            }
+        }
+    }
+}

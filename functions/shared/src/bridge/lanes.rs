@@ -1,0 +1,129 @@
+//! The lane of a bot: who may post for it now, what is due, and how much may still be sent.
+//! A lease is a compare-and-set on the row. Each flight of its holder takes the row first and looks for work then: whoever
+//! adds work wakes the lane last and so waits for that flight, or was seen by it. Nothing new is overlooked.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::budget::Budget;
+use crate::platform::db::{DbError, Statement, get};
+
+/// How long a lease lasts unless its holder writes; longer than any one call to Telegram takes.
+pub const LEASE: Duration = Duration::from_secs(20);
+
+/// Wakes the lane of the bot whose messages these are, if any of them waits to be shown. Answers the bot's id.
+pub fn wake_for_messages(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
+    Statement::new(
+        "INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
+         SELECT DISTINCT m.bot_id, m.client_id, now() FROM messages m
+         WHERE m.avito_account_id = $1 AND m.avito_message_id = ANY($2) AND m.to_show AND m.post_id IS NULL
+         ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)
+         RETURNING bot_id",
+    )
+    .bind(account_id)
+    .bind(avito_message_ids)
+}
+
+/// Wakes the lane of a bot for posts that wait to be sent. Answers the bot's id and when the first of them is due.
+pub fn wake_for_posts(bot_id: i64) -> Statement {
+    Statement::new(
+        "INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
+         SELECT p.bot_id, p.client_id, min(p.due_at) FROM posts p
+         WHERE p.bot_id = $1 AND p.state IN ('pending', 'sending') GROUP BY 1, 2
+         ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)
+         RETURNING bot_id, drain_at",
+    )
+    .bind(bot_id)
+}
+
+/// Wakes the lane of a bot that may work again, whatever it waited for.
+pub fn wake_now(bot_id: i64) -> Statement {
+    Statement::new("UPDATE bot_lanes SET drain_at = now() WHERE bot_id = $1 RETURNING bot_id, drain_at").bind(bot_id)
+}
+
+/// A lane as its holder has it.
+#[derive(Clone, Copy, Debug)]
+pub struct Lane {
+    /// What may still be sent.
+    pub budget: Budget,
+    /// Telegram's order to be silent until then.
+    pub flood_until: Option<Timestamp>,
+    /// The database's clock.
+    pub now: Timestamp,
+}
+
+/// Takes the lane, or keeps it. No row: somebody else has it.
+pub fn claim(bot_id: i64, owner: Uuid) -> Statement {
+    Statement::new(
+        "UPDATE bot_lanes SET lease_owner = $2, lease_until = now() + make_interval(secs => $3)
+         WHERE bot_id = $1 AND (lease_owner IS NULL OR lease_owner = $2 OR lease_until < now())
+         RETURNING budget, budget_at, flood_until, now() AS now",
+    )
+    .bind(bot_id)
+    .bind(owner)
+    .bind(LEASE.as_secs_f64())
+}
+
+impl Lane {
+    /// Reads a row of [`claim`].
+    pub fn read(row: &tokio_postgres::Row) -> Result<Self, DbError> {
+        Ok(Self {
+            budget: Budget { left: get(row, "budget")?, at: get(row, "budget_at")? },
+            flood_until: get(row, "flood_until")?,
+            now: get(row, "now")?,
+        })
+    }
+}
+
+/// Writes down what a send took from the budget.
+pub fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
+    Statement::new("UPDATE bot_lanes SET budget = $3, budget_at = $4 WHERE bot_id = $1 AND lease_owner = $2")
+        .bind(bot_id)
+        .bind(owner)
+        .bind(budget.left)
+        .bind(budget.at)
+}
+
+/// Lets go when the flight chose no work (`bridge.dialog_id` is not set); the lane is due again when the first thing
+/// that waits for its time is. Answers that time; no row: there is more to do.
+pub fn release_if_idle(bot_id: i64, owner: Uuid) -> Statement {
+    Statement::new(
+        "UPDATE bot_lanes SET lease_owner = NULL, lease_until = NULL, drain_at = least(
+             (SELECT min(due_at) FROM posts
+              WHERE bot_id = $1 AND state IN ('pending', 'sending') AND dialog_id IS NULL),
+             (SELECT min(greatest(p.due_at, d.show_after)) FROM posts p JOIN dialogs d ON d.id = p.dialog_id
+              WHERE p.bot_id = $1 AND p.state IN ('pending', 'sending')),
+             (SELECT min(coalesce(d.show_after, now())) FROM messages m JOIN dialogs d ON d.id = m.dialog_id
+              WHERE m.bot_id = $1 AND m.to_show AND m.post_id IS NULL))
+         WHERE bot_id = $1 AND lease_owner = $2
+           AND nullif(current_setting('bridge.dialog_id', true), '') IS NULL
+         RETURNING drain_at",
+    )
+    .bind(bot_id)
+    .bind(owner)
+}
+
+/// Lets go until `due`, whatever is waiting: nothing may be sent before.
+pub fn release_until(bot_id: i64, owner: Uuid, due: Timestamp) -> Statement {
+    Statement::new(
+        "UPDATE bot_lanes SET lease_owner = NULL, lease_until = NULL, drain_at = $3
+         WHERE bot_id = $1 AND lease_owner = $2",
+    )
+    .bind(bot_id)
+    .bind(owner)
+    .bind(due)
+}
+
+/// Writes down Telegram's order to be silent, to the second.
+pub fn silence(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
+    let empty = Budget::emptied(until);
+    Statement::new(
+        "UPDATE bot_lanes SET flood_until = $3, budget = $4, budget_at = $3 WHERE bot_id = $1 AND lease_owner = $2",
+    )
+    .bind(bot_id)
+    .bind(owner)
+    .bind(until)
+    .bind(empty.left)
+}

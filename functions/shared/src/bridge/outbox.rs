@@ -1,0 +1,271 @@
+//! The way of a dialog to Avito as rows: its lease, its parts one at a time, what becomes of each.
+//! As with a bot's lane, every flight of the holder takes the dialog's row first and looks then.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use crate::{
+    platform::db::{Answers, DbError, Statement, get},
+    tenancy::accounts::Keys,
+};
+
+/// How long a lease lasts unless its holder writes; longer than any one call to Avito takes.
+const LEASE: Duration = Duration::from_secs(20);
+
+/// Finds the tenant of a dialog, for [`crate::platform::db::Scope::TenantOf`].
+pub fn tenant_of(dialog_id: i64) -> Statement {
+    Statement::new("SELECT set_config('app.client_id', client_id::text, true) FROM dialogs WHERE id = $1")
+        .bind(dialog_id)
+}
+
+/// A part that is to be sent, or to be looked for.
+pub struct Part {
+    /// The row in `parts`.
+    pub id: i64,
+    /// What is sent.
+    pub text: String,
+    /// What it is recognised by.
+    pub text_key: String,
+    /// Whether it was begun by an earlier flight, with an unknown outcome.
+    pub begun: bool,
+    /// When it was begun.
+    pub since: Timestamp,
+    /// How often it was looked for in vain.
+    pub lookups: i32,
+    /// How often Avito put it off.
+    pub attempts: i32,
+}
+
+/// What the flight found.
+pub struct Outbox {
+    /// The keys of the dialog's account.
+    pub keys: Keys,
+    /// Avito's id of the chat.
+    pub avito_chat_id: String,
+    /// The chat is to be marked read by now.
+    pub mark_read: bool,
+    /// Whether the account or its organisation may not send now.
+    pub stopped: bool,
+    /// The database's clock.
+    pub now: Timestamp,
+    /// The next part, committed as `sending`.
+    pub part: Option<Part>,
+    /// Nothing is left, and the dialog was let go.
+    pub released: bool,
+}
+
+/// The statements by which a holder writes `outcome`, begins the next part, and lets go when there is none.
+pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Statement> {
+    let mut flight = vec![
+        Statement::new(
+            "UPDATE dialogs SET lease_owner = $2, lease_until = now() + make_interval(secs => $3)
+             WHERE id = $1 AND (lease_owner IS NULL OR lease_owner = $2 OR lease_until < now())
+               AND (lease_owner = $2 OR send_at <= now() OR mark_read_at <= now())
+             RETURNING now() AS now",
+        )
+        .bind(dialog_id)
+        .bind(owner)
+        .bind(LEASE.as_secs_f64()),
+    ];
+    flight.extend(outcome);
+    flight.extend([
+        Statement::new(
+            "SELECT d.avito_chat_id, d.mark_read_at <= now() AS mark_read, d.send_at, a.client_id, a.avito_account_id,
+                    a.user_id, a.api_client_id, a.api_client_secret, a.access_token, a.token_expires_at,
+                    a.suspended_at IS NOT NULL AS stopped, now() AS now
+             FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
+             WHERE d.id = $1 AND d.lease_owner = $2",
+        )
+        .bind(dialog_id)
+        .bind(owner),
+        Statement::new(
+            "UPDATE parts p
+             SET state = 'sending', sending_since = CASE WHEN next.state = 'pending' THEN now() ELSE p.sending_since END
+             FROM (SELECT p.id, p.state FROM parts p JOIN dialogs d ON d.id = p.dialog_id
+                   WHERE p.dialog_id = $1 AND d.lease_owner = $2 AND d.send_at <= now()
+                     AND p.state IN ('pending', 'sending')
+                   ORDER BY p.id LIMIT 1) AS next
+             WHERE p.id = next.id
+             RETURNING p.id, p.text, p.text_key, next.state = 'sending' AS begun, p.sending_since, p.lookups, p.attempts",
+        )
+        .bind(dialog_id)
+        .bind(owner),
+        Statement::new(
+            "UPDATE dialogs SET lease_owner = NULL, lease_until = NULL, send_at = NULL
+             WHERE id = $1 AND lease_owner = $2 AND coalesce(mark_read_at > now(), true)
+               AND NOT EXISTS (SELECT FROM parts WHERE dialog_id = $1 AND state IN ('pending', 'sending'))
+             RETURNING id",
+        )
+        .bind(dialog_id)
+        .bind(owner),
+    ]);
+    flight
+}
+
+/// Reads the answers to [`look`]; none: somebody else has the dialog, or nothing of it is due.
+pub fn read(mut answers: Answers) -> Result<Option<Outbox>, DbError> {
+    let mut next = || answers.pop().unwrap_or_default();
+    let (released, parts, dialogs) = (next(), next(), next());
+    let Some(dialog) = dialogs.first() else { return Ok(None) };
+    Ok(Some(Outbox {
+        keys: Keys::read(dialog)?,
+        avito_chat_id: get(dialog, "avito_chat_id")?,
+        mark_read: get::<Option<bool>>(dialog, "mark_read")?.unwrap_or_default(),
+        stopped: get(dialog, "stopped")?,
+        now: get(dialog, "now")?,
+        part: parts.first().map(read_part).transpose()?,
+        released: !released.is_empty(),
+    }))
+}
+
+fn read_part(row: &Row) -> Result<Part, DbError> {
+    Ok(Part {
+        id: get(row, "id")?,
+        text: get(row, "text")?,
+        text_key: get(row, "text_key")?,
+        begun: get(row, "begun")?,
+        since: get(row, "sending_since")?,
+        lookups: get(row, "lookups")?,
+        attempts: get(row, "attempts")?,
+    })
+}
+
+/// Avito has the part, under this id. An own message of that id that was taken for one from the app is ours after all:
+/// its row goes, and so does what the topic shows of it. The operator's message gets its receipt.
+pub fn sent(part_id: i64, avito_message_id: String) -> Vec<Statement> {
+    vec![
+        Statement::new(
+            "WITH mistaken AS (
+                 DELETE FROM messages m USING parts p
+                 WHERE p.id = $1 AND m.avito_account_id = p.avito_account_id AND m.avito_message_id = $2
+                   AND m.origin = 'avito_app'
+                 RETURNING m.post_id
+             ), unsent AS (
+                 UPDATE posts SET state = 'failed', error = 'our own answer'
+                 FROM mistaken WHERE posts.id = mistaken.post_id AND posts.state = 'pending'
+             )
+             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+             SELECT p.client_id, p.bot_id, p.dialog_id, 'delete', jsonb_build_object('message_id', message_id), 'mirror:' || p.id
+             FROM mistaken JOIN posts p ON p.id = mistaken.post_id AND p.state IN ('sending', 'sent')
+             CROSS JOIN LATERAL unnest(p.telegram_message_ids) AS message_id
+             ON CONFLICT (bot_id, once_key) DO NOTHING",
+        )
+        .bind(part_id)
+        .bind(avito_message_id.clone()),
+        Statement::new(
+            "UPDATE parts SET state = 'sent', avito_message_id = $2, error = NULL
+             WHERE id = $1 AND state IN ('sending', 'sent')",
+        )
+        .bind(part_id)
+        .bind(avito_message_id),
+        Statement::new(
+            "WITH whole AS (
+                 SELECT m.* FROM messages m JOIN parts p ON p.message_id = m.id
+                 WHERE p.id = $1 AND m.status IN ('sending', 'sent')
+                   AND NOT EXISTS (SELECT FROM parts o WHERE o.message_id = m.id AND o.state <> 'sent')
+             ), status AS (
+                 UPDATE messages m SET status = 'sent' FROM whole WHERE m.id = whole.id
+             ), receipt AS (
+                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, telegram_chat_id, once_key)
+                 SELECT client_id, bot_id, dialog_id, 'reaction',
+                        jsonb_build_object('message_id', telegram_message_id, 'emoji', '👌'), telegram_chat_id, 'sent:' || id
+                 FROM whole WHERE telegram_message_id IS NOT NULL
+                 ON CONFLICT (bot_id, once_key) DO NOTHING
+                 RETURNING bot_id, client_id
+             )
+             INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at) SELECT DISTINCT bot_id, client_id, now() FROM receipt
+             ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)",
+        )
+        .bind(part_id),
+    ]
+}
+
+/// The bot to wake for a dialog's receipts and notices, if its lane is due.
+pub fn bot_to_wake(dialog_id: i64) -> Statement {
+    Statement::new(
+        "SELECT lane.bot_id FROM dialogs d JOIN bot_lanes lane ON lane.bot_id = d.bot_id
+         WHERE d.id = $1 AND lane.drain_at <= now()",
+    )
+    .bind(dialog_id)
+}
+
+/// What cannot heal: the part and with it the rest of its message, told in the topic.
+pub fn failed(part_id: i64, error: String, notice: String) -> Vec<Statement> {
+    vec![
+        Statement::new(
+            "UPDATE parts o SET state = 'failed', error = $2 FROM parts p
+             WHERE p.id = $1 AND o.message_id = p.message_id AND o.state IN ('pending', 'sending')",
+        )
+        .bind(part_id)
+        .bind(error.clone()),
+        Statement::new(
+            "WITH whole AS (
+                 UPDATE messages m SET status = 'failed', error = $2 FROM parts p
+                 WHERE p.id = $1 AND m.id = p.message_id RETURNING m.*
+             ), told AS (
+                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+                 SELECT client_id, bot_id, dialog_id, 'notice',
+                        jsonb_strip_nulls(jsonb_build_object('text', $3::text, 'reply_to', telegram_message_id)), 'refused:' || id
+                 FROM whole ON CONFLICT (bot_id, once_key) DO NOTHING
+                 RETURNING bot_id, client_id
+             )
+             INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at) SELECT DISTINCT bot_id, client_id, now() FROM told
+             ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)",
+        )
+        .bind(part_id)
+        .bind(error)
+        .bind(notice),
+    ]
+}
+
+/// Avito certainly does not have the part: it waits its turn again.
+pub fn put_back(part_id: i64) -> Statement {
+    Statement::new("UPDATE parts SET state = 'pending', attempts = attempts + 1 WHERE id = $1 AND state = 'sending'")
+        .bind(part_id)
+}
+
+/// The part was looked for and not found.
+pub fn not_found(part_id: i64) -> Statement {
+    Statement::new("UPDATE parts SET lookups = lookups + 1 WHERE id = $1 AND state = 'sending'").bind(part_id)
+}
+
+/// Twice not found: Avito does not have it. It is begun anew.
+pub fn begin_anew(part_id: i64) -> Statement {
+    Statement::new(
+        "UPDATE parts SET sending_since = now(), lookups = 0, attempts = attempts + 1 WHERE id = $1 AND state = 'sending'
+         RETURNING sending_since",
+    )
+    .bind(part_id)
+}
+
+/// The chat was marked read, or cannot be.
+pub fn marked_read(dialog_id: i64) -> Statement {
+    Statement::new("UPDATE dialogs SET mark_read_at = NULL WHERE id = $1 AND mark_read_at <= now()").bind(dialog_id)
+}
+
+/// Lets go; the dialog is due again after `seconds`.
+pub fn release_for(dialog_id: i64, owner: Uuid, seconds: f64) -> Statement {
+    Statement::new(
+        "UPDATE dialogs SET lease_owner = NULL, lease_until = NULL,
+                send_at = CASE WHEN send_at IS NOT NULL THEN now() + make_interval(secs => $3) END,
+                mark_read_at = CASE WHEN mark_read_at <= now() THEN now() + make_interval(secs => $3) ELSE mark_read_at END
+         WHERE id = $1 AND lease_owner = $2",
+    )
+    .bind(dialog_id)
+    .bind(owner)
+    .bind(seconds)
+}
+
+/// Which of these ids of Avito's already stand on a part or a message of the account.
+pub fn known_ids(account_id: i64, ids: Vec<String>) -> Statement {
+    Statement::new(
+        "SELECT avito_message_id FROM parts WHERE avito_account_id = $1 AND avito_message_id = ANY($2)
+         UNION SELECT avito_message_id FROM messages
+         WHERE avito_account_id = $1 AND avito_message_id = ANY($2) AND origin <> 'avito_app'",
+    )
+    .bind(account_id)
+    .bind(ids)
+}

@@ -1,0 +1,165 @@
+//! The life of a post: written down, begun, finished. `sending` is committed before the call, the outcome after it.
+
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::platform::db::Statement;
+
+/// A post still to be written down.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
+    /// `text`, `mirror`, `header` or `notice`.
+    pub kind: &'static str,
+    /// What is asked of Telegram: `{text, entities?, reply_to?}`.
+    pub content: Value,
+    /// The messages that are shown once this post is.
+    pub message_ids: Vec<i64>,
+}
+
+/// Writes a draft down for a dialog, if the lane is still ours. Answers the post's id.
+pub fn insert(bot_id: i64, owner: Uuid, dialog_id: i64, draft: &Draft, begun: bool) -> Statement {
+    Statement::new(
+        "WITH post AS (
+             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, state)
+             SELECT d.client_id, d.bot_id, d.id, $4, $5, CASE WHEN $7 THEN 'sending' ELSE 'pending' END
+             FROM dialogs d JOIN bot_lanes lane ON lane.bot_id = $1 AND lane.lease_owner = $2
+             WHERE d.id = $3
+             RETURNING id
+         ), shown AS (
+             UPDATE messages m SET post_id = post.id FROM post WHERE m.id = ANY($6) AND m.post_id IS NULL
+         )
+         SELECT id FROM post",
+    )
+    .bind(bot_id)
+    .bind(owner)
+    .bind(dialog_id)
+    .bind(draft.kind)
+    .bind(draft.content.clone())
+    .bind(draft.message_ids.clone())
+    .bind(begun)
+}
+
+/// Begins a post that was written down before, if the lane is still ours. Its messages may now appear twice when it had
+/// been begun already. A topic that turned out to be a dialog's is not removed. Answers the post's id.
+/// `content` is set where the post was written down before it could be composed.
+pub fn begin(bot_id: i64, owner: Uuid, post_id: i64, again: bool, content: Option<Value>) -> Statement {
+    Statement::new(
+        "WITH begun AS (
+             UPDATE posts p SET state = CASE WHEN keep THEN 'sent' ELSE 'sending' END, content = coalesce($5, p.content)
+             FROM bot_lanes lane CROSS JOIN LATERAL (
+                 SELECT EXISTS (SELECT FROM posts r JOIN dialog_topics t
+                     ON t.bot_id = r.bot_id AND t.telegram_chat_id = r.telegram_chat_id
+                    AND t.telegram_topic_id = r.telegram_topic_id
+                     WHERE r.id = $3 AND r.kind = 'remove_topic') AS keep) AS owned
+             WHERE p.id = $3 AND lane.bot_id = $1 AND lane.lease_owner = $2 AND p.state IN ('pending', 'sending')
+             RETURNING p.id, p.state
+         ), doubted AS (
+             UPDATE messages m SET maybe_duplicate = true FROM begun WHERE $4 AND m.post_id = begun.id
+         )
+         SELECT id FROM begun WHERE state = 'sending'",
+    )
+    .bind(bot_id)
+    .bind(owner)
+    .bind(post_id)
+    .bind(again)
+    .bind(content)
+}
+
+/// Finishes a post that Telegram has; its messages are delivered, and their chat is to be marked read in a while.
+pub fn sent(post_id: i64, telegram_message_ids: Vec<i64>) -> Vec<Statement> {
+    vec![
+        Statement::new(
+            "UPDATE posts SET state = 'sent', sent_at = now(), telegram_message_ids = $2, error = NULL WHERE id = $1",
+        )
+        .bind(post_id)
+        .bind(telegram_message_ids),
+        Statement::new(
+            "WITH shown AS (
+                 UPDATE messages SET status = 'delivered' WHERE post_id = $1 AND direction = 'in' AND status = 'received'
+                 RETURNING dialog_id, avito_account_id, origin
+             )
+             UPDATE dialogs d SET mark_read_at = now() + interval '30 seconds'
+             FROM shown JOIN account_routes a ON a.avito_account_id = shown.avito_account_id
+             WHERE d.id = shown.dialog_id AND shown.origin = 'buyer' AND a.mark_read",
+        )
+        .bind(post_id),
+    ]
+}
+
+/// Puts a post back that Telegram certainly does not have, to be sent after `wait_seconds`; whoever's dialog it is waits.
+pub fn put_back(post_id: i64, counted: bool, wait_seconds: f64) -> Vec<Statement> {
+    delay(post_id, "pending", counted, wait_seconds)
+}
+
+/// Leaves a post begun whose outcome is not known, to be sent again, as composed, after `wait_seconds`.
+pub fn doubt(post_id: i64, wait_seconds: f64) -> Vec<Statement> {
+    delay(post_id, "sending", true, wait_seconds)
+}
+
+fn delay(post_id: i64, state: &'static str, counted: bool, wait_seconds: f64) -> Vec<Statement> {
+    vec![
+        Statement::new(
+            "UPDATE posts SET state = $2, attempts = attempts + CASE WHEN $3 THEN 1 ELSE 0 END,
+                    due_at = CASE WHEN dialog_id IS NULL THEN now() + make_interval(secs => $4) ELSE due_at END
+             WHERE id = $1",
+        )
+        .bind(post_id)
+        .bind(state)
+        .bind(counted)
+        .bind(wait_seconds),
+        Statement::new(
+            "UPDATE dialogs d SET show_after = now() + make_interval(secs => $2)
+             FROM posts p WHERE p.id = $1 AND d.id = p.dialog_id AND $2 > 0",
+        )
+        .bind(post_id)
+        .bind(wait_seconds),
+    ]
+}
+
+/// Gives up on a post; its messages are marked, and the topic is told by `notice` when there is one.
+pub fn give_up(post_id: i64, error: String, notice: Option<Value>) -> Vec<Statement> {
+    vec![
+        Statement::new("UPDATE posts SET state = 'failed', error = $2 WHERE id = $1").bind(post_id).bind(error.clone()),
+        Statement::new("UPDATE messages SET status = 'failed', error = $2 WHERE post_id = $1 AND direction = 'in'")
+            .bind(post_id)
+            .bind(error),
+        Statement::new(
+            "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+             SELECT client_id, bot_id, dialog_id, 'notice', $2, 'failed:' || id FROM posts
+             WHERE id = $1 AND $2 IS NOT NULL AND dialog_id IS NOT NULL
+             ON CONFLICT (bot_id, once_key) DO NOTHING",
+        )
+        .bind(post_id)
+        .bind(notice),
+    ]
+}
+
+/// Lets what only decorates wait: one kind of a bot's posts, for `seconds`.
+pub fn pause_kind(bot_id: i64, kind: String, seconds: f64) -> Statement {
+    Statement::new(
+        "UPDATE posts SET due_at = now() + make_interval(secs => $3)
+         WHERE bot_id = $1 AND kind = $2 AND state IN ('pending', 'sending')",
+    )
+    .bind(bot_id)
+    .bind(kind)
+    .bind(seconds)
+}
+
+/// Writes down that a message of ours is to be pinned.
+pub fn pin(post_id: i64, telegram_message_id: i64) -> Statement {
+    Statement::new(
+        "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+         SELECT client_id, bot_id, dialog_id, 'pin', jsonb_build_object('message_id', $2::bigint), 'pin:' || id
+         FROM posts WHERE id = $1
+         ON CONFLICT (bot_id, once_key) DO NOTHING",
+    )
+    .bind(post_id)
+    .bind(telegram_message_id)
+}
+
+/// Lets one post wait by itself.
+pub fn postpone(post_id: i64, seconds: f64) -> Statement {
+    Statement::new("UPDATE posts SET due_at = now() + make_interval(secs => $2) WHERE id = $1")
+        .bind(post_id)
+        .bind(seconds)
+}

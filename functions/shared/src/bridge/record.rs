@@ -1,0 +1,178 @@
+//! Recording what Avito says: each message becomes a row once, whoever tells of it first, webhook or poll.
+//! An own message is adopted by the part that is being sent; one that no part knows was written in Avito's app.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::lanes;
+use crate::platform::db::Statement;
+
+/// A message as Avito told of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Heard {
+    /// Avito's id of the message.
+    pub id: String,
+    /// Whether the account itself wrote it, by whatever way.
+    pub own: bool,
+    /// Whether Avito itself wrote it.
+    pub system: bool,
+    /// Avito's word for the kind: `text`, `image`, ….
+    pub kind: String,
+    /// The text, if the kind has one.
+    pub text: Option<String>,
+    /// The text as it is compared ([`super::text::key`]).
+    pub text_key: Option<String>,
+    /// What else the message holds, as Avito sent it.
+    pub attachments: Value,
+    /// When it was written, by Avito's clock, to the second.
+    pub created: Timestamp,
+    /// Its place in Avito's list, oldest first: the order within one second.
+    pub place: i32,
+}
+
+/// What the poll knows besides the messages.
+#[derive(Clone, Debug)]
+pub struct Synced {
+    /// The other person: `{id, name}`.
+    pub buyer: Value,
+    /// What the chat is about: `{title, price, city, url}`; null for chats about nothing.
+    pub item: Value,
+    /// The newest message that the poll has seen with all before it.
+    pub last_message_id: Option<String>,
+    /// The chat's `updated` at that time, seconds.
+    pub updated: i64,
+}
+
+/// The messages of one chat, from one source.
+#[derive(Clone, Debug)]
+pub struct Hearing {
+    /// The row in `avito_accounts`.
+    pub account_id: i64,
+    /// Avito's id of the account: a payload that names another is not recorded.
+    pub user_id: i64,
+    /// Avito's id of the chat.
+    pub chat_id: String,
+    /// What was said, oldest first.
+    pub messages: Vec<Heard>,
+    /// Set by the poll; a webhook knows nothing of it.
+    pub synced: Option<Synced>,
+}
+
+const REMEMBER_DIALOG: &str = "
+    INSERT INTO dialogs AS d (client_id, avito_account_id, bot_id, avito_chat_id, buyer, item, proven_at)
+    SELECT client_id, avito_account_id, bot_id, $3, $4, $5, CASE WHEN $6 THEN now() END
+    FROM account_routes WHERE avito_account_id = $1 AND user_id = $2
+    ON CONFLICT (avito_account_id, avito_chat_id) DO UPDATE
+    SET bot_id = excluded.bot_id,
+        buyer = coalesce(excluded.buyer, d.buyer),
+        item = coalesce(excluded.item, d.item),
+        proven_at = coalesce(d.proven_at, excluded.proven_at)";
+
+/// The columns of a heard message, for `jsonb_to_recordset`.
+macro_rules! heard {
+    () => {
+        "jsonb_to_recordset($3) AS heard (id text, own boolean, system boolean, kind text, text text, text_key text,
+                                          attachments jsonb, created timestamptz, place int)"
+    };
+}
+
+/// An echo of our own send may come before the answer to it. One part of a dialog is under way at a time, so the oldest
+/// own message that looks like it and stands nowhere else is it. Avito counts in seconds and by its own clock.
+const ADOPT_ECHO: &str = concat!(
+    "
+    WITH echo AS (
+        SELECT DISTINCT ON (p.id) p.id AS part_id, heard.id AS avito_message_id
+        FROM ",
+    heard!(),
+    "
+        JOIN dialogs d ON d.avito_account_id = $1 AND d.avito_chat_id = $2
+        JOIN parts p ON p.dialog_id = d.id AND p.state = 'sending' AND p.text_key = heard.text_key
+        WHERE heard.own AND heard.kind = 'text' AND heard.created >= p.sending_since - interval '10 seconds'
+          AND NOT EXISTS (SELECT FROM parts o WHERE o.avito_account_id = $1 AND o.avito_message_id = heard.id)
+          AND NOT EXISTS (SELECT FROM messages o WHERE o.avito_account_id = $1 AND o.avito_message_id = heard.id)
+        ORDER BY p.id, heard.created, heard.place
+    ), adopted AS (
+        UPDATE parts p SET state = 'sent', avito_message_id = echo.avito_message_id
+        FROM echo WHERE p.id = echo.part_id
+        RETURNING p.id, p.message_id
+    )
+    UPDATE messages m SET status = 'sent'
+    FROM adopted
+    WHERE m.id = adopted.message_id AND m.status = 'sending'
+      AND NOT EXISTS (SELECT FROM parts o WHERE o.message_id = m.id AND o.state <> 'sent' AND o.id <> adopted.id)"
+);
+
+const INSERT_MESSAGES: &str = concat!(
+    "
+    INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, attachments,
+                          avito_message_id, avito_created, list_place, confirmed_at, status, to_show)
+    SELECT d.client_id, d.id, d.avito_account_id, d.bot_id,
+           CASE WHEN heard.own THEN 'out' ELSE 'in' END,
+           CASE WHEN heard.own THEN 'avito_app' WHEN heard.system THEN 'system' ELSE 'buyer' END,
+           heard.kind, heard.text, heard.attachments, heard.id, heard.created, heard.place,
+           CASE WHEN $4 THEN now() END,
+           CASE WHEN hidden THEN 'filtered' WHEN heard.own THEN 'sent' ELSE 'received' END,
+           NOT hidden
+    FROM ",
+    heard!(),
+    "
+    JOIN dialogs d ON d.avito_account_id = $1 AND d.avito_chat_id = $2
+    JOIN account_routes a ON a.avito_account_id = $1
+    CROSS JOIN LATERAL (
+        SELECT NOT heard.own AND (
+            (heard.system AND a.hide_system_messages)
+            OR EXISTS (SELECT FROM regexp_split_to_table(a.filter_keywords, '[,\\n]') AS keyword
+                       WHERE btrim(keyword) <> '' AND strpos(lower(heard.text), lower(btrim(keyword))) > 0)
+        ) AS hidden
+    ) AS filter
+    WHERE NOT EXISTS (SELECT FROM parts o WHERE o.avito_account_id = $1 AND o.avito_message_id = heard.id)
+    ORDER BY heard.created, heard.place
+    ON CONFLICT (avito_account_id, avito_message_id) DO UPDATE SET confirmed_at = now()
+    WHERE messages.confirmed_at IS NULL AND excluded.confirmed_at IS NOT NULL"
+);
+
+/// The dialog waits when the newest thing still to be shown is the buyer's, and is answered when it is ours. A human
+/// answer empties the auto-reply's mark.
+const TOUCH_DIALOG: &str = "
+    WITH unseen AS (
+        SELECT m.direction, m.origin, m.avito_created, m.list_place FROM messages m
+        WHERE m.avito_account_id = $1 AND m.avito_message_id = ANY($3) AND m.post_id IS NULL AND m.status <> 'filtered'
+    ), newest AS (
+        SELECT direction, avito_created FROM unseen WHERE origin <> 'system' ORDER BY avito_created DESC, list_place DESC LIMIT 1
+    )
+    UPDATE dialogs d
+    SET last_message_at = greatest(d.last_message_at, (SELECT avito_created FROM newest)),
+        state = CASE (SELECT direction FROM newest) WHEN 'in' THEN 'waiting' WHEN 'out' THEN 'answered' ELSE d.state END,
+        auto_reply_scheduled_at =
+            CASE WHEN EXISTS (SELECT FROM unseen WHERE direction = 'out') THEN NULL ELSE d.auto_reply_scheduled_at END,
+        synced_message_id = coalesce($4, d.synced_message_id),
+        synced_updated = greatest($5, d.synced_updated)
+    WHERE d.avito_account_id = $1 AND d.avito_chat_id = $2";
+
+/// The statements that record a hearing, within one flight. The last answers the id of the bot to wake, if anything
+/// waits to be shown.
+pub fn record(hearing: &Hearing) -> Vec<Statement> {
+    let Hearing { account_id, user_id, chat_id, messages, synced } = hearing;
+    let heard = serde_json::to_value(messages).unwrap_or_default();
+    let ids: Vec<String> = messages.iter().map(|message| message.id.clone()).collect();
+    let filled = |value: &Value| (!value.is_null()).then(|| value.clone());
+    vec![
+        Statement::new(REMEMBER_DIALOG)
+            .bind(*account_id)
+            .bind(*user_id)
+            .bind(chat_id.clone())
+            .bind(synced.as_ref().and_then(|synced| filled(&synced.buyer)))
+            .bind(synced.as_ref().and_then(|synced| filled(&synced.item)))
+            .bind(synced.is_some()),
+        Statement::new(ADOPT_ECHO).bind(*account_id).bind(chat_id.clone()).bind(heard.clone()),
+        Statement::new(INSERT_MESSAGES).bind(*account_id).bind(chat_id.clone()).bind(heard).bind(synced.is_some()),
+        Statement::new(TOUCH_DIALOG)
+            .bind(*account_id)
+            .bind(chat_id.clone())
+            .bind(ids.clone())
+            .bind(synced.as_ref().and_then(|synced| synced.last_message_id.clone()))
+            .bind(synced.as_ref().map(|synced| synced.updated)),
+        lanes::wake_for_messages(*account_id, ids),
+    ]
+}

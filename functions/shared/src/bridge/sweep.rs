@@ -1,0 +1,50 @@
+//! Once a minute: whatever a row committed and nobody was woken for, because a wake-up was lost or a worker died.
+
+use std::time::Duration;
+
+use super::{
+    BridgeError,
+    tasks::{AvitoTask, TelegramTask},
+};
+use crate::{
+    App,
+    platform::db::{DbError, Scope, Statement, get},
+};
+
+/// What one sweep wakes at the most of each kind; the next one goes on.
+const AT_ONCE: i64 = 1000;
+
+/// What a sweep found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// Bots woken.
+    pub bots: usize,
+    /// Dialogs woken.
+    pub dialogs: usize,
+}
+
+/// Wakes every lane and dialog that is overdue and nobody's.
+pub async fn sweep(app: &App) -> Result<Swept, BridgeError> {
+    let lanes = Statement::new(
+        "SELECT bot_id AS id FROM bot_lanes
+         WHERE drain_at <= now() - interval '5 seconds' AND (lease_until IS NULL OR lease_until < now())
+         ORDER BY drain_at LIMIT $1",
+    );
+    let dialogs = Statement::new(
+        "SELECT id FROM dialogs
+         WHERE (send_at <= now() - interval '5 seconds' OR mark_read_at <= now())
+           AND (lease_until IS NULL OR lease_until < now())
+         ORDER BY least(send_at, mark_read_at) LIMIT $1",
+    );
+    let found = app.db().run(Scope::Service, vec![lanes.bind(AT_ONCE), dialogs.bind(AT_ONCE)]).await?;
+    let ids = |place: usize| -> Result<Vec<i64>, DbError> {
+        found.get(place).into_iter().flatten().map(|row| get(row, "id")).collect()
+    };
+    let bots: Vec<_> = ids(0)?.into_iter().map(|bot_id| TelegramTask::V1 { bot_id }).collect();
+    let dialogs: Vec<_> = ids(1)?.into_iter().map(|dialog_id| AvitoTask::V1 { dialog_id }).collect();
+    let sent = (app.send_many(&bots, Duration::ZERO).await, app.send_many(&dialogs, Duration::ZERO).await);
+    if let (Err(error), _) | (_, Err(error)) = sent {
+        tracing::warn!(%error, "a sweep could not wake everybody; the next one does");
+    }
+    Ok(Swept { bots: bots.len(), dialogs: dialogs.len() })
+}

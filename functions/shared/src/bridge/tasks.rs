@@ -1,0 +1,78 @@
+//! What the bridge's queues carry: where to look, never what to do. Bodies are versioned, for those still in a queue
+//! while a new version of the code starts.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::platform::{
+    config::{Variable, var},
+    queue::Task,
+};
+
+/// Look at what a bot has to post.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "v")]
+pub enum TelegramTask {
+    /// The first version.
+    #[serde(rename = "1")]
+    V1 {
+        /// The row in `bots`.
+        bot_id: i64,
+    },
+}
+
+impl Task for TelegramTask {
+    const QUEUE: Variable = var::TELEGRAM_QUEUE_URL;
+}
+
+/// Look at what a dialog has to send to Avito.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "v")]
+pub enum AvitoTask {
+    /// The first version.
+    #[serde(rename = "1")]
+    V1 {
+        /// The row in `dialogs`.
+        dialog_id: i64,
+    },
+}
+
+impl Task for AvitoTask {
+    const QUEUE: Variable = var::AVITO_QUEUE_URL;
+}
+
+/// Poll these accounts.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "v")]
+pub enum PollTask {
+    /// The first version.
+    #[serde(rename = "1")]
+    V1 {
+        /// Rows in `avito_accounts`, at most fifty.
+        account_ids: Vec<i64>,
+        /// When they are due; a task that is a minute late is dropped, the next round has them again.
+        due: Timestamp,
+    },
+}
+
+impl Task for PollTask {
+    const QUEUE: Variable = var::POLL_QUEUE_URL;
+}
+
+/// Record a webhook that came while Postgres was away.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "v")]
+pub enum IntakeTask {
+    /// The first version.
+    #[serde(rename = "1")]
+    V1 {
+        /// The row in `avito_accounts`, whose secret the webhook knew.
+        account_id: i64,
+        /// The webhook's body, as it came.
+        payload: String,
+    },
+}
+
+impl Task for IntakeTask {
+    const QUEUE: Variable = var::INTAKE_QUEUE_URL;
+}

@@ -1,0 +1,70 @@
+//! Texts as Avito takes and shows them: cut to its limit where a reader would pause, and compared as people see them.
+
+use unicode_normalization::UnicodeNormalization;
+
+/// The most characters of one message to Avito (Avito Messenger API, `sendMessage`).
+pub const AVITO_LIMIT: usize = 1000;
+
+/// A text as two services may both show it: NFC, white space folded. Equal keys are the same text.
+pub fn key(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ").nfc().collect()
+}
+
+/// Cuts a text into pieces of at most `limit` characters, each not blank: at a paragraph's end if there is one in the
+/// second half of what fits, else at a sentence's, a word's, or wherever the limit is.
+pub fn split(text: &str, limit: usize) -> Vec<String> {
+    let mut pieces = Vec::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let cut = cut(rest, limit);
+        let (piece, behind) = rest.split_at(cut);
+        pieces.push(piece.trim_end().to_owned());
+        rest = behind.trim_start();
+    }
+    pieces
+}
+
+/// Where the first piece ends, in bytes; always behind at least one character.
+fn cut(text: &str, limit: usize) -> usize {
+    let Some((end, _)) = text.char_indices().nth(limit) else { return text.len() };
+    let fitting = &text[..end];
+    let half = text.char_indices().nth(limit / 2).map_or(0, |(place, _)| place);
+    let behind = |pause: &str| fitting.rfind(pause).map(|place| place + pause.len()).filter(|place| *place > half);
+    let sentence = [". ", "! ", "? ", "… ", ".\n", "!\n", "?\n"].into_iter().filter_map(behind).max();
+    let word = || fitting.rfind(char::is_whitespace).filter(|place| *place > 0);
+    behind("\n\n").or_else(|| behind("\n")).or(sentence).or_else(word).unwrap_or(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn pieces_fit_and_together_say_what_the_text_said(text in "[a-zа-я\\.\n ]{0,400}|(\\PC| |\n){0,200}", limit in 4usize..60) {
+            let pieces = split(&text, limit);
+            prop_assert!(pieces.iter().all(|piece| piece.chars().count() <= limit && !piece.trim().is_empty()));
+            let bare = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
+            prop_assert_eq!(bare(&pieces.concat()), bare(&text));
+        }
+
+        #[test]
+        fn keys_do_not_change_when_taken_again(text in "\\PC{0,80}") {
+            prop_assert_eq!(key(&key(&text)), key(&text));
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_cut_at_a_paragraph_then_a_sentence_then_a_word() {
+        assert_eq!(split("aaaa bbbb\n\ncccc dddd", 14), ["aaaa bbbb", "cccc dddd"]);
+        assert_eq!(split("Aaaa bbbb. Cccc dddd", 14), ["Aaaa bbbb.", "Cccc dddd"]);
+        assert_eq!(split("aaaa bbbb cccc dddd", 14), ["aaaa bbbb", "cccc dddd"]);
+        assert_eq!(split("aaaaaaaaaa", 4), ["aaaa", "aaaa", "aa"]);
+    }
+
+    #[test]
+    fn texts_that_look_alike_have_one_key() {
+        assert_eq!(key(" й\u{a0} да\r\n"), key("и\u{306} да"));
+    }
+}

@@ -1,0 +1,307 @@
+//! The topic of a dialog: proven to Avito, asked for once, found again when the answer to the asking was lost.
+//! `creating` with the name is committed before the call; the id is written only where no other topic stands.
+
+use std::time::Duration;
+
+use frankenstein::methods::CreateForumTopicParams;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{
+    BridgeError,
+    budget::{Budget, later},
+    compose,
+    cures::{self, BROKEN_PAUSE},
+    drain::{Holder, Next},
+    lanes,
+    work::{Dialog, Topic, Work},
+};
+use crate::{
+    avito,
+    platform::db::Statement,
+    telegram::Error,
+    tenancy::{accounts, bots},
+};
+
+/// How long the bot's own update about a new topic is waited for after the answer was lost.
+const LOST_ANSWER_WAIT: Duration = Duration::from_secs(5);
+/// How long a dialog waits after Avito could not be asked about it.
+const AVITO_WAIT: f64 = 10.0;
+/// How long a topic may stand without a dialog before it is removed.
+const STRAY_SECONDS: f64 = 60.0;
+
+/// Brings a dialog one step nearer to its topic.
+pub(super) async fn establish(holder: &Holder<'_>, work: &Work, dialog: &Dialog) -> Result<Next, BridgeError> {
+    let now = work.lane.now;
+    if let Topic::Creating { since } = dialog.topic {
+        let decided = later(since, LOST_ANSWER_WAIT);
+        if now < decided {
+            let wait = Duration::try_from(decided.duration_since(now)).unwrap_or_default();
+            return Ok(Next::Look(vec![wait_with(dialog.id, wait.as_secs_f64())]));
+        }
+    }
+    let budget = match work.lane.budget.take(1, now) {
+        Ok(budget) => budget,
+        Err(wait) => return Ok(Next::Rest(Vec::new(), later(now, wait))),
+    };
+    let context = if dialog.proven {
+        Context { buyer: dialog.buyer.clone(), item: dialog.item.clone() }
+    } else {
+        match ask_avito(holder, dialog).await {
+            Ok(context) => context,
+            Err(NotProven::Unknown) => return Ok(Next::Look(vec![withhold(dialog.id)])),
+            Err(NotProven::Later) => return Ok(Next::Look(vec![wait_with(dialog.id, AVITO_WAIT)])),
+        }
+    };
+    let name = compose::topic_name(context.buyer.as_ref(), context.item.as_ref());
+    let request = vec![lanes::claim(holder.bot_id, holder.owner), request(holder, dialog, &name, context)];
+    let answers = holder.run(request).await?;
+    if answers.first().is_none_or(Vec::is_empty) {
+        return Ok(Next::Lost);
+    }
+    if answers.get(1).is_none_or(Vec::is_empty) {
+        return Ok(Next::Look(Vec::new())); // its own update brought the topic in the meantime
+    }
+    Ok(create(holder, work, dialog, name, budget).await)
+}
+
+/// What is needed of the answer; the rest may change with the Bot API.
+#[derive(Deserialize)]
+struct CreatedTopic {
+    message_thread_id: i64,
+}
+
+async fn create(holder: &Holder<'_>, work: &Work, dialog: &Dialog, name: String, budget: Budget) -> Next {
+    let now = work.lane.now;
+    let chat_id = work.bot.group_chat_id.unwrap_or_default();
+    let params = CreateForumTopicParams::builder().chat_id(chat_id).name(name).build();
+    let answer: Result<CreatedTopic, Error> = holder.telegram.call("createForumTopic", &params).await;
+    let mut outcome = vec![lanes::spend(holder.bot_id, holder.owner, budget)];
+    let error = match answer {
+        Ok(topic) => {
+            let thread_id = topic.message_thread_id;
+            outcome.extend(opened(holder.bot_id, dialog.id, chat_id, thread_id));
+            return Next::Look(outcome);
+        }
+        Err(error) => error,
+    };
+    tracing::warn!(bot_id = holder.bot_id, dialog_id = dialog.id, %error, "a topic was not created");
+    if matches!(error, Error::Unknown(_) | Error::Unavailable { .. } | Error::Unreadable) {
+        outcome.push(wait_with(dialog.id, LOST_ANSWER_WAIT.as_secs_f64()));
+        return Next::Look(outcome);
+    }
+    outcome.push(not_asked(dialog.id));
+    match error {
+        Error::TooManyRequests { retry_after } => {
+            let until = cures::silent_until(now, retry_after);
+            outcome.push(lanes::silence(holder.bot_id, holder.owner, until));
+            Next::Rest(outcome, until)
+        }
+        Error::Migrated { to_chat_id } => {
+            outcome.push(bots::move_group(holder.bot_id, chat_id, to_chat_id));
+            outcome.extend(moved(holder.bot_id, chat_id, to_chat_id));
+            Next::Look(outcome)
+        }
+        error => match cures::broken(&error) {
+            Some(reason) => {
+                metrics::counter!("bots_broken").increment(1);
+                outcome.push(bots::mark_broken(holder.bot_id, reason));
+                Next::Rest(outcome, later(now, BROKEN_PAUSE))
+            }
+            None => {
+                outcome.push(wait_with(dialog.id, AVITO_WAIT));
+                Next::Look(outcome)
+            }
+        },
+    }
+}
+
+struct Context {
+    buyer: Option<Value>,
+    item: Option<Value>,
+}
+
+enum NotProven {
+    /// Avito knows no such chat: whoever told of it made it up.
+    Unknown,
+    /// Avito could not be asked.
+    Later,
+}
+
+async fn ask_avito(holder: &Holder<'_>, dialog: &Dialog) -> Result<Context, NotProven> {
+    let app = holder.app;
+    let avito = accounts::avito(app);
+    let keys = &dialog.keys;
+    let later = |error: &dyn std::fmt::Display| {
+        tracing::warn!(dialog_id = dialog.id, %error, "Avito could not be asked about a chat");
+        NotProven::Later
+    };
+    let token = accounts::access_token(app, keys).await.map_err(|error| later(&error))?;
+    let mut answer = avito.chat(&token, keys.user_id, &dialog.avito_chat_id).await;
+    if matches!(answer, Err(avito::Error::Unauthorized { .. })) {
+        let token = accounts::renewed_token(app, keys, &token).await.map_err(|error| later(&error))?;
+        answer = avito.chat(&token, keys.user_id, &dialog.avito_chat_id).await;
+    }
+    match answer {
+        Ok(reply) => {
+            let (buyer, item) = snapshot(&reply.value, keys.user_id);
+            Ok(Context { buyer, item })
+        }
+        Err(avito::Error::Refused { status: 404, .. }) => Err(NotProven::Unknown),
+        Err(error) => Err(later(&error)),
+    }
+}
+
+/// What a dialog keeps of a chat: `{id, name}` of the other side, `{title, price, city, url}` of the item.
+pub fn snapshot(chat: &avito::Chat, own_user_id: i64) -> (Option<Value>, Option<Value>) {
+    let buyer = avito::counterpart(chat, own_user_id).map(|user| json!({ "id": user.id, "name": user.name }));
+    let item = chat
+        .item()
+        .map(|item| json!({ "title": item.title, "price": item.price_string, "city": item.city(), "url": item.url }));
+    (buyer, item)
+}
+
+/// Commits that a topic of this name is asked for; a former asking is replaced only when it is the one seen.
+fn request(holder: &Holder<'_>, dialog: &Dialog, name: &str, context: Context) -> Statement {
+    let seen = match dialog.topic {
+        Topic::Creating { since } => Some(since),
+        Topic::None | Topic::Open { .. } => None,
+    };
+    Statement::new(
+        "UPDATE dialogs d
+         SET topic_state = 'creating', topic_name = $4, topic_requested_at = now(), proven_at = coalesce(d.proven_at, now()),
+             buyer = coalesce($5, d.buyer), item = coalesce($6, d.item), show_after = NULL
+         FROM bot_lanes lane
+         WHERE d.id = $3 AND lane.bot_id = $1 AND lane.lease_owner = $2
+           AND (d.topic_state = 'none' OR (d.topic_state = 'creating' AND d.topic_requested_at = $7))
+         RETURNING d.id",
+    )
+    .bind(holder.bot_id)
+    .bind(holder.owner)
+    .bind(dialog.id)
+    .bind(name.to_owned())
+    .bind(context.buyer)
+    .bind(context.item)
+    .bind(seen)
+}
+
+/// The topic was certainly not created.
+fn not_asked(dialog_id: i64) -> Statement {
+    Statement::new("UPDATE dialogs SET topic_state = 'none' WHERE id = $1 AND topic_state = 'creating'").bind(dialog_id)
+}
+
+/// The dialog is not looked at for a while; others go on.
+fn wait_with(dialog_id: i64, seconds: f64) -> Statement {
+    Statement::new("UPDATE dialogs SET show_after = now() + make_interval(secs => $2) WHERE id = $1")
+        .bind(dialog_id)
+        .bind(seconds)
+}
+
+/// Messages of a chat that Avito does not know are kept, and not shown.
+fn withhold(dialog_id: i64) -> Statement {
+    Statement::new(
+        "UPDATE messages SET to_show = false, status = 'filtered', error = 'Avito knows no such chat'
+         WHERE dialog_id = $1 AND to_show AND post_id IS NULL",
+    )
+    .bind(dialog_id)
+}
+
+/// The answer to the asking came: the dialog has its topic, if no other dialog took it, and a header to post. A topic
+/// that came too late, because the dialog has another by now, is removed in a while.
+fn opened(bot_id: i64, dialog_id: i64, chat_id: i64, thread_id: i64) -> Vec<Statement> {
+    let take = Statement::new(
+        "UPDATE dialogs d SET topic_state = 'open', telegram_chat_id = $3, telegram_topic_id = $4, show_after = NULL
+         WHERE d.id = $2 AND d.topic_state = 'creating'
+           AND NOT EXISTS (SELECT FROM dialog_topics t
+                           WHERE t.bot_id = $1 AND t.telegram_chat_id = $3 AND t.telegram_topic_id = $4)",
+    )
+    .bind(bot_id)
+    .bind(dialog_id)
+    .bind(chat_id)
+    .bind(thread_id);
+    let mut statements = vec![take];
+    statements.extend(settle(bot_id, chat_id, thread_id));
+    statements
+}
+
+/// The bot's own update tells of a new topic: if a dialog waits for one of this name, here it is.
+pub fn noticed(bot_id: i64, chat_id: i64, thread_id: i64, name: String) -> Vec<Statement> {
+    let take = Statement::new(
+        "UPDATE dialogs d SET topic_state = 'open', telegram_chat_id = $3, telegram_topic_id = $4, show_after = NULL
+         WHERE d.id = (SELECT id FROM dialogs WHERE bot_id = $1 AND topic_state = 'creating' AND topic_name = $2
+                       ORDER BY topic_requested_at LIMIT 1)
+           AND d.topic_state = 'creating'
+           AND NOT EXISTS (SELECT FROM dialog_topics t
+                           WHERE t.bot_id = $1 AND t.telegram_chat_id = $3 AND t.telegram_topic_id = $4)",
+    )
+    .bind(bot_id)
+    .bind(name)
+    .bind(chat_id)
+    .bind(thread_id);
+    let mut statements = vec![take];
+    statements.extend(settle(bot_id, chat_id, thread_id));
+    statements.push(lanes::wake_for_posts(bot_id));
+    statements
+}
+
+/// Remembers whose topic this is and has its header posted; a topic that is nobody's is removed in a minute.
+fn settle(bot_id: i64, chat_id: i64, thread_id: i64) -> Vec<Statement> {
+    vec![
+        Statement::new(
+            "INSERT INTO dialog_topics (bot_id, telegram_chat_id, telegram_topic_id, client_id, dialog_id)
+             SELECT $1, $2, $3, client_id, id FROM dialogs
+             WHERE bot_id = $1 AND topic_state = 'open' AND telegram_chat_id = $2 AND telegram_topic_id = $3
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(bot_id)
+        .bind(chat_id)
+        .bind(thread_id),
+        Statement::new(
+            "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+             SELECT client_id, bot_id, dialog_id, 'header', '{}', format('header:%s:%s', $2::bigint, $3::bigint)
+             FROM dialog_topics WHERE bot_id = $1 AND telegram_chat_id = $2 AND telegram_topic_id = $3
+             ON CONFLICT (bot_id, once_key) DO NOTHING",
+        )
+        .bind(bot_id)
+        .bind(chat_id)
+        .bind(thread_id),
+        Statement::new(
+            "INSERT INTO posts (client_id, bot_id, kind, content, telegram_chat_id, telegram_topic_id, due_at, once_key)
+             SELECT client_id, bot_id, 'remove_topic', '{}', $2, $3, now() + make_interval(secs => $4),
+                    format('stray:%s:%s', $2::bigint, $3::bigint)
+             FROM bot_routes
+             WHERE bot_id = $1 AND NOT EXISTS (
+                 SELECT FROM dialog_topics WHERE bot_id = $1 AND telegram_chat_id = $2 AND telegram_topic_id = $3)
+             ON CONFLICT (bot_id, once_key) DO NOTHING",
+        )
+        .bind(bot_id)
+        .bind(chat_id)
+        .bind(thread_id)
+        .bind(STRAY_SECONDS),
+    ]
+}
+
+/// The topic is gone: its dialog is to have another. Answers written in it before still find their dialog.
+pub(super) fn lost(bot_id: i64, chat_id: i64, thread_id: i64) -> Statement {
+    Statement::new(
+        "UPDATE dialogs SET topic_state = 'none', telegram_topic_id = NULL
+         WHERE bot_id = $1 AND topic_state = 'open' AND telegram_chat_id = $2 AND telegram_topic_id = $3",
+    )
+    .bind(bot_id)
+    .bind(chat_id)
+    .bind(thread_id)
+}
+
+/// The group became another: its topics are looked for there.
+pub(super) fn moved(bot_id: i64, from_chat: i64, to_chat: i64) -> Vec<Statement> {
+    vec![
+        Statement::new("UPDATE dialogs SET telegram_chat_id = $3 WHERE bot_id = $1 AND telegram_chat_id = $2")
+            .bind(bot_id)
+            .bind(from_chat)
+            .bind(to_chat),
+        Statement::new("UPDATE dialog_topics SET telegram_chat_id = $3 WHERE bot_id = $1 AND telegram_chat_id = $2")
+            .bind(bot_id)
+            .bind(from_chat)
+            .bind(to_chat),
+    ]
+}

@@ -1,0 +1,44 @@
+//! `POST /api/webhooks/avito/messages/{account_id}/{secret}`: Avito tells of a message. It is a row before the 200, or
+//! in the intake queue while Postgres is away; 503 only when neither takes it. Anything else that is JSON is 200.
+
+use axum::{
+    extract::{Path, State},
+    http::StatusCode,
+};
+use tuberry::{
+    App,
+    bridge::avito_webhook::{Accepted, accept},
+    platform::{
+        http::{Problem, ProblemBody, WebhookBody},
+        secrets::Secret,
+    },
+};
+
+tuberry::lambda!("avito-webhook", receive as __path_receive, [FastDatabase, Cache, TelegramQueue, IntakeQueue]);
+
+/// Takes a message from Avito.
+#[utoipa::path(
+    post,
+    path = "/api/webhooks/avito/messages/{account_id}/{secret}",
+    operation_id = "avito-webhook",
+    tag = "webhooks",
+    params(("account_id" = i64, Path), ("secret" = String, Path)),
+    request_body(content = serde_json::Value, description = "Avito's notification, version 3; anything else is ignored"),
+    responses(
+        (status = 200, description = "Recorded, or nothing to record"),
+        (status = 404, description = "A wrong secret", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 503, description = "Nothing durable could take it", body = ProblemBody,
+         content_type = "application/problem+json"),
+    )
+)]
+async fn receive(
+    State(app): State<&'static App>,
+    Path((account_id, secret)): Path<(i64, String)>,
+    WebhookBody(payload): WebhookBody,
+) -> Result<StatusCode, Problem> {
+    match accept(app, account_id, &Secret::new(secret), &payload).await {
+        Accepted::Done => Ok(StatusCode::OK),
+        Accepted::WrongSecret => Err(Problem::not_found()),
+        Accepted::NotTaken => Err(Problem::unavailable()),
+    }
+}

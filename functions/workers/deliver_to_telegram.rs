@@ -1,0 +1,32 @@
+//! Queue `telegram`: looks at bots and posts what waits for them, side by side.
+
+use aws_lambda_events::sqs::SqsBatchResponse;
+use tuberry::{
+    App,
+    bridge::{
+        drain::{Drained, drain_bot},
+        tasks::TelegramTask,
+    },
+    platform::queue::Batch,
+};
+
+tuberry::worker!("deliver-to-telegram", deliver, [Database, Cache, Secrets, TelegramApi, AvitoApi, TelegramQueue]);
+
+/// A bot that somebody else works for is done here, unless its task comes again: then that somebody may be dead, and the
+/// task waits for the lease to end.
+async fn deliver(app: &'static App, batch: Batch<TelegramTask>) -> SqsBatchResponse {
+    let stop = batch.stop_at();
+    batch
+        .work(|task, again| async move {
+            let TelegramTask::V1 { bot_id } = task;
+            match drain_bot(app, bot_id, stop).await {
+                Ok(Drained::Done) => true,
+                Ok(Drained::Held) => !again,
+                Err(error) => {
+                    tracing::error!(bot_id, %error, "a bot could not be looked at");
+                    false
+                }
+            }
+        })
+        .await
+}
