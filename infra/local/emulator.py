@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 import urllib.request
+from pathlib import Path
 
 import boto3
 from botocore.config import Config
@@ -78,6 +79,19 @@ def start(settings: Settings, processes: Processes) -> Emulator:
     process = processes.start("aws", [sys.executable, "-c", LAUNCH], env=environment, stop=signal.SIGTERM, grace=60)
     processes.wait_until(lambda: _healthy(endpoint), "aws", process)
     return Emulator(endpoint)
+
+
+class Errors:
+    """What functions log as an error, as it comes: the emulator mixes it into its own output."""
+
+    def __init__(self, log: Path):
+        self._log = log.open(errors="replace")
+        self._log.seek(0, os.SEEK_END)
+        self._begun = ""
+
+    def new(self) -> list[str]:
+        *lines, self._begun = (self._begun + self._log.read()).split("\n")
+        return [line for line in lines if line.startswith("{") and '"level":"ERROR"' in line]
 
 
 def _healthy(endpoint: str) -> bool:

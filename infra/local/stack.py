@@ -122,7 +122,10 @@ def dev() -> int:
     try:
         stack.start()
         print(summary(settings, stack.emulator, stack.demo), flush=True)
+        errors = emulator.Errors(settings.logs / "aws.log")
         while not asked.wait(1):
+            for line in errors.new():
+                print(line, flush=True)
             if name := stack.processes.dead():
                 raise Failure(f"{name} ended by itself; its log is {settings.logs / name}.log.")
         return 0
