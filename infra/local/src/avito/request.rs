@@ -181,3 +181,52 @@ async fn parts(request: Request<Body>) -> Option<Vec<(String, String, Bytes)>> {
     }
     Some(parts)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::path::PathBuf;
+
+    fn spec() -> Option<Value> {
+        let folder = std::env::var_os("TUBERRY_SPECS")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/specs"), PathBuf::from);
+        let text = std::fs::read_to_string(folder.join("avito-messenger.openapi.json")).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    #[test]
+    fn every_operation_of_the_messenger_is_served_and_takes_the_query_of_the_specification() {
+        let Some(spec) = spec() else {
+            eprintln!("skipped: the specification of the messenger is not on this machine");
+            return;
+        };
+        for (path, operations) in spec["paths"].as_object().expect("paths") {
+            let filled = path.replace("{user_id}", "1").replace("{chat_id}", "u2i-1").replace("{message_id}", "ab");
+            let verb = if operations.get("get").is_some() { Method::GET } else { Method::POST };
+            let call = route(&verb, &filled).unwrap_or_else(|| panic!("{verb} {path} is not served"));
+            let named = |parameter: &Value| {
+                let reference = parameter["$ref"].as_str().expect("a reference").trim_start_matches('#');
+                spec.pointer(reference).cloned().expect("a parameter")
+            };
+            let parameters = operations["parameters"].as_array().expect("parameters").iter().map(named);
+            let query: BTreeSet<String> = parameters
+                .filter(|parameter| parameter["in"] == "query")
+                .map(|parameter| {
+                    let mark = if parameter["required"] == true { "!" } else { "" };
+                    format!("{}{mark}", parameter["name"].as_str().expect("a name"))
+                })
+                .collect();
+            let ours: BTreeSet<String> = takes(call.name).0.iter().map(|name| (*name).to_owned()).collect();
+            assert_eq!(ours, query, "{verb} {path}");
+        }
+    }
+
+    #[test]
+    fn the_trailing_slash_of_the_message_list_and_escaped_chat_ids_count() {
+        let path = "/messenger/v3/accounts/7/chats/u2i-a%7Eb_c-d/messages";
+        assert!(route(&Method::GET, path).is_none());
+        let call = route(&Method::GET, &format!("{path}/")).expect("a route");
+        assert_eq!((call.chat.as_deref(), call.user_id), (Some("u2i-a~b_c-d"), Some(7)));
+    }
+}

@@ -1,5 +1,6 @@
 //! Sends webhooks as Avito does: two seconds, no second try, those of a chat one after another.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use super::rendered;
 use super::state::{AvitoState, Hook};
 use crate::attempts::Attempt;
 use crate::calls::Target;
-use crate::faults::{Kind, Subject};
+use crate::faults::{Kind, Request, Subject};
 use crate::world::{Lane, World, now};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
@@ -29,23 +30,23 @@ pub(crate) fn wake(world: &Arc<World>, avito: &mut AvitoState) {
 
 async fn send_lane(world: Arc<World>, lane: Lane) {
     loop {
-        let Some(hook) = next(&world, &lane) else { return };
-        match bad_day(&world, &hook) {
-            Some(Kind::WebhookWithheld) => {}
+        let Some(hook) = next(&world, &lane).filter(|_| !world.is_stopped()) else { return };
+        let fault = bad_day(&world, &hook);
+        match fault.as_ref().map(|fault| fault.kind) {
+            Some(Kind::WebhookWithheld) => done(&world),
             Some(_) => {
                 let world = Arc::clone(&world);
-                let pause = Duration::from_millis(rand::rng().random_range(0..1000));
-                world.state().attempts.avito_pending += 1;
+                let window = fault.and_then(|fault| fault.latency_ms).unwrap_or(1000);
+                let pause = Duration::from_millis(rand::rng().random_range(0..window.max(1)));
                 tokio::spawn(async move {
                     tokio::time::sleep(pause).await;
                     send(&world, &hook).await;
-                    world.state().attempts.avito_pending -= 1;
+                    done(&world);
                 });
             }
             None => {
-                world.state().attempts.avito_pending += 1;
                 send(&world, &hook).await;
-                world.state().attempts.avito_pending -= 1;
+                done(&world);
             }
         }
     }
@@ -54,18 +55,25 @@ async fn send_lane(world: Arc<World>, lane: Lane) {
 /// The next webhook of a lane; the lane is given back under the same lock in which it was found empty.
 fn next(world: &World, lane: &Lane) -> Option<Hook> {
     let mut state = world.state();
-    let hook = state.avito.outbox.get_mut(lane).and_then(std::collections::VecDeque::pop_front);
-    if hook.is_none() {
+    let hook = state.avito.outbox.get_mut(lane).and_then(VecDeque::pop_front);
+    if hook.is_some() {
+        state.attempts.avito_pending += 1;
+    } else {
         world.release(lane);
     }
     hook
 }
 
-fn bad_day(world: &World, hook: &Hook) -> Option<Kind> {
+/// A webhook is no longer on its way. A reset may have forgotten that it was.
+fn done(world: &World) {
+    let pending = &mut world.state().attempts.avito_pending;
+    *pending = pending.saturating_sub(1);
+}
+
+fn bad_day(world: &World, hook: &Hook) -> Option<Request> {
     let subject =
         Subject { target: Target::Avito, user_id: Some(hook.user_id), chat: Some(&hook.chat), ..Subject::default() };
-    let kinds = [Kind::WebhookWithheld, Kind::WebhookShuffled];
-    world.state().faults.strike(&subject, &kinds).map(|fault| fault.kind)
+    world.state().faults.strike(&subject, &[Kind::WebhookWithheld, Kind::WebhookShuffled])
 }
 
 /// Sends one webhook and notes how it went.
@@ -112,6 +120,6 @@ fn signature(secret: &str, body: &str) -> String {
 /// How many webhooks wait or are on their way.
 pub(crate) fn pending(world: &World) -> u64 {
     let state = world.state();
-    let waiting: usize = state.avito.outbox.values().map(std::collections::VecDeque::len).sum();
+    let waiting: usize = state.avito.outbox.values().map(VecDeque::len).sum();
     state.attempts.avito_pending + crate::world::count(waiting)
 }

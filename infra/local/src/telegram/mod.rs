@@ -80,13 +80,20 @@ async fn serve(State(world): State<Arc<World>>, request: Request<Body>) -> Respo
 /// Runs a method for the owner of a token and notes it in the record.
 pub(crate) async fn call_method(world: &Arc<World>, token: &str, name: &str, params: Params) -> Ending {
     let hint = token.split(':').next().unwrap_or_default().to_owned();
+    let method = parameters::method(name);
+    let mut shown = params.recorded();
+    // What came as a form is shown by its meaning, where it has one.
+    let checked = method.as_ref().and_then(|method| method.check(params.values.clone(), &params.parts()).ok());
+    if let (Some(shown), Some(checked)) = (shown.as_object_mut(), checked) {
+        shown.extend(checked);
+    }
     let mut call = Call {
         target: Target::Telegram,
-        method: parameters::method(name).map_or(name, |method| method.name).to_owned(),
+        method: method.map_or(name, |method| method.name).to_owned(),
         path: format!("/bot{hint}:***/{name}"),
         token_hint: Some(hint),
-        chat_id: params.values.get("chat_id").cloned(),
-        params: params.recorded(),
+        chat_id: shown.get("chat_id").cloned(),
+        params: shown,
         ..Call::default()
     };
     let ending = struck(world, token, name, params).await;
@@ -158,8 +165,7 @@ fn id_of(value: &Value) -> Option<i64> {
 async fn run(world: &Arc<World>, token: &str, name: &str, mut params: Params) -> Result<Value, Refusal> {
     let bot = world.state().telegram.bot_by_token(token).map(|bot| bot.id).ok_or_else(Refusal::unauthorized)?;
     let method = parameters::method(name).ok_or_else(Refusal::not_found)?;
-    let uploads: Vec<&str> = params.files.keys().map(String::as_str).collect();
-    params.values = method.check(std::mem::take(&mut params.values), &uploads)?;
+    params.values = method.check(std::mem::take(&mut params.values), &params.parts())?;
     media::fetch(&world.client, method.name, &mut params).await?;
     let state = &mut *world.state();
     state.limits.spend(bot, method.name, &params)?;

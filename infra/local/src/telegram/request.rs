@@ -49,6 +49,11 @@ impl Params {
         self.values.get(name).and_then(Value::as_bool).unwrap_or_default()
     }
 
+    /// The names of the uploaded parts.
+    pub(crate) fn parts(&self) -> Vec<&str> {
+        self.files.keys().map(String::as_str).collect()
+    }
+
     /// The call as the record shows it: files by name and size.
     pub(crate) fn recorded(&self) -> Value {
         let mut shown = self.values.clone();

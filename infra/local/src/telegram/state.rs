@@ -290,6 +290,12 @@ impl Chat {
         self.id > 0
     }
 
+    /// The bots that hear what is said here.
+    pub(crate) fn bots_present(&self) -> Vec<i64> {
+        let present = |member: &Member| matches!(member.status, Status::Administrator | Status::Member);
+        self.members.iter().filter(|(_, member)| present(member)).map(|(bot, _)| *bot).collect()
+    }
+
     /// The next message of this chat, not yet in it.
     pub(crate) fn draft(&mut self, from: Value, from_bot: bool, kind: &str, content: Map<String, Value>) -> Message {
         self.last_message += 1;

@@ -131,7 +131,7 @@ pub(crate) fn announce(
     let id = message.id;
     chat.messages.insert(id, message.clone());
     let rendered = chat.rendered_message(&message, true);
-    let bots: Vec<i64> = chat.members.keys().copied().collect();
+    let bots = chat.bots_present();
     for bot in bots {
         telegram.queue(bot, key, Some(id), "message", rendered.clone());
     }

@@ -56,8 +56,7 @@ pub(crate) fn write(telegram: &mut TelegramState, request: &Map<String, Value>) 
         (message, "message")
     };
     let rendered = chat.rendered_message(&message, true);
-    let present = chat.members.iter().filter(|(_, member)| !matches!(member.status, Status::Kicked | Status::Left));
-    let bots: Vec<i64> = present.map(|(bot, _)| *bot).collect();
+    let bots = chat.bots_present();
     for bot in bots {
         telegram.queue(bot, &key, Some(message.id), update, rendered.clone());
     }
@@ -80,7 +79,9 @@ pub(crate) fn find_chat(telegram: &TelegramState, chat_id: i64, token: Option<&s
     };
     let mut keys = telegram.bots.keys().filter(|id| bot.is_none_or(|bot| bot == **id));
     let key = keys.find_map(|id| Some(target::key(*id, chat_id)).filter(|key| telegram.chats.contains_key(key)));
-    key.ok_or_else(no_chat)
+    let key = key.ok_or_else(no_chat)?;
+    // People follow a group that got another id without noticing.
+    Ok(telegram.chats[&key].migrated_to.map_or(key, |to| to.to_string()))
 }
 
 fn no_chat() -> Failure {
