@@ -1,5 +1,6 @@
 """From sources to a deployed stack: build, lay out, `sam deploy`, and what the emulator leaves out of the template."""
 
+import hashlib
 import json
 import os
 import re
@@ -70,7 +71,7 @@ def lay_out(built: Path) -> None:
 def deploy(settings: Settings, processes: Processes, emulator: Emulator, template: Path = TEMPLATE) -> dict[str, str]:
     """Deploys the template as production does and gives the stack's outputs."""
     version = _put_secret(emulator, settings)
-    _make_room(emulator, settings.stack_name)
+    status = _make_room(emulator, settings.stack_name)
     try:
         emulator.client("s3").create_bucket(Bucket=BUCKET)
     except botocore.exceptions.ClientError as error:
@@ -78,6 +79,10 @@ def deploy(settings: Settings, processes: Processes, emulator: Emulator, templat
             raise
     values = {name: settings.values.get(source, "") for name, source in PARAMETERS.items()}
     values |= {"SecretName": settings.stack_name, "SecretVersion": version, "Architecture": _architecture()}
+    seen, mark = settings.state / "deployed", _fingerprint(template, values)
+    if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE") and seen.exists() and seen.read_text() == mark:
+        return _outputs(settings, emulator)
+    seen.unlink(missing_ok=True)
     overrides = [f"ParameterKey={name},ParameterValue={_quoted(value)}" for name, value in values.items() if value]
     sam = Path(sys.executable).with_name("sam")
     # A samconfig.toml beside the template may describe production: it must have no say here.
@@ -91,6 +96,20 @@ def deploy(settings: Settings, processes: Processes, emulator: Emulator, templat
         "--config-file", config, "--parameter-overrides", *overrides,
     ], env=environment, cwd=ROOT)
     (settings.logs / "sam-deploy.log").write_text(output)
+    seen.write_text(mark)
+    return _outputs(settings, emulator)
+
+
+def _fingerprint(template: Path, values: dict[str, str]) -> str:
+    """Changes when anything that is deployed does: packing what is there already takes most of a start."""
+    digest = hashlib.sha256(template.read_bytes() + json.dumps(values, sort_keys=True).encode())
+    for name in functions():
+        file = (template.parent / "target" / "lambda" / name / "bootstrap").stat()
+        digest.update(f"{name} {file.st_size} {file.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def _outputs(settings: Settings, emulator: Emulator) -> dict[str, str]:
     stack = emulator.client("cloudformation").describe_stacks(StackName=settings.stack_name)["Stacks"][0]
     return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
 
@@ -158,13 +177,13 @@ def _put_secret(emulator: Emulator, settings: Settings) -> str:
         return client.create_secret(Name=name, SecretString=json.dumps(wanted))["VersionId"]
 
 
-def _make_room(emulator: Emulator, name: str) -> None:
-    # A stack whose first deployment failed can only be deleted.
+def _make_room(emulator: Emulator, name: str) -> str:
+    """The state the stack is in; one whose first deployment failed can only be deleted, and is."""
     client = emulator.client("cloudformation")
     try:
         status = client.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"]
     except botocore.exceptions.ClientError:
-        return
+        return ""
     if status in ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED"):
         client.delete_stack(StackName=name)
         deadline = time.monotonic() + 60
@@ -172,8 +191,9 @@ def _make_room(emulator: Emulator, name: str) -> None:
             try:
                 client.describe_stacks(StackName=name)
             except botocore.exceptions.ClientError:
-                return
+                return ""
             time.sleep(0.2)
+    return status
 
 
 def _function_arns(settings: Settings, emulator: Emulator) -> dict[str, str]:

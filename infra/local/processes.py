@@ -77,7 +77,7 @@ class Processes:
         self._stop_lock = threading.Lock()
         self.stopping = False
         logs.mkdir(parents=True, exist_ok=True)
-        self._end_left_overs()
+        end_left_overs(record)
 
     def start(self, name: str, command: list, *, env: dict | None = None, stop=signal.SIGTERM, grace=20.0) -> subprocess.Popen:
         """Starts a server; its output goes to a log file named after it."""
@@ -161,15 +161,20 @@ class Processes:
 
     def _write(self) -> None:
         lines = [f"{child.process.pid} {_started(child.process.pid)}\n" for child in self._running]
-        self._record.write_text("".join([f"{_boot()}\n", *lines]))
+        self._record.write_text("".join([f"{_boot()}\n", f"{os.getpid()} {_started(os.getpid())}\n", *lines]))
 
-    def _end_left_overs(self) -> None:
-        lines = self._record.read_text().splitlines() if self._record.exists() else []
-        if lines and lines[0] == _boot():
-            for line in lines[1:]:
-                pid, _, started = line.partition(" ")
-                _end(int(pid), started)
-        self._record.unlink(missing_ok=True)
+
+def end_left_overs(record: Path) -> bool:
+    """Ends what a killed stack left running; does nothing, and says so, while that stack is alive."""
+    lines = record.read_text().splitlines() if record.exists() else []
+    if len(lines) > 1 and lines[0] == _boot():
+        owner, *children = [(int(pid), started) for pid, _, started in (line.partition(" ") for line in lines[1:])]
+        if owner[0] != os.getpid() and _started(owner[0]) == owner[1]:
+            return False
+        for pid, started in children:
+            _end(pid, started)
+    record.unlink(missing_ok=True)
+    return True
 
 
 def _end(pid: int, started: str) -> None:

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -20,7 +21,7 @@ import seed
 import services
 import settings as configuration
 from front import Front
-from processes import Failure, Processes, Stopped, answers, is_free
+from processes import Failure, Processes, Stopped, answers, end_left_overs, is_free
 from settings import LOCAL, ROOT, Settings
 from summary import summary
 
@@ -140,6 +141,7 @@ def dev() -> int:
 def test(command: list[str]) -> int:
     settings = configuration.load("test")
     services.check_given(settings)
+    _forget_killed_tests(settings.state)
     stack = Stack(settings)
     _on_signals(stack)
     try:
@@ -156,14 +158,23 @@ def test(command: list[str]) -> int:
 def clean() -> int:
     if LOCAL.exists():
         lock = _only_one()
-        Processes(LOCAL / "processes", LOCAL / "logs")
+        end_left_overs(LOCAL / "processes")
         pointer = LOCAL / "postgres-home"
         if pointer.exists():
             shutil.rmtree(Path(pointer.read_text().strip()), ignore_errors=True)
         shutil.rmtree(LOCAL)
         lock.close()
+    _forget_killed_tests()
     print("The local stack's data is gone; servers that were given by address keep theirs.")
     return 0
+
+
+def _forget_killed_tests(but: Path | None = None) -> None:
+    for state in Path(tempfile.gettempdir()).glob("tuberry-test-*"):
+        ours = state != but and state.is_dir() and state.stat().st_uid == os.getuid()
+        if ours and (state / "processes").exists() and end_left_overs(state / "processes"):
+            for home in (state, Path("/var/tmp") / state.name):
+                shutil.rmtree(home, ignore_errors=True)
 
 
 def _only_one():
