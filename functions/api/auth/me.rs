@@ -1,6 +1,6 @@
 //! `GET /api/auth/me`: who is signed in, and for which organisation. Anyone signed in.
 
-use axum::{extract::State, http::header};
+use axum::extract::State;
 use serde::Serialize;
 use tuberry::{
     App,
@@ -25,12 +25,9 @@ struct Me {
     (status = 200, body = Me),
     (status = 401, body = ProblemBody),
 ))]
-async fn me(
-    State(app): State<&'static App>,
-    caller: Caller,
-) -> Result<([(header::HeaderName, &'static str); 1], Json<Me>), Problem> {
+async fn me(State(app): State<&'static App>, caller: Caller) -> Result<Json<Me>, Problem> {
     let account = users::find(app, caller.user_id).await?.ok_or(Problem::unauthorized())?;
-    Ok(([(header::CACHE_CONTROL, "no-store")], Json(Me { user: account.user, client: account.client })))
+    Ok(Json(Me { user: account.user, client: account.client }))
 }
 
 tuberry::lambda!("auth-me", me as __path_me, [Database, Cache, Tokens]);

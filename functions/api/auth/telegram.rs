@@ -1,7 +1,7 @@
 //! `POST /api/auth/telegram`: sign in with the answer of Telegram's Login Widget. Anyone may try.
 //! The first time makes an organisation with the person as its owner.
 
-use axum::{extract::State, http::header};
+use axum::extract::State;
 use serde::Serialize;
 use tuberry::{
     App,
@@ -60,16 +60,15 @@ struct SignedIn {
 async fn telegram(
     State(app): State<&'static App>,
     Json(fields): Json<WidgetFields>,
-) -> Result<([(header::HeaderName, &'static str); 1], Json<SignedIn>), Problem> {
+) -> Result<Json<SignedIn>, Problem> {
     let signed_in = sign_in(app, &fields).await?;
-    let answer = SignedIn {
+    Ok(Json(SignedIn {
         access_token: signed_in.tokens.access.expose().to_owned(),
         refresh_token: signed_in.tokens.refresh.expose().to_owned(),
         token_type: "bearer",
         expires_in: signed_in.tokens.expires_in,
         user: signed_in.account.user,
-    };
-    Ok(([(header::CACHE_CONTROL, "no-store")], Json(answer)))
+    }))
 }
 
 tuberry::lambda!(

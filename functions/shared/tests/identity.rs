@@ -57,6 +57,9 @@ async fn the_first_sign_in_makes_an_organisation_with_its_owner_and_the_next_fin
 #[tokio::test]
 async fn two_first_sign_ins_at_once_make_one_user_and_one_organisation() {
     let (one, other, id) = (World::new(), World::new(), World::new_id());
+    for world in [&one, &other] {
+        must(world.sign_in(World::new_id(), "Анна").await); // both have their connection, so that they really meet
+    }
     let name = format!("Вместе {id}");
     let (first, second) = tokio::join!(one.sign_in(id, &name), other.sign_in(id, &name));
     assert_eq!(must(first).account.user, must(second).account.user);

@@ -172,7 +172,7 @@ async fn a_connected_bot_hears_of_messages_and_its_token_is_sealed() {
     let calls = world.ask("calls?target=telegram&method=setWebhook").await;
     let address = format!("/api/webhooks/telegram/{}/", bot.id);
     let is_ours = |call: &&Value| call["params"]["url"].as_str().is_some_and(|url| url.contains(&address));
-    let set = calls["calls"].as_array().into_iter().flatten().find(is_ours).map(|call| call["params"].clone());
+    let set = calls["calls"].as_array().into_iter().flatten().rfind(is_ours).map(|call| call["params"].clone());
     let set = set.unwrap_or_default();
     assert_eq!(set["max_connections"], 40);
     assert_eq!(set["allowed_updates"], json!(["message", "edited_message", "callback_query", "my_chat_member"]));
@@ -367,6 +367,32 @@ async fn an_account_stays_when_avito_does_not_take_the_webhook() {
     world.control("faults", &fault).await;
     let account = must(world.connect_account(&owner, bot.id, &outside).await);
     assert!(account.webhook_registered_at.is_none() && account.webhook_error.is_some());
+}
+
+#[tokio::test]
+async fn an_account_whose_creation_broke_off_can_be_connected_again() {
+    let world = World::new();
+    let owner = world.owner().await;
+    let (bot, _) = world.bot(&owner).await;
+    let (account, outside) = world.account(&owner, bot.id).await;
+    let break_off = Statement::new(
+        "UPDATE avito_accounts SET webhook_registered_at = NULL, created_at = now() - interval '2 minutes' WHERE id = $1",
+    );
+    world.query(Scope::Tenant(owner.client), break_off.bind(account.id)).await;
+    let again = must(world.connect_account(&owner, bot.id, &outside).await);
+    assert!(again.id != account.id && again.webhook_registered_at.is_some());
+}
+
+#[tokio::test]
+async fn a_bot_whose_creation_broke_off_can_be_connected_again() {
+    let world = World::new();
+    let owner = world.owner().await;
+    let (bot, outside) = world.bot(&owner).await;
+    let break_off = Statement::new(
+        "UPDATE bots SET webhook_set_at = NULL, created_at = now() - interval '2 minutes' WHERE id = $1",
+    );
+    world.query(Scope::Tenant(owner.client), break_off.bind(bot.id)).await;
+    assert!(must(world.connect_bot(&owner, &outside).await).id != bot.id);
 }
 
 #[tokio::test]

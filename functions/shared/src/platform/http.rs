@@ -309,6 +309,8 @@ pub async fn answer(router: Router, request: Request, edge: Edge<'_>) -> Respons
         headers.insert("x-request-id", id);
     }
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    // answers depend on who asks: none is kept on the way unless its handler says so
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert("referrer-policy", HeaderValue::from_static("no-referrer"));
     headers.insert("strict-transport-security", HeaderValue::from_static("max-age=31536000; includeSubDomains"));
     let ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);

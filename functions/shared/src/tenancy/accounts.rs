@@ -392,7 +392,8 @@ pub struct Inserted {
     webhook_secret: Secret,
 }
 
-/// Writes the account's row. The secret of its webhook tells a repetition of this very flight from somebody else's row.
+/// Writes the account's row. One whose creation broke off before Avito was told of us gives way after a minute. The secret
+/// of its webhook tells a repetition of this very flight from somebody else's row.
 pub async fn insert(
     app: &App,
     client: ClientId,
@@ -401,6 +402,10 @@ pub async fn insert(
     checked: Checked,
 ) -> Result<Inserted, ConnectError> {
     let webhook_secret = Secret::random();
+    let clear = Statement::new(
+        "DELETE FROM avito_accounts WHERE user_id = $1 AND webhook_registered_at IS NULL AND webhook_error IS NULL
+           AND created_at < now() - interval '1 minute'",
+    );
     let insert = Statement::new(
         "INSERT INTO avito_accounts (client_id, bot_id, name, user_id, api_client_id, api_client_secret, access_token,
                                      token_expires_at, webhook_secret, webhook_secret_hash, monitoring_enabled)
@@ -418,6 +423,7 @@ pub async fn insert(
     });
     let keyring = app.keyring();
     let flight = vec![
+        clear.bind(checked.user_id),
         insert
             .bind(new.bot_id)
             .bind(checked.name)
@@ -435,9 +441,9 @@ pub async fn insert(
     let answers = match app.db().run(Scope::Tenant(client), flight).await {
         Err(error) => {
             return Err(match error.constraint() {
-                Some("avito_accounts_user_id_key") => ConnectError::Taken,
                 Some("avito_accounts_client_id_bot_id_fkey") => ConnectError::NoSuchBot,
-                _ => error.into(),
+                Some(_) => ConnectError::Taken, // by its unique key, or by dialogs that hold on to it
+                None => error.into(),
             });
         }
         Ok(answers) => answers,
