@@ -23,6 +23,8 @@ use tuberry::{
 };
 use utoipa::{IntoParams, ToSchema};
 
+tuberry::lambda!("health", health as __path_health, [Database, Cache, Tokens, ServiceToken, TelegramQueue]);
+
 /// What to look at.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -43,11 +45,14 @@ struct Health {
     checked: Vec<&'static str>,
 }
 
+/// Whether the bundle runs.
 #[utoipa::path(get, path = "/api/health", operation_id = "health", tag = "ops", params(Depth), responses(
     (status = 200, body = Health),
-    (status = 401, body = ProblemBody, description = "`deep` wants the service token or the platform's admin"),
-    (status = 403, body = ProblemBody),
-    (status = 503, body = ProblemBody, description = "names what is down"),
+    (status = 401, body = ProblemBody, content_type = "application/problem+json",
+     description = "`deep` wants the service token or the platform's admin"),
+    (status = 403, body = ProblemBody, content_type = "application/problem+json"),
+    (status = 503, body = ProblemBody, content_type = "application/problem+json",
+     description = "names what is down"),
 ))]
 async fn health(
     State(app): State<&'static App>,
@@ -90,5 +95,3 @@ async fn down(app: &App) -> Vec<&'static str> {
     }
     down
 }
-
-tuberry::lambda!("health", health as __path_health, [Database, Cache, Tokens, ServiceToken, TelegramQueue]);

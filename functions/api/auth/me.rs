@@ -12,6 +12,8 @@ use tuberry::{
 };
 use utoipa::ToSchema;
 
+tuberry::lambda!("auth-me", me as __path_me, [Database, Cache, Tokens]);
+
 /// The caller.
 #[derive(Serialize, ToSchema)]
 struct Me {
@@ -21,13 +23,12 @@ struct Me {
     client: Option<Organisation>,
 }
 
+/// Who is signed in.
 #[utoipa::path(get, path = "/api/auth/me", operation_id = "auth-me", tag = "auth", responses(
     (status = 200, body = Me),
-    (status = 401, body = ProblemBody),
+    (status = 401, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 async fn me(State(app): State<&'static App>, caller: Caller) -> Result<Json<Me>, Problem> {
     let account = users::find(app, caller.user_id).await?.ok_or(Problem::unauthorized())?;
     Ok(Json(Me { user: account.user, client: account.client }))
 }
-
-tuberry::lambda!("auth-me", me as __path_me, [Database, Cache, Tokens]);

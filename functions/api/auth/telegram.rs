@@ -13,6 +13,12 @@ use tuberry::{
 };
 use utoipa::ToSchema;
 
+tuberry::lambda!(
+    "auth-telegram",
+    telegram as __path_telegram,
+    [Database, Cache, Tokens, TokenLifetimes, MasterBotToken, AdminTelegramId]
+);
+
 /// What the widget gives to the page, sent on as it is: other members count for the signature too.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it only describes the body, which is read member by member")]
@@ -49,13 +55,17 @@ struct SignedIn {
     user: User,
 }
 
+/// Signs in with the answer of Telegram's Login Widget.
 #[utoipa::path(post, path = "/api/auth/telegram", operation_id = "auth-telegram", tag = "auth",
     request_body = TelegramLogin, responses(
     (status = 200, body = SignedIn),
-    (status = 401, body = ProblemBody, description = "`login_refused`: not signed by Telegram, or too old; `login_used`"),
-    (status = 403, body = ProblemBody, description = "`account_inactive`"),
-    (status = 409, body = ProblemBody, description = "`admin_has_organisation`"),
-    (status = 422, body = ProblemBody),
+    (status = 401, body = ProblemBody, content_type = "application/problem+json",
+     description = "`login_refused`: not signed by Telegram, or too old; `login_used`"),
+    (status = 403, body = ProblemBody, content_type = "application/problem+json",
+     description = "`account_inactive`"),
+    (status = 409, body = ProblemBody, content_type = "application/problem+json",
+     description = "`admin_has_organisation`"),
+    (status = 422, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 async fn telegram(
     State(app): State<&'static App>,
@@ -70,9 +80,3 @@ async fn telegram(
         user: signed_in.account.user,
     }))
 }
-
-tuberry::lambda!(
-    "auth-telegram",
-    telegram as __path_telegram,
-    [Database, Cache, Tokens, TokenLifetimes, MasterBotToken, AdminTelegramId]
-);

@@ -15,6 +15,12 @@ use tuberry::{
 };
 use utoipa::ToSchema;
 
+tuberry::lambda!(
+    "bots-create",
+    create as __path_create,
+    [Database, Cache, Tokens, Secrets, TelegramApi, MasterBotName, PublicBaseUrl]
+);
+
 /// A bot to connect.
 #[derive(Deserialize, ToSchema, Validate)]
 struct BotCreate {
@@ -36,13 +42,17 @@ fn yes() -> bool {
     true
 }
 
+/// Connects a bot.
 #[utoipa::path(post, path = "/api/bots", operation_id = "bots-create", tag = "bots", request_body = BotCreate, responses(
     (status = 201, body = Bot),
-    (status = 401, body = ProblemBody),
-    (status = 403, body = ProblemBody),
-    (status = 409, body = ProblemBody, description = "`bot_taken`"),
-    (status = 422, body = ProblemBody, description = "`bad_token`, `platform_bot`, `group_unfit`: the detail says what to change"),
-    (status = 503, body = ProblemBody, description = "`telegram_unavailable`, `webhook_failed`"),
+    (status = 401, body = ProblemBody, content_type = "application/problem+json"),
+    (status = 403, body = ProblemBody, content_type = "application/problem+json"),
+    (status = 409, body = ProblemBody, content_type = "application/problem+json",
+     description = "`bot_taken`"),
+    (status = 422, body = ProblemBody, content_type = "application/problem+json",
+     description = "`bad_token`, `platform_bot`, `group_unfit`: the detail says what to change"),
+    (status = 503, body = ProblemBody, content_type = "application/problem+json",
+     description = "`telegram_unavailable`, `webhook_failed`"),
 ))]
 async fn create(
     State(app): State<&'static App>,
@@ -56,9 +66,3 @@ async fn create(
     let bot = bots::connect(app, client, caller.user_id, new, checked).await?;
     Ok((StatusCode::CREATED, Json(bot)))
 }
-
-tuberry::lambda!(
-    "bots-create",
-    create as __path_create,
-    [Database, Cache, Tokens, Secrets, TelegramApi, MasterBotName, PublicBaseUrl]
-);

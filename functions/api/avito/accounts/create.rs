@@ -20,6 +20,12 @@ use tuberry::{
 };
 use utoipa::ToSchema;
 
+tuberry::lambda!(
+    "avito-accounts-create",
+    create as __path_create,
+    [Database, Cache, Tokens, Secrets, AvitoApi, PublicBaseUrl]
+);
+
 /// An Avito account to connect.
 #[derive(Deserialize, ToSchema, Validate)]
 struct AvitoAccountCreate {
@@ -46,14 +52,18 @@ fn yes() -> bool {
     true
 }
 
+/// Connects an Avito account.
 #[utoipa::path(post, path = "/api/avito/accounts", operation_id = "avito-accounts-create", tag = "avito",
     request_body = AvitoAccountCreate, responses(
     (status = 201, body = AvitoAccount, description = "with `webhook_error` when Avito did not take our address"),
-    (status = 401, body = ProblemBody),
-    (status = 403, body = ProblemBody),
-    (status = 409, body = ProblemBody, description = "`account_taken`"),
-    (status = 422, body = ProblemBody, description = "`keys_refused`, `tariff_required`, `no_such_bot`"),
-    (status = 503, body = ProblemBody, description = "`avito_unavailable`"),
+    (status = 401, body = ProblemBody, content_type = "application/problem+json"),
+    (status = 403, body = ProblemBody, content_type = "application/problem+json"),
+    (status = 409, body = ProblemBody, content_type = "application/problem+json",
+     description = "`account_taken`"),
+    (status = 422, body = ProblemBody, content_type = "application/problem+json",
+     description = "`keys_refused`, `tariff_required`, `no_such_bot`"),
+    (status = 503, body = ProblemBody, content_type = "application/problem+json",
+     description = "`avito_unavailable`"),
 ))]
 async fn create(
     State(app): State<&'static App>,
@@ -77,9 +87,3 @@ async fn create(
     let account = accounts::register_webhook(app, client, inserted).await?;
     Ok((StatusCode::CREATED, Json(account)))
 }
-
-tuberry::lambda!(
-    "avito-accounts-create",
-    create as __path_create,
-    [Database, Cache, Tokens, Secrets, AvitoApi, PublicBaseUrl]
-);

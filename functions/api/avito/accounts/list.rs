@@ -11,12 +11,15 @@ use tuberry::{
     tenancy::accounts::{self, AvitoAccount},
 };
 
+tuberry::lambda!("avito-accounts-list", list as __path_list, [Database, Cache, Tokens]);
+
+/// The organisation's Avito accounts, newest first.
 #[utoipa::path(get, path = "/api/avito/accounts", operation_id = "avito-accounts-list", tag = "avito",
     params(PageQuery), responses(
     (status = 200, body = Page<AvitoAccount>),
-    (status = 401, body = ProblemBody),
-    (status = 403, body = ProblemBody),
-    (status = 422, body = ProblemBody),
+    (status = 401, body = ProblemBody, content_type = "application/problem+json"),
+    (status = 403, body = ProblemBody, content_type = "application/problem+json"),
+    (status = 422, body = ProblemBody, content_type = "application/problem+json"),
 ))]
 async fn list(
     State(app): State<&'static App>,
@@ -25,5 +28,3 @@ async fn list(
 ) -> Result<Json<Page<AvitoAccount>>, Problem> {
     Ok(Json(accounts::list(app, caller.client()?, wanted).await?))
 }
-
-tuberry::lambda!("avito-accounts-list", list as __path_list, [Database, Cache, Tokens]);

@@ -17,7 +17,7 @@ use tuberry::{
     app::{Need, variables},
     identity::telegram_login::{SignInError, SignedIn, WidgetFields, sign_in},
     platform::{
-        config::Config,
+        config::{Config, var},
         db::{ClientId, Scope, Statement},
         secrets::Secret,
     },
@@ -126,7 +126,7 @@ impl World {
         let mut fields: BTreeMap<String, String> =
             fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let lines: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let key = Sha256::digest(variable("MASTER_BOT_TOKEN"));
+        let key = Sha256::digest(self.app.config().text(var::MASTER_BOT_TOKEN));
         let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap_or_else(|error| panic!("{error}"));
         mac.update(lines.join("\n").as_bytes());
         fields.insert("hash".to_owned(), hex::encode(mac.finalize().into_bytes()));
