@@ -20,6 +20,13 @@ TEMPLATE = ROOT / "template.yaml"
 BUCKET = "tuberry-code"
 # The emulator serves a FIFO mapping one batch at a time over all groups, AWS one per group.
 FIFO_MAPPINGS = 4
+# Packing takes most of a deployment, and here it has to be quick, not small: compression level 1 for all of `sam`.
+SAM = """
+import zipfile
+zipfile.ZipFile.__init__.__defaults__ = ("r", zipfile.ZIP_STORED, True, 1)
+from samcli.cli.main import cli
+cli(prog_name="sam")
+"""
 IN_SECRET = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "REDIS_URL", "JWT_SECRET_KEY", "SECRETS_KEY", "MASTER_BOT_TOKEN", "SERVICE_TOKEN")
 PARAMETERS = {
     "PublicBaseUrl": "PUBLIC_BASE_URL",
@@ -84,15 +91,14 @@ def deploy(settings: Settings, processes: Processes, emulator: Emulator, templat
         return _outputs(settings, emulator)
     seen.unlink(missing_ok=True)
     overrides = [f"ParameterKey={name},ParameterValue={_quoted(value)}" for name, value in values.items() if value]
-    sam = Path(sys.executable).with_name("sam")
     # A samconfig.toml beside the template may describe production: it must have no say here.
     config = settings.state / "samconfig.toml"
     config.write_text("version = 0.1\n")
     environment = {**os.environ, **emulator.environment(), "SAM_CLI_TELEMETRY": "0", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     environment.pop("AWS_PROFILE", None)
     output = processes.run("sam deploy", [
-        sam, "deploy", "--template-file", template, "--stack-name", settings.stack_name, "--region", REGION, "--s3-bucket", BUCKET,
-        "--capabilities", "CAPABILITY_IAM", "--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar",
+        sys.executable, "-c", SAM, "deploy", "--template-file", template, "--stack-name", settings.stack_name, "--region", REGION,
+        "--s3-bucket", BUCKET, "--capabilities", "CAPABILITY_IAM", "--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar",
         "--config-file", config, "--parameter-overrides", *overrides,
     ], env=environment, cwd=ROOT)
     (settings.logs / "sam-deploy.log").write_text(output)
