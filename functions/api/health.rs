@@ -47,10 +47,10 @@ struct Health {
 
 /// Whether the bundle runs.
 #[utoipa::path(get, path = "/api/health", operation_id = "health", tag = "ops", params(Depth), responses(
-    (status = 200, body = Health),
+    (status = 200, body = Health, description = "Done"),
     (status = 401, body = ProblemBody, content_type = "application/problem+json",
      description = "`deep` wants the service token or the platform's admin"),
-    (status = 403, body = ProblemBody, content_type = "application/problem+json"),
+    (status = 403, body = ProblemBody, content_type = "application/problem+json", description = "Not for this caller"),
     (status = 503, body = ProblemBody, content_type = "application/problem+json",
      description = "names what is down"),
 ))]

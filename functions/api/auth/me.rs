@@ -25,8 +25,8 @@ struct Me {
 
 /// Who is signed in.
 #[utoipa::path(get, path = "/api/auth/me", operation_id = "auth-me", tag = "auth", responses(
-    (status = 200, body = Me),
-    (status = 401, body = ProblemBody, content_type = "application/problem+json"),
+    (status = 200, body = Me, description = "Done"),
+    (status = 401, body = ProblemBody, content_type = "application/problem+json", description = "Not signed in"),
 ))]
 async fn me(State(app): State<&'static App>, caller: Caller) -> Result<Json<Me>, Problem> {
     let account = users::find(app, caller.user_id).await?.ok_or(Problem::unauthorized())?;

@@ -58,14 +58,14 @@ struct SignedIn {
 /// Signs in with the answer of Telegram's Login Widget.
 #[utoipa::path(post, path = "/api/auth/telegram", operation_id = "auth-telegram", tag = "auth",
     request_body = TelegramLogin, responses(
-    (status = 200, body = SignedIn),
+    (status = 200, body = SignedIn, description = "Done"),
     (status = 401, body = ProblemBody, content_type = "application/problem+json",
      description = "`login_refused`: not signed by Telegram, or too old; `login_used`"),
     (status = 403, body = ProblemBody, content_type = "application/problem+json",
      description = "`account_inactive`"),
     (status = 409, body = ProblemBody, content_type = "application/problem+json",
      description = "`admin_has_organisation`"),
-    (status = 422, body = ProblemBody, content_type = "application/problem+json"),
+    (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "Invalid fields"),
 ))]
 async fn telegram(
     State(app): State<&'static App>,

@@ -44,9 +44,9 @@ fn yes() -> bool {
 
 /// Connects a bot.
 #[utoipa::path(post, path = "/api/bots", operation_id = "bots-create", tag = "bots", request_body = BotCreate, responses(
-    (status = 201, body = Bot),
-    (status = 401, body = ProblemBody, content_type = "application/problem+json"),
-    (status = 403, body = ProblemBody, content_type = "application/problem+json"),
+    (status = 201, body = Bot, description = "Connected"),
+    (status = 401, body = ProblemBody, content_type = "application/problem+json", description = "Not signed in"),
+    (status = 403, body = ProblemBody, content_type = "application/problem+json", description = "Not for this caller"),
     (status = 409, body = ProblemBody, content_type = "application/problem+json",
      description = "`bot_taken`"),
     (status = 422, body = ProblemBody, content_type = "application/problem+json",

@@ -56,8 +56,8 @@ fn yes() -> bool {
 #[utoipa::path(post, path = "/api/avito/accounts", operation_id = "avito-accounts-create", tag = "avito",
     request_body = AvitoAccountCreate, responses(
     (status = 201, body = AvitoAccount, description = "with `webhook_error` when Avito did not take our address"),
-    (status = 401, body = ProblemBody, content_type = "application/problem+json"),
-    (status = 403, body = ProblemBody, content_type = "application/problem+json"),
+    (status = 401, body = ProblemBody, content_type = "application/problem+json", description = "Not signed in"),
+    (status = 403, body = ProblemBody, content_type = "application/problem+json", description = "Not for this caller"),
     (status = 409, body = ProblemBody, content_type = "application/problem+json",
      description = "`account_taken`"),
     (status = 422, body = ProblemBody, content_type = "application/problem+json",

@@ -16,10 +16,10 @@ tuberry::lambda!("avito-accounts-list", list as __path_list, [Database, Cache, T
 /// The organisation's Avito accounts, newest first.
 #[utoipa::path(get, path = "/api/avito/accounts", operation_id = "avito-accounts-list", tag = "avito",
     params(PageQuery), responses(
-    (status = 200, body = Page<AvitoAccount>),
-    (status = 401, body = ProblemBody, content_type = "application/problem+json"),
-    (status = 403, body = ProblemBody, content_type = "application/problem+json"),
-    (status = 422, body = ProblemBody, content_type = "application/problem+json"),
+    (status = 200, body = Page<AvitoAccount>, description = "Done"),
+    (status = 401, body = ProblemBody, content_type = "application/problem+json", description = "Not signed in"),
+    (status = 403, body = ProblemBody, content_type = "application/problem+json", description = "Not for this caller"),
+    (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "Invalid fields"),
 ))]
 async fn list(
     State(app): State<&'static App>,

@@ -105,7 +105,7 @@ impl Route {
     }
 }
 
-/// Runs an endpoint; its OpenAPI `document` is made only when asked for.
+/// Runs an endpoint; its `document` is made only when asked for.
 pub async fn serve(
     function: Function,
     route: Route,

@@ -160,8 +160,8 @@ impl Holder<'_> {
     /// Looks for a part of unknown outcome among the chat's newest messages.
     async fn look_for(&self, outbox: &Outbox, part: &Part) -> Result<Next, BridgeError> {
         let waited = Duration::try_from(outbox.now.duration_since(part.since)).unwrap_or_default();
-        if waited < FIRST_LOOK {
-            return Ok(Next::Rest(Vec::new(), FIRST_LOOK - waited));
+        if let Some(rest) = FIRST_LOOK.checked_sub(waited).filter(|rest| !rest.is_zero()) {
+            return Ok(Next::Rest(Vec::new(), rest));
         }
         let token = match self.token(outbox, None).await {
             Ok(token) => token,

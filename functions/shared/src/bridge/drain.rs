@@ -12,7 +12,7 @@ use super::{
     compose, cures, lanes, posts,
     tasks::TelegramTask,
     topics,
-    work::{self, Dialog, Post, Topic, Work},
+    work::{self, Dialog, Post, Released, Topic, Work},
 };
 use crate::{
     App,
@@ -67,11 +67,11 @@ pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained,
     let telegram = bots::telegram(app, token);
     let holder = Holder { app, bot_id, owner, client_id, telegram };
     loop {
-        if let Some(due) = work.released {
+        if let Released::Until(due) = work.released {
             holder.wake_at(due, work.lane.now).await;
             return Ok(Drained::Done);
         }
-        let next = match holder.hindrance(&work) {
+        let next = match Holder::hindrance(&work) {
             Some(until) => Next::Rest(Vec::new(), until),
             None if Instant::now() >= stop => Next::Rest(Vec::new(), work.lane.now),
             None => holder.step(&work).await?,
@@ -101,7 +101,7 @@ impl Holder<'_> {
     }
 
     /// Until when nothing can be sent, whatever waits.
-    fn hindrance(&self, work: &Work) -> Option<Timestamp> {
+    fn hindrance(work: &Work) -> Option<Timestamp> {
         if let Some(until) = work.lane.flood_until.filter(|until| *until > work.lane.now) {
             return Some(until);
         }

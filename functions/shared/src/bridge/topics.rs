@@ -102,17 +102,15 @@ async fn create(holder: &Holder<'_>, work: &Work, dialog: &Dialog, name: String,
             outcome.extend(moved(holder.bot_id, chat_id, to_chat_id));
             Next::Look(outcome)
         }
-        error => match cures::broken(&error) {
-            Some(reason) => {
-                metrics::counter!("bots_broken").increment(1);
-                outcome.push(bots::mark_broken(holder.bot_id, reason));
-                Next::Rest(outcome, later(now, BROKEN_PAUSE))
-            }
-            None => {
+        error => {
+            let Some(reason) = cures::broken(&error) else {
                 outcome.push(wait_with(dialog.id, AVITO_WAIT));
-                Next::Look(outcome)
-            }
-        },
+                return Next::Look(outcome);
+            };
+            metrics::counter!("bots_broken").increment(1);
+            outcome.push(bots::mark_broken(holder.bot_id, reason));
+            Next::Rest(outcome, later(now, BROKEN_PAUSE))
+        }
     }
 }
 

@@ -170,6 +170,14 @@ pub struct Waiting {
     pub created: Option<Timestamp>,
 }
 
+/// Whether a flight that found nothing to do let the lane go.
+pub enum Released {
+    /// There is more to do.
+    No,
+    /// Nothing is to be done now; until when, if something waits for its time.
+    Until(Option<Timestamp>),
+}
+
 /// What the flight found.
 pub struct Work {
     /// The lane.
@@ -182,8 +190,8 @@ pub struct Work {
     pub posts: Vec<Post>,
     /// Its unshown messages, in their order.
     pub messages: Vec<Waiting>,
-    /// Nothing is to be done now, and the lane was let go; until when, if something waits for its time.
-    pub released: Option<Option<Timestamp>>,
+    /// Whether the lane was let go.
+    pub released: Released,
 }
 
 /// The statements by which a holder writes `outcome`, looks for the next work, and lets go when there is none.
@@ -220,7 +228,10 @@ pub fn read(mut answers: Answers) -> Result<Option<Work>, DbError> {
         dialog: dialogs.first().map(read_dialog).transpose()?,
         posts: posts.iter().map(read_post).collect::<Result<_, _>>()?,
         messages: messages.iter().map(read_waiting).collect::<Result<_, _>>()?,
-        released: released.first().map(|row| get(row, "drain_at")).transpose()?,
+        released: match released.first() {
+            Some(row) => Released::Until(get(row, "drain_at")?),
+            None => Released::No,
+        },
     }))
 }
 

@@ -130,7 +130,7 @@ impl From<tokio_postgres::Error> for DbError {
 }
 
 fn is_broken(error: &tokio_postgres::Error) -> bool {
-    std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
 }
 
 /// Answers with which a server or a pooler says that this connection is of no use any more.

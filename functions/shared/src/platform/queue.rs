@@ -70,7 +70,7 @@ impl Queue {
 
     /// Sends tasks, ten a call.
     pub async fn send_many<T: Task>(&self, config: &Config, tasks: &[T], delay: Duration) -> Result<(), QueueError> {
-        let delay = i32::try_from(delay.min(LONGEST_DELAY).as_secs_f64().ceil() as i64).unwrap_or_default();
+        let delay = i32::try_from(delay.min(LONGEST_DELAY).as_millis().div_ceil(1000)).unwrap_or_default();
         for chunk in tasks.chunks(CALL_LIMIT) {
             let entries = chunk
                 .iter()
@@ -144,20 +144,17 @@ impl<T: Task> Batch<T> {
         for record in event.records {
             let message_id = record.message_id.unwrap_or_default();
             let again = record.attributes.get("ApproximateReceiveCount").is_some_and(|count| count != "1");
-            match serde_json::from_str::<T>(record.body.as_deref().unwrap_or_default()) {
-                Ok(task) => {
-                    let place = *places.entry(task.clone()).or_insert_with(|| {
-                        batch.tasks.push(Received { task, again: false, message_ids: Vec::new() });
-                        batch.tasks.len() - 1
-                    });
-                    batch.tasks[place].again |= again;
-                    batch.tasks[place].message_ids.push(message_id);
-                }
-                Err(_) => {
-                    tracing::error!(message_id, "a queue message is no task of this queue");
-                    batch.unreadable.push(message_id);
-                }
-            }
+            let Ok(task) = serde_json::from_str::<T>(record.body.as_deref().unwrap_or_default()) else {
+                tracing::error!(message_id, "a queue message is no task of this queue");
+                batch.unreadable.push(message_id);
+                continue;
+            };
+            let place = *places.entry(task.clone()).or_insert_with(|| {
+                batch.tasks.push(Received { task, again: false, message_ids: Vec::new() });
+                batch.tasks.len() - 1
+            });
+            batch.tasks[place].again |= again;
+            batch.tasks[place].message_ids.push(message_id);
         }
         batch
     }

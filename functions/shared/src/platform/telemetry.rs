@@ -1,4 +1,4 @@
-//! Logs as JSON lines and metrics in CloudWatch's embedded format, both on standard output.
+//! Logs as JSON lines and metrics in `CloudWatch`'s embedded format, both on standard output.
 //! What is logged are names, ids, states and times; never a secret, a phone number or a message's text.
 
 use std::sync::OnceLock;
