@@ -148,6 +148,14 @@ CREATE TABLE audit_log (
 CREATE INDEX audit_log_of_client ON audit_log (client_id, at);
 
 -- What tenancy shows to the statements of other domains; nobody else names its tables.
+CREATE VIEW client_routes WITH (security_invoker = true) AS
+    SELECT id AS client_id, name, suspended_at FROM clients;
+
+CREATE FUNCTION create_client(client_name text) RETURNS bigint
+    LANGUAGE sql
+BEGIN ATOMIC
+    INSERT INTO clients (name) VALUES (client_name) RETURNING id;
+END;
 CREATE VIEW bot_routes WITH (security_invoker = true) AS
     SELECT b.id AS bot_id, b.client_id, b.telegram_bot_id, b.token, b.group_chat_id, b.former_group_chat_id,
            b.topic_mode, b.status, c.suspended_at
@@ -197,3 +205,4 @@ GRANT SELECT, INSERT ON used_logins TO tuberry_identity;
 GRANT SELECT, DELETE ON used_logins TO tuberry_service;
 GRANT SELECT ON clients, bots, avito_accounts TO tuberry_service;
 GRANT SELECT ON bot_routes, account_routes TO tuberry_app, tuberry_service;
+GRANT SELECT ON client_routes TO tuberry_app, tuberry_identity;

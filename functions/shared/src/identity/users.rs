@@ -116,7 +116,7 @@ pub async fn find(app: &App, user_id: i64) -> Result<Option<Account>, DbError> {
     let statement = Statement::new(
         "SELECT u.id, u.name, u.role, u.client_id, u.telegram_user_id, u.email, u.phone_number, u.is_active,
                 c.name AS client_name, c.suspended_at IS NOT NULL AS is_suspended
-         FROM users u LEFT JOIN clients c ON c.id = u.client_id WHERE u.id = $1",
+         FROM users u LEFT JOIN client_routes c ON c.client_id = u.client_id WHERE u.id = $1",
     );
     let rows = app.db().query(Scope::Identity, statement.bind(user_id)).await?;
     rows.first().map(Account::read).transpose()
@@ -126,7 +126,7 @@ fn by_telegram_id(telegram_user_id: i64) -> Statement {
     Statement::new(
         "SELECT u.id, u.name, u.role, u.client_id, u.telegram_user_id, u.email, u.phone_number, u.is_active,
                 c.name AS client_name, c.suspended_at IS NOT NULL AS is_suspended
-         FROM users u LEFT JOIN clients c ON c.id = u.client_id WHERE u.telegram_user_id = $1",
+         FROM users u LEFT JOIN client_routes c ON c.client_id = u.client_id WHERE u.telegram_user_id = $1",
     )
     .bind(telegram_user_id)
 }
@@ -135,12 +135,8 @@ fn by_telegram_id(telegram_user_id: i64) -> Statement {
 /// refuses the second with its organisation; looking again then finds the first.
 fn create_owner(telegram_user_id: i64, name: &str) -> Statement {
     Statement::new(
-        "WITH new_client AS (
-             INSERT INTO clients (name)
-             SELECT $2 WHERE NOT EXISTS (SELECT FROM users WHERE telegram_user_id = $1)
-             RETURNING id
-         )
-         INSERT INTO users (client_id, role, name, telegram_user_id) SELECT id, 'owner', $2, $1 FROM new_client",
+        "INSERT INTO users (client_id, role, name, telegram_user_id)
+         SELECT create_client($2), 'owner', $2, $1 WHERE NOT EXISTS (SELECT FROM users WHERE telegram_user_id = $1)",
     )
     .bind(telegram_user_id)
     .bind(name.to_owned())

@@ -5,4 +5,3 @@ pub mod accounts;
 pub mod audit;
 pub mod bots;
 pub mod chats;
-pub mod clients;
