@@ -151,6 +151,8 @@ CREATE TABLE bot_lanes (
     bot_id bigint PRIMARY KEY,
     client_id bigint NOT NULL,
     drain_at timestamptz,
+    -- for when a delayed wake-up is under way
+    wake_at timestamptz,
     lease_owner uuid,
     lease_until timestamptz,
     budget double precision NOT NULL DEFAULT 20,

@@ -27,7 +27,7 @@ use crate::{
 pub enum Delivered {
     /// Nothing is left to do now; whatever waits for its time has its wake-up.
     Done,
-    /// Somebody else has the dialog, or nothing of it is due.
+    /// Somebody else has the dialog.
     Held,
 }
 
@@ -62,8 +62,13 @@ struct Holder<'a> {
 pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<Delivered, BridgeError> {
     let owner = Uuid::new_v4();
     let scope = Scope::TenantOf(outbox::tenant_of(dialog_id));
-    let first = app.db().run(scope, outbox::look(dialog_id, owner, Vec::new())).await?;
-    let Some(mut outbox) = outbox::read(first)? else { return Ok(Delivered::Held) };
+    let mut first = outbox::look(dialog_id, owner, Vec::new());
+    first.insert(0, outbox::is_held(dialog_id, owner));
+    let first = app.db().run(scope, first).await?;
+    let held = first.get(1).is_some_and(|rows| !rows.is_empty());
+    let Some(mut outbox) = outbox::read(first)? else {
+        return Ok(if held { Delivered::Held } else { Delivered::Done });
+    };
     let holder = Holder { app, dialog_id, client_id: outbox.keys.client_id };
     let mut bot_to_wake = None;
     while !outbox.released {
@@ -139,6 +144,9 @@ impl Holder<'_> {
             Ok(token) => token,
             Err(next) => return Ok(next),
         };
+        if outbox.lease_ends_too_soon() {
+            return Ok(outbox.rest(Vec::new(), Duration::ZERO));
+        }
         let (avito, user_id) = (accounts::avito(self.app), outbox.keys.user_id);
         let mut answer = avito.send_text(&token, user_id, &outbox.avito_chat_id, &part.text).await;
         if matches!(answer, Err(avito::Error::Unauthorized { .. })) {
@@ -146,6 +154,9 @@ impl Holder<'_> {
                 Ok(token) => token,
                 Err(next) => return Ok(next),
             };
+            if outbox.lease_ends_too_soon() {
+                return Ok(outbox.rest(Vec::new(), Duration::ZERO));
+            }
             answer = avito.send_text(&token, user_id, &outbox.avito_chat_id, &part.text).await;
         }
         Ok(match answer {
@@ -239,6 +250,12 @@ impl Holder<'_> {
 }
 
 impl Outbox {
+    /// Getting a token took so long that another worker could take the dialog before Avito answers: sending now might
+    /// send twice.
+    fn lease_ends_too_soon(&self) -> bool {
+        self.leased.elapsed() + avito::CALL_TIMEOUT >= outbox::LEASE
+    }
+
     /// Lets go for a while. A part that was committed as `sending` and certainly not sent goes back first.
     fn rest(&self, mut outcome: Vec<Statement>, wait: Duration) -> Next {
         if let Some(part) = self.part.as_ref().filter(|part| !part.begun) {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     App,
-    platform::db::{ClientId, Scope, Statement},
+    platform::db::{Answers, ClientId, Scope, Statement, get},
     telegram,
     tenancy::bots,
 };
@@ -60,15 +60,18 @@ pub(super) struct Target {
 /// a secret that does not open; whatever was begun is found again.
 pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained, BridgeError> {
     let owner = Uuid::new_v4();
-    let first = app.db().run(Scope::TenantOf(bots::tenant_of(bot_id)), work::look(bot_id, owner, Vec::new())).await?;
-    let Some(mut work) = work::read(first)? else { return Ok(Drained::Held) };
+    let mut first = work::look(bot_id, owner, Vec::new());
+    first.insert(0, lanes::is_held(bot_id, owner));
+    let first = app.db().run(Scope::TenantOf(bots::tenant_of(bot_id)), first).await?;
+    let held = first.get(1).is_some_and(|rows| !rows.is_empty());
+    let Some(mut work) = work::read(first)? else { return Ok(if held { Drained::Held } else { Drained::Done }) };
     let client_id = work.bot.client_id;
     let token = app.keyring().open(&work.bot.token, bots::token_place(client_id))?;
     let telegram = bots::telegram(app, token);
     let holder = Holder { app, bot_id, owner, client_id, telegram };
     loop {
-        if let Released::Until(due) = work.released {
-            holder.wake_at(due, work.lane.now).await;
+        if let Released::Yes { wake_at } = work.released {
+            holder.wake_at(wake_at, work.lane.now).await;
             return Ok(Drained::Done);
         }
         let next = match Holder::hindrance(&work) {
@@ -83,8 +86,10 @@ pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained,
             },
             Next::Rest(mut outcome, until) => {
                 outcome.push(lanes::release_until(bot_id, owner, until));
-                holder.run(outcome).await?;
-                holder.wake_at(Some(until), work.lane.now).await;
+                let answers = holder.run(outcome).await?;
+                let book =
+                    answers.last().and_then(|rows| rows.first()).is_some_and(|row| get(row, "book").unwrap_or(true));
+                holder.wake_at(book.then_some(until), work.lane.now).await;
                 return Ok(Drained::Done);
             }
             Next::Lost => return Ok(Drained::Held),
@@ -96,7 +101,7 @@ pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained,
 const SUSPENDED_PAUSE: Duration = Duration::from_secs(3600);
 
 impl Holder<'_> {
-    pub(super) async fn run(&self, flight: Vec<Statement>) -> Result<crate::platform::db::Answers, BridgeError> {
+    pub(super) async fn run(&self, flight: Vec<Statement>) -> Result<Answers, BridgeError> {
         Ok(self.app.db().run(Scope::Tenant(self.client_id), flight).await?)
     }
 
@@ -162,7 +167,7 @@ impl Holder<'_> {
         let answers = self.run(flight).await?;
         let Some(row) = answers.get(1).and_then(|rows| rows.first()) else { return Ok(Next::Lost) };
         let post = Post {
-            id: crate::platform::db::get(row, "id")?,
+            id: get(row, "id")?,
             kind: drafts[0].kind.to_owned(),
             content: drafts[0].content.clone(),
             begun: false,

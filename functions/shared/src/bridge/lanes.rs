@@ -86,31 +86,55 @@ pub fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
         .bind(budget.at)
 }
 
+/// Whether a lane has a delayed wake-up under way for about then: hundreds of wake-ups while nothing may be sent must not
+/// make hundreds of others.
+macro_rules! booked {
+    ($due:literal) => {
+        concat!("coalesce(wake_at > now() AND wake_at <= ", $due, " + interval '1 second', false)")
+    };
+}
+
 /// Lets go when the flight chose no work (`bridge.dialog_id` is not set); the lane is due again when the first thing
-/// that waits for its time is. Answers that time; no row: there is more to do.
+/// that waits for its time is. Answers that time, and whether a wake-up is to be sent for it; no row: there is more to do.
 pub fn release_if_idle(bot_id: i64, owner: Uuid) -> Statement {
-    Statement::new(
-        "UPDATE bot_lanes SET lease_owner = NULL, lease_until = NULL, drain_at = least(
-             (SELECT min(due_at) FROM posts
-              WHERE bot_id = $1 AND state IN ('pending', 'sending') AND dialog_id IS NULL),
-             (SELECT min(greatest(p.due_at, d.show_after)) FROM posts p JOIN dialogs d ON d.id = p.dialog_id
-              WHERE p.bot_id = $1 AND p.state IN ('pending', 'sending')),
-             (SELECT min(coalesce(d.show_after, now())) FROM messages m JOIN dialogs d ON d.id = m.dialog_id
-              WHERE m.bot_id = $1 AND m.to_show AND m.post_id IS NULL))
-         WHERE bot_id = $1 AND lease_owner = $2
+    Statement::new(concat!(
+        "WITH due AS (
+             SELECT least(
+                 (SELECT min(due_at) FROM posts
+                  WHERE bot_id = $1 AND state IN ('pending', 'sending') AND dialog_id IS NULL),
+                 (SELECT min(greatest(p.due_at, d.show_after)) FROM posts p JOIN dialogs d ON d.id = p.dialog_id
+                  WHERE p.bot_id = $1 AND p.state IN ('pending', 'sending')),
+                 (SELECT min(coalesce(d.show_after, now())) FROM messages m JOIN dialogs d ON d.id = m.dialog_id
+                  WHERE m.bot_id = $1 AND m.to_show AND m.post_id IS NULL)) AS at
+         ), plan AS (
+             SELECT due.at, due.at IS NOT NULL AND NOT ",
+        booked!("due.at"),
+        " AS book FROM due CROSS JOIN bot_lanes WHERE bot_id = $1
+         )
+         UPDATE bot_lanes lane
+         SET lease_owner = NULL, lease_until = NULL, drain_at = plan.at,
+             wake_at = CASE WHEN plan.book THEN plan.at ELSE lane.wake_at END
+         FROM plan
+         WHERE lane.bot_id = $1 AND lane.lease_owner = $2
            AND nullif(current_setting('bridge.dialog_id', true), '') IS NULL
-         RETURNING drain_at",
-    )
+         RETURNING lane.drain_at, plan.book"
+    ))
     .bind(bot_id)
     .bind(owner)
 }
 
-/// Lets go until `due`, whatever is waiting: nothing may be sent before.
+/// Lets go until `due`, whatever is waiting: nothing may be sent before. Answers whether a wake-up is to be sent for it.
 pub fn release_until(bot_id: i64, owner: Uuid, due: Timestamp) -> Statement {
-    Statement::new(
-        "UPDATE bot_lanes SET lease_owner = NULL, lease_until = NULL, drain_at = $3
-         WHERE bot_id = $1 AND lease_owner = $2",
-    )
+    Statement::new(concat!(
+        "WITH plan AS (SELECT NOT ",
+        booked!("$3"),
+        " AS book FROM bot_lanes WHERE bot_id = $1)
+         UPDATE bot_lanes lane
+         SET lease_owner = NULL, lease_until = NULL, drain_at = $3,
+             wake_at = CASE WHEN plan.book THEN $3 ELSE lane.wake_at END
+         FROM plan WHERE lane.bot_id = $1 AND lane.lease_owner = $2
+         RETURNING plan.book"
+    ))
     .bind(bot_id)
     .bind(owner)
     .bind(due)
@@ -126,4 +150,13 @@ pub fn silence(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
     .bind(owner)
     .bind(until)
     .bind(empty.left)
+}
+
+/// Whether somebody else works for the bot now.
+pub fn is_held(bot_id: i64, owner: Uuid) -> Statement {
+    Statement::new(
+        "SELECT true AS held FROM bot_lanes WHERE bot_id = $1 AND lease_owner <> $2 AND lease_until >= now()",
+    )
+    .bind(bot_id)
+    .bind(owner)
 }

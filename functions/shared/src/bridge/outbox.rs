@@ -1,7 +1,7 @@
 //! The way of a dialog to Avito as rows: its lease, its parts one at a time, what becomes of each.
 //! As with a bot's lane, every flight of the holder takes the dialog's row first and looks then.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio_postgres::Row;
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long a lease lasts unless its holder writes; longer than any one call to Avito takes.
-const LEASE: Duration = Duration::from_secs(20);
+pub const LEASE: Duration = Duration::from_secs(20);
 
 /// Finds the tenant of a dialog, for [`crate::platform::db::Scope::TenantOf`].
 pub fn tenant_of(dialog_id: i64) -> Statement {
@@ -51,6 +51,8 @@ pub struct Outbox {
     pub stopped: bool,
     /// The database's clock.
     pub now: Timestamp,
+    /// When the lease was taken or renewed, by this process's clock.
+    pub leased: Instant,
     /// The next part, committed as `sending`.
     pub part: Option<Part>,
     /// Nothing is left, and the dialog was let go.
@@ -105,6 +107,16 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Stateme
     flight
 }
 
+/// Whether somebody else works for a dialog that is due.
+pub fn is_held(dialog_id: i64, owner: Uuid) -> Statement {
+    Statement::new(
+        "SELECT true AS held FROM dialogs
+         WHERE id = $1 AND lease_owner <> $2 AND lease_until >= now() AND (send_at <= now() OR mark_read_at <= now())",
+    )
+    .bind(dialog_id)
+    .bind(owner)
+}
+
 /// Reads the answers to [`look`]; none: somebody else has the dialog, or nothing of it is due.
 pub fn read(mut answers: Answers) -> Result<Option<Outbox>, DbError> {
     let mut next = || answers.pop().unwrap_or_default();
@@ -116,6 +128,7 @@ pub fn read(mut answers: Answers) -> Result<Option<Outbox>, DbError> {
         mark_read: get::<Option<bool>>(dialog, "mark_read")?.unwrap_or_default(),
         stopped: get(dialog, "stopped")?,
         now: get(dialog, "now")?,
+        leased: Instant::now(),
         part: parts.first().map(read_part).transpose()?,
         released: !released.is_empty(),
     }))

@@ -321,8 +321,7 @@ async fn sync_chat(
     Ok(())
 }
 
-/// The messages behind `synced`, newest first. Of a chat that was never synced: those since the account was connected,
-/// and what was still unread then.
+/// The messages behind `synced`, newest first: those since the account was connected, and what was still unread then.
 async fn read_back(
     app: &App,
     account: &Account,
@@ -339,10 +338,10 @@ async fn read_back(
                 return Ok(unseen);
             }
             let created = message.created.unwrap_or_default();
-            if synced.is_none() && created < account.started - UNREAD_LIFE {
+            if created < account.started - UNREAD_LIFE {
                 return Ok(unseen);
             }
-            if synced.is_some() || created >= account.started || is_unread(&message, account.keys.user_id) {
+            if created >= account.started || is_unread(&message, account.keys.user_id) {
                 unseen.push(message);
             }
         }

@@ -174,8 +174,11 @@ pub struct Waiting {
 pub enum Released {
     /// There is more to do.
     No,
-    /// Nothing is to be done now; until when, if something waits for its time.
-    Until(Option<Timestamp>),
+    /// Nothing is to be done now.
+    Yes {
+        /// When the first thing that waits for its time is due, if a wake-up is to be sent for it.
+        wake_at: Option<Timestamp>,
+    },
 }
 
 /// What the flight found.
@@ -229,7 +232,10 @@ pub fn read(mut answers: Answers) -> Result<Option<Work>, DbError> {
         posts: posts.iter().map(read_post).collect::<Result<_, _>>()?,
         messages: messages.iter().map(read_waiting).collect::<Result<_, _>>()?,
         released: match released.first() {
-            Some(row) => Released::Until(get(row, "drain_at")?),
+            Some(row) => {
+                let due: Option<Timestamp> = get(row, "drain_at")?;
+                Released::Yes { wake_at: due.filter(|_| get(row, "book").unwrap_or(true)) }
+            }
             None => Released::No,
         },
     }))
