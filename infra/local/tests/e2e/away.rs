@@ -1,0 +1,178 @@
+//! Postgres, Redis or SQS are away: nothing is acknowledged that nothing durable holds, and what was acknowledged arrives.
+
+use serde_json::{Value, json};
+
+use super::counting_proxy::CountingProxy;
+use super::runtime_api::{Function, NOWHERE, run_to_end};
+use super::support::{LATER, SOON, Seller, new_number, notification};
+
+fn nowhere(scheme: &str) -> String {
+    format!("{scheme}://{NOWHERE}")
+}
+
+/// Postgres at an address where nobody listens.
+fn no_database() -> String {
+    format!("postgres://postgres@{NOWHERE}/tuberry")
+}
+
+/// An operator's message as Telegram tells of it, which the simulator knows nothing of.
+fn update(seller: &Seller, thread: i64, message_id: i64, text: &str) -> Value {
+    json!({ "update_id": new_number(), "message": {
+        "message_id": message_id, "date": 1, "message_thread_id": thread, "is_topic_message": true, "text": text,
+        "chat": { "id": seller.group, "type": "supergroup", "title": "Магазин", "is_forum": true },
+        "from": { "id": 7, "is_bot": false, "first_name": "Оператор" },
+    } })
+}
+
+#[tokio::test]
+async fn with_sqs_away_a_buyers_message_is_taken_and_the_sweep_brings_it_to_the_topic() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Анна").await;
+    let url = seller.avito_webhook().await;
+    let webhook = Function::start("avito-webhook", &[("AWS_ENDPOINT_URL", &nowhere("http"))]).await;
+
+    let told = notification(&seller, &chat, "sqs-away", "Без очереди");
+    assert_eq!(webhook.post(&url, &[], &told).await.0, 200);
+
+    assert_eq!(seller.said(LATER, "Анна", "Без очереди").await.said(), ["Здравствуйте", "Без очереди"]);
+}
+
+#[tokio::test]
+async fn with_sqs_away_an_operators_answer_is_taken_and_the_sweep_brings_it_to_the_buyer() {
+    let seller = Seller::new().await;
+    let (chat, thread) = seller.conversation("Борис").await;
+    let (url, secret) = seller.telegram_webhook().await;
+    let webhook = Function::start("telegram-webhook", &[("AWS_ENDPOINT_URL", &nowhere("http"))]).await;
+
+    let header = [("x-telegram-bot-api-secret-token", secret.as_str())];
+    let said = update(&seller, thread, 900_001, "Без очереди");
+    assert_eq!(webhook.post(&url, &header, &said).await.0, 200);
+
+    assert_eq!(seller.answered(LATER, &chat, "Без очереди").await, ["Без очереди"]);
+}
+
+#[tokio::test]
+async fn with_postgres_away_a_buyers_message_waits_in_the_intake_queue_and_arrives() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Вера").await;
+    let url = seller.avito_webhook().await;
+    let webhook = Function::start("avito-webhook", &[("DATABASE_URL", &no_database())]).await;
+
+    for number in 1..=3 {
+        let told = notification(&seller, &chat, &format!("db-away-{number}"), &format!("Без базы {number}"));
+        assert_eq!(webhook.post(&url, &[], &told).await.0, 200);
+    }
+
+    let said = seller.said(SOON, "Вера", "Без базы 3").await.said();
+    assert_eq!(said, ["Здравствуйте", "Без базы 1", "Без базы 2", "Без базы 3"]);
+}
+
+#[tokio::test]
+async fn with_postgres_away_a_wrong_secret_is_still_refused() {
+    let seller = Seller::new().await;
+    seller.conversation("Глеб").await;
+    let url = seller.avito_webhook().await;
+    let webhook = Function::start("avito-webhook", &[("DATABASE_URL", &no_database())]).await;
+
+    let wrong = format!("{}/AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", url.rsplit_once('/').expect("a path").0);
+    assert_eq!(webhook.post(&wrong, &[], &notification(&seller, "u2i-x", "x", "x")).await.0, 404);
+}
+
+#[tokio::test]
+async fn with_postgres_and_sqs_away_nothing_is_acknowledged() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Дина").await;
+    let url = seller.avito_webhook().await;
+    let away = [("DATABASE_URL", &*no_database()), ("AWS_ENDPOINT_URL", &*nowhere("http"))];
+    let webhook = Function::start("avito-webhook", &away).await;
+
+    let told = notification(&seller, &chat, "all-away", "Никуда");
+    let (status, headers, body) = webhook.post(&url, &[], &told).await;
+    assert_eq!((status, &headers["retry-after"]), (503, &json!("5")), "{body}");
+}
+
+#[tokio::test]
+async fn with_postgres_and_redis_away_nobody_can_check_the_secret_and_nothing_is_acknowledged() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Егор").await;
+    let url = seller.avito_webhook().await;
+    let away = [("DATABASE_URL", &*no_database()), ("REDIS_URL", &*nowhere("redis"))];
+    let webhook = Function::start("avito-webhook", &away).await;
+
+    let told = notification(&seller, &chat, "unchecked", "Никуда");
+    assert_eq!(webhook.post(&url, &[], &told).await.0, 503);
+}
+
+#[tokio::test]
+async fn with_redis_away_a_buyers_message_is_taken() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Жанна").await;
+    let url = seller.avito_webhook().await;
+    let webhook = Function::start("avito-webhook", &[("REDIS_URL", &*nowhere("redis"))]).await;
+
+    let told = notification(&seller, &chat, "redis-away", "Без Redis");
+    assert_eq!(webhook.post(&url, &[], &told).await.0, 200);
+    seller.said(SOON, "Жанна", "Без Redis").await;
+}
+
+#[tokio::test]
+async fn with_postgres_away_telegram_is_asked_to_repeat_the_update() {
+    let seller = Seller::new().await;
+    let (chat, thread) = seller.conversation("Зоя").await;
+    let (url, secret) = seller.telegram_webhook().await;
+    let webhook = Function::start("telegram-webhook", &[("DATABASE_URL", &no_database())]).await;
+
+    let header = [("x-telegram-bot-api-secret-token", secret.as_str())];
+    let said = update(&seller, thread, 900_001, "Повторите");
+    let (status, headers, body) = webhook.post(&url, &header, &said).await;
+    assert_eq!((status, &headers["retry-after"]), (503, &json!("5")), "{body}");
+
+    // The repeat meets a database, and the answer goes once.
+    let healed = Function::start("telegram-webhook", &[]).await;
+    for _ in 0..2 {
+        assert_eq!(healed.post(&url, &header, &said).await.0, 200);
+    }
+    seller.operator_writes(thread, "Дальше").await;
+    assert_eq!(seller.answered(SOON, &chat, "Дальше").await, ["Повторите", "Дальше"]);
+}
+
+#[tokio::test]
+async fn a_function_whose_database_connection_broke_opens_another() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Инна").await;
+    let url = seller.avito_webhook().await;
+    let proxy = CountingProxy::to_the_database().await;
+    let webhook = Function::start("avito-webhook", &[("DATABASE_URL", &proxy.address)]).await;
+    let told = |number: i32| notification(&seller, &chat, &format!("reconnect-{number}"), &format!("Текст {number}"));
+
+    assert_eq!(webhook.post(&url, &[], &told(1)).await.0, 200);
+    proxy.cut();
+    assert_eq!(webhook.post(&url, &[], &told(2)).await.0, 200);
+
+    let said = seller.said(SOON, "Инна", "Текст 2").await.said();
+    assert_eq!(said, ["Здравствуйте", "Текст 1", "Текст 2"]);
+}
+
+#[test]
+fn a_function_without_its_configuration_says_all_that_is_missing_and_ends() {
+    let output = run_to_end("avito-webhook", &[("DATABASE_URL", "postgres://postgres@127.0.0.1/x"), ("REDIS_URL", "")]);
+    assert!(!output.status.success());
+    assert_eq!(
+        String::from_utf8_lossy(&output.stderr).trim(),
+        "avito-webhook: The environment is not complete: missing INTAKE_QUEUE_URL, REDIS_URL, TELEGRAM_QUEUE_URL."
+    );
+    let output = run_to_end("deliver-to-avito", &[("SECRETS_KEY", "short"), ("AVITO_API_BASE", "nowhere")]);
+    assert!(!output.status.success());
+    let sentence = String::from_utf8_lossy(&output.stderr);
+    for name in [
+        "DATABASE_URL",
+        "REDIS_URL",
+        "AVITO_QUEUE_URL",
+        "TELEGRAM_QUEUE_URL",
+        "SECRETS_KEY is not",
+        "AVITO_API_BASE is not",
+    ] {
+        assert!(sentence.contains(name), "{sentence}");
+    }
+    assert_eq!(sentence.trim().lines().count(), 1, "{sentence}");
+}

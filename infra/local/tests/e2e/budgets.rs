@@ -1,0 +1,128 @@
+//! What a message may cost: calls to the outside, counted where they arrive, and round trips to Postgres, counted on the
+//! wire. Connecting comes apart.
+
+use serde_json::json;
+
+use super::counting_proxy::CountingProxy;
+use super::runtime_api::{Function, NOWHERE};
+use super::support::{SOON, Seller, new_number, notification, wait_until};
+
+#[tokio::test]
+async fn a_text_in_costs_one_call_to_telegram_and_none_to_avito() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Анна").await;
+    let since = settled(&seller, "Анна").await;
+
+    seller.buyer_writes(&chat, "Один вызов").await;
+    seller.said(SOON, "Анна", "Один вызов").await;
+
+    assert_eq!(methods(seller.telegram_calls(since).await), ["sendMessage"]);
+    assert_eq!(methods(seller.avito_calls(since).await), [""; 0]);
+}
+
+#[tokio::test]
+async fn the_first_text_of_a_chat_costs_one_look_at_avito_and_four_calls_to_telegram() {
+    let seller = Seller::new().await;
+    let since = seller.stack.calls_so_far().await;
+
+    seller.conversation("Борис").await;
+    settled(&seller, "Борис").await;
+
+    let telegram = methods(seller.telegram_calls(since).await);
+    assert_eq!(telegram, ["createForumTopic", "sendMessage", "sendMessage", "pinChatMessage"]);
+    assert_eq!(methods(seller.avito_calls(since).await), ["chats.get"]);
+}
+
+#[tokio::test]
+async fn a_text_out_costs_one_call_to_avito_and_a_reaction() {
+    let seller = Seller::new().await;
+    let (_, thread) = seller.conversation("Вера").await;
+    let since = settled(&seller, "Вера").await;
+
+    let answer = seller.operator_writes(thread, "Два вызова").await;
+    seller.receipt(SOON, "Вера", answer).await;
+
+    assert_eq!(methods(seller.avito_calls(since).await), ["messages.send"]);
+    assert_eq!(methods(seller.telegram_calls(since).await), ["setMessageReaction"]);
+}
+
+#[tokio::test]
+async fn a_text_in_waits_for_postgres_four_times() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Глеб").await;
+    settled(&seller, "Глеб").await;
+    let proxy = CountingProxy::to_the_database().await;
+    let (webhook, telegram) = tokio::join!(function("avito-webhook", &proxy), function("deliver-to-telegram", &proxy));
+    let url = seller.avito_webhook().await;
+
+    // The stack hears nothing of it, for Avito's list does not hold it and no queue is told.
+    let told = notification(&seller, &chat, "counted", "Посчитано");
+    assert_eq!(webhook.post(&url, &[], &told).await.0, 200);
+    assert_eq!(proxy.flights(), 1, "the webhook");
+    telegram.work(&json!({ "v": "1", "bot_id": seller.bot_id })).await;
+
+    seller.said(SOON, "Глеб", "Посчитано").await;
+    assert!(proxy.flights() <= 4, "{} in all", proxy.flights());
+}
+
+#[tokio::test]
+async fn a_text_out_waits_for_postgres_five_times() {
+    let seller = Seller::new().await;
+    let (chat, thread) = seller.conversation("Дина").await;
+    settled(&seller, "Дина").await;
+    let proxy = CountingProxy::to_the_database().await;
+    let (webhook, avito, telegram) = tokio::join!(
+        function("telegram-webhook", &proxy),
+        function("deliver-to-avito", &proxy),
+        function("deliver-to-telegram", &proxy)
+    );
+    let (url, secret) = seller.telegram_webhook().await;
+    let dialog_id = dialog(&seller, &chat).await;
+
+    // Telegram did hear this message, so that it can carry the receipt; only its update is ours.
+    let note = seller.operator_writes(thread, "// для отметки").await;
+    let said = json!({ "update_id": new_number(), "message": {
+        "message_id": note, "date": 1, "message_thread_id": thread, "is_topic_message": true, "text": "Посчитано",
+        "chat": { "id": seller.group, "type": "supergroup", "title": "Магазин", "is_forum": true },
+        "from": { "id": 7, "is_bot": false, "first_name": "Оператор" },
+    } });
+    let header = [("x-telegram-bot-api-secret-token", secret.as_str())];
+    assert_eq!(webhook.post(&url, &header, &said).await.0, 200);
+    assert_eq!(proxy.flights(), 1, "the webhook");
+    avito.work(&json!({ "v": "1", "dialog_id": dialog_id })).await;
+    assert_eq!(seller.answers(&chat).await, ["Посчитано"]);
+    assert!(proxy.flights() <= 3, "{} with the delivery", proxy.flights());
+    telegram.work(&json!({ "v": "1", "bot_id": seller.bot_id })).await;
+
+    seller.receipt(SOON, "Дина", note).await;
+    assert!(proxy.flights() <= 5, "{} in all", proxy.flights());
+}
+
+fn methods(calls: Vec<super::support::Call>) -> Vec<String> {
+    calls.into_iter().map(|call| call.method).collect()
+}
+
+/// Waits until a new topic has everything that belongs to it; gives the end of the record of calls.
+async fn settled(seller: &Seller, buyer: &str) -> u64 {
+    wait_until(SOON, "the pinned header", async || {
+        let topic = seller.topic_of(buyer).await?;
+        topic.headers().iter().any(|header| header.pinned).then_some(())
+    })
+    .await;
+    seller.stack.calls_so_far().await
+}
+
+/// A function whose database is the proxy, and whom no queue hears.
+async fn function(name: &str, proxy: &CountingProxy) -> Function {
+    let away = format!("http://{NOWHERE}");
+    Function::start(name, &[("DATABASE_URL", &proxy.address), ("AWS_ENDPOINT_URL", &away)]).await
+}
+
+/// Our id of a chat, which nothing outside knows.
+async fn dialog(seller: &Seller, chat: &str) -> i64 {
+    let address = super::support::variable("DATABASE_URL");
+    let (client, connection) = tokio_postgres::connect(&address, tokio_postgres::NoTls).await.expect("the database");
+    tokio::spawn(connection);
+    let find = "SELECT id FROM dialogs WHERE avito_account_id = $1 AND avito_chat_id = $2";
+    client.query_one(find, &[&seller.account_id, &chat]).await.expect("the dialog").get(0)
+}

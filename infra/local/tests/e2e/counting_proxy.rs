@@ -1,0 +1,110 @@
+//! A proxy in front of Postgres that counts how often a client waits for it: what is sent while an answer is still under
+//! way belongs to the same round trip. It reads no more of the protocol than where a message begins
+//! (postgresql.org/docs/current/protocol-message-formats.html).
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, tcp};
+use tokio::task::AbortHandle;
+
+use super::support::variable;
+
+/// The proxy: its own address, and what it has counted.
+pub(crate) struct CountingProxy {
+    pub(crate) address: String,
+    flights: Arc<AtomicUsize>,
+    connections: Arc<Mutex<Vec<AbortHandle>>>,
+}
+
+/// What one connection still waits for.
+#[derive(Default)]
+struct Connection {
+    unanswered: AtomicUsize,
+}
+
+impl CountingProxy {
+    pub(crate) async fn to_the_database() -> Self {
+        let mut address: url::Url = variable("DATABASE_URL").parse().expect("an address");
+        let upstream = (address.host_str().expect("a host").to_owned(), address.port().unwrap_or(5432));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let port = listener.local_addr().expect("an address").port();
+        address.set_host(Some("127.0.0.1")).expect("a host");
+        address.set_port(Some(port)).expect("a port");
+        let flights = Arc::new(AtomicUsize::new(0));
+        let connections = Arc::<Mutex<Vec<AbortHandle>>>::default();
+        let (counted, opened) = (Arc::clone(&flights), Arc::clone(&connections));
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let server = TcpStream::connect(&upstream).await.expect("the database");
+                let _ = (client.set_nodelay(true), server.set_nodelay(true));
+                let connection = Arc::new(Connection::default());
+                let (from_client, to_client) = client.into_split();
+                let (from_server, to_server) = server.into_split();
+                let asking = requests(from_client, to_server, Arc::clone(&connection), Arc::clone(&counted));
+                let asking = tokio::spawn(asking).abort_handle();
+                let answering = tokio::spawn(answers(from_server, to_client, connection)).abort_handle();
+                opened.lock().expect("a lock").extend([asking, answering]);
+            }
+        });
+        Self { address: address.to_string(), flights, connections }
+    }
+
+    /// Ends every connection, as a pooler or a restart does.
+    pub(crate) fn cut(&self) {
+        self.connections.lock().expect("a lock").drain(..).for_each(|connection| connection.abort());
+    }
+
+    /// How many round trips there were, connecting apart.
+    pub(crate) fn flights(&self) -> usize {
+        self.flights.load(Ordering::SeqCst)
+    }
+}
+
+/// A query, or the end of an extended one: the server answers each with one `ReadyForQuery`.
+const ASKS: [u8; 2] = [b'Q', b'S'];
+const READY: u8 = b'Z';
+
+async fn requests(
+    mut client: tcp::OwnedReadHalf,
+    mut server: tcp::OwnedWriteHalf,
+    connection: Arc<Connection>,
+    flights: Arc<AtomicUsize>,
+) {
+    // The first message has no type, and its answer ends with `ReadyForQuery` too.
+    let Some(startup) = read(&mut client, 0).await else { return };
+    connection.unanswered.store(1, Ordering::SeqCst);
+    if server.write_all(&startup).await.is_err() {
+        return;
+    }
+    while let Some(message) = read(&mut client, 1).await {
+        if ASKS.contains(&message[0]) && connection.unanswered.fetch_add(1, Ordering::SeqCst) == 0 {
+            flights.fetch_add(1, Ordering::SeqCst);
+        }
+        if server.write_all(&message).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn answers(mut server: tcp::OwnedReadHalf, mut client: tcp::OwnedWriteHalf, connection: Arc<Connection>) {
+    while let Some(message) = read(&mut server, 1).await {
+        if message[0] == READY {
+            connection.unanswered.fetch_sub(1, Ordering::SeqCst);
+        }
+        if client.write_all(&message).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// One message: `typed` bytes of type, four of length (which count themselves), the rest.
+async fn read(from: &mut tcp::OwnedReadHalf, typed: usize) -> Option<Vec<u8>> {
+    let mut message = vec![0; typed + 4];
+    from.read_exact(&mut message).await.ok()?;
+    let length = u32::from_be_bytes(message[typed..].try_into().ok()?);
+    message.resize(typed + usize::try_from(length).ok()?, 0);
+    from.read_exact(&mut message[typed + 4..]).await.ok()?;
+    Some(message)
+}

@@ -1,0 +1,49 @@
+//! Two ways to hear of a message, webhook and poll: together they lose nothing and show nothing twice.
+
+use serde_json::json;
+
+use super::support::{LATER, SOON, Seller, wait_until};
+
+#[tokio::test]
+async fn a_message_told_by_the_webhook_twice_and_by_the_poll_once_is_shown_once() {
+    let seller = Seller::new().await;
+    let chat = seller.chat("Лидия").await;
+    let twice = json!({ "chat": chat, "from": "buyer", "text": "Трижды рассказано", "webhook_times": 2 });
+    seller.avito_message(twice).await;
+    seller.said(SOON, "Лидия", "Трижды рассказано").await;
+
+    // No webhook tells of this one, so the poll reads the chat back behind it, past the first.
+    seller.avito_message(json!({ "chat": chat, "from": "buyer", "text": "Метка", "webhook": false })).await;
+    let topic = wait_until(LATER, "the message that only the poll can find", async || {
+        seller.stack.run_schedule("poll-avito").await;
+        seller.topic_of("Лидия").await.filter(|topic| topic.said().iter().any(|line| line == "Метка"))
+    })
+    .await;
+
+    assert_eq!(topic.said(), ["Трижды рассказано", "Метка"]);
+}
+
+#[tokio::test]
+async fn a_message_whose_webhook_was_lost_is_found_by_the_schedules_poll() {
+    let seller = Seller::new().await;
+    let chat = seller.chat("Мария").await;
+
+    seller.avito_message(json!({ "chat": chat, "from": "buyer", "text": "Никто не сказал", "webhook": false })).await;
+
+    assert_eq!(seller.said(LATER, "Мария", "Никто не сказал").await.said(), ["Никто не сказал"]);
+}
+
+#[tokio::test]
+async fn a_lost_webhook_between_two_good_ones_leaves_no_gap() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Нина").await;
+
+    seller.avito_message(json!({ "chat": chat, "from": "buyer", "text": "Потеряно", "webhook": false })).await;
+    seller.buyer_writes(&chat, "Дошло").await;
+
+    wait_until(LATER, "the message between", async || {
+        let said = seller.topic_of("Нина").await?.said();
+        (said.iter().any(|line| line == "Потеряно") && said.iter().any(|line| line == "Дошло")).then_some(())
+    })
+    .await;
+}

@@ -1,0 +1,13 @@
+//! End to end: the deployed functions of a running stack, met only from outside — as Avito, as Telegram, as a frontend.
+//! `make test` starts that stack; every test has a seller, a bot, a group and an Avito account of its own.
+
+mod away;
+mod budgets;
+mod conversation;
+mod counting_proxy;
+mod faults;
+mod hearing;
+mod runtime_api;
+mod sign_in;
+mod support;
+mod webhooks;

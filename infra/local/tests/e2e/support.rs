@@ -1,0 +1,446 @@
+//! What every test stands on: the running stack, a seller with a bot, a group and an Avito account of the test's own, and
+//! ways to play the people on both sides and to see what they see.
+
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit, Mac};
+use jiff::Timestamp;
+use rand::RngExt;
+use reqwest::{Method, StatusCode};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// What takes a few seconds may take a minute on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_mins(1);
+/// What waits for a schedule, a lease or a pause first.
+pub(crate) const LATER: Duration = Duration::from_mins(2);
+
+/// A variable that the stack gives to every test.
+pub(crate) fn variable(name: &str) -> String {
+    assert!(std::env::var_os("STACK_API").is_some(), "run `make test`: these tests need the local stack");
+    std::env::var(name).unwrap_or_else(|_| panic!("the stack sets no {name}"))
+}
+
+/// A number that no other test has, nor any other run on the same stack.
+pub(crate) fn new_number() -> i64 {
+    static LAST: AtomicI64 = AtomicI64::new(0);
+    let first = rand::rng().random_range(1_000_000_000..4_000_000_000);
+    let _ = LAST.compare_exchange(0, first, Ordering::Relaxed, Ordering::Relaxed);
+    LAST.fetch_add(1, Ordering::Relaxed)
+}
+
+/// Looks again and again until there is something to see; `what` is what the failure says was waited for.
+pub(crate) async fn wait_until<T>(within: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + within;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "within {within:?} not: {what}");
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+}
+
+/// An answer of the API.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) kind: String,
+    pub(crate) body: Value,
+}
+
+/// The running stack, as its neighbours meet it.
+#[derive(Clone)]
+pub(crate) struct Stack {
+    client: reqwest::Client,
+    api: String,
+    control: String,
+}
+
+impl Stack {
+    pub(crate) fn new() -> Self {
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build();
+        Self { client: client.expect("a client"), api: variable("STACK_API"), control: variable("STACK_CONTROL") }
+    }
+
+    /// Calls the API with these headers.
+    pub(crate) async fn call(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+        let url = if path.starts_with("http") { path.to_owned() } else { format!("{}{path}", self.api) };
+        let mut request = self.client.request(method, url).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.expect("the stack answers");
+        let status = answer.status().as_u16();
+        let kind = answer.headers().get("content-type").and_then(|kind| kind.to_str().ok());
+        let kind = kind.unwrap_or_default().to_owned();
+        let text = answer.text().await.expect("a whole answer");
+        Answer { status, kind, body: serde_json::from_str(&text).unwrap_or(Value::String(text)) }
+    }
+
+    pub(crate) async fn get(&self, path: &str, token: Option<&str>) -> Answer {
+        let bearer = token.map(|token| format!("Bearer {token}")).unwrap_or_default();
+        let headers: &[(&str, &str)] = if token.is_some() { &[("authorization", &bearer)] } else { &[] };
+        self.call(Method::GET, path, headers, Vec::new()).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, token: Option<&str>, body: &Value) -> Answer {
+        let bearer = token.map(|token| format!("Bearer {token}")).unwrap_or_default();
+        let mut headers = vec![("content-type", "application/json")];
+        headers.extend(token.map(|_| ("authorization", bearer.as_str())));
+        self.call(Method::POST, path, &headers, body.to_string().into_bytes()).await
+    }
+
+    /// Tells the simulators something.
+    pub(crate) async fn control(&self, path: &str, body: &Value) -> Value {
+        let answer = self.client.post(format!("{}/_local/{path}", self.control)).json(body).send().await;
+        let answer = answer.expect("the simulators answer");
+        let (status, text) = (answer.status(), answer.text().await.expect("a whole answer"));
+        assert_eq!(status, StatusCode::OK, "/_local/{path} says {text}");
+        serde_json::from_str(&text).expect("JSON")
+    }
+
+    /// Asks the simulators something.
+    pub(crate) async fn ask(&self, path_and_query: &str) -> Value {
+        let answer = self.client.get(format!("{}/_local/{path_and_query}", self.control)).send().await;
+        answer.expect("the simulators answer").json().await.expect("JSON")
+    }
+
+    /// The calls that the simulators answered after `since`.
+    pub(crate) async fn calls(&self, since: u64, target: &str) -> Vec<Call> {
+        let answer = self.ask(&format!("calls?target={target}&since={since}")).await;
+        serde_json::from_value(answer["calls"].clone()).expect("calls")
+    }
+
+    /// Where the record of calls ends now.
+    pub(crate) async fn calls_so_far(&self) -> u64 {
+        self.ask(&format!("calls?since={}", u64::MAX)).await["next"].as_u64().expect("a number")
+    }
+
+    /// Has something go wrong; gives the fault's id.
+    pub(crate) async fn fault(&self, fault: Value) -> u64 {
+        self.control("faults", &fault).await["fault_id"].as_u64().expect("an id")
+    }
+
+    /// Runs a function as its schedule does.
+    pub(crate) async fn run_schedule(&self, name: &str) {
+        let (endpoint, stack) = (variable("AWS_ENDPOINT_URL"), variable("STACK_NAME"));
+        let url = format!("{endpoint}/2015-03-31/functions/{stack}-{name}/invocations");
+        let answer = self.client.post(url).body("{}").send().await.expect("the emulator answers");
+        assert_eq!(answer.status(), StatusCode::OK, "{name}");
+        assert_eq!(answer.headers().get("x-amz-function-error"), None, "{name}");
+    }
+
+    /// What the Login Widget gives to the page when this person signs in now.
+    pub(crate) fn widget(telegram_id: i64) -> Value {
+        let mut fields = BTreeMap::from([
+            ("auth_date", json!(Timestamp::now().as_second())),
+            ("first_name", json!("Ольга")),
+            ("id", json!(telegram_id)),
+            ("username", json!(format!("olga_{}", new_number()))),
+        ]);
+        let mut lines = String::new();
+        for (name, value) in &fields {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            write!(lines, "{}{name}={value}", if lines.is_empty() { "" } else { "\n" }).expect("a text grows");
+        }
+        let key = Sha256::digest(variable("MASTER_BOT_TOKEN"));
+        let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("any key will do");
+        mac.update(lines.as_bytes());
+        fields.insert("hash", json!(hex::encode(mac.finalize().into_bytes())));
+        json!(fields)
+    }
+
+    /// Somebody signs in for the first time; gives the access token.
+    pub(crate) async fn newcomer(&self) -> String {
+        let answer = self.post("/api/auth/telegram", None, &Self::widget(new_number())).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.body["access_token"].as_str().expect("a token").to_owned()
+    }
+}
+
+/// A call that a simulator answered. `status` 0: it closed the connection instead.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Call {
+    pub(crate) method: String,
+    #[serde(default)]
+    pub(crate) user_id: Option<i64>,
+    #[serde(default)]
+    pub(crate) chat_id: Option<Value>,
+    #[serde(default)]
+    pub(crate) chat: Option<String>,
+    pub(crate) params: Value,
+    pub(crate) status: u16,
+    pub(crate) at: Timestamp,
+}
+
+/// A topic as people in the group see it.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Topic {
+    pub(crate) thread_id: Option<i64>,
+    pub(crate) name: Option<String>,
+    pub(crate) deleted: bool,
+    pub(crate) messages: Vec<Shown>,
+}
+
+/// A message in a group.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Shown {
+    pub(crate) message_id: i64,
+    pub(crate) from_bot: bool,
+    pub(crate) text: Option<String>,
+    pub(crate) content: Value,
+    pub(crate) reply_to: Option<i64>,
+    pub(crate) pinned: bool,
+    pub(crate) reactions: Vec<String>,
+    pub(crate) deleted: bool,
+}
+
+impl Topic {
+    pub(crate) fn thread(&self) -> i64 {
+        self.thread_id.expect("a topic has a thread")
+    }
+
+    /// What the bot wrote, header first, as it stands.
+    fn written(&self) -> impl Iterator<Item = &Shown> {
+        self.messages.iter().filter(|message| message.from_bot && !message.deleted && message.text.is_some())
+    }
+
+    /// The headers that stand.
+    pub(crate) fn headers(&self) -> Vec<&Shown> {
+        self.written().filter(|message| is_header(message)).collect()
+    }
+
+    /// What the bot wrote besides headers.
+    pub(crate) fn posts(&self) -> Vec<&str> {
+        self.written().filter(|message| !is_header(message)).filter_map(|message| message.text.as_deref()).collect()
+    }
+
+    /// What was said, line by line: several texts may stand in one post, each behind its time.
+    pub(crate) fn said(&self) -> Vec<String> {
+        self.posts().iter().flat_map(|post| lines(post)).collect()
+    }
+
+    /// What was said, when a post that appeared again counts once.
+    pub(crate) fn said_at_least_once(&self) -> Vec<String> {
+        let mut posts = self.posts();
+        posts.dedup();
+        posts.iter().flat_map(|post| lines(post)).collect()
+    }
+
+    pub(crate) fn message(&self, message_id: i64) -> &Shown {
+        self.messages.iter().find(|message| message.message_id == message_id).expect("the message is in the topic")
+    }
+}
+
+fn is_header(message: &Shown) -> bool {
+    message.text.as_deref().is_some_and(|text| text.contains("\nАккаунт: "))
+}
+
+/// The lines of a post, without the times in front of them.
+pub(crate) fn lines(post: &str) -> Vec<String> {
+    let without_time = |line: &str| match line.split_once(' ') {
+        Some((time, rest)) if time.len() == 5 && time.as_bytes()[2] == b':' => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    post.lines().filter(|line| !line.is_empty()).map(without_time).collect()
+}
+
+/// A message in Avito.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Written {
+    pub(crate) author_id: i64,
+    pub(crate) content: Value,
+}
+
+/// Someone who sells on Avito and has connected everything: all of it is this test's own.
+#[derive(Clone)]
+pub(crate) struct Seller {
+    pub(crate) stack: Stack,
+    pub(crate) access_token: String,
+    pub(crate) bot_id: i64,
+    pub(crate) bot_token: String,
+    pub(crate) group: i64,
+    pub(crate) account_id: i64,
+    pub(crate) user_id: i64,
+}
+
+impl Seller {
+    /// Signs in, lets a bot into a group, connects it and an Avito account, all by the API.
+    pub(crate) async fn new() -> Self {
+        let stack = Stack::new();
+        let access_token = stack.newcomer().await;
+        let number = new_number();
+        let (bot_token, group) = (format!("{number}:AA_only_for_tests_{number}"), -1_000_000_000_000 - number);
+        stack.control("telegram/bots", &json!({ "token": bot_token, "username": format!("shop_{number}_bot") })).await;
+        let chat = json!({ "chat_id": group, "title": "Магазин", "is_forum": true, "bot_token": bot_token });
+        stack.control("telegram/chats", &chat).await;
+        let bot = json!({ "token": bot_token, "group_chat_id": group });
+        let bot = stack.post("/api/bots", Some(&access_token), &bot).await;
+        assert_eq!(bot.status, 201, "{bot:?}");
+        let bot_id = bot.body["id"].as_i64().expect("the bot's id");
+
+        let user_id = new_number();
+        let (id, secret) = (format!("id-{user_id}"), format!("secret-of-{user_id}"));
+        let keys = json!({ "client_id": id, "client_secret": secret, "user_id": user_id, "name": "Лавка" });
+        stack.control("avito/accounts", &keys).await;
+        let account = json!({ "name": "Лавка", "api_client_id": id, "api_client_secret": secret, "bot_id": bot_id });
+        let account = stack.post("/api/avito/accounts", Some(&access_token), &account).await;
+        assert_eq!(account.status, 201, "{account:?}");
+        assert_eq!(account.body["webhook_error"], Value::Null);
+        let account_id = account.body["id"].as_i64().expect("the account's id");
+        Self { stack, access_token, bot_id, bot_token, group, account_id, user_id }
+    }
+
+    /// A chat that a buyer opened about a table.
+    pub(crate) async fn chat(&self, buyer: &str) -> String {
+        let item = json!({
+            "id": new_number(), "title": "Стол дубовый", "price_string": "12 000 ₽", "url": "https://www.avito.ru/stol_1",
+            "city": "Москва",
+        });
+        let chat = json!({ "user_id": self.user_id, "buyer": { "name": buyer }, "item": item });
+        self.stack.control("avito/chats", &chat).await["chat_id"].as_str().expect("an id").to_owned()
+    }
+
+    /// The buyer writes; Avito tells our webhook. Gives Avito's id of the message.
+    pub(crate) async fn buyer_writes(&self, chat: &str, text: &str) -> String {
+        self.avito_message(json!({ "chat": chat, "from": "buyer", "text": text })).await
+    }
+
+    /// Something appears in an Avito chat.
+    pub(crate) async fn avito_message(&self, message: Value) -> String {
+        self.stack.control("avito/messages", &message).await["message_id"].as_str().expect("an id").to_owned()
+    }
+
+    /// An operator writes in a topic. Gives Telegram's id of the message.
+    pub(crate) async fn operator_writes(&self, thread: i64, text: &str) -> i64 {
+        self.operator_sends(json!({ "thread_id": thread, "text": text })).await
+    }
+
+    /// An operator sends something.
+    pub(crate) async fn operator_sends(&self, mut message: Value) -> i64 {
+        message["chat_id"] = json!(self.group);
+        self.stack.control("telegram/messages", &message).await["message_id"].as_i64().expect("an id")
+    }
+
+    /// The topics that stand in the group.
+    pub(crate) async fn topics(&self) -> Vec<Topic> {
+        let mut topics = self.all_topics().await;
+        topics.retain(|topic| topic.thread_id.is_some() && !topic.deleted);
+        topics
+    }
+
+    /// All that was ever in the group, by topic; what stands in none comes first.
+    pub(crate) async fn all_topics(&self) -> Vec<Topic> {
+        let answer = self.stack.ask(&format!("telegram/topics?chat_id={}", self.group)).await;
+        serde_json::from_value(answer["topics"].clone()).expect("topics")
+    }
+
+    /// The topic of a buyer, when exactly one stands.
+    pub(crate) async fn topic_of(&self, buyer: &str) -> Option<Topic> {
+        let is_buyers = |topic: &Topic| topic.name.as_deref().is_some_and(|name| name.ends_with(buyer));
+        let mut found: Vec<Topic> = self.topics().await.into_iter().filter(is_buyers).collect();
+        if found.len() == 1 { found.pop() } else { None }
+    }
+
+    /// Waits until a buyer's topic says this, as its last line.
+    pub(crate) async fn said(&self, within: Duration, buyer: &str, last: &str) -> Topic {
+        wait_until(within, &format!("«{last}» in the topic of {buyer}"), async || {
+            let topic = self.topic_of(buyer).await?;
+            (topic.said().last().map(String::as_str) == Some(last)).then_some(topic)
+        })
+        .await
+    }
+
+    /// A chat whose topic stands and holds its first message.
+    pub(crate) async fn conversation(&self, buyer: &str) -> (String, i64) {
+        let chat = self.chat(buyer).await;
+        self.buyer_writes(&chat, "Здравствуйте").await;
+        let topic = self.said(SOON, buyer, "Здравствуйте").await;
+        (chat, topic.thread())
+    }
+
+    /// The texts that the account wrote in an Avito chat, oldest first.
+    pub(crate) async fn answers(&self, chat: &str) -> Vec<String> {
+        let answer = self.stack.ask(&format!("avito/chats?chat={chat}")).await;
+        let messages: Vec<Written> = serde_json::from_value(answer["chats"][0]["messages"].clone()).expect("messages");
+        let own = messages.into_iter().filter(|message| message.author_id == self.user_id);
+        own.map(|message| message.content["text"].as_str().unwrap_or_default().to_owned()).collect()
+    }
+
+    /// Waits until the newest answer in an Avito chat is this one; gives all of them.
+    pub(crate) async fn answered(&self, within: Duration, chat: &str, last: &str) -> Vec<String> {
+        wait_until(within, &format!("the answer «{last}» in Avito"), async || {
+            let answers = self.answers(chat).await;
+            (answers.last().map(String::as_str) == Some(last)).then_some(answers)
+        })
+        .await
+    }
+
+    /// Waits until an operator's message carries the receipt.
+    pub(crate) async fn receipt(&self, within: Duration, buyer: &str, message_id: i64) -> Topic {
+        wait_until(within, "the receipt on the operator's message", async || {
+            let topic = self.topic_of(buyer).await?;
+            (topic.message(message_id).reactions == ["👌"]).then_some(topic)
+        })
+        .await
+    }
+
+    /// Where Avito was told to send this account's messages.
+    pub(crate) async fn avito_webhook(&self) -> String {
+        let calls = self.stack.calls(0, "avito").await;
+        let mine = |call: &Call| call.method == "webhook.register" && self.is_my_account(&call.params);
+        let call = calls.into_iter().rfind(mine).expect("the webhook was registered");
+        call.params["url"].as_str().expect("an address").to_owned()
+    }
+
+    fn is_my_account(&self, params: &Value) -> bool {
+        let part = format!("/avito/messages/{}/", self.account_id);
+        params["url"].as_str().is_some_and(|url| url.contains(&part))
+    }
+
+    /// Where Telegram was told to send this bot's updates, and what to put into the header.
+    pub(crate) async fn telegram_webhook(&self) -> (String, String) {
+        let calls = self.stack.calls(0, "telegram").await;
+        let part = format!("/telegram/{}/", self.bot_id);
+        let mine = |call: &Call| {
+            call.method == "setWebhook" && call.params["url"].as_str().is_some_and(|url| url.contains(&part))
+        };
+        let call = calls.into_iter().rfind(mine).expect("the webhook was set");
+        let text = |name: &str| call.params[name].as_str().expect("a text").to_owned();
+        (text("url"), text("secret_token"))
+    }
+
+    /// The calls about this seller's group after `since`.
+    pub(crate) async fn telegram_calls(&self, since: u64) -> Vec<Call> {
+        let mut calls = self.stack.calls(since, "telegram").await;
+        calls.retain(|call| call.chat_id == Some(json!(self.group)));
+        calls
+    }
+
+    /// The calls about this seller's account after `since`, but for those of the poll.
+    pub(crate) async fn avito_calls(&self, since: u64) -> Vec<Call> {
+        let mut calls = self.stack.calls(since, "avito").await;
+        let polls = ["chats.list", "messages.list", "token"];
+        calls.retain(|call| call.user_id == Some(self.user_id) && !polls.contains(&call.method.as_str()));
+        calls
+    }
+}
+
+/// A notification as Avito sends it, of a message that Avito's lists do not hold.
+pub(crate) fn notification(seller: &Seller, chat: &str, message_id: &str, text: &str) -> Value {
+    let now = Timestamp::now().as_second();
+    json!({
+        "id": format!("n-{message_id}"), "version": "v3.0.0", "timestamp": now,
+        "payload": { "type": "message", "value": {
+            "id": message_id, "chat_id": chat, "user_id": seller.user_id, "author_id": 77, "chat_type": "u2i",
+            "type": "text", "content": { "text": text }, "created": now,
+        } },
+    })
+}
