@@ -80,13 +80,13 @@ pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained,
             None => holder.step(&work).await?,
         };
         match next {
-            Next::Look(outcome) => match work::read(holder.run(work::look(bot_id, owner, outcome)).await?)? {
+            Next::Look(outcome) => match work::read(holder.run(&work, work::look(bot_id, owner, outcome)).await?)? {
                 Some(found) => work = found,
                 None => return Ok(Drained::Held),
             },
             Next::Rest(mut outcome, until) => {
                 outcome.push(lanes::release_until(bot_id, owner, until));
-                let answers = holder.run(outcome).await?;
+                let answers = holder.run(&work, outcome).await?;
                 let book =
                     answers.last().and_then(|rows| rows.first()).is_some_and(|row| get(row, "book").unwrap_or(true));
                 holder.wake_at(book.then_some(until), work.lane.now).await;
@@ -101,8 +101,13 @@ pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained,
 const SUSPENDED_PAUSE: Duration = Duration::from_secs(3600);
 
 impl Holder<'_> {
-    pub(super) async fn run(&self, flight: Vec<Statement>) -> Result<Answers, BridgeError> {
-        Ok(self.app.db().run(Scope::Tenant(self.client_id), flight).await?)
+    /// Runs a flight about `work`. Whoever hears of a message locks its dialog and then the lane; in the other order the
+    /// two would wait for each other.
+    pub(super) async fn run(&self, work: &Work, mut flight: Vec<Statement>) -> Result<Answers, BridgeError> {
+        flight.insert(0, lanes::lock_dialog(work.dialog.as_ref().map(|dialog| dialog.id)));
+        let mut answers = self.app.db().run(Scope::Tenant(self.client_id), flight).await?;
+        answers.remove(0);
+        Ok(answers)
     }
 
     /// Until when nothing can be sent, whatever waits.
@@ -164,7 +169,7 @@ impl Holder<'_> {
         for (place, draft) in drafts.iter().enumerate() {
             flight.push(posts::insert(self.bot_id, self.owner, dialog.id, draft, place == 0));
         }
-        let answers = self.run(flight).await?;
+        let answers = self.run(work, flight).await?;
         let Some(row) = answers.get(1).and_then(|rows| rows.first()) else { return Ok(Next::Lost) };
         let post = Post {
             id: get(row, "id")?,
@@ -197,7 +202,7 @@ impl Holder<'_> {
                 lanes::claim(self.bot_id, self.owner),
                 posts::begin(self.bot_id, self.owner, post.id, post.begun, composed.clone()),
             ];
-            let answers = self.run(flight).await?;
+            let answers = self.run(work, flight).await?;
             if answers.first().is_none_or(Vec::is_empty) {
                 return Ok(Next::Lost);
             }

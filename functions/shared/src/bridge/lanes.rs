@@ -54,6 +54,11 @@ pub struct Lane {
     pub now: Timestamp,
 }
 
+/// Locks a dialog until the flight ends: before the lane, as every flight does that touches both.
+pub fn lock_dialog(dialog_id: Option<i64>) -> Statement {
+    Statement::new("SELECT FROM dialogs WHERE id = $1 FOR NO KEY UPDATE").bind(dialog_id)
+}
+
 /// Takes the lane, or keeps it. No row: somebody else has it.
 pub fn claim(bot_id: i64, owner: Uuid) -> Statement {
     Statement::new(

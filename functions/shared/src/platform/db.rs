@@ -148,6 +148,14 @@ fn gone(code: &SqlState) -> bool {
     .contains(code)
 }
 
+/// Answers with which Postgres undoes a transaction for the sake of another.
+fn undone(state: &str) -> bool {
+    [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE].iter().any(|code| code.code() == state)
+}
+
+/// How often a flight that was undone is sent again.
+const UNDONE_REPEATS: usize = 2;
+
 /// Reads a column, or says that the row is not as expected.
 pub fn get<'row, T: tokio_postgres::types::FromSql<'row>>(row: &'row Row, column: &str) -> Result<T, DbError> {
     row.try_get(column).map_err(|_| DbError::Shape)
@@ -195,11 +203,25 @@ impl Db {
     /// Runs the statements as one transaction in one round trip and commits it.
     ///
     /// A flight whose first answer shows a dead connection is sent once more on a new one. So every flight must decide
-    /// by unique keys or compare-and-set: a repeat of one that did commit changes nothing.
+    /// by unique keys or compare-and-set: a repeat of one that did commit changes nothing. One that Postgres undid
+    /// because it and another waited for each other is sent again.
     pub async fn run(&self, scope: Scope, statements: Vec<Statement>) -> Result<Answers, DbError> {
+        for _ in 0..UNDONE_REPEATS {
+            match self.run_once(&scope, &statements).await {
+                Err(DbError::Statement(state)) if undone(&state) => {
+                    metrics::counter!("flights_undone").increment(1);
+                    tracing::warn!(state, "Postgres undid a flight for another; it is sent again");
+                }
+                outcome => return outcome,
+            }
+        }
+        self.run_once(&scope, &statements).await
+    }
+
+    async fn run_once(&self, scope: &Scope, statements: &[Statement]) -> Result<Answers, DbError> {
         let mut slot = self.connection.lock().await;
         if let Some(client) = slot.take().filter(|client| !client.is_closed()) {
-            match self.fly(&client, &scope, &statements).await {
+            match self.fly(&client, scope, statements).await {
                 Err(DbError::Unavailable(_)) => {}
                 outcome => {
                     *slot = Some(client);
@@ -208,7 +230,7 @@ impl Db {
             }
         }
         let client = self.connect().await?;
-        let outcome = self.fly(&client, &scope, &statements).await;
+        let outcome = self.fly(&client, scope, statements).await;
         if !matches!(outcome, Err(DbError::Unavailable(_))) {
             *slot = Some(client);
         }
