@@ -86,6 +86,7 @@ const ADOPT_ECHO: &str = concat!(
         FROM ",
     heard!(),
     "
+        JOIN account_routes a ON a.avito_account_id = $1 AND a.user_id = $4
         JOIN dialogs d ON d.avito_account_id = $1 AND d.avito_chat_id = $2
         JOIN parts p ON p.dialog_id = d.id AND p.state = 'sending' AND p.text_key = heard.text_key
         WHERE heard.own AND heard.kind = 'text' AND heard.created >= p.sending_since - interval '10 seconds'
@@ -118,7 +119,7 @@ const INSERT_MESSAGES: &str = concat!(
     heard!(),
     "
     JOIN dialogs d ON d.avito_account_id = $1 AND d.avito_chat_id = $2
-    JOIN account_routes a ON a.avito_account_id = $1
+    JOIN account_routes a ON a.avito_account_id = $1 AND a.user_id = $5
     CROSS JOIN LATERAL (
         SELECT NOT heard.own AND (
             (heard.system AND a.hide_system_messages)
@@ -165,8 +166,13 @@ pub fn record(hearing: &Hearing) -> Vec<Statement> {
             .bind(synced.as_ref().and_then(|synced| filled(&synced.buyer)))
             .bind(synced.as_ref().and_then(|synced| filled(&synced.item)))
             .bind(synced.is_some()),
-        Statement::new(ADOPT_ECHO).bind(*account_id).bind(chat_id.clone()).bind(heard.clone()),
-        Statement::new(INSERT_MESSAGES).bind(*account_id).bind(chat_id.clone()).bind(heard).bind(synced.is_some()),
+        Statement::new(ADOPT_ECHO).bind(*account_id).bind(chat_id.clone()).bind(heard.clone()).bind(*user_id),
+        Statement::new(INSERT_MESSAGES)
+            .bind(*account_id)
+            .bind(chat_id.clone())
+            .bind(heard)
+            .bind(synced.is_some())
+            .bind(*user_id),
         Statement::new(TOUCH_DIALOG)
             .bind(*account_id)
             .bind(chat_id.clone())
