@@ -1,5 +1,6 @@
 """`make test`: every test of the workspace inside one running stack, with the sum of all of them at the end."""
 
+import os
 import re
 import signal
 import subprocess
@@ -14,8 +15,10 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 def main(extra: list[str]) -> int:
     scope = [] if {"-p", "--package"} & set(extra) else ["--workspace"]
     command = ["cargo", "test", "--profile", "local", *scope, "--no-fail-fast", *extra]
+    # The tests of a stack wait more than they compute.
+    environment = {"RUST_TEST_THREADS": "8", **os.environ}
     suite = subprocess.Popen([sys.executable, HERE / "stack.py", "test", "--", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                             text=True, errors="replace")
+                             text=True, errors="replace", env=environment)
     # Ctrl-C reaches the stack as well, which stops in order; this only waits for that.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: suite.terminate())
