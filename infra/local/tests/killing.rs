@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use rand::seq::IndexedRandom;
+use serde_json::json;
 use support::{Seller, Topic, variable, wait_until};
 
 /// The processes of this stack's workers that run now.
@@ -37,6 +38,10 @@ async fn workers_that_are_killed_at_random_lose_nothing_and_double_nothing_for_t
         let (chat, thread) = seller.conversation(buyer).await;
         chats.push((buyer, chat, thread));
     }
+    // So that most of a worker's life is spent between asking and hearing the answer.
+    let slow = |target: &str, method: &str, scope: serde_json::Value| json!({ "kind": "latency", "latency_ms": 400, "target": target, "method": method, "scope": scope });
+    seller.stack.fault(slow("avito", "messages.send", json!({ "user_id": seller.user_id }))).await;
+    seller.stack.fault(slow("telegram", "sendMessage", json!({ "chat_id": seller.group }))).await;
     let texts = |what: &str| (1..=10).map(|number| format!("{what} {number}")).collect::<Vec<_>>();
     let (questions, answers) = (texts("Вопрос"), texts("Ответ"));
 

@@ -251,7 +251,7 @@ async fn a_storm_on_both_sides_loses_nothing_and_doubles_nothing_for_the_buyers(
     for kind in ["reset_before", "reset_after"] {
         let fault = json!({ "kind": kind, "method": "messages.send", "probability": 0.25, "seed": 7 });
         in_account(&seller, fault).await;
-        let fault = json!({ "kind": kind, "method": "sendMessage", "probability": 0.15, "seed": 8 });
+        let fault = json!({ "kind": kind, "method": "sendMessage", "probability": 0.6, "seed": 8, "times": 2 });
         in_group(&seller, fault).await;
     }
 
