@@ -156,6 +156,7 @@ CREATE FUNCTION create_client(client_name text) RETURNS bigint
 BEGIN ATOMIC
     INSERT INTO clients (name) VALUES (client_name) RETURNING id;
 END;
+
 CREATE VIEW bot_routes WITH (security_invoker = true) AS
     SELECT b.id AS bot_id, b.client_id, b.telegram_bot_id, b.token, b.group_chat_id, b.former_group_chat_id,
            b.topic_mode, b.status, c.suspended_at

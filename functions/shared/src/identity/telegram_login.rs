@@ -198,6 +198,12 @@ async fn open(app: &App, account: &Account, session: &NewSession, widget: &Widge
     Ok(())
 }
 
+/// Forgets the answers that are too old to be tried again.
+pub async fn forget_used(app: &App) -> Result<(), DbError> {
+    let statement = Statement::new("DELETE FROM used_logins WHERE used_at < now() - interval '1 hour'");
+    app.db().query(Scope::Service, statement).await.map(|_| ())
+}
+
 /// A person's name in one line, without characters that would turn or hide what stands beside it.
 fn display_name(widget: &WidgetUser) -> String {
     let full = format!("{} {}", widget.first_name, widget.last_name.as_deref().unwrap_or_default());
