@@ -4,11 +4,11 @@ use lambda_http::Error;
 use serde_json::{Value, json};
 use tuberry::{App, bridge, identity::telegram_login};
 
-tuberry::schedule!("sweep", sweep, [Database, TelegramQueue, AvitoQueue]);
+tuberry::schedule!("sweep", sweep, [Database, TelegramQueue, AvitoQueue, AutoReplyQueue]);
 
 async fn sweep(app: &'static App, _: Value) -> Result<Value, Error> {
-    let swept = bridge::sweep::sweep(app).await?;
+    let bridge::sweep::Swept { bots, dialogs, auto_replies } = bridge::sweep::sweep(app).await?;
     telegram_login::forget_used(app).await?;
-    tracing::info!(bots = swept.bots, dialogs = swept.dialogs, "swept");
-    Ok(json!({ "bots": swept.bots, "dialogs": swept.dialogs }))
+    tracing::info!(bots, dialogs, auto_replies, "swept");
+    Ok(json!({ "bots": bots, "dialogs": dialogs, "auto_replies": auto_replies }))
 }

@@ -14,7 +14,11 @@ use tuberry::{
     },
 };
 
-tuberry::lambda!("avito-webhook", receive as __path_receive, [FastDatabase, Cache, TelegramQueue, IntakeQueue]);
+tuberry::lambda!(
+    "avito-webhook",
+    receive as __path_receive,
+    [FastDatabase, Cache, AutoReplyDelay, TelegramQueue, IntakeQueue, AutoReplyQueue]
+);
 
 /// Takes a message from Avito.
 #[utoipa::path(

@@ -7,7 +7,11 @@ use tuberry::{
     platform::queue::Batch,
 };
 
-tuberry::worker!("poll-accounts", poll_batch, [Database, Cache, Secrets, AvitoApi, PollInterval, TelegramQueue]);
+tuberry::worker!(
+    "poll-accounts",
+    poll_batch,
+    [Database, Cache, Secrets, AvitoApi, PollInterval, AutoReplyDelay, TelegramQueue, AutoReplyQueue]
+);
 
 async fn poll_batch(app: &'static App, batch: Batch<PollTask>) -> SqsBatchResponse {
     batch

@@ -7,7 +7,7 @@ use tuberry::{
     platform::queue::Batch,
 };
 
-tuberry::worker!("record-intake", record, [Database, TelegramQueue]);
+tuberry::worker!("record-intake", record, [Database, AutoReplyDelay, TelegramQueue, AutoReplyQueue]);
 
 /// One after the other: in a FIFO queue what stands behind a failure must fail too.
 async fn record(app: &'static App, batch: Batch<IntakeTask>) -> SqsBatchResponse {

@@ -46,6 +46,8 @@ pub enum Need {
     PublicBaseUrl,
     /// How often accounts are polled.
     PollInterval,
+    /// How long people may answer before the auto-reply does.
+    AutoReplyDelay,
     /// To wake bots.
     TelegramQueue,
     /// To wake dialogs.
@@ -54,6 +56,8 @@ pub enum Need {
     PollQueue,
     /// To keep webhooks while Postgres is away.
     IntakeQueue,
+    /// To have auto-replies sent.
+    AutoReplyQueue,
 }
 
 impl Need {
@@ -74,10 +78,12 @@ impl Need {
             Self::AvitoApi => &[var::AVITO_API_BASE],
             Self::PublicBaseUrl => &[var::PUBLIC_BASE_URL],
             Self::PollInterval => &[var::POLL_INTERVAL_SECONDS],
+            Self::AutoReplyDelay => &[var::AUTO_REPLY_DELAY_SECONDS],
             Self::TelegramQueue => &[var::TELEGRAM_QUEUE_URL],
             Self::AvitoQueue => &[var::AVITO_QUEUE_URL],
             Self::PollQueue => &[var::POLL_QUEUE_URL],
             Self::IntakeQueue => &[var::INTAKE_QUEUE_URL],
+            Self::AutoReplyQueue => &[var::AUTO_REPLY_QUEUE_URL],
         }
     }
 }

@@ -11,14 +11,14 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::{
-    record::{Heard, Hearing, record},
-    tasks::{IntakeTask, TelegramTask},
+    record::{Heard, Hearing, Woken, record},
+    tasks::IntakeTask,
     text,
 };
 use crate::{
     App, avito,
     platform::{
-        db::{DbError, Scope, get},
+        db::{DbError, Scope},
         secrets::{Secret, same},
     },
     tenancy::accounts,
@@ -48,11 +48,9 @@ pub async fn accept(app: &App, account_id: i64, secret: &Secret, payload: &serde
     let hearing = avito::webhook::Notification::from_value(payload.clone())
         .and_then(|notification| hearing(account_id, &notification));
     match tokio::time::timeout(POSTGRES_PART, hear(app, account_id, hash, hearing.as_ref())).await {
-        Ok(Ok(Some(bots))) => {
+        Ok(Ok(Some(woken))) => {
             remember_secret(app, account_id, hash).await;
-            for bot_id in bots {
-                app.wake(&TelegramTask::V1 { bot_id }, Duration::ZERO).await;
-            }
+            woken.wake(app).await;
             Accepted::Done
         }
         Ok(Ok(None)) => {
@@ -79,27 +77,19 @@ pub async fn record_kept(app: &App, account_id: i64, payload: &str) -> Result<()
     else {
         return Ok(());
     };
-    let answers = app.db().run(Scope::TenantOf(accounts::tenant_of(account_id)), record(&hearing)).await?;
-    for row in answers.last().into_iter().flatten() {
-        app.wake(&TelegramTask::V1 { bot_id: get(row, "bot_id")? }, Duration::ZERO).await;
-    }
+    let answers = app.db().run(Scope::TenantOf(accounts::tenant_of(account_id)), record(app, &hearing)).await?;
+    Woken::read(&answers)?.wake(app).await;
     Ok(())
 }
 
-/// Checks the secret and records, in one flight. None: a wrong secret. Otherwise the bots to wake.
-async fn hear(
-    app: &App,
-    account_id: i64,
-    hash: [u8; 32],
-    hearing: Option<&Hearing>,
-) -> Result<Option<Vec<i64>>, DbError> {
+/// Checks the secret and records, in one flight. None: a wrong secret. Otherwise whom to wake.
+async fn hear(app: &App, account_id: i64, hash: [u8; 32], hearing: Option<&Hearing>) -> Result<Option<Woken>, DbError> {
     let scope = Scope::TenantOf(accounts::tenant_by_webhook_secret(account_id, hash.to_vec()));
-    let answers = app.db().run(scope, hearing.map(record).unwrap_or_default()).await?;
+    let answers = app.db().run(scope, hearing.map(|hearing| record(app, hearing)).unwrap_or_default()).await?;
     if answers.first().is_none_or(Vec::is_empty) {
         return Ok(None);
     }
-    let woken = if hearing.is_some() { answers.last() } else { None };
-    woken.into_iter().flatten().map(|row| get(row, "bot_id")).collect::<Result<_, _>>().map(Some)
+    if hearing.is_some() { Woken::read(&answers).map(Some) } else { Ok(Some(Woken::default())) }
 }
 
 /// What a notification says, as a hearing of one message.

@@ -33,9 +33,9 @@ pub fn drafts(messages: &[Waiting], last_shown: Option<Timestamp>, zone: &TimeZo
             flush(&mut run, zone, &mut drafts);
             let heading = format!("{}, {}", clock(message, zone), words::came_late(LANGUAGE));
             push_text("text", &format!("{heading}\n{}", body(message)), vec![message.id], &mut drafts);
-        } else if message.origin == "avito_app" {
+        } else if let Some(heading) = mirror_heading(message) {
             flush(&mut run, zone, &mut drafts);
-            let text = format!("{}\n{}", words::mirrored(LANGUAGE), body(message));
+            let text = format!("{heading}\n{}", body(message));
             push_text("mirror", &text, vec![message.id], &mut drafts);
         } else {
             run.push(message);
@@ -44,6 +44,15 @@ pub fn drafts(messages: &[Waiting], last_shown: Option<Timestamp>, zone: &TimeZo
     }
     flush(&mut run, zone, &mut drafts);
     drafts
+}
+
+/// What stands above an answer that was not written in the topic.
+fn mirror_heading(message: &Waiting) -> Option<&'static str> {
+    match message.origin.as_str() {
+        "avito_app" => Some(words::mirrored(LANGUAGE)),
+        "auto_reply" => Some(words::auto_replied(LANGUAGE)),
+        _ => None,
+    }
 }
 
 /// Turns a run of messages into as few posts as their length allows.
@@ -215,6 +224,15 @@ mod tests {
         let waiting = [said(1, 60, "buyer", "Раз"), said(2, 120, "avito_app", "Да"), said(3, 180, "buyer", "Два")];
         let drafts = drafts(&waiting, None, &TimeZone::UTC);
         assert_eq!(texts(&drafts), ["Раз", "Вы ответили в Avito:\nДа", "Два"]);
+        assert_eq!(drafts[1].kind, "mirror");
+    }
+
+    #[test]
+    fn an_auto_reply_is_shown_as_such_and_never_as_late() {
+        let auto_reply = Waiting { created: None, ..said(2, 0, "auto_reply", "Ответим утром") };
+        let drafts =
+            drafts(&[said(1, 60, "buyer", "Раз"), auto_reply], Timestamp::from_second(30).ok(), &TimeZone::UTC);
+        assert_eq!(texts(&drafts), ["Раз", "🤖 Автоответчик:\nОтветим утром"]);
         assert_eq!(drafts[1].kind, "mirror");
     }
 

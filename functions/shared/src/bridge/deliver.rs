@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::{
-    BridgeError,
+    BridgeError, auto_reply,
     outbox::{self, Outbox, Part},
     tasks::{AvitoTask, TelegramTask},
     text,
@@ -144,6 +144,11 @@ impl Holder<'_> {
             Ok(token) => token,
             Err(next) => return Ok(next),
         };
+        if part.auto_reply
+            && let Some(next) = self.hold_back(outbox, part, &token).await?
+        {
+            return Ok(next);
+        }
         if outbox.lease_ends_too_soon() {
             return Ok(outbox.rest(Vec::new(), Duration::ZERO));
         }
@@ -166,6 +171,31 @@ impl Holder<'_> {
                 not_sent(outbox, part, error)
             }
         })
+    }
+
+    /// Just before an auto-reply is sent: what to do instead, if somebody answered after all.
+    async fn hold_back(&self, outbox: &Outbox, part: &Part, token: &Secret) -> Result<Option<Next>, BridgeError> {
+        let (avito, user_id) = (accounts::avito(self.app), outbox.keys.user_id);
+        let newest_first = match avito.messages(token, user_id, &outbox.avito_chat_id, LOOK_BACK, 0).await {
+            Ok(reply) => reply.value,
+            Err(avito::Error::Unauthorized { .. }) => {
+                let renewed = self.token(outbox, Some(token)).await;
+                return Ok(Some(renewed.map_or_else(|next| next, |_| outbox.rest(Vec::new(), Duration::ZERO))));
+            }
+            Err(error) => {
+                tracing::warn!(dialog_id = self.dialog_id, %error, "a chat could not be read before an auto-reply");
+                return Ok(Some(match error {
+                    avito::Error::Unknown(_) | avito::Error::Unavailable { .. } => outbox.rest(Vec::new(), FIRST_LOOK),
+                    error => not_sent(outbox, part, error),
+                }));
+            }
+        };
+        if !auto_reply::buyer_waits(&newest_first, user_id) {
+            return Ok(Some(Next::Look(auto_reply::cancel(part.id))));
+        }
+        let answers = self.run(vec![auto_reply::hindrance(part.id)]).await?;
+        let hindered = answers.iter().flatten().next().is_some();
+        Ok(hindered.then(|| Next::Look(auto_reply::cancel(part.id))))
     }
 
     /// Looks for a part of unknown outcome among the chat's newest messages.

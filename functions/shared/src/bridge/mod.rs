@@ -1,6 +1,7 @@
 //! The bridge: an Avito chat is a topic of a Telegram group. Rows are the queue, SQS is the alarm clock: a message is a
 //! row the moment we hear of it, and whoever holds a lease derives from rows what still has to be sent.
 
+pub mod auto_reply;
 pub mod avito_webhook;
 mod budget;
 mod calls;
@@ -18,6 +19,7 @@ pub mod sweep;
 pub mod tasks;
 pub mod text;
 mod topics;
+pub mod window;
 mod words;
 mod work;
 

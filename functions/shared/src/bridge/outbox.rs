@@ -37,6 +37,8 @@ pub struct Part {
     pub lookups: i32,
     /// How often Avito put it off.
     pub attempts: i32,
+    /// Whether nobody wrote it: it is only sent while nobody else answers.
+    pub auto_reply: bool,
 }
 
 /// What the flight found.
@@ -91,7 +93,9 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Stateme
                      AND p.state IN ('pending', 'sending')
                    ORDER BY p.id LIMIT 1) AS next
              WHERE p.id = next.id
-             RETURNING p.id, p.text, p.text_key, next.state = 'sending' AS begun, p.sending_since, p.lookups, p.attempts",
+             RETURNING p.id, p.text, p.text_key, next.state = 'sending' AS begun, p.sending_since, p.lookups, p.attempts,
+                       (SELECT m.is_auto_reply FROM messages m WHERE m.client_id = p.client_id AND m.id = p.message_id)
+                           AS auto_reply",
         )
         .bind(dialog_id)
         .bind(owner),
@@ -143,11 +147,12 @@ fn read_part(row: &Row) -> Result<Part, DbError> {
         since: get(row, "sending_since")?,
         lookups: get(row, "lookups")?,
         attempts: get(row, "attempts")?,
+        auto_reply: get(row, "auto_reply")?,
     })
 }
 
 /// Avito has the part, under this id. An own message of that id that was taken for one from the app is ours after all:
-/// its row goes, and so does what the topic shows of it. The operator's message gets its receipt.
+/// its row goes, and so does what the topic shows of it. The operator's message gets its receipt, an auto-reply is shown.
 pub fn sent(part_id: i64, avito_message_id: String) -> Vec<Statement> {
     vec![
         Statement::new(
@@ -180,7 +185,8 @@ pub fn sent(part_id: i64, avito_message_id: String) -> Vec<Statement> {
                  WHERE p.id = $1 AND m.status IN ('sending', 'sent')
                    AND NOT EXISTS (SELECT FROM parts o WHERE o.message_id = m.id AND o.state <> 'sent')
              ), status AS (
-                 UPDATE messages m SET status = 'sent' FROM whole WHERE m.id = whole.id
+                 UPDATE messages m SET status = 'sent', to_show = m.to_show OR m.is_auto_reply
+                 FROM whole WHERE m.id = whole.id
              ), receipt AS (
                  INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, telegram_chat_id, once_key)
                  SELECT client_id, bot_id, dialog_id, 'reaction',
@@ -189,7 +195,9 @@ pub fn sent(part_id: i64, avito_message_id: String) -> Vec<Statement> {
                  ON CONFLICT (bot_id, once_key) DO NOTHING
                  RETURNING bot_id, client_id
              )
-             INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at) SELECT DISTINCT bot_id, client_id, now() FROM receipt
+             INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
+             SELECT bot_id, client_id, now() FROM receipt
+             UNION SELECT bot_id, client_id, now() FROM whole WHERE is_auto_reply
              ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)",
         )
         .bind(part_id),

@@ -12,8 +12,8 @@ use tokio_postgres::Row;
 use super::{
     BridgeError,
     avito_webhook::heard,
-    record::{Hearing, Synced, record},
-    tasks::{PollTask, TelegramTask},
+    record::{Hearing, Synced, Woken, record},
+    tasks::PollTask,
     topics::snapshot,
 };
 use crate::{
@@ -314,10 +314,8 @@ async fn sync_chat(
             updated: chat.updated.unwrap_or_default(),
         }),
     };
-    let answers = app.db().run(Scope::Tenant(account.keys.client_id), record(&hearing)).await?;
-    for row in answers.last().into_iter().flatten() {
-        app.wake(&TelegramTask::V1 { bot_id: get(row, "bot_id")? }, Duration::ZERO).await;
-    }
+    let answers = app.db().run(Scope::Tenant(account.keys.client_id), record(app, &hearing)).await?;
+    Woken::read(&answers)?.wake(app).await;
     Ok(())
 }
 

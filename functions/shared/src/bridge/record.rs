@@ -1,12 +1,20 @@
 //! Recording what Avito says: each message becomes a row once, whoever tells of it first, webhook or poll.
 //! An own message is adopted by the part that is being sent; one that no part knows was written in Avito's app.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::lanes;
-use crate::platform::db::Statement;
+use super::{
+    auto_reply, lanes,
+    tasks::{AutoReplyTask, TelegramTask},
+};
+use crate::{
+    App,
+    platform::db::{Answers, DbError, Statement, get},
+};
 
 /// A message as Avito told of it.
 #[derive(Clone, Debug, Serialize)]
@@ -98,7 +106,7 @@ const ADOPT_ECHO: &str = concat!(
         FROM echo WHERE p.id = echo.part_id
         RETURNING p.id, p.message_id
     )
-    UPDATE messages m SET status = 'sent'
+    UPDATE messages m SET status = 'sent', to_show = m.to_show OR m.is_auto_reply
     FROM adopted
     WHERE m.id = adopted.message_id AND m.status = 'sending'
       AND NOT EXISTS (SELECT FROM parts o WHERE o.message_id = m.id AND o.state <> 'sent' AND o.id <> adopted.id)"
@@ -134,26 +142,53 @@ const INSERT_MESSAGES: &str = concat!(
 );
 
 /// The dialog waits when the newest thing still to be shown is the buyer's, and is answered when it is ours. A human
-/// answer empties the auto-reply's mark.
+/// answer empties the auto-reply's mark, unless the buyer wrote after it; a buyer's message sets an empty one, if the
+/// auto-reply is active, was not yet sent in this interval, and nobody answered later. Only what this very flight
+/// inserted counts, by `created_at = now()`: a message heard again neither asks nor answers anew.
 const TOUCH_DIALOG: &str = "
     WITH unseen AS (
         SELECT m.direction, m.origin, m.avito_created, m.list_place FROM messages m
         WHERE m.avito_account_id = $1 AND m.avito_message_id = ANY($3) AND m.post_id IS NULL AND m.status <> 'filtered'
     ), newest AS (
         SELECT direction, avito_created FROM unseen WHERE origin <> 'system' ORDER BY avito_created DESC, list_place DESC LIMIT 1
+    ), fresh AS (
+        SELECT m.origin, m.avito_created FROM messages m
+        WHERE m.avito_account_id = $1 AND m.avito_message_id = ANY($3) AND m.created_at = now() AND m.status <> 'filtered'
+    ), answered AS (
+        SELECT FROM fresh
+        WHERE origin = 'avito_app' AND NOT EXISTS (
+            SELECT FROM messages b JOIN dialogs d ON d.client_id = b.client_id AND d.id = b.dialog_id
+            WHERE d.avito_account_id = $1 AND d.avito_chat_id = $2 AND b.origin = 'buyer'
+              AND b.avito_created > fresh.avito_created)
+    ), asked AS (
+        SELECT now() + make_interval(secs => $6) AS due
+        FROM dialogs d
+        JOIN auto_reply_settings s ON s.client_id = d.client_id AND s.enabled
+        CROSS JOIN LATERAL auto_reply_interval(s.always, s.start_time, s.end_time, s.zone, now()) AS i
+        WHERE d.avito_account_id = $1 AND d.avito_chat_id = $2 AND d.state <> 'blocked'
+          AND coalesce(d.auto_reply_last_sent_at < i.begins_at, true)
+          AND EXISTS (
+            SELECT FROM fresh
+            WHERE fresh.origin = 'buyer' AND fresh.avito_created > now() - interval '10 minutes'
+              -- what was there when the account was connected is shown, and nothing more
+              AND NOT EXISTS (SELECT FROM account_polls p WHERE p.avito_account_id = $1
+                              AND fresh.avito_created < date_trunc('second', p.started_at))
+              AND NOT EXISTS (SELECT FROM messages o WHERE o.client_id = d.client_id AND o.dialog_id = d.id
+                              AND o.origin = 'avito_app' AND o.avito_created > fresh.avito_created))
     )
     UPDATE dialogs d
     SET last_message_at = greatest(d.last_message_at, (SELECT avito_created FROM newest)),
         state = CASE (SELECT direction FROM newest) WHEN 'in' THEN 'waiting' WHEN 'out' THEN 'answered' ELSE d.state END,
-        auto_reply_scheduled_at =
-            CASE WHEN EXISTS (SELECT FROM unseen WHERE direction = 'out') THEN NULL ELSE d.auto_reply_scheduled_at END,
+        auto_reply_scheduled_at = coalesce(
+            CASE WHEN NOT EXISTS (SELECT FROM answered) THEN d.auto_reply_scheduled_at END, (SELECT due FROM asked)),
         synced_message_id = coalesce($4, d.synced_message_id),
         synced_updated = greatest($5, d.synced_updated)
-    WHERE d.avito_account_id = $1 AND d.avito_chat_id = $2";
+    WHERE d.avito_account_id = $1 AND d.avito_chat_id = $2
+    RETURNING d.id AS dialog_id,
+              CASE WHEN d.auto_reply_scheduled_at = now() + make_interval(secs => $6) THEN d.auto_reply_scheduled_at END AS due";
 
-/// The statements that record a hearing, within one flight. The last answers the id of the bot to wake, if anything
-/// waits to be shown.
-pub fn record(hearing: &Hearing) -> Vec<Statement> {
+/// The statements that record a hearing, within one flight; [`Woken`] reads their answers.
+pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
     let Hearing { account_id, user_id, chat_id, messages, synced } = hearing;
     let heard = serde_json::to_value(messages).unwrap_or_default();
     let ids: Vec<String> = messages.iter().map(|message| message.id.clone()).collect();
@@ -178,7 +213,47 @@ pub fn record(hearing: &Hearing) -> Vec<Statement> {
             .bind(chat_id.clone())
             .bind(ids.clone())
             .bind(synced.as_ref().and_then(|synced| synced.last_message_id.clone()))
-            .bind(synced.as_ref().map(|synced| synced.updated)),
+            .bind(synced.as_ref().map(|synced| synced.updated))
+            .bind(auto_reply::delay(app).as_secs_f64()),
         lanes::wake_for_messages(*account_id, ids),
     ]
+}
+
+/// Whom a recorded hearing wakes.
+#[derive(Debug, Default)]
+pub struct Woken {
+    bots: Vec<TelegramTask>,
+    auto_replies: Vec<AutoReplyTask>,
+}
+
+impl Woken {
+    /// Reads the answers to the statements of [`record`], whatever stood before them.
+    pub fn read(answers: &Answers) -> Result<Self, DbError> {
+        let [.., dialogs, bots] = answers.as_slice() else { return Ok(Self::default()) };
+        let mut woken = Self::default();
+        for row in bots {
+            woken.bots.push(TelegramTask::V1 { bot_id: get(row, "bot_id")? });
+        }
+        for row in dialogs {
+            if let Some(scheduled_at) = get(row, "due")? {
+                woken.auto_replies.push(AutoReplyTask::V1 { dialog_id: get(row, "dialog_id")?, scheduled_at });
+            }
+        }
+        Ok(woken)
+    }
+
+    /// Wakes the bots now and the auto-replies when they are due.
+    pub async fn wake(&self, app: &App) {
+        let bots = async {
+            for task in &self.bots {
+                app.wake(task, Duration::ZERO).await;
+            }
+        };
+        let auto_replies = async {
+            for task in &self.auto_replies {
+                app.wake(task, auto_reply::delay(app)).await;
+            }
+        };
+        tokio::join!(bots, auto_replies);
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     BridgeError,
-    tasks::{AvitoTask, TelegramTask},
+    tasks::{AutoReplyTask, AvitoTask, TelegramTask},
 };
 use crate::{
     App,
@@ -21,6 +21,8 @@ pub struct Swept {
     pub bots: usize,
     /// Dialogs woken.
     pub dialogs: usize,
+    /// Auto-replies that nobody was woken for.
+    pub auto_replies: usize,
 }
 
 /// Wakes every lane and dialog that is overdue and nobody's.
@@ -36,15 +38,28 @@ pub async fn sweep(app: &App) -> Result<Swept, BridgeError> {
            AND (lease_until IS NULL OR lease_until < now())
          ORDER BY least(send_at, mark_read_at) LIMIT $1",
     );
-    let found = app.db().run(Scope::Service, vec![lanes.bind(AT_ONCE), dialogs.bind(AT_ONCE)]).await?;
+    let auto_replies = Statement::new(
+        "SELECT id, auto_reply_scheduled_at FROM dialogs WHERE auto_reply_scheduled_at <= now() - interval '2 minutes'
+         ORDER BY auto_reply_scheduled_at LIMIT $1",
+    );
+    let statements = vec![lanes.bind(AT_ONCE), dialogs.bind(AT_ONCE), auto_replies.bind(AT_ONCE)];
+    let found = app.db().run(Scope::Service, statements).await?;
     let ids = |place: usize| -> Result<Vec<i64>, DbError> {
         found.get(place).into_iter().flatten().map(|row| get(row, "id")).collect()
     };
     let bots: Vec<_> = ids(0)?.into_iter().map(|bot_id| TelegramTask::V1 { bot_id }).collect();
     let dialogs: Vec<_> = ids(1)?.into_iter().map(|dialog_id| AvitoTask::V1 { dialog_id }).collect();
-    let sent = (app.send_many(&bots, Duration::ZERO).await, app.send_many(&dialogs, Duration::ZERO).await);
-    if let (Err(error), _) | (_, Err(error)) = sent {
+    let auto_replies = found.get(2).into_iter().flatten().map(|row| {
+        Ok(AutoReplyTask::V1 { dialog_id: get(row, "id")?, scheduled_at: get(row, "auto_reply_scheduled_at")? })
+    });
+    let auto_replies = auto_replies.collect::<Result<Vec<_>, DbError>>()?;
+    let sent = [
+        app.send_many(&bots, Duration::ZERO).await,
+        app.send_many(&dialogs, Duration::ZERO).await,
+        app.send_many(&auto_replies, Duration::ZERO).await,
+    ];
+    for error in sent.into_iter().filter_map(Result::err) {
         tracing::warn!(%error, "a sweep could not wake everybody; the next one does");
     }
-    Ok(Swept { bots: bots.len(), dialogs: dialogs.len() })
+    Ok(Swept { bots: bots.len(), dialogs: dialogs.len(), auto_replies: auto_replies.len() })
 }

@@ -76,3 +76,21 @@ pub enum IntakeTask {
 impl Task for IntakeTask {
     const QUEUE: Variable = var::INTAKE_QUEUE_URL;
 }
+
+/// Send a dialog's auto-reply, unless somebody answered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "v")]
+pub enum AutoReplyTask {
+    /// The first version.
+    #[serde(rename = "1")]
+    V1 {
+        /// The row in `dialogs`.
+        dialog_id: i64,
+        /// The mark it was sent for; a dialog with another mark, or none, gets nothing by this task.
+        scheduled_at: Timestamp,
+    },
+}
+
+impl Task for AutoReplyTask {
+    const QUEUE: Variable = var::AUTO_REPLY_QUEUE_URL;
+}

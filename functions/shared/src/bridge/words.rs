@@ -55,6 +55,11 @@ pub fn mirrored(language: Language) -> &'static str {
     language.choose("Вы ответили в Avito:", "You answered in Avito:")
 }
 
+/// Before what nobody wrote.
+pub fn auto_replied(language: Language) -> &'static str {
+    language.choose("🤖 Автоответчик:", "🤖 Auto-reply:")
+}
+
 /// Behind the time of a message that came after newer ones were shown.
 pub fn came_late(language: Language) -> &'static str {
     language.choose("пришло с опозданием", "came late")

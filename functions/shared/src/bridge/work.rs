@@ -75,7 +75,7 @@ const MESSAGES: &str = concat!(
     WHERE bot_id = $1 AND dialog_id = ",
     chosen!(),
     " AND to_show AND post_id IS NULL
-    ORDER BY avito_created NULLS LAST, list_place, id
+    ORDER BY coalesce(avito_created, created_at), list_place, id
     LIMIT 100"
 );
 

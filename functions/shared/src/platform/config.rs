@@ -30,6 +30,13 @@ fn seconds(text: &str) -> Result<(), &'static str> {
     }
 }
 
+fn delay(text: &str) -> Result<(), &'static str> {
+    match text.parse::<u32>() {
+        Ok(1..=900) => Ok(()),
+        _ => Err("is not a whole number of seconds from 1 to 900"),
+    }
+}
+
 fn optional_number(text: &str) -> Result<(), &'static str> {
     if text.is_empty() || text.parse::<i64>().is_ok() { Ok(()) } else { Err("is not a number") }
 }
@@ -54,7 +61,7 @@ macro_rules! variables {
 
 /// The variables by name.
 pub mod var {
-    use super::{Variable, address, any, keyring, long_secret, optional_number, seconds};
+    use super::{Variable, address, any, delay, keyring, long_secret, optional_number, seconds};
     variables! {
         /// Postgres, as a `postgres://` address; `sslmode` asks for TLS.
         DATABASE_URL = None, any;
@@ -88,6 +95,8 @@ pub mod var {
         PUBLIC_BASE_URL = None, address;
         /// The pause between two polls of an account, seconds.
         POLL_INTERVAL_SECONDS = Some("30"), seconds;
+        /// How long people may answer before the auto-reply does, seconds; a queue delays no longer than 900.
+        AUTO_REPLY_DELAY_SECONDS = Some("75"), delay;
         /// Queue of wake-ups for bots.
         TELEGRAM_QUEUE_URL = None, address;
         /// Queue of wake-ups for dialogs.
@@ -96,6 +105,8 @@ pub mod var {
         POLL_QUEUE_URL = None, address;
         /// Queue of webhooks that came while Postgres was away.
         INTAKE_QUEUE_URL = None, address;
+        /// Queue of auto-replies that wait for their time.
+        AUTO_REPLY_QUEUE_URL = None, address;
     }
 }
 

@@ -41,11 +41,13 @@ const NEEDS: &[Need] = &[
     Need::AvitoApi,
     Need::PublicBaseUrl,
     Need::PollInterval,
+    Need::AutoReplyDelay,
     Need::ServiceToken,
     Need::TelegramQueue,
     Need::AvitoQueue,
     Need::PollQueue,
     Need::IntakeQueue,
+    Need::AutoReplyQueue,
 ];
 
 /// The stack as one test sees it.

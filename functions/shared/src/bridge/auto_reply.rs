@@ -1,0 +1,158 @@
+//! The auto-reply: a buyer whom nobody answers for a while hears something. The statement that records the buyer's
+//! message marks the dialog with the time, whoever answers empties the mark, and a task that carries that very time
+//! finds it or does nothing.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::{BridgeError, outbox, tasks::AvitoTask, text};
+use crate::{
+    App, avito,
+    platform::{
+        config::var,
+        db::{ClientId, Scope, Statement, get},
+    },
+};
+
+/// How long people may answer first.
+pub fn delay(app: &App) -> Duration {
+    let seconds = app.config().number(var::AUTO_REPLY_DELAY_SECONDS);
+    Duration::from_secs(seconds.and_then(|seconds| seconds.try_into().ok()).unwrap_or_default())
+}
+
+/// Empties every mark of the flight's tenant: the auto-reply was switched off or on.
+pub fn forget_marks() -> Statement {
+    Statement::new(
+        "UPDATE dialogs SET auto_reply_scheduled_at = NULL
+         WHERE client_id = current_client_id() AND auto_reply_scheduled_at IS NOT NULL",
+    )
+}
+
+/// What a dialog with this mark would be sent.
+const TEXT: &str = "
+    SELECT coalesce(s.text, '') AS text, d.client_id
+    FROM dialogs d LEFT JOIN auto_reply_settings s ON s.client_id = d.client_id
+    WHERE d.id = $1 AND d.auto_reply_scheduled_at = $2";
+
+/// The mark goes, and if setting and interval still say so, the message is on its way; its topic sees it once it is
+/// sent. Whoever empties the mark in the meantime has answered.
+const SEND: &str = "
+    WITH rule AS (
+        SELECT d.id, i.begins_at IS NOT NULL AND d.state <> 'blocked'
+                     AND coalesce(d.auto_reply_last_sent_at < i.begins_at, true) AS holds
+        FROM dialogs d
+        LEFT JOIN auto_reply_settings s ON s.client_id = d.client_id AND s.enabled AND btrim(s.text) <> ''
+        LEFT JOIN LATERAL auto_reply_interval(s.always, s.start_time, s.end_time, s.zone, now()) AS i ON true
+        WHERE d.id = $1
+    ), due AS (
+        UPDATE dialogs d
+        SET auto_reply_scheduled_at = NULL,
+            auto_reply_last_sent_at = CASE WHEN rule.holds THEN now() ELSE d.auto_reply_last_sent_at END,
+            send_at = CASE WHEN rule.holds THEN greatest(coalesce(d.send_at, now()), now()) ELSE d.send_at END
+        FROM rule
+        WHERE d.id = rule.id AND d.auto_reply_scheduled_at = $2
+        RETURNING d.id, d.client_id, d.avito_account_id, d.bot_id, rule.holds
+    ), inserted AS (
+        INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, is_auto_reply,
+                              status, to_show)
+        SELECT client_id, id, avito_account_id, bot_id, 'out', 'auto_reply', 'text', $3, true, 'sending', false
+        FROM due WHERE holds
+        RETURNING id, client_id, dialog_id, avito_account_id
+    )
+    INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, place, text, text_key)
+    SELECT i.client_id, i.dialog_id, i.id, i.avito_account_id, part.place, part.text, part.text_key
+    FROM inserted i CROSS JOIN jsonb_to_recordset($4) AS part (place int, text text, text_key text)
+    ORDER BY part.place
+    RETURNING dialog_id";
+
+/// Sends the auto-reply on its way if the dialog still carries this mark, and answers whether it did.
+pub async fn send(app: &App, dialog_id: i64, scheduled_at: Timestamp) -> Result<bool, BridgeError> {
+    let find = Statement::new(TEXT).bind(dialog_id).bind(scheduled_at);
+    let found = app.db().run(Scope::TenantOf(outbox::tenant_of(dialog_id)), vec![find]).await?;
+    let Some(row) = found.last().and_then(|rows| rows.first()) else {
+        return Ok(false); // somebody answered, or it was sent already
+    };
+    let text: String = get(row, "text")?;
+    let pieces: Vec<Value> = (0..)
+        .zip(text::split(&text, text::AVITO_LIMIT))
+        .map(|(place, part)| json!({ "place": place, "text_key": text::key(&part), "text": part }))
+        .collect();
+    let send = Statement::new(SEND).bind(dialog_id).bind(scheduled_at).bind(text).bind(json!(pieces));
+    let sent = !app.db().query(Scope::Tenant(ClientId(get(row, "client_id")?)), send).await?.is_empty();
+    if sent {
+        metrics::counter!("auto_replies").increment(1);
+        app.wake(&AvitoTask::V1 { dialog_id }, Duration::ZERO).await;
+    }
+    Ok(sent)
+}
+
+/// Whether the newest that people wrote in the chat is the buyer's. `newest_first` is Avito's list.
+pub(super) fn buyer_waits(newest_first: &[avito::Message], own_user_id: i64) -> bool {
+    newest_first.iter().find(|message| !message.is_system()).is_some_and(|message| !message.is_own(own_user_id))
+}
+
+/// Answers a row if somebody answered after the part was written down, or it is too old to be of use.
+pub(super) fn hindrance(part_id: i64) -> Statement {
+    Statement::new(
+        "SELECT m.id FROM parts p JOIN messages m ON m.client_id = p.client_id AND m.id = p.message_id
+         WHERE p.id = $1 AND (m.created_at < now() - interval '10 minutes' OR EXISTS (
+             SELECT FROM messages o
+             WHERE o.client_id = m.client_id AND o.dialog_id = m.dialog_id AND o.direction = 'out' AND NOT o.is_auto_reply
+               AND o.status <> 'failed'
+               AND o.created_at > least(m.created_at, (
+                   SELECT max(b.created_at) FROM messages b
+                   WHERE b.client_id = m.client_id AND b.dialog_id = m.dialog_id AND b.origin = 'buyer'))))",
+    )
+    .bind(part_id)
+}
+
+/// Takes an auto-reply back that was not sent: for this interval it is as if there had been none.
+pub(super) fn cancel(part_id: i64) -> Vec<Statement> {
+    metrics::counter!("auto_replies_cancelled").increment(1);
+    vec![
+        Statement::new(
+            "UPDATE messages m SET status = 'failed', error = 'not needed any more'
+             FROM parts p WHERE p.id = $1 AND m.client_id = p.client_id AND m.id = p.message_id AND p.state = 'sending'",
+        )
+        .bind(part_id),
+        Statement::new(
+            "UPDATE parts o SET state = 'cancelled', error = 'not needed any more' FROM parts p
+             WHERE p.id = $1 AND o.message_id = p.message_id AND o.state IN ('pending', 'sending')",
+        )
+        .bind(part_id),
+        Statement::new(
+            "UPDATE dialogs d SET auto_reply_last_sent_at = (
+                 SELECT max(o.created_at) FROM messages o
+                 WHERE o.client_id = d.client_id AND o.dialog_id = d.id AND o.is_auto_reply AND o.status <> 'failed')
+             FROM parts p JOIN messages m ON m.client_id = p.client_id AND m.id = p.message_id
+             WHERE p.id = $1 AND p.state = 'cancelled' AND d.id = p.dialog_id AND d.auto_reply_last_sent_at = m.created_at",
+        )
+        .bind(part_id),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SELLER: i64 = 7;
+
+    fn written(author_id: i64, text: &str) -> avito::Message {
+        let message =
+            json!({ "id": "m", "author_id": author_id, "created": 1, "type": "text", "content": { "text": text } });
+        serde_json::from_value(message).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    #[test]
+    fn a_buyer_waits_whose_message_is_the_newest_that_people_wrote() {
+        let (buyer, seller) = (written(9, "Ещё продаёте?"), written(SELLER, "Да"));
+        let system = written(1, "[Системное сообщение] Осторожно");
+        assert!(buyer_waits(&[buyer.clone(), seller.clone()], SELLER));
+        assert!(buyer_waits(&[system.clone(), buyer.clone()], SELLER));
+        assert!(!buyer_waits(&[seller.clone(), buyer.clone()], SELLER));
+        assert!(!buyer_waits(&[system, seller, buyer], SELLER));
+        assert!(!buyer_waits(&[], SELLER));
+    }
+}

@@ -1,0 +1,48 @@
+-- The auto-reply: when it is active, decided inside the statement that records a buyer's message.
+
+-- The first moment at which the clock of a zone shows this time or a later one: what the clock leaves out begins where it
+-- goes on, and what it shows twice is the first.
+CREATE FUNCTION wall_moment(wall timestamp, zone text) RETURNS timestamptz
+    LANGUAGE sql STABLE PARALLEL SAFE
+    AS $$
+        SELECT CASE
+            WHEN by_former AT TIME ZONE zone = wall THEN by_former
+            WHEN usual AT TIME ZONE zone = wall THEN usual
+            ELSE (SELECT min(minute)
+                  FROM generate_series(date_trunc('minute', usual - (usual AT TIME ZONE zone - wall)), usual + interval '1 minute',
+                                       interval '1 minute') AS minute
+                  WHERE minute AT TIME ZONE zone >= wall)
+        END
+        FROM (SELECT wall AT TIME ZONE zone AS usual) AS postgres
+        -- Postgres takes the second of two; a day before, the clock still went as before the first
+        CROSS JOIN LATERAL (SELECT usual - interval '24 hours' AS former) AS day_before
+        CROSS JOIN LATERAL (SELECT (wall - (former AT TIME ZONE zone - former AT TIME ZONE 'UTC')) AT TIME ZONE 'UTC' AS by_former)
+            AS first
+    $$;
+
+-- The interval of the auto-reply that holds at this moment, or no row. It begins once on each local day: at the start of
+-- the window, or at midnight when it is always active. Equal times are never.
+CREATE FUNCTION auto_reply_interval(always boolean, start_time time, end_time time, zone text, at timestamptz)
+    RETURNS TABLE (begins_at timestamptz, ends_at timestamptz)
+    LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
+    AS $$
+        SELECT begins, ends
+        -- the day before for what crosses midnight, the day after for a clock that was set back over it
+        FROM generate_series(-1, 1) AS shift
+        CROSS JOIN LATERAL (SELECT (at AT TIME ZONE zone)::date + shift AS day) AS local
+        CROSS JOIN LATERAL (
+            SELECT wall_moment(day + CASE WHEN always THEN time '00:00' ELSE start_time END, zone) AS begins,
+                   wall_moment(CASE WHEN always OR end_time < start_time THEN day + 1 ELSE day END
+                               + CASE WHEN always THEN time '00:00' ELSE end_time END, zone) AS ends
+        ) AS moments
+        WHERE (always OR start_time <> end_time) AND begins <= at AND at < ends
+    $$;
+
+-- What tenancy shows of it to the statements of the bridge.
+CREATE VIEW auto_reply_settings WITH (security_invoker = true) AS
+    SELECT id AS client_id, auto_reply_enabled AS enabled, auto_reply_always AS always, auto_reply_start_time AS start_time,
+           auto_reply_end_time AS end_time, auto_reply_timezone AS zone, auto_reply_text AS text
+    FROM clients WHERE suspended_at IS NULL;
+GRANT SELECT ON auto_reply_settings TO tuberry_app;
+
+CREATE INDEX dialogs_auto_replies ON dialogs (auto_reply_scheduled_at) WHERE auto_reply_scheduled_at IS NOT NULL;
