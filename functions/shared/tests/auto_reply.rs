@@ -627,7 +627,7 @@ async fn switching_off_and_on_again_forgets_what_was_to_be_sent() {
     let api = Api::of(&shop.world, &shop.owner).await;
     shop.hear(vec![heard("buyer", "Ещё продаёте?", 0)], false).await;
     let mark = shop.asked().await;
-    let change = |body| async { assert_eq!(api.call(&shop.world, Some(&body)).await.0, 200) };
+    let change = async |body: Value| assert_eq!(api.call(&shop.world, Some(&body)).await.0, 200);
     change(json!({ "auto_reply_enabled": true, "auto_reply_text": "Скоро ответим" })).await;
     assert_eq!(shop.mark().await, Some(mark), "nothing was switched");
     change(json!({ "auto_reply_enabled": false })).await;
