@@ -19,9 +19,9 @@ pub fn wake_for_messages(account_id: i64, avito_message_ids: Vec<String>) -> Sta
     Statement::new(
         "INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
          SELECT DISTINCT m.bot_id, m.client_id, now() FROM messages m
-         WHERE m.avito_account_id = $1 AND m.to_show AND m.post_id IS NULL
-           AND (m.avito_message_id = ANY($2) OR m.id IN (
-               SELECT message_id FROM parts WHERE avito_account_id = $1 AND avito_message_id = ANY($2)))
+         WHERE m.to_show AND m.post_id IS NULL AND m.id IN (
+             SELECT id FROM messages WHERE avito_account_id = $1 AND avito_message_id = ANY($2)
+             UNION ALL SELECT message_id FROM parts WHERE avito_account_id = $1 AND avito_message_id = ANY($2))
          ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)
          RETURNING bot_id",
     )
