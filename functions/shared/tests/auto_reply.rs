@@ -44,6 +44,8 @@ fn always(settings: &mut Settings) {
     REPLY.clone_into(&mut settings.auto_reply_text);
 }
 
+type Edit = fn(&mut Settings);
+
 /// A message as the webhook or the poll hands it over.
 fn heard(kind: &str, text: &str, seconds_ago: i64) -> Heard {
     let created = must(Timestamp::now().checked_sub(SignedDuration::from_secs(seconds_ago)));
@@ -378,7 +380,7 @@ async fn a_buyers_fresh_message_sets_the_mark_to_the_delay_from_now() {
 
 #[tokio::test]
 async fn what_asks_for_no_answer_sets_no_mark() {
-    let cases: [(&str, i64, fn(&mut Settings)); 6] = [
+    let cases: [(&str, i64, Edit); 6] = [
         ("system", 0, |_| ()),
         ("buyer", 601, |_| ()),
         ("own", 0, |_| ()),
@@ -460,7 +462,7 @@ async fn of_two_tasks_for_one_mark_one_sends() {
 
 #[tokio::test]
 async fn settings_are_looked_at_again_when_the_time_has_come() {
-    let edits: [fn(&mut Settings); 2] = [
+    let edits: [Edit; 2] = [
         |settings| settings.auto_reply_enabled = false,
         |settings| {
             settings.auto_reply_always = false;

@@ -56,26 +56,26 @@ struct ClientUpdate {
     canned_replies: Option<BTreeMap<String, String>>,
 }
 
-fn storable(text: &str, _: &()) -> garde::Result {
+fn storable<C>(text: &str, _: &C) -> garde::Result {
     if text.contains('\0') { Err(garde::Error::new("holds a character that cannot be stored")) } else { Ok(()) }
 }
 
-fn not_blank(text: &str, _: &()) -> garde::Result {
+fn not_blank<C>(text: &str, _: &C) -> garde::Result {
     if text.trim().is_empty() { Err(garde::Error::new("is blank")) } else { storable(text, &()) }
 }
 
-fn time_of_day(written: &str, _: &()) -> garde::Result {
+fn time_of_day<C>(written: &str, _: &C) -> garde::Result {
     clock_time(written).map(|_| ()).ok_or(garde::Error::new("is not a time of the day like 22:00"))
 }
 
-fn zone(name: &str, _: &()) -> garde::Result {
+fn zone<C>(name: &str, _: &C) -> garde::Result {
     if is_zone(name) { Ok(()) } else { Err(garde::Error::new("is not a time zone like Europe/Moscow")) }
 }
 
 /// The most canned replies of an organisation.
 const CANNED_REPLIES: usize = 200;
 
-fn canned(replies: &BTreeMap<String, String>, _: &()) -> garde::Result {
+fn canned<C>(replies: &BTreeMap<String, String>, _: &C) -> garde::Result {
     if replies.len() > CANNED_REPLIES {
         return Err(garde::Error::new("holds more than 200 replies"));
     }

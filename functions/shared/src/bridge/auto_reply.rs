@@ -79,8 +79,8 @@ pub async fn send(app: &App, dialog_id: i64, scheduled_at: Timestamp) -> Result<
         .zip(text::split(&text, text::AVITO_LIMIT))
         .map(|(place, part)| json!({ "place": place, "text_key": text::key(&part), "text": part }))
         .collect();
-    let send = Statement::new(SEND).bind(dialog_id).bind(scheduled_at).bind(text).bind(json!(pieces));
-    let sent = !app.db().query(Scope::Tenant(ClientId(get(row, "client_id")?)), send).await?.is_empty();
+    let decide = Statement::new(SEND).bind(dialog_id).bind(scheduled_at).bind(text).bind(json!(pieces));
+    let sent = !app.db().query(Scope::Tenant(ClientId(get(row, "client_id")?)), decide).await?.is_empty();
     if sent {
         metrics::counter!("auto_replies").increment(1);
         app.wake(&AvitoTask::V1 { dialog_id }, Duration::ZERO).await;

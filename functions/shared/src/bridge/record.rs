@@ -244,16 +244,16 @@ impl Woken {
 
     /// Wakes the bots now and the auto-replies when they are due.
     pub async fn wake(&self, app: &App) {
-        let bots = async {
+        let bots = Box::pin(async {
             for task in &self.bots {
                 app.wake(task, Duration::ZERO).await;
             }
-        };
-        let auto_replies = async {
+        });
+        let auto_replies = Box::pin(async {
             for task in &self.auto_replies {
                 app.wake(task, auto_reply::delay(app)).await;
             }
-        };
+        });
         tokio::join!(bots, auto_replies);
     }
 }

@@ -19,6 +19,7 @@ use crate::{
 
 /// What an organisation decides for itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own, as people see them")]
 pub struct Settings {
     /// Its name.
     pub name: String,
