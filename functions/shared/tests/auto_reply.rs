@@ -419,6 +419,15 @@ async fn a_message_heard_again_after_the_answer_sets_no_mark() {
     assert_eq!(shop.mark().await, None);
     shop.hear(vec![question], true).await;
     assert_eq!(shop.mark().await, None);
+    // An answer in the topic empties the mark and stands nowhere in Avito yet.
+    let shop = Shop::of(slow_world()).await;
+    let question = heard("buyer", "Ещё продаёте?", 5);
+    shop.hear(vec![question.clone()], false).await;
+    shop.asked().await;
+    shop.world.query(Scope::Tenant(shop.owner.client), auto_reply::forget_marks()).await;
+    shop.hear(vec![question.clone()], false).await;
+    shop.hear(vec![question], true).await;
+    assert_eq!(shop.mark().await, None);
 }
 
 #[tokio::test]
