@@ -1,4 +1,4 @@
-//! Binaries, template and OpenAPI file say the same: who forgets one of them is told by name.
+//! Binaries, template and `OpenAPI` file say the same: who forgets one of them is told by name.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -84,7 +84,7 @@ fn template() -> BTreeMap<String, Declared> {
         .collect()
 }
 
-/// The routes of an OpenAPI document, with the operation's id.
+/// The routes of an `OpenAPI` document, with the operation's id.
 fn operations(document: &Value) -> BTreeMap<String, String> {
     let paths = document["paths"].as_object().into_iter().flatten();
     paths
