@@ -16,10 +16,10 @@ use support::{Seller, Topic, variable, wait_until};
 
 /// The processes of this stack's workers that run now.
 fn workers() -> Vec<String> {
-    let named = |name: &str, value: &str| format!("{name}={value}");
-    let endpoint = named("AWS_ENDPOINT_URL", &variable("AWS_ENDPOINT_URL"));
+    let assignment = |name: &str, value: &str| format!("{name}={value}");
+    let endpoint = assignment("AWS_ENDPOINT_URL", &variable("AWS_ENDPOINT_URL"));
     let names = ["deliver-to-telegram", "deliver-to-avito"]
-        .map(|function| named("AWS_LAMBDA_FUNCTION_NAME", &format!("{}-{function}", variable("STACK_NAME"))));
+        .map(|function| assignment("AWS_LAMBDA_FUNCTION_NAME", &format!("{}-{function}", variable("STACK_NAME"))));
     let is_worker = |pid: &String| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         let has = |wanted: &str| environment.split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes());
