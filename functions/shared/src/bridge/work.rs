@@ -57,13 +57,15 @@ const DIALOG: &str = concat!(
     chosen!()
 );
 
+// Not `now()`: a header that another flight wrote after this one began, and committed before it looks, is seen and goes
+// first.
 const POSTS: &str = concat!(
     "
     SELECT id, kind, content, state, attempts, telegram_chat_id, telegram_topic_id
     FROM posts
     WHERE bot_id = $1 AND coalesce(dialog_id, 0) = ",
     chosen!(),
-    " AND state IN ('pending', 'sending') AND due_at <= now()
+    " AND state IN ('pending', 'sending') AND due_at <= statement_timestamp()
     ORDER BY CASE WHEN kind = 'header' THEN 0 WHEN kind IN ('text', 'mirror', 'notice') THEN 1 ELSE 2 END, id
     LIMIT 20"
 );
