@@ -10,7 +10,11 @@ use tuberry::{
     platform::queue::Batch,
 };
 
-tuberry::worker!("deliver-to-telegram", deliver, [Database, Cache, Secrets, TelegramApi, AvitoApi, TelegramQueue]);
+tuberry::worker!(
+    "deliver-to-telegram",
+    deliver,
+    [Database, Cache, Secrets, TelegramApi, AvitoApi, MediaHosts, TelegramQueue]
+);
 
 /// A bot that somebody else works for is done here, unless its task comes again: then that somebody may be dead, and the
 /// task waits for the lease to end.

@@ -33,6 +33,7 @@ PARAMETERS = {
     "AllowedOrigins": "ALLOWED_ORIGINS",
     "TelegramApiBase": "TELEGRAM_API_BASE",
     "AvitoApiBase": "AVITO_API_BASE",
+    "MediaHosts": "MEDIA_HOSTS",
     "MasterBotName": "MASTER_BOT_NAME",
     "AdminTelegramId": "ADMIN_TELEGRAM_ID",
     "DatabaseCa": "DATABASE_CA",

@@ -26,6 +26,7 @@ DEFAULTS = {
     "MASTER_BOT_NAME": "tuberry_local_bot",
     "ADMIN_TELEGRAM_ID": "",
     "DATABASE_CA": "",
+    "MEDIA_HOSTS": "avito.ru,avito.st,api.telegram.org",
     "ALLOWED_ORIGINS": "http://localhost:3000,http://127.0.0.1:3000",
     "JWT_EXPIRES": "1800",
     "REFRESH_EXPIRES": "604800",

@@ -7,6 +7,7 @@ use crate::platform::{
     cache::Cache,
     config::{Config, ConfigError, Variable, var},
     db::{Db, Patience},
+    media::{Hosts, Media},
     queue::{Queue, QueueError, Task},
     secrets::{Keyring, Secret},
 };
@@ -42,6 +43,8 @@ pub enum Need {
     TelegramApi,
     /// Avito.
     AvitoApi,
+    /// To fetch pictures and voices.
+    MediaHosts,
     /// Where webhooks reach us.
     PublicBaseUrl,
     /// How often accounts are polled.
@@ -76,6 +79,7 @@ impl Need {
             Self::AdminTelegramId => &[var::ADMIN_TELEGRAM_ID],
             Self::TelegramApi => &[var::TELEGRAM_API_BASE],
             Self::AvitoApi => &[var::AVITO_API_BASE],
+            Self::MediaHosts => &[var::MEDIA_HOSTS],
             Self::PublicBaseUrl => &[var::PUBLIC_BASE_URL],
             Self::PollInterval => &[var::POLL_INTERVAL_SECONDS],
             Self::AutoReplyDelay => &[var::AUTO_REPLY_DELAY_SECONDS],
@@ -109,6 +113,7 @@ pub struct App {
     queue: Queue,
     keyring: OnceLock<Keyring>,
     outside: OnceLock<reqwest::Client>,
+    media: OnceLock<Media>,
 }
 
 impl App {
@@ -128,6 +133,7 @@ impl App {
             queue: Queue::default(),
             keyring: OnceLock::new(),
             outside: OnceLock::new(),
+            media: OnceLock::new(),
         }
     }
 
@@ -165,6 +171,14 @@ impl App {
                 .redirect(reqwest::redirect::Policy::none())
                 .build()
                 .expect("the HTTP client's settings are constants")
+        })
+    }
+
+    /// The client for files from addresses that others gave us.
+    pub fn media(&self) -> &Media {
+        self.media.get_or_init(|| {
+            let hosts = Hosts::parse(self.config.text(var::MEDIA_HOSTS));
+            Media::new(hosts.expect("the hosts were checked when the function started"))
         })
     }
 

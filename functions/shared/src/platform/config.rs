@@ -41,6 +41,10 @@ fn optional_number(text: &str) -> Result<(), &'static str> {
     if text.is_empty() || text.parse::<i64>().is_ok() { Ok(()) } else { Err("is not a number") }
 }
 
+fn hosts(text: &str) -> Result<(), &'static str> {
+    super::media::Hosts::parse(text).map(|_| ()).ok_or("is not a list of hosts, separated by commas")
+}
+
 fn long_secret(text: &str) -> Result<(), &'static str> {
     if text.len() >= 32 { Ok(()) } else { Err("is shorter than 32 characters") }
 }
@@ -61,7 +65,7 @@ macro_rules! variables {
 
 /// The variables by name.
 pub mod var {
-    use super::{Variable, address, any, delay, keyring, long_secret, optional_number, seconds};
+    use super::{Variable, address, any, delay, hosts, keyring, long_secret, optional_number, seconds};
     variables! {
         /// Postgres, as a `postgres://` address; `sslmode` asks for TLS.
         DATABASE_URL = None, any;
@@ -91,6 +95,8 @@ pub mod var {
         TELEGRAM_API_BASE = Some("https://api.telegram.org"), address;
         /// Avito's API.
         AVITO_API_BASE = Some("https://api.avito.ru"), address;
+        /// Hosts that files are fetched from, with what is below them; with a port: that one alone, also without TLS.
+        MEDIA_HOSTS = Some("avito.ru,avito.st,api.telegram.org"), hosts;
         /// Where Telegram and Avito reach our webhooks.
         PUBLIC_BASE_URL = None, address;
         /// The pause between two polls of an account, seconds.
