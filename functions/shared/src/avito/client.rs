@@ -1,10 +1,13 @@
 //! The calls. Each is one request with a time limit; repeating, renewing tokens and budgets are the callers' business.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Method, RequestBuilder, StatusCode, header};
+use reqwest::{
+    Method, RequestBuilder, StatusCode, header,
+    multipart::{Form, Part},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use url::Url;
@@ -188,6 +191,48 @@ impl Client {
         self.call(self.request(Method::POST, &path).json(&body), token, Effect::Changes).await
     }
 
+    /// Gives Avito a picture of at most 24 MB: JPEG, HEIC, GIF, BMP or PNG. Answers its id; nobody sees it yet.
+    pub async fn upload_image(
+        &self,
+        token: &Secret,
+        user_id: i64,
+        name: &str,
+        bytes: Bytes,
+    ) -> Result<Reply<String>, Error> {
+        let path = format!("/messenger/v1/accounts/{user_id}/uploadImages");
+        let form = Form::new().part("uploadfile[]", Part::stream(bytes).file_name(name.to_owned()));
+        let reply: Reply<BTreeMap<String, Value>> =
+            self.call(self.request(Method::POST, &path).multipart(form), token, Effect::Changes).await?;
+        let id = reply.value.into_keys().next().ok_or(Error::Unknown(None))?;
+        Ok(Reply { value: id, remaining: reply.remaining })
+    }
+
+    /// Sends a picture that was given before.
+    pub async fn send_image(
+        &self,
+        token: &Secret,
+        user_id: i64,
+        chat_id: &str,
+        image_id: &str,
+    ) -> Result<Reply<Message>, Error> {
+        let path = format!("/messenger/v1/accounts/{user_id}/chats/{}/messages/image", segment(chat_id)?);
+        let body = json!({ "image_id": image_id });
+        self.call(self.request(Method::POST, &path).json(&body), token, Effect::Changes).await
+    }
+
+    /// Where the file of a voice message is to be had for an hour; none: Avito has no such file.
+    pub async fn voice_file(
+        &self,
+        token: &Secret,
+        user_id: i64,
+        voice_id: &str,
+    ) -> Result<Reply<Option<String>>, Error> {
+        let path = format!("/messenger/v1/accounts/{user_id}/getVoiceFiles");
+        let request = self.request(Method::GET, &path).query(&[("voice_ids", voice_id)]);
+        let mut reply: Reply<VoiceFiles> = self.call(request, token, Effect::Reads).await?;
+        Ok(Reply { value: reply.value.voices_urls.remove(voice_id), remaining: reply.remaining })
+    }
+
     /// Marks the whole chat read, which its buyer sees.
     pub async fn mark_read(&self, token: &Secret, user_id: i64, chat_id: &str) -> Result<Reply<()>, Error> {
         let path = format!("/messenger/v1/accounts/{user_id}/chats/{}/read", segment(chat_id)?);
@@ -315,6 +360,12 @@ struct List(#[serde(deserialize_with = "lenient::list")] Vec<Message>);
 enum Messages {
     Bare(List),
     Wrapped { messages: List },
+}
+
+#[derive(Deserialize)]
+struct VoiceFiles {
+    #[serde(default, deserialize_with = "lenient::or_default")]
+    voices_urls: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]

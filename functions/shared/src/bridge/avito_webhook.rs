@@ -115,11 +115,21 @@ pub(super) fn heard(message: &avito::Message, own_user_id: i64, place: i32) -> O
         kind: if system { "system".to_owned() } else { message.kind.as_str().to_owned() },
         text_key: text.as_deref().map(text::key),
         text,
-        attachments: serde_json::from_str(&serde_json::to_string(&message.content).ok()?.replace("\\u0000", ""))
+        attachments: serde_json::from_str(&serde_json::to_string(&attachments(message)?).ok()?.replace("\\u0000", ""))
             .ok()?,
         created: Timestamp::from_second(message.created?).ok()?,
         place,
     })
+}
+
+/// What a message holds, with what it answers: `{id, kind, text}` under `quote`.
+fn attachments(message: &avito::Message) -> Option<serde_json::Value> {
+    let mut attachments = serde_json::to_value(&message.content).ok()?;
+    if let Some(quote) = &message.quote {
+        attachments["quote"] =
+            serde_json::json!({ "id": quote.id, "kind": quote.kind.as_str(), "text": quote.content.text });
+    }
+    Some(attachments)
 }
 
 /// So that the secret can be checked while Postgres is away. Redis is told once per process and account.

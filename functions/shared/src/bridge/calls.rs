@@ -10,6 +10,7 @@ use frankenstein::{
 use serde_json::Value;
 
 use super::{
+    attachments::{self, Files},
     drain::{Holder, Target},
     work::Post,
 };
@@ -26,8 +27,9 @@ fn number(content: &Value, field: &str) -> i64 {
 
 impl Holder<'_> {
     /// Makes the call that a post stands for. Answers the ids of the messages that appeared.
-    pub(super) async fn call(&self, post: &Post, target: Target) -> Result<Vec<i64>, Error> {
+    pub(super) async fn call(&self, post: &Post, target: Target, files: Files<'_>) -> Result<Vec<i64>, Error> {
         match post.kind.as_str() {
+            kind if attachments::is_media(kind) => self.send_media(post, target, files).await,
             "pin" => {
                 let params = PinChatMessageParams::builder()
                     .chat_id(target.chat_id)
@@ -68,7 +70,7 @@ impl Holder<'_> {
     }
 }
 
-fn message(content: &Value, target: Target) -> Result<SendMessageParams, Error> {
+pub(super) fn message(content: &Value, target: Target) -> Result<SendMessageParams, Error> {
     let unreadable = || Error::Refused { code: 0, description: "a stored post cannot be read".to_owned() };
     let text = content.get("text").and_then(Value::as_str).ok_or_else(unreadable)?;
     let entities: Option<Vec<MessageEntity>> = content

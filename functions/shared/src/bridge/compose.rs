@@ -5,24 +5,30 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
 
 use super::{
+    album,
     posts::Draft,
     words::{self, Language},
     work::{Dialog, Waiting},
 };
 use crate::{
     avito,
-    telegram::text::{split_utf16, truncate_utf16, utf16_len},
+    telegram::text::{CAPTION_LIMIT, split_utf16, truncate_utf16, utf16_len},
 };
 
 /// The most UTF-16 units of a message (Bot API, `sendMessage`).
 const POST_LIMIT: usize = 4096;
 /// The most characters of a topic's name (Bot API, `createForumTopic`).
 const NAME_LIMIT: usize = 128;
+/// The most UTF-16 units of a quoted message.
+const QUOTE_LIMIT: usize = 200;
+/// The most UTF-16 units of a word of Avito's that we do not know.
+const KIND_LIMIT: usize = 40;
 /// What a group reads.
 const LANGUAGE: Language = Language::Russian;
 
 /// The drafts that show these messages, in order. Consecutive texts that wait together are one post, a paragraph each,
-/// with its time; an answer from Avito's app stands alone, and so does what is older than what was shown last.
+/// with its time; consecutive pictures are one album. An answer from Avito's app stands alone, and so does what quotes
+/// something or is older than what was shown last.
 pub fn drafts(messages: &[Waiting], last_shown: Option<Timestamp>, zone: &TimeZone) -> Vec<Draft> {
     let mut drafts = Vec::new();
     let mut run: Vec<&Waiting> = Vec::new();
@@ -32,12 +38,17 @@ pub fn drafts(messages: &[Waiting], last_shown: Option<Timestamp>, zone: &TimeZo
         if late {
             flush(&mut run, zone, &mut drafts);
             let heading = format!("{}, {}", clock(message, zone), words::came_late(LANGUAGE));
-            push_text("text", &format!("{heading}\n{}", body(message)), vec![message.id], &mut drafts);
+            push_alone("text", Some(&heading), message, &mut drafts);
         } else if let Some(heading) = mirror_heading(message) {
             flush(&mut run, zone, &mut drafts);
-            let text = format!("{heading}\n{}", body(message));
-            push_text("mirror", &text, vec![message.id], &mut drafts);
+            push_alone("mirror", Some(heading), message, &mut drafts);
+        } else if message.reply_to.is_some() || (!joins_album(message) && media(message).is_some()) {
+            flush(&mut run, zone, &mut drafts);
+            push_alone("text", None, message, &mut drafts);
         } else {
+            if run.last().is_some_and(|last| joins_album(last) != joins_album(message)) {
+                flush(&mut run, zone, &mut drafts);
+            }
             run.push(message);
         }
         newest = newest.max(message.created);
@@ -55,8 +66,77 @@ fn mirror_heading(message: &Waiting) -> Option<&'static str> {
     }
 }
 
+/// Whether a message is a buyer's picture that is shown together with those around it.
+pub fn joins_album(message: &Waiting) -> bool {
+    let is_alone = message.reply_to.is_some() || quoted(message).is_some();
+    message.origin == "buyer" && message.kind == "image" && !is_alone && media(message).is_some()
+}
+
+/// The kind and content of a post that shows a message as more than a text.
+fn media(message: &Waiting) -> Option<(&'static str, Value)> {
+    let content: avito::Content = serde_json::from_value(message.attachments.clone()).ok()?;
+    let (kind, mut shown) = match message.kind.as_str() {
+        "image" => ("photo", json!({ "media": [content.image?.largest().filter(|url| is_link(url))?] })),
+        "voice" => ("voice", json!({ "voice_id": content.voice?.voice_id.filter(|id| !id.is_empty())? })),
+        "location" => {
+            let place = content.location?;
+            let (latitude, longitude) = place.lat.zip(place.lon)?;
+            let line = |text: Option<String>| text.map(|text| one_line(&text)).filter(|text| !text.is_empty());
+            let (title, address) = (line(place.title), line(place.text));
+            let title = title.or_else(|| address.clone());
+            ("venue", json!({ "latitude": latitude, "longitude": longitude, "title": title, "address": address }))
+        }
+        _ => return None,
+    };
+    shown["line"] = json!(line(message));
+    Some((kind, shown))
+}
+
+fn is_link(url: &str) -> bool {
+    url.starts_with("https://") || url.starts_with("http://")
+}
+
+/// One message by itself, under a heading if it has one.
+fn push_alone(kind: &'static str, heading: Option<&str>, message: &Waiting, drafts: &mut Vec<Draft>) {
+    let first = drafts.len();
+    match media(message) {
+        Some((kind, mut content)) => {
+            let caption =
+                [heading.map(str::to_owned), quoted(message)].into_iter().flatten().collect::<Vec<_>>().join("\n");
+            if kind == "venue" || utf16_len(&caption) > CAPTION_LIMIT {
+                push_text("text", &caption, Vec::new(), drafts);
+            } else if !caption.is_empty() {
+                content["caption"] = json!(caption);
+            }
+            drafts.push(Draft { kind, content, message_ids: vec![message.id] });
+        }
+        None => {
+            let text = [heading.map(str::to_owned), Some(body(message))].into_iter().flatten().collect::<Vec<_>>();
+            push_text(kind, &text.join("\n"), vec![message.id], drafts);
+        }
+    }
+    if let Some((reply_to, draft)) = message.reply_to.zip(drafts.get_mut(first)) {
+        draft.content["reply_to"] = json!(reply_to);
+    }
+}
+
+/// Pictures as albums.
+fn push_pictures(run: &[&Waiting], drafts: &mut Vec<Draft>) {
+    for album in run.chunks(album::LARGEST) {
+        let pictures: Vec<Value> =
+            album.iter().filter_map(|message| media(message)?.1.get("media")?.get(0).cloned()).collect();
+        let kind = if pictures.len() == 1 { "photo" } else { "album" };
+        let content = json!({ "media": pictures, "line": words::kind_line("image", LANGUAGE) });
+        drafts.push(Draft { kind, content, message_ids: album.iter().map(|message| message.id).collect() });
+    }
+}
+
 /// Turns a run of messages into as few posts as their length allows.
 fn flush(run: &mut Vec<&Waiting>, zone: &TimeZone, drafts: &mut Vec<Draft>) {
+    if run.first().is_some_and(|message| joins_album(message)) {
+        push_pictures(&std::mem::take(run), drafts);
+        return;
+    }
     let alone = run.len() == 1;
     let mut text = String::new();
     let mut ids = Vec::new();
@@ -93,13 +173,43 @@ fn clock(message: &Waiting, zone: &TimeZone) -> String {
     created.to_zoned(zone.clone()).strftime("%H:%M").to_string()
 }
 
-/// What a message says, as one text; never empty.
+/// What a message answers, when the topic does not show it.
+fn quoted(message: &Waiting) -> Option<String> {
+    let quote = message.attachments.get("quote").filter(|_| message.reply_to.is_none())?;
+    let text = quote.get("text").and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
+    let kind = quote.get("kind").and_then(Value::as_str).unwrap_or_default();
+    let said = text.unwrap_or_else(|| words::kind_line(kind, LANGUAGE));
+    Some(format!("{} «{}»", words::in_answer_to(LANGUAGE), truncate_utf16(&one_line(said), QUOTE_LIMIT)))
+}
+
+/// What a message says, as one text, under what it answers; never empty.
 fn body(message: &Waiting) -> String {
+    match quoted(message) {
+        Some(quoted) => format!("{quoted}\n{}", line(message)),
+        None => line(message),
+    }
+}
+
+/// What a message says, as one text; never empty.
+fn line(message: &Waiting) -> String {
     let content: avito::Content = serde_json::from_value(message.attachments.clone()).unwrap_or_default();
     let text = message.text.as_deref().map(str::trim).filter(|text| !text.is_empty());
     let line = match (message.kind.as_str(), text) {
         ("text" | "system", Some(text)) => text.to_owned(),
-        ("link", _) => labelled(words::LINK, content.link.and_then(|link| link.url.or(link.text)), &message.kind),
+        ("link", _) => {
+            let link = content.link.map(|link| {
+                let title = link.preview.and_then(|preview| preview.title);
+                [title, link.url.or(link.text)].into_iter().flatten().collect::<Vec<_>>().join(" · ")
+            });
+            labelled(words::LINK, link, &message.kind)
+        }
+        ("call", _) if content.call.as_ref().is_some_and(|call| call.status.as_deref() == Some("missed")) => {
+            words::missed_call(LANGUAGE).to_owned()
+        }
+        ("file", _) => match content.file.and_then(|file| file.name) {
+            Some(name) => format!("{} · {}", words::kind_line("file", LANGUAGE), one_line(&name)),
+            None => words::kind_line("file", LANGUAGE).to_owned(),
+        },
         ("item", _) => {
             let card = content.item.map(|item| {
                 [item.title, item.price_string, item.item_url].into_iter().flatten().collect::<Vec<_>>().join(" · ")
@@ -113,7 +223,14 @@ fn body(message: &Waiting) -> String {
             });
             labelled(words::PLACE, place, &message.kind)
         }
-        (kind, _) => words::kind_line(kind, LANGUAGE).to_owned(),
+        ("image" | "voice" | "video" | "call" | "appCall" | "deleted", _) => {
+            words::kind_line(&message.kind, LANGUAGE).to_owned()
+        }
+        (kind, text) => {
+            let kind = truncate_utf16(kind, KIND_LIMIT);
+            let unknown = format!("{} ({})", words::kind_line(kind, LANGUAGE), one_line(kind));
+            [Some(unknown.as_str()), text].into_iter().flatten().collect::<Vec<_>>().join("\n")
+        }
     };
     if message.origin == "system" { format!("{} {line}", words::SYSTEM) } else { line }
 }
@@ -197,7 +314,18 @@ mod tests {
             text: Some(text.to_owned()),
             attachments: json!({}),
             created: Timestamp::from_second(seconds).ok(),
+            arrived: Timestamp::UNIX_EPOCH,
+            reply_to: None,
         }
+    }
+
+    fn sent(id: i64, kind: &str, attachments: Value) -> Waiting {
+        Waiting { kind: kind.to_owned(), text: None, attachments, ..said(id, id, "buyer", "") }
+    }
+
+    fn picture(id: i64) -> Waiting {
+        let sizes = json!({"32x32": "https://avito.st/s.jpg", "1280x960": format!("https://avito.st/{id}.jpg")});
+        sent(id, "image", json!({"image": {"sizes": sizes}}))
     }
 
     fn texts(drafts: &[Draft]) -> Vec<&str> {
@@ -234,6 +362,65 @@ mod tests {
             drafts(&[said(1, 60, "buyer", "Раз"), auto_reply], Timestamp::from_second(30).ok(), &TimeZone::UTC);
         assert_eq!(texts(&drafts), ["Раз", "🤖 Автоответчик:\nОтветим утром"]);
         assert_eq!(drafts[1].kind, "mirror");
+    }
+
+    #[test]
+    fn consecutive_pictures_are_albums_of_ten_in_their_order_and_a_text_stands_between() {
+        let mut waiting: Vec<_> = (1..=11).map(picture).collect();
+        waiting.push(said(12, 12, "buyer", "Вот"));
+        waiting.push(picture(13));
+        let drafts = drafts(&waiting, None, &TimeZone::UTC);
+        let kinds: Vec<_> = drafts.iter().map(|draft| (draft.kind, draft.message_ids.len())).collect();
+        assert_eq!(kinds, [("album", 10), ("photo", 1), ("text", 1), ("photo", 1)]);
+        assert_eq!(drafts[0].content["media"][9], "https://avito.st/10.jpg");
+        assert_eq!(drafts[1].content["media"], json!(["https://avito.st/11.jpg"]));
+    }
+
+    #[test]
+    fn voices_and_places_are_posts_of_their_own_with_a_line_in_case() {
+        let waiting = [
+            sent(1, "voice", json!({"voice": {"voice_id": "v-1"}})),
+            sent(2, "location", json!({"location": {"lat": 55.5, "lon": 37.5, "text": "Москва,\nТверская 1"}})),
+            sent(3, "location", json!({"location": {"text": "Москва"}})),
+        ];
+        let drafts = drafts(&waiting, None, &TimeZone::UTC);
+        assert_eq!(drafts.iter().map(|draft| draft.kind).collect::<Vec<_>>(), ["voice", "venue", "text"]);
+        assert_eq!(drafts[0].content["voice_id"], "v-1");
+        assert_eq!(drafts[1].content["title"], "Москва, Тверская 1");
+        assert_eq!(drafts[2].content["text"], "📍 Москва");
+        assert!(drafts[0].content["line"].as_str().is_some_and(|line| line.contains("Голосовое")));
+    }
+
+    #[test]
+    fn a_quote_is_a_reply_when_the_topic_shows_it_and_a_line_when_not() {
+        let quote = json!({"quote": {"id": "q", "kind": "text", "text": "Сколько стоит?"}});
+        let known = Waiting { attachments: quote.clone(), reply_to: Some(40), ..said(1, 1, "buyer", "А это") };
+        let unknown = Waiting { attachments: quote, ..said(2, 2, "buyer", "А то") };
+        let drafts = drafts(&[known, unknown], None, &TimeZone::UTC);
+        assert_eq!(drafts[0].content, json!({"text": "А это", "reply_to": 40}));
+        assert_eq!(drafts[1].content, json!({"text": "В ответ на «Сколько стоит?»\nА то"}));
+    }
+
+    #[test]
+    fn a_late_picture_and_one_from_the_app_say_so_under_the_picture() {
+        let late = picture(1);
+        let own = Waiting { origin: "avito_app".to_owned(), ..picture(20) };
+        let drafts = drafts(&[late, own], Timestamp::from_second(10).ok(), &TimeZone::UTC);
+        assert_eq!(drafts.iter().map(|draft| draft.kind).collect::<Vec<_>>(), ["photo", "photo"]);
+        assert_eq!(drafts[0].content["caption"], "00:00, пришло с опозданием");
+        assert_eq!(drafts[1].content["caption"], "Вы ответили в Avito:");
+    }
+
+    #[test]
+    fn what_is_handed_out_empty_or_unknown_is_a_line() {
+        for kind in ["file", "video", "appCall", "call", "deleted", "image", "voice", "hologram"] {
+            let drafts = drafts(&[sent(1, kind, json!({}))], None, &TimeZone::UTC);
+            assert!(drafts.len() == 1 && texts(&drafts)[0].chars().count() > 5, "{kind}");
+        }
+        let missed = sent(1, "call", json!({"call": {"status": "missed"}}));
+        assert_eq!(texts(&drafts(&[missed], None, &TimeZone::UTC)), ["📞 Пропущенный звонок через Avito"]);
+        let unknown = drafts(&[sent(1, "hologram", json!({}))], None, &TimeZone::UTC);
+        assert!(texts(&unknown)[0].ends_with("(hologram)"));
     }
 
     #[test]

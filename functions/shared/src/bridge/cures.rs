@@ -30,7 +30,7 @@ pub(super) fn only_decorates(kind: &str) -> bool {
 }
 
 /// Seconds until the next attempt: 1, 2, 4 … 60.
-fn backoff(attempts: i32) -> f64 {
+pub(super) fn backoff(attempts: i32) -> f64 {
     f64::from(1 << attempts.clamp(0, 6)).min(60.0)
 }
 

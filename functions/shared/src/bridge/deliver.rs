@@ -44,17 +44,18 @@ const LOOK_BACK: u16 = 100;
 /// How long a dialog waits whose account Avito does not let in.
 const REFUSED_PAUSE: Duration = Duration::from_secs(300);
 
-enum Next {
+pub(super) enum Next {
     /// Write this down and go on with the next part.
     Look(Vec<Statement>),
     /// Write this down and let go for a while.
     Rest(Vec<Statement>, Duration),
 }
 
-struct Holder<'a> {
-    app: &'a App,
-    dialog_id: i64,
-    client_id: ClientId,
+pub(super) struct Holder<'a> {
+    pub(super) app: &'a App,
+    pub(super) dialog_id: i64,
+    pub(super) owner: Uuid,
+    pub(super) client_id: ClientId,
 }
 
 /// Works for one dialog until nothing is left, `stop` is reached, or Avito wants a pause. An error is our own Postgres
@@ -69,7 +70,7 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
     let Some(mut outbox) = outbox::read(first)? else {
         return Ok(if held { Delivered::Held } else { Delivered::Done });
     };
-    let holder = Holder { app, dialog_id, client_id: outbox.keys.client_id };
+    let holder = Holder { app, dialog_id, owner, client_id: outbox.keys.client_id };
     let mut bot_to_wake = None;
     while !outbox.released {
         let next = if outbox.stopped {
@@ -111,7 +112,7 @@ fn woken(answers: &[Vec<tokio_postgres::Row>]) -> Result<Option<i64>, BridgeErro
 }
 
 impl Holder<'_> {
-    async fn run(&self, flight: Vec<Statement>) -> Result<crate::platform::db::Answers, BridgeError> {
+    pub(super) async fn run(&self, flight: Vec<Statement>) -> Result<crate::platform::db::Answers, BridgeError> {
         Ok(self.app.db().run(Scope::Tenant(self.client_id), flight).await?)
     }
 
@@ -125,7 +126,7 @@ impl Holder<'_> {
     }
 
     /// The token, or what to do without one.
-    async fn token(&self, outbox: &Outbox, refused: Option<&Secret>) -> Result<Secret, Next> {
+    pub(super) async fn token(&self, outbox: &Outbox, refused: Option<&Secret>) -> Result<Secret, Next> {
         let token = match refused {
             None => accounts::access_token(self.app, &outbox.keys).await,
             Some(refused) => accounts::renewed_token(self.app, &outbox.keys, refused).await,
@@ -151,6 +152,9 @@ impl Holder<'_> {
         }
         if outbox.lease_ends_too_soon() {
             return Ok(outbox.rest(Vec::new(), Duration::ZERO));
+        }
+        if let Some(picture) = &part.picture {
+            return self.send_picture(outbox, part, picture, token).await;
         }
         let (avito, user_id) = (accounts::avito(self.app), outbox.keys.user_id);
         let mut answer = avito.send_text(&token, user_id, &outbox.avito_chat_id, &part.text).await;
@@ -237,7 +241,7 @@ impl Holder<'_> {
         }
     }
 
-    /// The oldest own text that looks like the part, is not older than it, and is nobody else's.
+    /// The oldest own message that looks like the part, is not older than it, and is nobody else's. Pictures look alike.
     async fn find(
         &self,
         outbox: &Outbox,
@@ -248,9 +252,8 @@ impl Holder<'_> {
         let candidates: Vec<String> = newest
             .iter()
             .rev()
-            .filter(|message| message.kind == avito::Kind::Text && message.is_own(outbox.keys.user_id))
+            .filter(|message| message.is_own(outbox.keys.user_id) && looks_like(part, message))
             .filter(|message| message.created.is_some_and(|created| created >= earliest))
-            .filter(|message| message.content.text.as_deref().is_some_and(|text| text::key(text) == part.text_key))
             .map(|message| message.id.clone())
             .collect();
         if candidates.is_empty() {
@@ -295,13 +298,23 @@ impl Outbox {
     }
 }
 
+fn looks_like(part: &Part, message: &avito::Message) -> bool {
+    match part.picture {
+        Some(_) => message.kind == avito::Kind::Image,
+        None => {
+            let text = message.content.text.as_deref().filter(|_| message.kind == avito::Kind::Text);
+            text.is_some_and(|text| text::key(text) == part.text_key)
+        }
+    }
+}
+
 /// Avito does not let the account in: rows wait, the owner sees why.
 fn refused_account(outbox: &Outbox, reason: String) -> Next {
     metrics::counter!("accounts_refused").increment(1);
     outbox.rest(vec![accounts::mark_refused(outbox.keys.account_id, "blocked", reason)], REFUSED_PAUSE)
 }
 
-fn not_sent(outbox: &Outbox, part: &Part, error: avito::Error) -> Next {
+pub(super) fn not_sent(outbox: &Outbox, part: &Part, error: avito::Error) -> Next {
     let growing = Duration::from_secs(1 << part.attempts.clamp(0, 6));
     match error {
         // A gateway's 5xx may hide a message that was sent, so it is looked for like a lost answer.

@@ -7,7 +7,8 @@ use jiff::{Timestamp, tz::TimeZone};
 use uuid::Uuid;
 
 use super::{
-    BridgeError,
+    BridgeError, album,
+    attachments::{self, Files, Prepared},
     budget::{Budget, later},
     compose, cures, lanes, posts,
     tasks::TelegramTask,
@@ -159,20 +160,14 @@ impl Holder<'_> {
 
     /// Composes what waits, writes it all down with the first post begun, and sends that one.
     async fn show(&self, work: &Work, dialog: &Dialog, target: Target) -> Result<Next, BridgeError> {
-        let budget = match work.lane.budget.take(1, work.lane.now) {
-            Ok(budget) => budget,
-            Err(wait) => return Ok(Next::Rest(Vec::new(), later(work.lane.now, wait))),
-        };
-        let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
-        let drafts = compose::drafts(&work.messages, dialog.last_shown, &zone);
-        let mut flight = vec![lanes::claim(self.bot_id, self.owner)];
-        for (place, draft) in drafts.iter().enumerate() {
-            flight.push(posts::insert(self.bot_id, self.owner, dialog.id, draft, place == 0));
+        let (ready, whole_at) = album::ready(&work.messages, work.lane.now);
+        if ready == 0 {
+            return Ok(Next::Look(vec![album::gather(dialog.id, whole_at)]));
         }
-        let answers = self.run(work, flight).await?;
-        let Some(row) = answers.get(1).and_then(|rows| rows.first()) else { return Ok(Next::Lost) };
-        let post = Post {
-            id: get(row, "id")?,
+        let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
+        let drafts = compose::drafts(&work.messages[..ready], dialog.last_shown, &zone);
+        let mut post = Post {
+            id: 0,
             kind: drafts[0].kind.to_owned(),
             content: drafts[0].content.clone(),
             begun: false,
@@ -180,13 +175,27 @@ impl Holder<'_> {
             chat_id: None,
             thread_id: None,
         };
-        Ok(self.send(work, &post, target, budget).await)
+        let budget = match work.lane.budget.take(attachments::cost(&post), work.lane.now) {
+            Ok(budget) => budget,
+            Err(wait) => return Ok(Next::Rest(Vec::new(), later(work.lane.now, wait))),
+        };
+        let begins = !attachments::needs_files(&post.kind);
+        let mut flight = vec![lanes::claim(self.bot_id, self.owner)];
+        for (place, draft) in drafts.iter().enumerate() {
+            flight.push(posts::insert(self.bot_id, self.owner, dialog.id, draft, place == 0 && begins));
+        }
+        let answers = self.run(work, flight).await?;
+        let Some(row) = answers.get(1).and_then(|rows| rows.first()) else { return Ok(Next::Lost) };
+        if !begins {
+            return Ok(Next::Look(Vec::new()));
+        }
+        post.id = get(row, "id")?;
+        Ok(self.send(work, &post, target, budget, Files::default()).await)
     }
 
     /// Begins a post that was written down earlier, and sends it.
     async fn finish(&self, work: &Work, post: &Post, target: Target) -> Result<Next, BridgeError> {
-        let cost = u32::from(!cures::only_decorates(&post.kind));
-        let budget = match work.lane.budget.take(cost, work.lane.now) {
+        let budget = match work.lane.budget.take(attachments::cost(post), work.lane.now) {
             Ok(budget) => budget,
             Err(wait) => return Ok(Next::Rest(Vec::new(), later(work.lane.now, wait))),
         };
@@ -195,6 +204,10 @@ impl Holder<'_> {
                 Some(compose::header(dialog))
             }
             _ => None,
+        };
+        let files = match self.prepare(work, post).await {
+            Prepared::Ready(files) => files,
+            Prepared::Not(outcome) => return Ok(Next::Look(outcome)),
         };
         // Setting a reaction or pinning twice changes nothing, so only the others are begun before the call.
         if !matches!(post.kind.as_str(), "reaction" | "pin") {
@@ -214,11 +227,11 @@ impl Holder<'_> {
             }
         }
         let content = composed.unwrap_or_else(|| post.content.clone());
-        Ok(self.send(work, &Post { content, kind: post.kind.clone(), ..*post }, target, budget).await)
+        Ok(self.send(work, &Post { content, kind: post.kind.clone(), ..*post }, target, budget, files).await)
     }
 
-    async fn send(&self, work: &Work, post: &Post, target: Target, budget: Budget) -> Next {
-        let answer = self.call(post, target).await;
+    async fn send(&self, work: &Work, post: &Post, target: Target, budget: Budget, files: Files<'_>) -> Next {
+        let answer = self.call(post, target, files).await;
         let spent = lanes::spend(self.bot_id, self.owner, budget);
         match answer {
             Ok(message_ids) => {
@@ -228,7 +241,7 @@ impl Holder<'_> {
                 {
                     outcome.push(posts::pin(post.id, *message_id));
                 }
-                outcome.extend(posts::sent(post.id, message_ids));
+                outcome.extend(attachments::appeared(post, message_ids));
                 if work.bot.broken {
                     outcome.push(bots::mark_working(self.bot_id));
                 }
@@ -236,6 +249,12 @@ impl Holder<'_> {
             }
             Err(error) => {
                 tracing::warn!(bot_id = self.bot_id, post_id = post.id, kind = post.kind, %error, "a post was not sent");
+                if let telegram::Error::Refused { .. } = error
+                    && let Some(mut outcome) = attachments::other_way(post, false)
+                {
+                    outcome.push(spent);
+                    return Next::Look(outcome);
+                }
                 let spent = (!matches!(error, telegram::Error::NotSent(_))).then_some(spent);
                 cures::after(self, work, post, target, error, spent.into_iter().collect()).await
             }

@@ -13,13 +13,15 @@ use crate::platform::db::{DbError, Statement, get};
 /// How long a lease lasts unless its holder writes; longer than any one call to Telegram takes.
 pub const LEASE: Duration = Duration::from_secs(20);
 
-/// Wakes the lane of the bot whose messages these are, or whose parts, if any of them waits to be shown. Answers the
-/// bot's id.
+/// Wakes the lane of the bot whose messages these are, or whose parts, if any of them waits to be shown, or a line that
+/// one was taken back. Answers the bot's id.
 pub fn wake_for_messages(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
     Statement::new(
         "INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
          SELECT DISTINCT m.bot_id, m.client_id, now() FROM messages m
-         WHERE m.to_show AND m.post_id IS NULL AND m.id IN (
+         WHERE (m.to_show AND m.post_id IS NULL OR m.deleted_at IS NOT NULL AND EXISTS (
+                    SELECT FROM posts p WHERE p.bot_id = m.bot_id AND p.once_key = 'deleted:' || m.id AND p.state = 'pending'))
+           AND m.id IN (
              SELECT id FROM messages WHERE avito_account_id = $1 AND avito_message_id = ANY($2)
              UNION ALL SELECT message_id FROM parts WHERE avito_account_id = $1 AND avito_message_id = ANY($2))
          ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)

@@ -1,6 +1,8 @@
 //! The bridge: an Avito chat is a topic of a Telegram group. Rows are the queue, SQS is the alarm clock: a message is a
 //! row the moment we hear of it, and whoever holds a lease derives from rows what still has to be sent.
 
+mod album;
+mod attachments;
 pub mod auto_reply;
 pub mod avito_webhook;
 mod budget;
@@ -12,6 +14,7 @@ pub mod drain;
 mod lanes;
 pub mod operator;
 mod outbox;
+mod pictures;
 pub mod polls;
 mod posts;
 pub mod record;
@@ -19,6 +22,7 @@ pub mod sweep;
 pub mod tasks;
 pub mod text;
 mod topics;
+pub mod voice;
 pub mod window;
 mod words;
 mod work;

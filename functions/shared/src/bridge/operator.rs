@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     compose, lanes,
+    pictures::{self, Sendable},
     tasks::{AvitoTask, TelegramTask},
     text, topics,
     words::{self, Language},
@@ -59,12 +60,14 @@ pub async fn accept(app: &App, bot_id: i64, credentials: &Credentials, payload: 
     Ok(heard.answer.map_or(Accepted::Done, Accepted::Answer))
 }
 
-/// Wakes whoever the statements answered with: bots by `bot_id` and `drain_at`, dialogs by `dialog_id`.
+/// Wakes whoever the statements answered with: bots by `bot_id` and `drain_at`, dialogs by `dialog_id` and `send_at`.
 async fn wake(app: &App, answers: &[Vec<tokio_postgres::Row>]) -> Result<(), DbError> {
     for row in answers.iter().skip(1).flatten() {
         let has = |name: &str| row.columns().iter().any(|column| column.name() == name);
         if has("dialog_id") {
-            app.wake(&AvitoTask::V1 { dialog_id: get(row, "dialog_id")? }, Duration::ZERO).await;
+            let due: jiff::Timestamp = get(row, "send_at")?;
+            let wait = Duration::try_from(due.duration_since(jiff::Timestamp::now())).unwrap_or_default();
+            app.wake(&AvitoTask::V1 { dialog_id: get(row, "dialog_id")? }, wait).await;
         } else if has("drain_at") {
             let due: jiff::Timestamp = get(row, "drain_at")?;
             let wait = Duration::try_from(due.duration_since(jiff::Timestamp::now())).unwrap_or_default();
@@ -124,7 +127,8 @@ fn hear_message(bot_id: i64, message: &Message) -> Heard {
         (Some(_), Some(thread_id)) => refuse(bot_id, message, thread_id, words::unknown_command(Language::Russian)),
         (None, Some(thread_id)) => match &message.content {
             Content::Text(text) if !text.trim().is_empty() => say(bot_id, message, thread_id, text),
-            _ => refuse(bot_id, message, thread_id, words::not_text(Language::Russian)),
+            Content::Service(_) => Heard::default(),
+            Content::Text(_) | Content::Media { .. } | Content::Unknown => show(bot_id, message, thread_id),
         },
     }
 }
@@ -184,6 +188,36 @@ fn say(bot_id: i64, message: &Message, thread_id: i64, said: &str) -> Heard {
     insert(bot_id, message, thread_id, "text", json!(parts), None)
 }
 
+/// A picture to the buyer, with its caption behind it, or the reason why it is none.
+fn show(bot_id: i64, message: &Message, thread_id: i64) -> Heard {
+    match pictures::sendable(message, Language::Russian) {
+        Sendable::Refused(why) => refuse(bot_id, message, thread_id, why),
+        Sendable::Parts(parts) => {
+            let mut heard = insert(bot_id, message, thread_id, "image", parts, None);
+            if let Some(album) = &message.media_group_id {
+                heard.statements.insert(1, caption_behind(bot_id, message, album));
+            }
+            heard
+        }
+    }
+}
+
+/// An album's caption comes with its first picture, and follows the last: each picture takes it along.
+fn caption_behind(bot_id: i64, message: &Message, album: &str) -> Statement {
+    Statement::new(
+        "UPDATE parts p SET message_id = m.id
+         FROM messages m
+         WHERE m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3
+           AND p.kind = 'text' AND p.state = 'pending' AND p.message_id IN (
+             SELECT o.id FROM messages o
+             WHERE o.bot_id = $1 AND o.telegram_chat_id = $2 AND o.media_group_id = $4 AND o.id < m.id)",
+    )
+    .bind(bot_id)
+    .bind(message.chat.id)
+    .bind(message.message_id)
+    .bind(album.to_owned())
+}
+
 /// What cannot go to Avito is kept, and refused in the topic at once.
 fn refuse(bot_id: i64, message: &Message, thread_id: i64, why: &str) -> Heard {
     let kind = match &message.content {
@@ -209,10 +243,11 @@ fn insert(
     let row = Statement::new(
         "WITH inserted AS (
              INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, author_name,
-                                   telegram_chat_id, telegram_message_id, telegram_user_id, status, error, to_show)
+                                   telegram_chat_id, telegram_message_id, telegram_user_id, status, error, to_show,
+                                   media_group_id)
              SELECT d.client_id, d.id, d.avito_account_id, d.bot_id, 'out', 'operator', $5, $6, $7, $2, $4, $8,
                     CASE WHEN $10 IS NULL THEN 'sending' ELSE 'failed' END,
-                    CASE WHEN $10 IS NULL THEN NULL ELSE 'not a text' END, false
+                    CASE WHEN $10 IS NULL THEN NULL ELSE 'not sendable' END, false, $11
              FROM dialog_topics t
              JOIN dialogs d ON d.id = t.dialog_id
              JOIN bot_routes r ON r.bot_id = t.bot_id AND $2 IN (r.group_chat_id, r.former_group_chat_id)
@@ -220,9 +255,15 @@ fn insert(
              ON CONFLICT (bot_id, telegram_chat_id, telegram_message_id) DO NOTHING
              RETURNING id, client_id, dialog_id, avito_account_id, bot_id
          ), cut AS (
-             INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, place, text, text_key)
-             SELECT i.client_id, i.dialog_id, i.id, i.avito_account_id, part.place, part.text, part.text_key
-             FROM inserted i CROSS JOIN jsonb_to_recordset($9) AS part (place int, text text, text_key text)
+             INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, place, kind, text, text_key, attachment)
+             SELECT i.client_id, i.dialog_id, i.id, i.avito_account_id,
+                    -- the captions of one album come to stand on one message, each in a place of its own
+                    part.place + CASE WHEN part.kind = 'text' THEN 10 * (
+                        SELECT count(*)::int FROM messages o
+                        WHERE o.bot_id = $1 AND o.telegram_chat_id = $2 AND o.media_group_id = $11) ELSE 0 END,
+                    coalesce(part.kind, 'text'), part.text, part.text_key, part.attachment
+             FROM inserted i
+             CROSS JOIN jsonb_to_recordset($9) AS part (place int, kind text, text text, text_key text, attachment jsonb)
              ORDER BY part.place
          ), refused AS (
              INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
@@ -230,7 +271,7 @@ fn insert(
          )
          UPDATE dialogs d
          SET state = 'answered', auto_reply_scheduled_at = NULL, last_message_at = now(),
-             send_at = greatest(coalesce(d.send_at, now()), now())
+             send_at = greatest(coalesce(d.send_at, now()), now() + make_interval(secs => $12))
          FROM inserted i WHERE d.id = i.dialog_id AND $10 IS NULL",
     )
     .bind(bot_id)
@@ -242,7 +283,9 @@ fn insert(
     .bind(author.map(name))
     .bind(author.map(|author| author.id))
     .bind(parts)
-    .bind(refusal);
+    .bind(refusal)
+    .bind(message.media_group_id.clone())
+    .bind(message.media_group_id.as_ref().map_or(0.0, |_| pictures::ALBUM_WAIT.as_secs_f64()));
     let mut statements = vec![row, unfinished(bot_id, message), told_once(bot_id, message, thread_id)];
     statements.push(if refused { lanes::wake_for_posts(bot_id) } else { wake_for_notice(bot_id, message, thread_id) });
     Heard { statements, answer: None }
@@ -255,8 +298,9 @@ fn name(person: &Person) -> String {
 /// The dialog to wake for this message, as long as it is not sent.
 fn unfinished(bot_id: i64, message: &Message) -> Statement {
     Statement::new(
-        "SELECT dialog_id FROM messages
-         WHERE bot_id = $1 AND telegram_chat_id = $2 AND telegram_message_id = $3 AND status = 'sending'",
+        "SELECT m.dialog_id, d.send_at FROM messages m JOIN dialogs d ON d.id = m.dialog_id
+         WHERE m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3 AND m.status = 'sending'
+           AND d.send_at IS NOT NULL",
     )
     .bind(bot_id)
     .bind(message.chat.id)

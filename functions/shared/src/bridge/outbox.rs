@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use serde_json::Value;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -29,6 +30,8 @@ pub struct Part {
     pub text: String,
     /// What it is recognised by.
     pub text_key: String,
+    /// The picture that it is instead of a text: `{file_id, name}`.
+    pub picture: Option<Value>,
     /// Whether it was begun by an earlier flight, with an unknown outcome.
     pub begun: bool,
     /// When it was begun.
@@ -91,9 +94,10 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Stateme
              FROM (SELECT p.id, p.state FROM parts p JOIN dialogs d ON d.id = p.dialog_id
                    WHERE p.dialog_id = $1 AND d.lease_owner = $2 AND d.send_at <= now()
                      AND p.state IN ('pending', 'sending')
-                   ORDER BY p.id LIMIT 1) AS next
+                   ORDER BY p.message_id, p.place LIMIT 1) AS next
              WHERE p.id = next.id
-             RETURNING p.id, p.text, p.text_key, next.state = 'sending' AS begun, p.sending_since, p.lookups, p.attempts,
+             RETURNING p.id, coalesce(p.text, '') AS text, coalesce(p.text_key, '') AS text_key, p.attachment,
+                       next.state = 'sending' AS begun, p.sending_since, p.lookups, p.attempts,
                        (SELECT m.is_auto_reply FROM messages m WHERE m.client_id = p.client_id AND m.id = p.message_id)
                            AS auto_reply",
         )
@@ -143,6 +147,7 @@ fn read_part(row: &Row) -> Result<Part, DbError> {
         id: get(row, "id")?,
         text: get(row, "text")?,
         text_key: get(row, "text_key")?,
+        picture: get(row, "attachment")?,
         begun: get(row, "begun")?,
         since: get(row, "sending_since")?,
         lookups: get(row, "lookups")?,
@@ -265,6 +270,26 @@ pub fn begin_anew(part_id: i64) -> Statement {
 /// The chat was marked read, or cannot be.
 pub fn marked_read(dialog_id: i64) -> Statement {
     Statement::new("UPDATE dialogs SET mark_read_at = NULL WHERE id = $1 AND mark_read_at <= now()").bind(dialog_id)
+}
+
+/// Keeps the lease for another while. No row: somebody else has the dialog by now.
+pub fn keep(dialog_id: i64, owner: Uuid) -> Statement {
+    Statement::new(
+        "UPDATE dialogs SET lease_until = now() + make_interval(secs => $3) WHERE id = $1 AND lease_owner = $2
+         RETURNING id",
+    )
+    .bind(dialog_id)
+    .bind(owner)
+    .bind(LEASE.as_secs_f64())
+}
+
+/// The sealed token of the bot that heard of a part's message: no other bot is given its files.
+pub fn bot_of(part_id: i64) -> Statement {
+    Statement::new(
+        "SELECT r.token FROM parts p JOIN messages m ON m.id = p.message_id JOIN bot_routes r ON r.bot_id = m.bot_id
+         WHERE p.id = $1",
+    )
+    .bind(part_id)
 }
 
 /// Lets go; the dialog is due again after `seconds`.

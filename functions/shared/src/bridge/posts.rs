@@ -8,9 +8,9 @@ use crate::platform::db::Statement;
 /// A post still to be written down.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draft {
-    /// `text`, `mirror`, `header` or `notice`.
+    /// `text`, `mirror`, `header`, `notice`, `photo`, `album`, `voice` or `venue`.
     pub kind: &'static str,
-    /// What is asked of Telegram: `{text, entities?, reply_to?}`.
+    /// What is asked of Telegram: `{text, entities?, reply_to?}`, or what [`super::attachments`] reads.
     pub content: Value,
     /// The messages that are shown once this post is.
     pub message_ids: Vec<i64>,
@@ -73,16 +73,45 @@ pub fn sent(post_id: i64, telegram_message_ids: Vec<i64>) -> Vec<Statement> {
         )
         .bind(post_id)
         .bind(telegram_message_ids),
-        Statement::new(
-            "WITH shown AS (
-                 UPDATE messages SET status = 'delivered' WHERE post_id = $1 AND direction = 'in' AND status = 'received'
-                 RETURNING dialog_id, avito_account_id, origin
-             )
-             UPDATE dialogs d SET mark_read_at = now() + interval '30 seconds'
-             FROM shown JOIN account_routes a ON a.avito_account_id = shown.avito_account_id
-             WHERE d.id = shown.dialog_id AND shown.origin = 'buyer' AND a.mark_read",
-        )
-        .bind(post_id),
+        delivered(post_id),
+    ]
+}
+
+fn delivered(post_id: i64) -> Statement {
+    Statement::new(
+        "WITH shown AS (
+             UPDATE messages SET status = 'delivered' WHERE post_id = $1 AND direction = 'in' AND status = 'received'
+             RETURNING dialog_id, avito_account_id, origin
+         )
+         UPDATE dialogs d SET mark_read_at = now() + interval '30 seconds'
+         FROM shown JOIN account_routes a ON a.avito_account_id = shown.avito_account_id
+         WHERE d.id = shown.dialog_id AND shown.origin = 'buyer' AND a.mark_read",
+    )
+    .bind(post_id)
+}
+
+/// Has a post be sent anew with other content; `message_ids` are those that appeared of it so far. `doubted`: others may
+/// have appeared too.
+pub fn rewrite(post_id: i64, content: Value, message_ids: Vec<i64>, doubted: bool) -> Statement {
+    Statement::new(
+        "WITH rewritten AS (
+             UPDATE posts SET content = $2, state = 'pending', attempts = 0,
+                    telegram_message_ids = telegram_message_ids || $3
+             WHERE id = $1
+         )
+         UPDATE messages SET maybe_duplicate = true WHERE $4 AND post_id = $1",
+    )
+    .bind(post_id)
+    .bind(content)
+    .bind(message_ids)
+    .bind(doubted)
+}
+
+/// Finishes a post whose messages are written down already.
+pub fn finished(post_id: i64) -> Vec<Statement> {
+    vec![
+        Statement::new("UPDATE posts SET state = 'sent', sent_at = now(), error = NULL WHERE id = $1").bind(post_id),
+        delivered(post_id),
     ]
 }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::{
     auto_reply, lanes,
     tasks::{AutoReplyTask, TelegramTask},
+    words::{self, Language},
 };
 use crate::{
     App,
@@ -96,8 +97,9 @@ const ADOPT_ECHO: &str = concat!(
     "
         JOIN account_routes a ON a.avito_account_id = $1 AND a.user_id = $4
         JOIN dialogs d ON d.avito_account_id = $1 AND d.avito_chat_id = $2
-        JOIN parts p ON p.dialog_id = d.id AND p.state = 'sending' AND p.text_key = heard.text_key
-        WHERE heard.own AND heard.kind = 'text' AND heard.created >= p.sending_since - interval '10 seconds'
+        JOIN parts p ON p.dialog_id = d.id AND p.state = 'sending' AND p.kind = heard.kind
+                    AND (p.kind = 'image' OR p.text_key = heard.text_key)
+        WHERE heard.own AND heard.created >= p.sending_since - interval '10 seconds'
           AND NOT EXISTS (SELECT FROM parts o WHERE o.avito_account_id = $1 AND o.avito_message_id = heard.id)
           AND NOT EXISTS (SELECT FROM messages o WHERE o.avito_account_id = $1 AND o.avito_message_id = heard.id)
         ORDER BY p.id, heard.created, heard.place
@@ -137,8 +139,30 @@ const INSERT_MESSAGES: &str = concat!(
     ) AS filter
     WHERE NOT EXISTS (SELECT FROM parts o WHERE o.avito_account_id = $1 AND o.avito_message_id = heard.id)
     ORDER BY heard.created, heard.place
-    ON CONFLICT (avito_account_id, avito_message_id) DO UPDATE SET confirmed_at = now()
+    ON CONFLICT (avito_account_id, avito_message_id) DO UPDATE
+    SET confirmed_at = now(), attachments = messages.attachments || excluded.attachments
     WHERE messages.confirmed_at IS NULL AND excluded.confirmed_at IS NOT NULL"
+);
+
+/// What its writer took back is marked; where the topic shows it, a line says so, and where not yet, it stands in its place.
+const TAKE_BACK: &str = concat!(
+    "
+    WITH gone AS (
+        UPDATE messages m SET deleted_at = now(), kind = CASE WHEN m.post_id IS NULL THEN 'deleted' ELSE m.kind END
+        FROM ",
+    heard!(),
+    "
+        JOIN account_routes a ON a.avito_account_id = $1 AND a.user_id = $5
+        JOIN dialogs d ON d.avito_account_id = $1 AND d.avito_chat_id = $2
+        WHERE m.dialog_id = d.id AND m.avito_message_id = heard.id AND heard.kind = 'deleted'
+          AND m.kind <> 'deleted' AND m.deleted_at IS NULL
+        RETURNING m.id, m.client_id, m.bot_id, m.dialog_id, m.post_id
+    )
+    INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+    SELECT gone.client_id, gone.bot_id, gone.dialog_id, 'notice',
+           jsonb_strip_nulls(jsonb_build_object('text', $4::text, 'reply_to', p.telegram_message_ids[1])), 'deleted:' || gone.id
+    FROM gone JOIN posts p ON p.id = gone.post_id
+    ON CONFLICT (bot_id, once_key) DO NOTHING"
 );
 
 /// The dialog waits when the newest thing still to be shown is the buyer's, and is answered when it is ours. A human
@@ -147,7 +171,7 @@ const INSERT_MESSAGES: &str = concat!(
 /// inserted counts, by `created_at = now()`: a message heard again neither asks nor answers anew.
 const TOUCH_DIALOG: &str = "
     WITH unseen AS (
-        SELECT m.direction, m.origin, m.avito_created, m.list_place FROM messages m
+        SELECT m.direction, m.origin, m.kind, m.avito_created, m.list_place FROM messages m
         WHERE m.avito_account_id = $1 AND m.avito_message_id = ANY($3) AND m.post_id IS NULL AND m.status <> 'filtered'
     ), newest AS (
         SELECT direction, avito_created FROM unseen WHERE origin <> 'system' ORDER BY avito_created DESC, list_place DESC LIMIT 1
@@ -181,6 +205,8 @@ const TOUCH_DIALOG: &str = "
         state = CASE (SELECT direction FROM newest) WHEN 'in' THEN 'waiting' WHEN 'out' THEN 'answered' ELSE d.state END,
         auto_reply_scheduled_at = coalesce(
             CASE WHEN NOT EXISTS (SELECT FROM answered) THEN d.auto_reply_scheduled_at END, (SELECT due FROM asked)),
+        show_after = CASE WHEN d.gathering AND EXISTS (SELECT FROM unseen WHERE kind <> 'image') THEN NULL ELSE d.show_after END,
+        gathering = d.gathering AND NOT EXISTS (SELECT FROM unseen WHERE kind <> 'image'),
         synced_message_id = coalesce($4, d.synced_message_id),
         synced_updated = greatest($5, d.synced_updated)
     WHERE d.avito_account_id = $1 AND d.avito_chat_id = $2
@@ -202,6 +228,12 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
             .bind(synced.as_ref().and_then(|synced| filled(&synced.item)))
             .bind(synced.is_some()),
         Statement::new(ADOPT_ECHO).bind(*account_id).bind(chat_id.clone()).bind(heard.clone()).bind(*user_id),
+        Statement::new(TAKE_BACK)
+            .bind(*account_id)
+            .bind(chat_id.clone())
+            .bind(heard.clone())
+            .bind(words::taken_back(Language::Russian))
+            .bind(*user_id),
         Statement::new(INSERT_MESSAGES)
             .bind(*account_id)
             .bind(chat_id.clone())

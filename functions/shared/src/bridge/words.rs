@@ -50,6 +50,21 @@ pub const ITEM: &str = "🏷";
 /// Before what Avito itself wrote.
 pub const SYSTEM: &str = "ℹ️";
 
+/// A call that nobody answered.
+pub fn missed_call(language: Language) -> &'static str {
+    language.choose("📞 Пропущенный звонок через Avito", "📞 A missed call through Avito")
+}
+
+/// Before what a message answers.
+pub fn in_answer_to(language: Language) -> &'static str {
+    language.choose("В ответ на", "In answer to")
+}
+
+/// The buyer took a message back that the topic shows.
+pub fn taken_back(language: Language) -> &'static str {
+    language.choose("🗑 Сообщение удалено в Avito.", "🗑 The message was deleted in Avito.")
+}
+
 /// Before what the seller wrote in Avito's app.
 pub fn mirrored(language: Language) -> &'static str {
     language.choose("Вы ответили в Avito:", "You answered in Avito:")
@@ -86,11 +101,57 @@ pub fn header_labels(language: Language) -> HeaderLabels {
     }
 }
 
-/// Avito takes this kind of message from nobody, or not from us.
-pub fn not_text(language: Language) -> &'static str {
+/// Avito does not take this kind of message, by Telegram's word for the kind.
+pub fn not_taken(kind: &str, language: Language) -> &'static str {
+    match kind {
+        "voice" | "audio" => language.choose(
+            "💔 Не отправлено: Avito не принимает голосовые и звук. Напишите, пожалуйста, словами.",
+            "💔 Not sent: Avito takes no voice messages and no sound. Please write it in words.",
+        ),
+        "video" | "video_note" | "animation" => language.choose(
+            "💔 Не отправлено: Avito не принимает видео. Отправьте фото или текст.",
+            "💔 Not sent: Avito takes no videos. Send a photo or a text.",
+        ),
+        "document" => language.choose(
+            "💔 Не отправлено: из файлов Avito принимает только картинки JPEG, PNG, GIF, BMP и HEIC.",
+            "💔 Not sent: of files Avito takes only pictures: JPEG, PNG, GIF, BMP and HEIC.",
+        ),
+        "sticker" | "dice" => language.choose(
+            "💔 Не отправлено: Avito не принимает стикеры. Отправьте фото или текст.",
+            "💔 Not sent: Avito takes no stickers. Send a photo or a text.",
+        ),
+        "contact" => language.choose(
+            "💔 Не отправлено: Avito не принимает контакты. Напишите номер текстом.",
+            "💔 Not sent: Avito takes no contacts. Write the number as text.",
+        ),
+        "location" | "venue" => language.choose(
+            "💔 Не отправлено: Avito не принимает места на карте. Напишите адрес текстом.",
+            "💔 Not sent: Avito takes no places on a map. Write the address as text.",
+        ),
+        "poll" | "checklist" => language.choose(
+            "💔 Не отправлено: Avito не принимает опросы и списки. Напишите текстом.",
+            "💔 Not sent: Avito takes no polls and lists. Write it as text.",
+        ),
+        _ => language.choose(
+            "💔 Не отправлено: в Avito уходят только текст и картинки.",
+            "💔 Not sent: only text and pictures go to Avito.",
+        ),
+    }
+}
+
+/// A picture that is larger than Telegram hands out to bots.
+pub fn too_large(language: Language) -> &'static str {
     language.choose(
-        "💔 Не отправлено: в Avito уходит только текст. Напишите, пожалуйста, словами.",
-        "💔 Not sent: only text goes to Avito. Please write it in words.",
+        "💔 Не отправлено: файл больше 20 МБ — столько Telegram ботам не отдаёт.",
+        "💔 Not sent: the file is larger than 20 MB, and Telegram gives bots no more.",
+    )
+}
+
+/// A picture that Telegram does not hand out any more.
+pub fn not_handed_out(language: Language) -> &'static str {
+    language.choose(
+        "💔 Не отправлено: Telegram не отдал файл. Отправьте его ещё раз.",
+        "💔 Not sent: Telegram did not hand out the file. Send it again.",
     )
 }
 

@@ -23,7 +23,7 @@ const CHOOSE: &str = "
             GROUP BY 1
             UNION ALL
             SELECT coalesce(p.dialog_id, 0),
-                   CASE WHEN p.kind IN ('header', 'text', 'mirror') THEN 1 WHEN p.kind = 'notice' THEN 2 ELSE 3 END,
+                   CASE WHEN p.kind IN ('header', 'text', 'mirror', 'photo', 'album', 'voice', 'venue') THEN 1 WHEN p.kind = 'notice' THEN 2 ELSE 3 END,
                    min(p.created_at)
             FROM posts p LEFT JOIN dialogs d ON d.id = p.dialog_id
             WHERE p.bot_id = $1 AND p.state IN ('pending', 'sending') AND p.due_at <= now()
@@ -66,13 +66,21 @@ const POSTS: &str = concat!(
     WHERE bot_id = $1 AND coalesce(dialog_id, 0) = ",
     chosen!(),
     " AND state IN ('pending', 'sending') AND due_at <= statement_timestamp()
-    ORDER BY CASE WHEN kind = 'header' THEN 0 WHEN kind IN ('text', 'mirror', 'notice') THEN 1 ELSE 2 END, id
+    ORDER BY CASE WHEN kind = 'header' THEN 0 WHEN kind IN ('text', 'mirror', 'photo', 'album', 'voice', 'venue', 'notice') THEN 1 ELSE 2 END, id
     LIMIT 20"
 );
 
 const MESSAGES: &str = concat!(
     "
-    SELECT id, origin, kind, text, attachments, avito_created
+    SELECT id, origin, kind, text, attachments, avito_created, created_at, (
+               SELECT coalesce(q.telegram_message_id, shown.telegram_message_ids[1]) FROM messages q
+               LEFT JOIN posts shown ON shown.id = q.post_id
+               WHERE q.id = coalesce(
+                   (SELECT k.id FROM messages k WHERE k.avito_account_id = messages.avito_account_id
+                    AND k.avito_message_id = messages.attachments #>> '{quote,id}'),
+                   (SELECT p.message_id FROM parts p WHERE p.avito_account_id = messages.avito_account_id
+                    AND p.avito_message_id = messages.attachments #>> '{quote,id}'))
+           ) AS reply_to
     FROM messages
     WHERE bot_id = $1 AND dialog_id = ",
     chosen!(),
@@ -170,6 +178,10 @@ pub struct Waiting {
     pub attachments: Value,
     /// When it was written.
     pub created: Option<Timestamp>,
+    /// When we heard of it.
+    pub arrived: Timestamp,
+    /// The message in the topic that shows what it answers.
+    pub reply_to: Option<i64>,
 }
 
 /// Whether a flight that found nothing to do let the lane go.
@@ -295,5 +307,7 @@ fn read_waiting(row: &Row) -> Result<Waiting, DbError> {
         text: get(row, "text")?,
         attachments: get(row, "attachments")?,
         created: get(row, "avito_created")?,
+        arrived: get(row, "created_at")?,
+        reply_to: get(row, "reply_to")?,
     })
 }

@@ -12,7 +12,7 @@ use reqwest::{
     multipart::{Form, Part},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, json};
 use url::Url;
 
 use super::error::Error;
@@ -64,6 +64,15 @@ pub struct SentTo {
     pub id: i64,
 }
 
+/// A file that Telegram keeps, as `getFile` tells of it.
+#[derive(Deserialize)]
+struct KeptFile {
+    file_path: Option<String>,
+}
+
+/// What may stand in a file's path as it is.
+const FILE_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.');
+
 impl Bot {
     /// Calls the API at `api_base` as the bot of `token`, with `http`, which should follow no redirects and bound the time to
     /// connect.
@@ -92,6 +101,15 @@ impl Bot {
     ) -> Result<T, Error> {
         let request = self.post(method).multipart(form(params, files)?);
         self.send::<MethodResponse<T>>(request).await.map(|response| response.result)
+    }
+
+    /// Where a file that a person sent is to be had for an hour. The address holds the token.
+    pub async fn file_address(&self, file_id: &str) -> Result<Secret, Error> {
+        let file: KeptFile = self.call("getFile", &json!({ "file_id": file_id })).await?;
+        let path = file.file_path.filter(|path| !path.split('/').any(|part| part == "..")).ok_or(Error::Unreadable)?;
+        let base = self.api_base.as_str().trim_end_matches('/');
+        let token = utf8_percent_encode(self.token.expose(), TOKEN);
+        Ok(Secret::new(format!("{base}/file/bot{token}/{}", utf8_percent_encode(&path, FILE_PATH))))
     }
 
     fn post(&self, method: &str) -> RequestBuilder {

@@ -13,11 +13,26 @@ pub enum Content {
         media: Media,
         /// The text under it.
         caption: Option<String>,
+        /// The file of a photo or a document.
+        file: Option<File>,
     },
     /// Something that happened in the chat.
     Service(Service),
     /// Nothing known to us.
     Unknown,
+}
+
+/// A file as Telegram keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// What it is asked for by.
+    pub id: String,
+    /// Its size in bytes.
+    pub size: Option<u64>,
+    /// What its sender's app says it is.
+    pub mime: Option<String>,
+    /// Its name; photos have none.
+    pub name: Option<String>,
 }
 
 /// What a person can send besides a text.
@@ -166,9 +181,28 @@ pub(super) fn read(value: &Value) -> Content {
         return Content::Text(text.to_owned());
     }
     if let Some((_, media)) = MEDIA.iter().find(|(field, _)| has(field)) {
-        return Content::Media { media: *media, caption: value["caption"].as_str().map(str::to_owned) };
+        let caption = value["caption"].as_str().map(str::to_owned);
+        return Content::Media { media: *media, caption, file: file(*media, value) };
     }
     service(value, has).map_or(Content::Unknown, Content::Service)
+}
+
+/// The file of a photo, in its largest size, or of a document.
+fn file(media: Media, value: &Value) -> Option<File> {
+    let file = match media {
+        Media::Photo => value["photo"].as_array()?.iter().max_by_key(|size| {
+            size["width"].as_u64().unwrap_or_default().saturating_mul(size["height"].as_u64().unwrap_or_default())
+        })?,
+        Media::Document => &value["document"],
+        _ => return None,
+    };
+    let text = |field: &str| file[field].as_str().map(str::to_owned);
+    Some(File {
+        id: text("file_id")?,
+        size: file["file_size"].as_u64(),
+        mime: text("mime_type"),
+        name: text("file_name"),
+    })
 }
 
 fn service(value: &Value, has: impl Fn(&str) -> bool) -> Option<Service> {

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::content::read as read_content;
-pub use super::content::{Content, Media, Service};
+pub use super::content::{Content, File, Media, Service};
 
 /// One update, as far as it can be read. People's texts are in it, so it has no `Debug`.
 #[derive(Clone, PartialEq, Eq)]

@@ -1,0 +1,77 @@
+//! When pictures are shown: a buyer sends them one by one, so a run of them waits a little for those that still come.
+//! Nothing here asks or tells anyone but the statement that lets a dialog wait.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{budget::later, compose, work::Waiting};
+use crate::platform::db::Statement;
+
+/// The most pictures of one album (Bot API, `sendMediaGroup`).
+pub const LARGEST: usize = 10;
+/// After this long without another picture a run is whole.
+const QUIET: Duration = Duration::from_secs(3);
+/// No picture waits longer.
+const LONGEST: Duration = Duration::from_secs(8);
+
+/// How many of the waiting messages are shown now, and when the run of pictures behind them is whole.
+pub(super) fn ready(messages: &[Waiting], now: Timestamp) -> (usize, Timestamp) {
+    let run = messages.iter().rev().take_while(|message| compose::joins_album(message)).count();
+    let arrivals = || messages.iter().rev().take(run).map(|message| message.arrived);
+    let whole = match (arrivals().min(), arrivals().max()) {
+        (Some(first), Some(newest)) if run < LARGEST => later(newest, QUIET).min(later(first, LONGEST)),
+        _ => now,
+    };
+    (if whole > now { messages.len() - run } else { messages.len() }, whole)
+}
+
+/// Leaves the dialog alone until its pictures are together; any other message ends that.
+pub(super) fn gather(dialog_id: i64, until: Timestamp) -> Statement {
+    Statement::new("UPDATE dialogs SET show_after = $2, gathering = true WHERE id = $1").bind(dialog_id).bind(until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MIN)
+    }
+
+    fn message(kind: &str, arrived: i64) -> Waiting {
+        Waiting {
+            id: arrived,
+            origin: "buyer".to_owned(),
+            kind: kind.to_owned(),
+            text: Some("слово".to_owned()),
+            attachments: json!({"image": {"sizes": {"10x10": "https://avito.st/1.jpg"}}}),
+            created: None,
+            arrived: at(arrived),
+            reply_to: None,
+        }
+    }
+
+    #[test]
+    fn pictures_wait_for_three_seconds_of_quiet() {
+        let run = [message("text", 0), message("image", 100), message("image", 1500)];
+        assert_eq!(ready(&run, at(2000)), (1, at(4500)));
+        assert_eq!(ready(&run, at(4500)), (3, at(4500)));
+    }
+
+    #[test]
+    fn no_picture_waits_longer_than_eight_seconds() {
+        let run: Vec<_> = (0..5).map(|place| message("image", place * 2000)).collect();
+        assert_eq!(ready(&run, at(7999)), (0, at(8000)));
+        assert_eq!(ready(&run, at(8000)), (5, at(8000)));
+    }
+
+    #[test]
+    fn ten_pictures_and_another_message_end_the_wait() {
+        let run: Vec<_> = (0..10).map(|place| message("image", place)).collect();
+        assert_eq!(ready(&run, at(10)).0, 10);
+        assert_eq!(ready(&[message("image", 0), message("text", 1)], at(2)).0, 2);
+        assert_eq!(ready(&[], at(2)).0, 0);
+    }
+}

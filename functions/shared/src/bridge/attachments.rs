@@ -1,0 +1,424 @@
+//! Pictures, voices and places into a topic. Each kind has ways to be shown, the best first; what Telegram refuses one
+//! way goes the next, down to a line of text. Rows hold Avito's address or id, never bytes: those are fetched to be sent.
+
+use frankenstein::{
+    input_media::{InputMediaPhoto, MediaGroupInputMedia},
+    methods::{
+        SendDocumentParams, SendLocationParams, SendMediaGroupParams, SendPhotoParams, SendVenueParams, SendVoiceParams,
+    },
+    types::ReplyParameters,
+};
+use serde_json::{Value, json};
+use tokio::sync::SemaphorePermit;
+
+use super::{
+    album,
+    calls::narrow,
+    compose, cures,
+    drain::{Holder, Target},
+    posts, voice,
+    work::{Post, Work},
+};
+use crate::{
+    avito,
+    platform::{db::Statement, media::MediaError},
+    telegram::{Attachment, Error, Sent},
+    tenancy::accounts,
+};
+
+const MEGABYTE: usize = 1024 * 1024;
+/// The largest picture that is a photo (Bot API, "Sending files").
+const LARGEST_PHOTO: usize = 10 * MEGABYTE;
+/// What is held in memory for one post.
+const LARGEST_FILE: usize = 20 * MEGABYTE;
+const LARGEST_ALBUM: usize = 40 * MEGABYTE;
+/// An hour of speech; it is in memory twice.
+const LARGEST_VOICE: usize = 16 * MEGABYTE;
+/// How often a file is asked for before its post goes without.
+const PATIENCE: i32 = 4;
+
+/// How a post is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// Telegram fetches the pictures itself.
+    Address,
+    /// We fetch the pictures and upload them.
+    Upload,
+    /// As `Upload`, one by one.
+    Each,
+    /// As a voice note or a place.
+    Native,
+    /// As a file.
+    Document,
+    /// As a line of text.
+    Line,
+}
+
+impl Way {
+    const ALL: [(&'static str, Self); 6] = [
+        ("address", Self::Address),
+        ("upload", Self::Upload),
+        ("each", Self::Each),
+        ("native", Self::Native),
+        ("document", Self::Document),
+        ("line", Self::Line),
+    ];
+
+    fn of(post: &Post) -> Self {
+        let named = post.content.get("way").and_then(Value::as_str);
+        let usual = if is_picture(&post.kind) { Self::Address } else { Self::Native };
+        Self::ALL.iter().find(|(name, _)| Some(*name) == named).map_or(usual, |(_, way)| *way)
+    }
+
+    fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(_, way)| *way == self).map_or("", |(name, _)| name)
+    }
+
+    /// The way to take when this one is refused.
+    fn next(self, kind: &str) -> Option<Self> {
+        match self {
+            Self::Address => Some(Self::Upload),
+            Self::Upload if kind == "album" => Some(Self::Each),
+            Self::Upload | Self::Each => Some(Self::Document),
+            Self::Native if kind == "voice" => Some(Self::Document),
+            Self::Native | Self::Document => Some(Self::Line),
+            Self::Line => None,
+        }
+    }
+
+    /// Whether all pictures go with one call.
+    fn is_whole(self) -> bool {
+        matches!(self, Self::Address | Self::Upload)
+    }
+}
+
+fn is_picture(kind: &str) -> bool {
+    matches!(kind, "photo" | "album")
+}
+
+/// Whether a kind of post is shown by this module.
+pub(super) fn is_media(kind: &str) -> bool {
+    is_picture(kind) || matches!(kind, "voice" | "venue")
+}
+
+/// Whether such a post needs its files before it is begun.
+pub(super) fn needs_files(kind: &str) -> bool {
+    kind == "voice"
+}
+
+/// How many messages a post takes of the budget.
+pub(super) fn cost(post: &Post) -> u32 {
+    if cures::only_decorates(&post.kind) {
+        0
+    } else if is_picture(&post.kind) && Way::of(post).is_whole() {
+        u32::try_from(addresses(post).len()).unwrap_or(1).max(1)
+    } else {
+        1
+    }
+}
+
+fn addresses(post: &Post) -> Vec<&str> {
+    let media = post.content.get("media").and_then(Value::as_array);
+    media.into_iter().flatten().filter_map(Value::as_str).take(album::LARGEST).collect()
+}
+
+/// Which picture is next, when they go one by one.
+fn place(post: &Post) -> usize {
+    post.content.get("next").and_then(Value::as_u64).and_then(|place| usize::try_from(place).ok()).unwrap_or_default()
+}
+
+/// What is uploaded with a post's call. The turn to hold files in memory ends with it.
+#[derive(Default)]
+pub(super) struct Files<'a> {
+    list: Vec<Attachment>,
+    seconds: Option<u32>,
+    _turn: Option<SemaphorePermit<'a>>,
+}
+
+/// Whether a post can be sent now.
+pub(super) enum Prepared<'a> {
+    /// With these files.
+    Ready(Files<'a>),
+    /// It waits, or goes another way.
+    Not(Vec<Statement>),
+}
+
+/// Why there are no files.
+enum Lack {
+    /// They may be had in a while.
+    Now,
+    /// They are not to be had.
+    Ever,
+}
+
+impl From<MediaError> for Lack {
+    fn from(error: MediaError) -> Self {
+        if error.may_pass() { Self::Now } else { Self::Ever }
+    }
+}
+
+impl<'a> Holder<'a> {
+    /// Fetches what the post's call uploads.
+    pub(super) async fn prepare(&self, work: &Work, post: &Post) -> Prepared<'a> {
+        let way = Way::of(post);
+        let fetched = match (post.kind.as_str(), way) {
+            ("photo" | "album", Way::Upload | Way::Each | Way::Document) => self.pictures(post, way).await,
+            ("voice", Way::Native | Way::Document) => self.voice(work, post, way).await,
+            _ => Ok(Files::default()),
+        };
+        match fetched {
+            Ok(files) => Prepared::Ready(files),
+            Err(Lack::Now) if post.attempts < PATIENCE => {
+                Prepared::Not(posts::put_back(post.id, true, cures::backoff(post.attempts)))
+            }
+            Err(_) => Prepared::Not(other_way(post, false).unwrap_or_default()),
+        }
+    }
+
+    async fn pictures(&self, post: &Post, way: Way) -> Result<Files<'a>, Lack> {
+        let media = self.app.media();
+        let turn = media.turn().await;
+        let all = addresses(post);
+        let wanted =
+            if way == Way::Upload { all.as_slice() } else { all.get(place(post)..=place(post)).ok_or(Lack::Ever)? };
+        let each = if way == Way::Document { LARGEST_FILE } else { LARGEST_PHOTO };
+        let mut left = LARGEST_ALBUM;
+        let mut list = Vec::new();
+        for (number, address) in wanted.iter().enumerate() {
+            let bytes = media.fetch(address, each.min(left)).await?;
+            left -= bytes.len();
+            list.push(Attachment { name: format!("file{number}"), file_name: format!("{}.jpg", number + 1), bytes });
+        }
+        Ok(Files { list, seconds: None, _turn: turn })
+    }
+
+    /// A voice's address lives for an hour, so it is asked for when it is used.
+    async fn voice(&self, work: &Work, post: &Post, way: Way) -> Result<Files<'a>, Lack> {
+        let keys = &work.dialog.as_ref().ok_or(Lack::Ever)?.keys;
+        let voice_id = post.content.get("voice_id").and_then(Value::as_str).ok_or(Lack::Ever)?;
+        let avito = accounts::avito(self.app);
+        let token = accounts::access_token(self.app, keys).await.map_err(|_| Lack::Now)?;
+        let mut answer = avito.voice_file(&token, keys.user_id, voice_id).await;
+        if matches!(answer, Err(avito::Error::Unauthorized { .. })) {
+            let token = accounts::renewed_token(self.app, keys, &token).await.map_err(|_| Lack::Now)?;
+            answer = avito.voice_file(&token, keys.user_id, voice_id).await;
+        }
+        let address = match answer {
+            Ok(reply) => reply.value.ok_or(Lack::Ever)?,
+            Err(error) => {
+                tracing::warn!(bot_id = self.bot_id, post_id = post.id, %error, "a voice was not to be had");
+                return Err(if error.retry_in().is_some() { Lack::Now } else { Lack::Ever });
+            }
+        };
+        let media = self.app.media();
+        let turn = media.turn().await;
+        let mp4 = media.fetch(&address, LARGEST_VOICE).await?;
+        let file =
+            |file_name: &str, bytes| Attachment { name: "file0".to_owned(), file_name: file_name.to_owned(), bytes };
+        if way == Way::Document {
+            return Ok(Files { list: vec![file("voice.mp4", mp4)], seconds: None, _turn: turn });
+        }
+        let note = voice::remux(mp4).map_err(|error| {
+            tracing::warn!(bot_id = self.bot_id, post_id = post.id, %error, "a voice is shown as a file");
+            Lack::Ever
+        })?;
+        Ok(Files { list: vec![file("voice.ogg", note.ogg.into())], seconds: Some(note.seconds), _turn: turn })
+    }
+
+    /// Makes the call of a picture, an album, a voice or a place.
+    pub(super) async fn send_media(&self, post: &Post, target: Target, files: Files<'_>) -> Result<Vec<i64>, Error> {
+        let way = Way::of(post);
+        match (post.kind.as_str(), way) {
+            (_, Way::Line) => self.line(post, target).await,
+            (_, Way::Document) => {
+                let params = SendDocumentParams::builder()
+                    .chat_id(target.chat_id)
+                    .maybe_message_thread_id(target.thread_id.map(narrow))
+                    .document("attach://file0".to_owned())
+                    .maybe_caption(caption(post))
+                    .maybe_reply_parameters(reply(post))
+                    .build();
+                self.one("sendDocument", &params, files.list).await
+            }
+            ("album", Way::Address | Way::Upload) => self.group(post, target, files.list).await,
+            ("photo" | "album", _) => {
+                let address = if way == Way::Address {
+                    addresses(post).first().copied().ok_or_else(unreadable)?.to_owned()
+                } else {
+                    "attach://file0".to_owned()
+                };
+                let params = SendPhotoParams::builder()
+                    .chat_id(target.chat_id)
+                    .maybe_message_thread_id(target.thread_id.map(narrow))
+                    .photo(address)
+                    .maybe_caption(caption(post))
+                    .maybe_reply_parameters(reply(post))
+                    .build();
+                self.one("sendPhoto", &params, files.list).await
+            }
+            ("voice", _) => {
+                let params = SendVoiceParams::builder()
+                    .chat_id(target.chat_id)
+                    .maybe_message_thread_id(target.thread_id.map(narrow))
+                    .voice("attach://file0".to_owned())
+                    .maybe_duration(files.seconds)
+                    .maybe_caption(caption(post))
+                    .maybe_reply_parameters(reply(post))
+                    .build();
+                self.one("sendVoice", &params, files.list).await
+            }
+            _ => self.place(post, target).await,
+        }
+    }
+
+    async fn one<P>(&self, method: &str, params: &P, files: Vec<Attachment>) -> Result<Vec<i64>, Error>
+    where
+        P: serde::Serialize + Sync,
+    {
+        let sent: Sent = if files.is_empty() {
+            self.telegram.call(method, params).await?
+        } else {
+            self.telegram.upload(method, params, files).await?
+        };
+        Ok(vec![sent.message_id])
+    }
+
+    async fn group(&self, post: &Post, target: Target, files: Vec<Attachment>) -> Result<Vec<i64>, Error> {
+        let addresses = addresses(post).into_iter().enumerate().map(|(number, address)| {
+            let media = if files.is_empty() { address.to_owned() } else { format!("attach://file{number}") };
+            let caption = caption(post).filter(|_| number == 0);
+            MediaGroupInputMedia::Photo(InputMediaPhoto::builder().media(media).maybe_caption(caption).build())
+        });
+        let params = SendMediaGroupParams::builder()
+            .chat_id(target.chat_id)
+            .maybe_message_thread_id(target.thread_id.map(narrow))
+            .media(addresses.collect::<Vec<_>>())
+            .maybe_reply_parameters(reply(post))
+            .build();
+        let sent: Vec<Sent> = if files.is_empty() {
+            self.telegram.call("sendMediaGroup", &params).await?
+        } else {
+            self.telegram.upload("sendMediaGroup", &params, files).await?
+        };
+        Ok(sent.into_iter().map(|sent| sent.message_id).collect())
+    }
+
+    async fn place(&self, post: &Post, target: Target) -> Result<Vec<i64>, Error> {
+        let number = |field: &str| post.content.get(field).and_then(Value::as_f64).ok_or_else(unreadable);
+        let text = |field: &str| post.content.get(field).and_then(Value::as_str).unwrap_or_default();
+        let (latitude, longitude) = (number("latitude")?, number("longitude")?);
+        if text("title").is_empty() {
+            let params = SendLocationParams::builder()
+                .chat_id(target.chat_id)
+                .maybe_message_thread_id(target.thread_id.map(narrow))
+                .latitude(latitude)
+                .longitude(longitude)
+                .maybe_reply_parameters(reply(post))
+                .build();
+            return self.one("sendLocation", &params, Vec::new()).await;
+        }
+        let params = SendVenueParams::builder()
+            .chat_id(target.chat_id)
+            .maybe_message_thread_id(target.thread_id.map(narrow))
+            .latitude(latitude)
+            .longitude(longitude)
+            .title(text("title"))
+            .address(text("address"))
+            .maybe_reply_parameters(reply(post))
+            .build();
+        self.one("sendVenue", &params, Vec::new()).await
+    }
+
+    async fn line(&self, post: &Post, target: Target) -> Result<Vec<i64>, Error> {
+        let line = post.content.get("line").and_then(Value::as_str).map(str::to_owned);
+        let text = [caption(post), line].into_iter().flatten().collect::<Vec<_>>().join("\n");
+        let params = super::calls::message(&compose::notice(&text, reply_id(post)), target)?;
+        self.one("sendMessage", &params, Vec::new()).await
+    }
+}
+
+fn unreadable() -> Error {
+    Error::Refused { code: 0, description: "a stored post cannot be read".to_owned() }
+}
+
+/// The caption stands under the first of what goes one by one.
+fn caption(post: &Post) -> Option<String> {
+    post.content.get("caption").and_then(Value::as_str).filter(|_| place(post) == 0).map(str::to_owned)
+}
+
+fn reply_id(post: &Post) -> Option<i64> {
+    post.content.get("reply_to").and_then(Value::as_i64)
+}
+
+fn reply(post: &Post) -> Option<ReplyParameters> {
+    let message_id = narrow(reply_id(post)?);
+    Some(ReplyParameters::builder().message_id(message_id).allow_sending_without_reply(true).build())
+}
+
+/// Has the post go the next way. `doubted`: a part of it may be there already.
+pub(super) fn other_way(post: &Post, doubted: bool) -> Option<Vec<Statement>> {
+    let next = Way::of(post).next(&post.kind).filter(|_| is_media(&post.kind))?;
+    let mut content = post.content.clone();
+    content["way"] = json!(next.as_str());
+    metrics::counter!("posts_another_way").increment(1);
+    Some(vec![posts::rewrite(post.id, content, Vec::new(), doubted)])
+}
+
+/// What to write down of messages that appeared: the post is done, or its next picture is due.
+pub(super) fn appeared(post: &Post, message_ids: Vec<i64>) -> Vec<Statement> {
+    let pictures = addresses(post).len();
+    if post.kind != "album" {
+        return posts::sent(post.id, message_ids);
+    }
+    if Way::of(post).is_whole() {
+        // An album is whole or not at all, but for the day on which it is not.
+        return match other_way(post, true) {
+            Some(again) if message_ids.len() < pictures => again,
+            _ => posts::sent(post.id, message_ids),
+        };
+    }
+    let mut content = post.content.clone();
+    content["next"] = json!(place(post) + 1);
+    content["way"] = json!(Way::Each.as_str());
+    let mut outcome = vec![posts::rewrite(post.id, content, message_ids, false)];
+    if place(post) + 1 >= pictures {
+        outcome.extend(posts::finished(post.id));
+    }
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ways(kind: &str) -> Vec<&'static str> {
+        let content = json!({"media": ["https://avito.st/1.jpg"], "voice_id": "v"});
+        let post =
+            Post { id: 1, kind: kind.to_owned(), content, begun: false, attempts: 0, chat_id: None, thread_id: None };
+        std::iter::successors(Some(Way::of(&post)), |way| way.next(kind)).map(Way::as_str).collect()
+    }
+
+    #[test]
+    fn each_kind_has_its_ways_and_all_end_in_a_line() {
+        assert_eq!(ways("photo"), ["address", "upload", "document", "line"]);
+        assert_eq!(ways("album"), ["address", "upload", "each", "document", "line"]);
+        assert_eq!(ways("voice"), ["native", "document", "line"]);
+        assert_eq!(ways("venue"), ["native", "line"]);
+    }
+
+    #[test]
+    fn an_album_costs_its_pictures_and_one_by_one_it_costs_one() {
+        let post = |content| Post {
+            id: 1,
+            kind: "album".to_owned(),
+            content,
+            begun: false,
+            attempts: 0,
+            chat_id: None,
+            thread_id: None,
+        };
+        assert_eq!(cost(&post(json!({"media": ["a", "b", "c"]}))), 3);
+        assert_eq!(cost(&post(json!({"media": ["a", "b", "c"], "way": "each"}))), 1);
+        assert_eq!(cost(&Post { kind: "pin".to_owned(), ..post(json!({})) }), 0);
+    }
+}

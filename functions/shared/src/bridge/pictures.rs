@@ -1,0 +1,305 @@
+//! An operator's pictures on their way to Avito: what can go is told at once, from what Telegram says of the file; the
+//! file itself is fetched, looked at and passed on by the holder of the dialog.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{
+    BridgeError,
+    deliver::{Holder, Next, not_sent},
+    outbox::{self, Outbox, Part},
+    text,
+    words::{self, Language},
+};
+use crate::{
+    avito,
+    platform::{db::get, media::MediaError, secrets::Secret},
+    telegram::{
+        Error,
+        update::{Content, File, Media, Message},
+    },
+    tenancy::{accounts, bots},
+};
+
+/// The most bytes of a file that Telegram gives to bots (Bot API, `getFile`); Avito takes 24 MB.
+const LARGEST: usize = 20 * 1024 * 1024;
+/// How long an album's first pictures wait for those that still come.
+pub const ALBUM_WAIT: Duration = Duration::from_millis(1500);
+
+/// The kinds of picture that Avito takes: what apps call them, and how their names end.
+const TAKEN: [(&str, &[&str]); 6] = [
+    ("image/jpeg", &["jpg", "jpeg"]),
+    ("image/png", &["png"]),
+    ("image/gif", &["gif"]),
+    ("image/bmp", &["bmp"]),
+    ("image/heic", &["heic"]),
+    ("image/heif", &["heif"]),
+];
+
+/// What becomes of a message that is no text.
+pub enum Sendable {
+    /// It goes to Avito in these parts, as `jsonb_to_recordset` reads them.
+    Parts(Value),
+    /// It does not go, and this is said.
+    Refused(&'static str),
+}
+
+/// What becomes of an operator's picture, or of anything else that is no text.
+pub fn sendable(message: &Message, language: Language) -> Sendable {
+    let Content::Media { media, caption, file } = &message.content else {
+        return Sendable::Refused(words::not_taken("", language));
+    };
+    let Some(file) = file.as_ref().filter(|file| *media == Media::Photo || looks_like_picture(file)) else {
+        return Sendable::Refused(words::not_taken(media.as_str(), language));
+    };
+    if file.size.is_some_and(|size| size > LARGEST as u64) {
+        return Sendable::Refused(words::too_large(language));
+    }
+    let picture = json!({ "file_id": file.id, "name": file.name });
+    let mut parts = vec![json!({ "place": 0, "kind": "image", "attachment": picture })];
+    let caption = caption.as_deref().unwrap_or_default().replace('\0', "");
+    parts.extend(
+        (1..)
+            .zip(text::split(&caption, text::AVITO_LIMIT))
+            .map(|(place, part)| json!({ "place": place, "kind": "text", "text_key": text::key(&part), "text": part })),
+    );
+    Sendable::Parts(json!(parts))
+}
+
+fn looks_like_picture(file: &File) -> bool {
+    let mime = file.mime.as_deref().unwrap_or_default().to_ascii_lowercase();
+    let ending =
+        file.name.as_deref().and_then(|name| name.rsplit_once('.')).map(|(_, ending)| ending.to_ascii_lowercase());
+    TAKEN.iter().any(|(taken, endings)| {
+        mime == *taken || (mime.is_empty() && ending.as_deref().is_some_and(|ending| endings.contains(&ending)))
+    })
+}
+
+/// What a picture is by its first bytes, as the end of a name; none: nothing that Avito takes.
+fn ending(bytes: &[u8]) -> Option<&'static str> {
+    const HEIF: [&[u8]; 8] = [b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"];
+    match bytes {
+        [0xff, 0xd8, 0xff, ..] => Some("jpg"),
+        [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, ..] => Some("png"),
+        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some("gif"),
+        [b'B', b'M', ..] if bytes.len() > 26 => Some("bmp"),
+        [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] if HEIF.iter().any(|known| brand.starts_with(known)) => {
+            Some("heic")
+        }
+        _ => None,
+    }
+}
+
+/// Why a picture is not at hand.
+enum Lack {
+    /// It may be had in a while.
+    Now(Duration),
+    /// It is not to be had; this is said.
+    Ever(&'static str),
+}
+
+/// Between two tries to have a file, at first.
+const FILE_PAUSE: Duration = Duration::from_secs(3);
+
+impl From<Error> for Lack {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Refused { ref description, .. } if description.contains("too big") => {
+                Self::Ever(words::too_large(Language::Russian))
+            }
+            error => match error.retry_in() {
+                Some(wait) => Self::Now(wait),
+                None => Self::Ever(words::not_handed_out(Language::Russian)),
+            },
+        }
+    }
+}
+
+impl From<MediaError> for Lack {
+    fn from(error: MediaError) -> Self {
+        match error {
+            MediaError::Unavailable => Self::Now(FILE_PAUSE),
+            MediaError::TooLarge => Self::Ever(words::too_large(Language::Russian)),
+            MediaError::NotAllowed | MediaError::Refused(_) => Self::Ever(words::not_handed_out(Language::Russian)),
+        }
+    }
+}
+
+impl Holder<'_> {
+    /// Sends a picture: out of Telegram, into Avito, into the chat. Only the last of these does something that is seen,
+    /// so only its outcome can be unknown.
+    pub(super) async fn send_picture(
+        &self,
+        outbox: &Outbox,
+        part: &Part,
+        picture: &Value,
+        token: Secret,
+    ) -> Result<Next, BridgeError> {
+        let turn = self.app.media().turn().await;
+        let bytes = match self.fetch(part, picture).await? {
+            Ok(bytes) => bytes,
+            Err(Lack::Now(wait)) => {
+                let growing = FILE_PAUSE * (1 << part.attempts.clamp(0, 5));
+                return Ok(Next::Rest(vec![outbox::put_back(part.id)], wait.max(growing)));
+            }
+            Err(Lack::Ever(why)) => {
+                metrics::counter!("parts_failed").increment(1);
+                return Ok(Next::Look(outbox::failed(part.id, "the file cannot be sent".to_owned(), why.to_owned())));
+            }
+        };
+        let Some(ending) = ending(&bytes) else {
+            let why = words::not_taken("document", Language::Russian).to_owned();
+            return Ok(Next::Look(outbox::failed(part.id, "not a picture that Avito takes".to_owned(), why)));
+        };
+        let (avito, user_id) = (accounts::avito(self.app), outbox.keys.user_id);
+        let name = format!("picture.{ending}");
+        let mut token = token;
+        let mut uploaded = avito.upload_image(&token, user_id, &name, bytes.clone()).await;
+        if matches!(uploaded, Err(avito::Error::Unauthorized { .. })) {
+            token = match self.token(outbox, Some(&token)).await {
+                Ok(token) => token,
+                Err(next) => return Ok(next),
+            };
+            uploaded = avito.upload_image(&token, user_id, &name, bytes).await;
+        }
+        drop(turn);
+        let image_id = match uploaded {
+            Ok(reply) => reply.value,
+            // Nobody saw anything of it, so there is nothing to look for.
+            Err(avito::Error::Unknown(_) | avito::Error::Unavailable { .. }) => {
+                return Ok(Next::Rest(vec![outbox::put_back(part.id)], FILE_PAUSE));
+            }
+            Err(error) => {
+                tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a picture was not uploaded");
+                return Ok(not_sent(outbox, part, error));
+            }
+        };
+        // All this may have taken longer than the lease.
+        if self.run(vec![outbox::keep(self.dialog_id, self.owner)]).await?.iter().flatten().next().is_none() {
+            return Ok(Next::Look(Vec::new()));
+        }
+        let sent = avito.send_image(&token, user_id, &outbox.avito_chat_id, &image_id).await;
+        Ok(match sent {
+            Ok(reply) => Next::Look(outbox::sent(part.id, reply.value.id)),
+            Err(error) => {
+                tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a picture was not sent");
+                not_sent(outbox, part, error)
+            }
+        })
+    }
+
+    async fn fetch(&self, part: &Part, picture: &Value) -> Result<Result<Bytes, Lack>, BridgeError> {
+        let answers = self.run(vec![outbox::bot_of(part.id)]).await?;
+        let gone = Lack::Ever(words::not_handed_out(Language::Russian));
+        let (Some(row), Some(file_id)) = (answers.iter().flatten().next(), picture["file_id"].as_str()) else {
+            return Ok(Err(gone));
+        };
+        let sealed: Vec<u8> = get(row, "token")?;
+        let token = self.app.keyring().open(&sealed, bots::token_place(self.client_id))?;
+        let address = match bots::telegram(self.app, token).file_address(file_id).await {
+            Ok(address) => address,
+            Err(error) => {
+                tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a file was not found");
+                return Ok(Err(error.into()));
+            }
+        };
+        let fetched = self.app.media().fetch(address.expose(), LARGEST).await;
+        Ok(fetched.map_err(|error| {
+            tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a file was not fetched");
+            error.into()
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telegram::update::Update;
+    use proptest::prelude::*;
+
+    fn written(content: &Value) -> Message {
+        let mut message = json!({"message_id": 5, "chat": {"id": -5, "type": "supergroup"}});
+        for (field, value) in content.as_object().into_iter().flatten() {
+            message[field] = value.clone();
+        }
+        let update = Update::from_value(&json!({"update_id": 1, "message": message}));
+        update.message().cloned().unwrap_or_else(|| panic!("a message"))
+    }
+
+    fn refusal(content: &Value) -> &'static str {
+        match sendable(&written(content), Language::Russian) {
+            Sendable::Refused(why) => why,
+            Sendable::Parts(parts) => panic!("{parts}"),
+        }
+    }
+
+    fn parts(content: &Value) -> Value {
+        match sendable(&written(content), Language::Russian) {
+            Sendable::Refused(why) => panic!("{why}"),
+            Sendable::Parts(parts) => parts,
+        }
+    }
+
+    #[test]
+    fn a_photo_goes_in_its_largest_size_and_its_caption_follows() {
+        let sizes = json!([{"file_id": "s", "width": 90, "height": 60}, {"file_id": "l", "width": 900, "height": 600}]);
+        let parts = parts(&json!({"photo": sizes, "caption": "Вот"}));
+        assert_eq!(parts[0]["attachment"]["file_id"], "l");
+        assert_eq!(
+            (&parts[1]["text"], &parts[1]["place"], parts.as_array().map(Vec::len)),
+            (&json!("Вот"), &json!(1), Some(2))
+        );
+    }
+
+    #[test]
+    fn pictures_sent_as_files_go_and_other_files_do_not() {
+        let document =
+            |mime: &str, name: &str| json!({"document": {"file_id": "d", "mime_type": mime, "file_name": name}});
+        assert_eq!(parts(&document("image/heic", "a"))[0]["attachment"]["file_id"], "d");
+        let nameless_kind = json!({"document": {"file_id": "d", "file_name": "a.PNG"}});
+        assert_eq!(parts(&nameless_kind)[0]["kind"], "image");
+        for (mime, name) in [("application/pdf", "a.pdf"), ("image/webp", "a.webp"), ("text/plain", "a.jpg")] {
+            assert!(refusal(&document(mime, name)).contains("из файлов"), "{mime}");
+        }
+    }
+
+    #[test]
+    fn what_avito_does_not_take_is_refused_with_its_reason() {
+        for (kind, word) in [
+            ("voice", "голосовые"),
+            ("audio", "голосовые"),
+            ("video", "видео"),
+            ("video_note", "видео"),
+            ("animation", "видео"),
+            ("sticker", "стикеры"),
+            ("contact", "контакты"),
+            ("location", "места"),
+            ("poll", "опросы"),
+            ("game", "только текст"),
+        ] {
+            assert!(refusal(&json!({ kind: {} })).contains(word), "{kind}");
+        }
+        let large = json!({"document": {"file_id": "d", "mime_type": "image/png", "file_size": 21 * 1024 * 1024}});
+        assert!(refusal(&large).contains("20 МБ"));
+    }
+
+    #[test]
+    fn pictures_are_known_by_their_first_bytes() {
+        assert_eq!(ending(b"\xff\xd8\xff\xe0rest"), Some("jpg"));
+        assert_eq!(ending(b"\x89PNG\r\n\x1a\nrest"), Some("png"));
+        assert_eq!(ending(b"GIF89a"), Some("gif"));
+        assert_eq!(ending(b"\0\0\0\x18ftypheic\0\0"), Some("heic"));
+        assert_eq!(ending(b"\0\0\0\x18ftypisom\0\0"), None);
+        assert_eq!(ending(b"BM"), None);
+        assert_eq!(ending(b"%PDF-1.7"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_odd_to_look_at(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            prop_assert!(ending(&bytes).is_none_or(|ending| !ending.is_empty()));
+        }
+    }
+}
