@@ -169,9 +169,14 @@ impl<'a> Holder<'a> {
         match fetched {
             Ok(files) => Prepared::Ready(files),
             Err(Lack::Now) if post.attempts < PATIENCE => {
-                Prepared::Not(posts::put_back(post.id, true, cures::backoff(post.attempts)))
+                let wait = cures::backoff(post.attempts);
+                Prepared::Not(if post.begun {
+                    posts::doubt(post.id, wait)
+                } else {
+                    posts::put_back(post.id, true, wait)
+                })
             }
-            Err(_) => Prepared::Not(other_way(post, false).unwrap_or_default()),
+            Err(_) => Prepared::Not(other_way(post, post.begun).unwrap_or_default()),
         }
     }
 
