@@ -99,21 +99,18 @@ fn is_link(url: &str) -> bool {
 /// One message by itself, under a heading if it has one.
 fn push_alone(kind: &'static str, heading: Option<&str>, message: &Waiting, drafts: &mut Vec<Draft>) {
     let first = drafts.len();
-    match media(message) {
-        Some((kind, mut content)) => {
-            let caption =
-                [heading.map(str::to_owned), quoted(message)].into_iter().flatten().collect::<Vec<_>>().join("\n");
-            if kind == "venue" || utf16_len(&caption) > CAPTION_LIMIT {
-                push_text("text", &caption, Vec::new(), drafts);
-            } else if !caption.is_empty() {
-                content["caption"] = json!(caption);
-            }
-            drafts.push(Draft { kind, content, message_ids: vec![message.id] });
+    if let Some((kind, mut content)) = media(message) {
+        let above = [heading.map(str::to_owned), quoted(message)];
+        let caption = above.into_iter().flatten().collect::<Vec<_>>().join("\n");
+        if kind == "venue" || utf16_len(&caption) > CAPTION_LIMIT {
+            push_text("text", &caption, Vec::new(), drafts);
+        } else if !caption.is_empty() {
+            content["caption"] = json!(caption);
         }
-        None => {
-            let text = [heading.map(str::to_owned), Some(body(message))].into_iter().flatten().collect::<Vec<_>>();
-            push_text(kind, &text.join("\n"), vec![message.id], drafts);
-        }
+        drafts.push(Draft { kind, content, message_ids: vec![message.id] });
+    } else {
+        let text = [heading.map(str::to_owned), Some(body(message))].into_iter().flatten().collect::<Vec<_>>();
+        push_text(kind, &text.join("\n"), vec![message.id], drafts);
     }
     if let Some((reply_to, draft)) = message.reply_to.zip(drafts.get_mut(first)) {
         draft.content["reply_to"] = json!(reply_to);

@@ -299,13 +299,11 @@ impl Outbox {
 }
 
 fn looks_like(part: &Part, message: &avito::Message) -> bool {
-    match part.picture {
-        Some(_) => message.kind == avito::Kind::Image,
-        None => {
-            let text = message.content.text.as_deref().filter(|_| message.kind == avito::Kind::Text);
-            text.is_some_and(|text| text::key(text) == part.text_key)
-        }
+    if part.picture.is_some() {
+        return message.kind == avito::Kind::Image;
     }
+    let text = message.content.text.as_deref().filter(|_| message.kind == avito::Kind::Text);
+    text.is_some_and(|text| text::key(text) == part.text_key)
 }
 
 /// Avito does not let the account in: rows wait, the owner sees why.
