@@ -11,13 +11,14 @@ use super::{
 };
 use crate::{
     avito,
-    telegram::text::{split_utf16, truncate_utf16, utf16_len},
+    telegram::text::{TEXT_LIMIT, split_utf16, truncate_utf16, utf16_len},
 };
 
-/// The most UTF-16 units of a message (Bot API, `sendMessage`).
-const POST_LIMIT: usize = 4096;
+/// The most UTF-16 units of a post: those of a message (Bot API, `sendMessage`), less the room for a heading where there
+/// are no topics.
+const POST_LIMIT: usize = TEXT_LIMIT - 160;
 /// The most characters of a topic's name (Bot API, `createForumTopic`).
-const NAME_LIMIT: usize = 128;
+pub(super) const NAME_LIMIT: usize = 128;
 /// What a group reads.
 const LANGUAGE: Language = Language::Russian;
 
@@ -174,6 +175,29 @@ pub fn header(dialog: &Dialog) -> Value {
         }
         None => json!({ "text": text }),
     }
+}
+
+/// The name of a dialog's buyer.
+pub(super) fn buyer(dialog: &Dialog) -> &str {
+    text_of(dialog.buyer.as_ref(), "name").unwrap_or(words::nameless_buyer(LANGUAGE))
+}
+
+/// A message as one line of a replay.
+pub(super) fn line(message: &Waiting, who: &str, zone: &TimeZone) -> String {
+    format!("{} {}: {}", clock(message, zone), one_line(who), one_line(&body(message)))
+}
+
+/// Where there are no topics, each post says whose it is: item and buyer, above the text.
+pub(super) fn headed(mut content: Value, dialog: &Dialog) -> Value {
+    let Some(text) = content["text"].as_str() else { return content };
+    let heading = format!("Avito · {}\n", topic_name(dialog.buyer.as_ref(), dialog.item.as_ref()));
+    let shift = utf16_len(&heading);
+    content["text"] = json!(format!("{heading}{text}"));
+    content["headed"] = json!(true);
+    for entity in content["entities"].as_array_mut().into_iter().flatten() {
+        entity["offset"] = json!(entity["offset"].as_u64().unwrap_or_default() + shift as u64);
+    }
+    content
 }
 
 /// A notice that answers a message.

@@ -3,18 +3,25 @@
 
 pub mod auto_reply;
 pub mod avito_webhook;
+mod blocking;
 mod budget;
 mod calls;
+mod commands;
 mod compose;
 mod cures;
 pub mod deliver;
 pub mod drain;
+mod edits;
 mod lanes;
+mod marks;
 pub mod operator;
 mod outbox;
 pub mod polls;
 mod posts;
+mod presses;
+mod receipts;
 pub mod record;
+mod replay;
 pub mod sweep;
 pub mod tasks;
 pub mod text;

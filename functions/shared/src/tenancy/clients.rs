@@ -261,4 +261,9 @@ mod tests {
             assert!(!is_zone(wrong), "{wrong}");
         }
     }
+
+/// The canned replies of the flight's tenant, texts by name: `canned_replies`.
+pub fn canned_replies() -> Statement {
+    Statement::new("SELECT canned_replies FROM clients WHERE id = current_client_id()")
+}
 }
