@@ -194,7 +194,7 @@ pub(super) fn headed(mut content: Value, dialog: &Dialog) -> Value {
     let shift = utf16_len(&heading);
     content["text"] = json!(format!("{heading}{text}"));
     content["headed"] = json!(true);
-    for entity in content["entities"].as_array_mut().into_iter().flatten() {
+    for entity in content.get_mut("entities").and_then(Value::as_array_mut).into_iter().flatten() {
         entity["offset"] = json!(entity["offset"].as_u64().unwrap_or_default() + shift as u64);
     }
     content
