@@ -187,10 +187,15 @@ pub(super) fn line(message: &Waiting, who: &str, zone: &TimeZone) -> String {
     format!("{} {}: {}", clock(message, zone), one_line(who), one_line(&body(message)))
 }
 
+/// A dialog as people call it: the name of its topic, had it one.
+pub(super) fn name_of(dialog: &Dialog) -> String {
+    topic_name(dialog.buyer.as_ref(), dialog.item.as_ref())
+}
+
 /// Where there are no topics, each post says whose it is: item and buyer, above the text.
-pub(super) fn headed(mut content: Value, dialog: &Dialog) -> Value {
+pub(super) fn headed(mut content: Value, whose: &str) -> Value {
     let Some(text) = content["text"].as_str() else { return content };
-    let heading = format!("Avito · {}\n", topic_name(dialog.buyer.as_ref(), dialog.item.as_ref()));
+    let heading = format!("Avito · {whose}\n");
     let shift = utf16_len(&heading);
     content["text"] = json!(format!("{heading}{text}"));
     content["headed"] = json!(true);
@@ -273,6 +278,14 @@ mod tests {
         assert_eq!(topic_name(None, None), "Покупатель");
         let long = json!({"title": "стол ".repeat(60), "name": "Анна ".repeat(60)});
         assert!(utf16_len(&topic_name(Some(&long), Some(&long))) <= NAME_LIMIT);
+    }
+
+    #[test]
+    fn a_heading_moves_the_structure_along_and_adds_nothing_else() {
+        assert_eq!(headed(json!({"text": "Да"}), "Стол · Я"), json!({"text": "Avito · Стол · Я\nДа", "headed": true}));
+        let linked = headed(json!({"text": "Да", "entities": [{"type": "text_link", "offset": 1, "length": 1}]}), "😀");
+        assert_eq!(linked["entities"], json!([{"type": "text_link", "offset": 12, "length": 1}]));
+        assert_eq!(headed(json!({"caption": "a"}), "Я"), json!({"caption": "a"}));
     }
 
     proptest! {

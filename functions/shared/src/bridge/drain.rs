@@ -196,8 +196,9 @@ impl Holder<'_> {
         let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
         let mut drafts = compose::drafts(&work.messages, dialog.last_shown, &zone);
         if work.one_chat().is_some() {
+            let whose = compose::name_of(dialog);
             for draft in &mut drafts {
-                draft.content = compose::headed(std::mem::take(&mut draft.content), dialog);
+                draft.content = compose::headed(std::mem::take(&mut draft.content), &whose);
             }
         }
         let mut flight = vec![lanes::claim(self.bot_id, self.owner)];
@@ -268,7 +269,7 @@ impl Holder<'_> {
             "header" if !has_text => Composed::Now(compose::header(dialog)),
             "replay" if !has_text => replay::compose(self, dialog).await?.map_or(Composed::Pointless, Composed::Now),
             kind if one_chat && !post.begun && !cures::only_decorates(kind) && post.content.get("headed").is_none() => {
-                Composed::Now(compose::headed(post.content.clone(), dialog))
+                Composed::Now(compose::headed(post.content.clone(), &compose::name_of(dialog)))
             }
             _ => Composed::AsItIs,
         })

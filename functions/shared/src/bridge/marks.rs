@@ -52,7 +52,7 @@ pub(super) fn name(post: &Post, dialog: &Dialog) -> Option<Value> {
     let mark = wanted(dialog);
     let is_stale = post.content["mark"].as_str() != Some(mark) || mark == dialog.topic_mark;
     (!is_stale).then(|| {
-        let name = compose::topic_name(dialog.buyer.as_ref(), dialog.item.as_ref());
+        let name = compose::name_of(dialog);
         json!({ "mark": mark, "name": truncate_utf16(format!("{mark} {name}").trim_start(), compose::NAME_LIMIT) })
     })
 }
