@@ -31,15 +31,15 @@ impl Blocking {
 
 /// Avito has blocked the buyer.
 pub(super) fn done(dialog_id: i64, blocking: &Blocking) -> Statement {
-    finish(dialog_id, blocking, Some("blocked"), words::blocked(Language::Russian).to_owned())
+    finish(dialog_id, blocking, Some("blocked"), words::blocked(Language::Russian))
 }
 
 /// Avito has not blocked the buyer, and will not.
 pub(super) fn refused(dialog_id: i64, blocking: &Blocking, reason: &str) -> Statement {
-    finish(dialog_id, blocking, None, format!("{} {reason}", words::not_blocked(Language::Russian)))
+    finish(dialog_id, blocking, None, &format!("{} {reason}", words::not_blocked(Language::Russian)))
 }
 
-fn finish(dialog_id: i64, blocking: &Blocking, state: Option<&'static str>, notice: String) -> Statement {
+fn finish(dialog_id: i64, blocking: &Blocking, state: Option<&'static str>, notice: &str) -> Statement {
     Statement::new(concat!(
         "WITH finished AS (
              UPDATE dialogs SET block_requested_at = NULL, state = coalesce($3, state),

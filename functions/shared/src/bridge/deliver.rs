@@ -16,6 +16,7 @@ use super::{
     tasks::{AvitoTask, TelegramTask},
     text,
     words::{self, Language},
+    work::Released,
 };
 use crate::{
     App, avito,
@@ -76,8 +77,8 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
     let holder = Holder { app, dialog_id, client_id: outbox.keys.client_id };
     let mut bot_to_wake = None;
     loop {
-        if let Some(due) = outbox.released {
-            if let Some(due) = due {
+        if let Released::Yes { wake_at } = outbox.released {
+            if let Some(due) = wake_at {
                 let wait = Duration::try_from(due.duration_since(outbox.now)).unwrap_or_default();
                 app.wake(&AvitoTask::V1 { dialog_id }, wait).await;
             }
@@ -418,7 +419,7 @@ fn not_sent(outbox: &Outbox, part: &Part, error: avito::Error) -> Next {
                 "reply_markup": presses::failure_buttons(),
             });
             let error = if message.is_empty() { "refused by Avito".to_owned() } else { message };
-            Next::Look(outbox::failed(part.id, error, notice))
+            Next::Look(outbox::failed(part.id, error, &notice))
         }
     }
 }

@@ -12,6 +12,7 @@ use super::{
     blocking::Blocking,
     edits::{self, Removal},
     receipts::{receipt, wake_lanes},
+    work::Released,
 };
 use crate::{
     platform::db::{Answers, DbError, Statement, get},
@@ -67,8 +68,8 @@ pub struct Outbox {
     pub blocking: Option<Blocking>,
     /// The next part, committed as `sending`.
     pub part: Option<Part>,
-    /// Nothing is left now, and the dialog was let go; until when, if something waits for its time.
-    pub released: Option<Option<Timestamp>>,
+    /// Whether the dialog was let go, because nothing is left now.
+    pub released: Released,
 }
 
 /// The statements by which a holder writes `outcome`, begins the next part, and lets go when there is none.
@@ -152,7 +153,10 @@ pub fn read(mut answers: Answers) -> Result<Option<Outbox>, DbError> {
         removal: read_removal(dialog)?,
         blocking: Blocking::read(dialog)?,
         part: parts.first().map(read_part).transpose()?,
-        released: released.first().map(|row| get(row, "send_at")).transpose()?,
+        released: match released.first() {
+            Some(row) => Released::Yes { wake_at: get(row, "send_at")? },
+            None => Released::No,
+        },
     }))
 }
 
@@ -233,7 +237,7 @@ pub fn bot_to_wake(dialog_id: i64) -> Statement {
 
 /// What cannot heal: the part and with it the rest of its message, told in the topic by a notice that may hold `{id}` for
 /// the message's id.
-pub fn failed(part_id: i64, error: String, notice: Value) -> Vec<Statement> {
+pub fn failed(part_id: i64, error: String, notice: &Value) -> Vec<Statement> {
     vec![
         Statement::new(
             "UPDATE parts o SET state = 'failed', error = $2 FROM parts p
