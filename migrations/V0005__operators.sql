@@ -23,7 +23,7 @@ ALTER TABLE dialogs
 ALTER TABLE posts DROP CONSTRAINT posts_kind_check,
     ADD CONSTRAINT posts_kind_check
     CHECK (kind IN ('header', 'text', 'mirror', 'notice', 'pin', 'reaction', 'delete', 'remove_topic',
-                    'replay', 'edit', 'rename', 'close_topic', 'reopen_topic'));
+                    'photo', 'album', 'voice', 'venue', 'replay', 'edit', 'rename', 'close_topic', 'reopen_topic'));
 -- Whom a reply in a group without topics answers; the pictures of an album have ids in a row.
 CREATE INDEX posts_by_message ON posts (bot_id, (telegram_message_ids[1]));
 
