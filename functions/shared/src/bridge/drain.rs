@@ -267,7 +267,9 @@ impl Holder<'_> {
             kind if is_pointless(kind, dialog, one_chat) => Composed::Pointless,
             "rename" => marks::name(post, dialog).map_or(Composed::Pointless, Composed::Now),
             "header" if !has_text => Composed::Now(compose::header(dialog)),
-            "replay" if !has_text => replay::compose(self, dialog).await?.map_or(Composed::Pointless, Composed::Now),
+            "replay" if !has_text => {
+                replay::compose(self, work, dialog).await?.map_or(Composed::Pointless, Composed::Now)
+            }
             kind if one_chat && !post.begun && !cures::only_decorates(kind) && post.content.get("headed").is_none() => {
                 Composed::Now(compose::headed(post.content.clone(), &compose::name_of(dialog)))
             }

@@ -8,7 +8,7 @@ use super::{
     BridgeError, compose,
     drain::Holder,
     words::{self, Language},
-    work::{self, Dialog},
+    work::{self, Dialog, Work},
 };
 use crate::{
     platform::db::{DbError, Statement, get},
@@ -34,9 +34,9 @@ fn delivered(dialog_id: i64) -> Statement {
 }
 
 /// What the replay of a dialog says; none when nothing was delivered.
-pub(super) async fn compose(holder: &Holder<'_>, dialog: &Dialog) -> Result<Option<Value>, BridgeError> {
+pub(super) async fn compose(holder: &Holder<'_>, work: &Work, dialog: &Dialog) -> Result<Option<Value>, BridgeError> {
     let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
-    let rows = holder.run(vec![delivered(dialog.id)]).await?;
+    let rows = holder.run(work, vec![delivered(dialog.id)]).await?;
     let lines = rows
         .iter()
         .flatten()

@@ -9,7 +9,8 @@ use super::support::{LATER, SOON, Seller, Shown, wait_until};
 async fn reaction(seller: &Seller, message_id: i64, emoji: &str) {
     wait_until(SOON, &format!("{emoji} on the message"), async || {
         let topics = seller.all_topics().await;
-        let message = topics.iter().flat_map(|topic| &topic.messages).find(|message| message.message_id == message_id)?;
+        let message =
+            topics.iter().flat_map(|topic| &topic.messages).find(|message| message.message_id == message_id)?;
         (message.reactions == [emoji]).then_some(())
     })
     .await;
@@ -266,7 +267,8 @@ async fn a_bot_that_was_thrown_out_goes_on_when_it_is_let_in_again() {
 async fn without_topics_all_goes_into_one_chat_and_replies_find_their_buyers() {
     let seller = Seller::new().await;
     let (anna, _) = seller.conversation("Анна").await;
-    let plain = json!({ "chat_id": seller.group, "title": "Магазин", "is_forum": false, "bot_token": seller.bot_token });
+    let plain =
+        json!({ "chat_id": seller.group, "title": "Магазин", "is_forum": false, "bot_token": seller.bot_token });
     seller.stack.control("telegram/chats", &plain).await;
     let boris = seller.chat("Борис").await;
 
