@@ -1,14 +1,18 @@
-//! Every minute: wakes what rows committed and nobody was woken for, and forgets used sign-ins.
+//! Every minute: wakes what rows committed and nobody was woken for, tells owners what broke, and forgets used sign-ins.
 
 use lambda_http::Error;
 use serde_json::{Value, json};
-use tuberry::{App, bridge, identity::telegram_login};
+use tuberry::{
+    App, bridge,
+    identity::{owners, telegram_login},
+};
 
-tuberry::schedule!("sweep", sweep, [Database, TelegramQueue, AvitoQueue, AutoReplyQueue]);
+tuberry::schedule!("sweep", sweep, [Database, MasterBotToken, TelegramApi, TelegramQueue, AvitoQueue, AutoReplyQueue]);
 
 async fn sweep(app: &'static App, _: Value) -> Result<Value, Error> {
     let bridge::sweep::Swept { bots, dialogs, auto_replies } = bridge::sweep::sweep(app).await?;
+    let told = owners::tell(app).await?;
     telegram_login::forget_used(app).await?;
-    tracing::info!(bots, dialogs, auto_replies, "swept");
-    Ok(json!({ "bots": bots, "dialogs": dialogs, "auto_replies": auto_replies }))
+    tracing::info!(bots, dialogs, auto_replies, told, "swept");
+    Ok(json!({ "bots": bots, "dialogs": dialogs, "auto_replies": auto_replies, "told": told }))
 }

@@ -29,6 +29,9 @@ const TOKEN_LIFE_SECONDS: u64 = 3600;
 /// What may stand in a path segment as it is: chat ids look like `u2i-eaK3~9_…`.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~').remove(b'.');
 
+/// Why a person is blocked, in Avito's numbers: something else.
+const OTHER_REASON: i64 = 4;
+
 const RATE_LIMIT_REMAINING: &str = "x-ratelimit-remaining";
 
 /// Avito's API for whichever account a token belongs to.
@@ -231,6 +234,43 @@ impl Client {
         let request = self.request(Method::GET, &path).query(&[("voice_ids", voice_id)]);
         let mut reply: Reply<VoiceFiles> = self.call(request, token, Effect::Reads).await?;
         Ok(Reply { value: reply.value.voices_urls.remove(voice_id), remaining: reply.remaining })
+    }
+
+    /// Takes back a message of the account that is not older than an hour. It stays in the chat as deleted.
+    pub async fn delete_message(
+        &self,
+        token: &Secret,
+        user_id: i64,
+        chat_id: &str,
+        message_id: &str,
+    ) -> Result<Reply<()>, Error> {
+        let (chat, message) = (segment(chat_id)?, segment(message_id)?);
+        let path = format!("/messenger/v1/accounts/{user_id}/chats/{chat}/messages/{message}");
+        self.call::<Done>(self.request(Method::POST, &path), token, Effect::Changes).await.map(Reply::done)
+    }
+
+    /// Has the account hear no more of a person, for other reasons than spam, fraud or insults. `item_id`: what the chat
+    /// was about.
+    pub async fn block(
+        &self,
+        token: &Secret,
+        user_id: i64,
+        blocked: i64,
+        item_id: Option<i64>,
+    ) -> Result<Reply<()>, Error> {
+        let mut context = json!({ "reason_id": OTHER_REASON });
+        if let Some(item_id) = item_id {
+            context["item_id"] = json!(item_id);
+        }
+        let body = json!({ "users": [{ "user_id": blocked, "context": context }] });
+        let path = format!("/messenger/v2/accounts/{user_id}/blacklist");
+        let request = self.request(Method::POST, &path).json(&body).bearer_auth(token.expose());
+        let answer = self.send(request).await?;
+        // The answer has no content.
+        if answer.status.is_success() && answer.body.is_empty() {
+            return Ok(Reply { value: (), remaining: answer.remaining });
+        }
+        answer.read::<Done>(Effect::Changes).map(Reply::done)
     }
 
     /// Marks the whole chat read, which its buyer sees.

@@ -163,6 +163,17 @@ async fn a_webhook_registered_before_is_no_error() {
 }
 
 #[tokio::test]
+async fn a_person_is_blocked_for_another_reason_and_the_empty_answer_is_enough() {
+    let (client, request) = server(Act::Answer(200, "", String::new())).await;
+    client.block(&token(), 7, 8, Some(9)).await.expect("blocked");
+    let request = request.await.expect("a request");
+    assert!(request.starts_with("POST /messenger/v2/accounts/7/blacklist HTTP"));
+    assert!(request.ends_with(r#"{"users":[{"context":{"item_id":9,"reason_id":4},"user_id":8}]}"#));
+    let refused = answering(400, r#"{"error":{"code":400,"message":"no"}}"#).await.block(&token(), 7, 8, None).await;
+    assert!(matches!(refused, Err(Error::Refused { .. })));
+}
+
+#[tokio::test]
 async fn an_unreadable_answer_to_a_send_leaves_its_outcome_open_and_to_a_reading_not() {
     for body in ["", "<html>", "{}", "[]"] {
         assert!(sent(&answering(200, body).await).await.is_err_and(|error| error.is_outcome_unknown()), "{body}");
@@ -236,6 +247,12 @@ fn every_path_and_method_is_in_the_official_specification() {
         ("avito-messenger.openapi.json", "/messenger/v3/accounts/{user_id}/chats/{chat_id}/messages/", "get"),
         ("avito-messenger.openapi.json", "/messenger/v1/accounts/{user_id}/chats/{chat_id}/messages", "post"),
         ("avito-messenger.openapi.json", "/messenger/v1/accounts/{user_id}/chats/{chat_id}/read", "post"),
+        (
+            "avito-messenger.openapi.json",
+            "/messenger/v1/accounts/{user_id}/chats/{chat_id}/messages/{message_id}",
+            "post",
+        ),
+        ("avito-messenger.openapi.json", "/messenger/v2/accounts/{user_id}/blacklist", "post"),
         ("avito-messenger.openapi.json", "/messenger/v3/webhook", "post"),
         ("avito-messenger.openapi.json", "/messenger/v1/webhook/unsubscribe", "post"),
         ("avito-messenger.openapi.json", "/messenger/v1/subscriptions", "post"),

@@ -25,6 +25,11 @@ impl Budget {
         (self.left + seconds * PER_SECOND).min(PER_MINUTE)
     }
 
+    /// Whether at least half of what the bucket holds is left: what only decorates may go then.
+    pub fn is_half_free(self, now: Timestamp) -> bool {
+        self.refilled(now) >= PER_MINUTE / 2.0
+    }
+
     /// Takes `cost` messages, or says how long to wait until they may be sent. What costs more than the bucket holds
     /// goes when the bucket is full.
     pub fn take(self, cost: u32, now: Timestamp) -> Result<Self, Duration> {

@@ -1,12 +1,20 @@
 //! A post as a call of the Bot API: the kind names the method, the content its parameters.
 
+use std::sync::atomic::Ordering;
+
 use frankenstein::{
     AsyncTelegramApi,
     methods::{
-        DeleteForumTopicParams, DeleteMessageParams, PinChatMessageParams, SendMessageParams, SetMessageReactionParams,
+        CloseForumTopicParams, DeleteForumTopicParams, DeleteMessageParams, EditForumTopicParams,
+        EditMessageTextParams, PinChatMessageParams, ReopenForumTopicParams, SendMessageParams,
+        SetMessageReactionParams,
     },
-    types::{LinkPreviewOptions, MessageEntity, ReactionType, ReactionTypeEmoji, ReplyParameters},
+    types::{
+        InlineKeyboardMarkup, LinkPreviewOptions, MessageEntity, ReactionType, ReactionTypeEmoji, ReplyMarkup,
+        ReplyParameters,
+    },
 };
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::{
@@ -14,7 +22,10 @@ use super::{
     drain::{Holder, Target},
     work::Post,
 };
-use crate::telegram::{Error, Sent};
+use crate::telegram::{
+    Error, Sent,
+    text::{TEXT_LIMIT, truncate_utf16},
+};
 
 /// An id as the Bot API's types have it.
 pub(super) fn narrow(id: i64) -> i32 {
@@ -54,6 +65,38 @@ impl Holder<'_> {
                     .build();
                 self.telegram.delete_message(&params).await.map(|_| Vec::new())
             }
+            "edit" => {
+                let text = post.content.get("text").and_then(Value::as_str).unwrap_or_default();
+                let params = EditMessageTextParams::builder()
+                    .chat_id(target.chat_id)
+                    .message_id(narrow(number(&post.content, "message_id")))
+                    .text(truncate_utf16(text, TEXT_LIMIT))
+                    .build();
+                let edited: Result<IgnoredAny, Error> = self.telegram.call("editMessageText", &params).await;
+                settled(edited.map(|_| ()))
+            }
+            "rename" => {
+                let params = EditForumTopicParams::builder()
+                    .chat_id(target.chat_id)
+                    .message_thread_id(narrow(target.thread_id.unwrap_or_default()))
+                    .name(post.content.get("name").and_then(Value::as_str).unwrap_or_default())
+                    .build();
+                settled(self.telegram.edit_forum_topic(&params).await.map(|_| ()))
+            }
+            "close_topic" => {
+                let params = CloseForumTopicParams::builder()
+                    .chat_id(target.chat_id)
+                    .message_thread_id(narrow(target.thread_id.unwrap_or_default()))
+                    .build();
+                settled(self.telegram.close_forum_topic(&params).await.map(|_| ()))
+            }
+            "reopen_topic" => {
+                let params = ReopenForumTopicParams::builder()
+                    .chat_id(target.chat_id)
+                    .message_thread_id(narrow(target.thread_id.unwrap_or_default()))
+                    .build();
+                settled(self.telegram.reopen_forum_topic(&params).await.map(|_| ()))
+            }
             "remove_topic" => {
                 let params = DeleteForumTopicParams::builder()
                     .chat_id(target.chat_id)
@@ -64,9 +107,21 @@ impl Holder<'_> {
             _ => {
                 let params = message(&post.content, target)?;
                 let sent: Result<Sent, Error> = self.telegram.call("sendMessage", &params).await;
-                sent.map(|sent| vec![sent.message_id])
+                sent.map(|sent| {
+                    let in_no_topic = target.thread_id.is_some() && sent.message_thread_id.is_none();
+                    self.topics_gone.fetch_or(in_no_topic, Ordering::Relaxed);
+                    vec![sent.message_id]
+                })
             }
         }
+    }
+}
+
+/// What already is as asked for, is done.
+fn settled(outcome: Result<(), Error>) -> Result<Vec<i64>, Error> {
+    match outcome {
+        Ok(()) | Err(Error::TopicNotModified | Error::MessageNotModified) => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }
 
@@ -76,6 +131,11 @@ pub(super) fn message(content: &Value, target: Target) -> Result<SendMessagePara
     let entities: Option<Vec<MessageEntity>> = content
         .get("entities")
         .map(|entities| serde_json::from_value(entities.clone()))
+        .transpose()
+        .map_err(|_| unreadable())?;
+    let buttons: Option<InlineKeyboardMarkup> = content
+        .get("reply_markup")
+        .map(|buttons| serde_json::from_value(buttons.clone()))
         .transpose()
         .map_err(|_| unreadable())?;
     let reply = content.get("reply_to").and_then(Value::as_i64).map(|message_id| {
@@ -88,5 +148,6 @@ pub(super) fn message(content: &Value, target: Target) -> Result<SendMessagePara
         .maybe_entities(entities)
         .link_preview_options(LinkPreviewOptions::builder().is_disabled(true).build())
         .maybe_reply_parameters(reply)
+        .maybe_reply_markup(buttons.map(ReplyMarkup::InlineKeyboardMarkup))
         .build())
 }

@@ -12,13 +12,14 @@ use super::{
 };
 use crate::{
     avito,
-    telegram::text::{CAPTION_LIMIT, split_utf16, truncate_utf16, utf16_len},
+    telegram::text::{CAPTION_LIMIT, TEXT_LIMIT, split_utf16, truncate_utf16, utf16_len},
 };
 
-/// The most UTF-16 units of a message (Bot API, `sendMessage`).
-const POST_LIMIT: usize = 4096;
+/// The most UTF-16 units of a post: those of a message (Bot API, `sendMessage`), less the room for a heading where there
+/// are no topics.
+const POST_LIMIT: usize = TEXT_LIMIT - 160;
 /// The most characters of a topic's name (Bot API, `createForumTopic`).
-const NAME_LIMIT: usize = 128;
+pub(super) const NAME_LIMIT: usize = 128;
 /// The most UTF-16 units of a quoted message.
 const QUOTE_LIMIT: usize = 200;
 /// The most UTF-16 units of a word of Avito's that we do not know.
@@ -290,6 +291,40 @@ pub fn header(dialog: &Dialog) -> Value {
     }
 }
 
+/// The name of a dialog's buyer.
+pub(super) fn buyer(dialog: &Dialog) -> &str {
+    text_of(dialog.buyer.as_ref(), "name").unwrap_or(words::nameless_buyer(LANGUAGE))
+}
+
+/// A message as one line of a replay.
+pub(super) fn replay_line(message: &Waiting, who: &str, zone: &TimeZone) -> String {
+    format!("{} {}: {}", clock(message, zone), one_line(who), one_line(&body(message)))
+}
+
+/// A dialog as people call it: the name of its topic, had it one.
+pub(super) fn name_of(dialog: &Dialog) -> String {
+    topic_name(dialog.buyer.as_ref(), dialog.item.as_ref())
+}
+
+/// Where there are no topics, each post says whose it is: item and buyer, above the text or the caption. A place on the map
+/// has neither.
+pub(super) fn headed(kind: &str, mut content: Value, whose: &str) -> Value {
+    let field = match kind {
+        "photo" | "album" | "voice" => "caption",
+        _ if content["text"].is_string() => "text",
+        _ => return content,
+    };
+    let heading = format!("Avito · {whose}\n");
+    let shift = utf16_len(&heading);
+    let below = content[field].as_str().unwrap_or_default();
+    content[field] = json!(format!("{heading}{below}").trim_end());
+    content["headed"] = json!(true);
+    for entity in content.get_mut("entities").and_then(Value::as_array_mut).into_iter().flatten() {
+        entity["offset"] = json!(entity["offset"].as_u64().unwrap_or_default() + shift as u64);
+    }
+    content
+}
+
 /// A notice that answers a message.
 pub fn notice(text: &str, reply_to: Option<i64>) -> Value {
     match reply_to {
@@ -433,6 +468,20 @@ mod tests {
         assert_eq!(topic_name(None, None), "Покупатель");
         let long = json!({"title": "стол ".repeat(60), "name": "Анна ".repeat(60)});
         assert!(utf16_len(&topic_name(Some(&long), Some(&long))) <= NAME_LIMIT);
+    }
+
+    #[test]
+    fn a_heading_moves_the_structure_along_and_adds_nothing_else() {
+        assert_eq!(
+            headed("text", json!({"text": "Да"}), "Стол · Я"),
+            json!({"text": "Avito · Стол · Я\nДа", "headed": true})
+        );
+        let linked =
+            headed("text", json!({"text": "Да", "entities": [{"type": "text_link", "offset": 1, "length": 1}]}), "😀");
+        assert_eq!(linked["entities"], json!([{"type": "text_link", "offset": 12, "length": 1}]));
+        assert_eq!(headed("photo", json!({"caption": "a"}), "Я")["caption"], "Avito · Я\na");
+        assert_eq!(headed("photo", json!({}), "Я")["caption"], "Avito · Я");
+        assert_eq!(headed("venue", json!({}), "Я"), json!({}));
     }
 
     proptest! {

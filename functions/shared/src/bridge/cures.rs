@@ -11,7 +11,7 @@ use super::{
     calls::narrow,
     compose,
     drain::{Holder, Next, Target},
-    lanes, posts, topics,
+    lanes, posts, receipts, topics,
     words::{self, Language},
     work::{Post, Work},
 };
@@ -26,7 +26,7 @@ const NOT_SENT_PAUSE: f64 = 2.0;
 
 /// Whether a kind of post carries nothing that would be missed.
 pub(super) fn only_decorates(kind: &str) -> bool {
-    matches!(kind, "pin" | "reaction" | "delete" | "remove_topic")
+    matches!(kind, "pin" | "reaction" | "delete" | "remove_topic" | "edit" | "rename" | "close_topic" | "reopen_topic")
 }
 
 /// Seconds until the next attempt: 1, 2, 4 … 60.
@@ -42,9 +42,7 @@ pub(super) fn silent_until(now: Timestamp, retry_after: Duration) -> Timestamp {
 /// Why a bot cannot post, when that is what the error says.
 pub(super) fn broken(error: &Error) -> Option<String> {
     match error {
-        Error::Kicked(_) | Error::NoRights(_) | Error::ChatNotFound | Error::BadToken | Error::NotAForum => {
-            Some(error.to_string())
-        }
+        Error::Kicked(_) | Error::NoRights(_) | Error::ChatNotFound | Error::BadToken => Some(error.to_string()),
         _ => None,
     }
 }
@@ -76,6 +74,10 @@ pub(super) async fn after(
         Error::NotSent(_) => outcome.extend(posts::put_back(post.id, false, NOT_SENT_PAUSE)),
         // Telegram did it and said so in words we cannot read: to repeat it would do it twice.
         Error::Unreadable => outcome.extend(posts::sent(post.id, Vec::new())),
+        Error::NotAForum => {
+            outcome.extend(posts::put_back(post.id, false, 0.0));
+            outcome.push(lanes::topics_off(holder.bot_id));
+        }
         Error::ThreadNotFound => {
             outcome.extend(posts::put_back(post.id, false, 0.0));
             outcome.extend(target.thread_id.map(|thread| topics::lost(holder.bot_id, target.chat_id, thread)));
@@ -103,11 +105,15 @@ pub(super) async fn after(
 
 fn too_many(holder: &Holder<'_>, post: &Post, now: Timestamp, wait: Duration, mut outcome: Vec<Statement>) -> Next {
     metrics::counter!("telegram_429").increment(1);
+    let until = silent_until(now, wait);
     if post.kind == "reaction" {
+        outcome.push(receipts::pause(holder.bot_id, holder.owner, until));
+        return Next::Look(outcome);
+    }
+    if post.kind == "rename" {
         outcome.push(posts::pause_kind(holder.bot_id, post.kind.clone(), wait.as_secs_f64() + 0.5));
         return Next::Look(outcome);
     }
-    let until = silent_until(now, wait);
     outcome.extend(posts::put_back(post.id, false, 0.0));
     outcome.push(lanes::silence(holder.bot_id, holder.owner, until));
     Next::Rest(outcome, until)
@@ -125,7 +131,8 @@ fn decoration_failed(post: &Post, error: &Error) -> Vec<Statement> {
     }
 }
 
-async fn reopen(holder: &Holder<'_>, target: Target) -> bool {
+/// Opens a closed topic again.
+pub(super) async fn reopen(holder: &Holder<'_>, target: Target) -> bool {
     let Some(thread_id) = target.thread_id else { return false };
     let params = ReopenForumTopicParams::builder().chat_id(target.chat_id).message_thread_id(narrow(thread_id)).build();
     matches!(holder.telegram.reopen_forum_topic(&params).await, Ok(_) | Err(Error::TopicNotModified))

@@ -4,14 +4,19 @@
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
 use uuid::Uuid;
 
 use super::{
     BridgeError, auto_reply,
+    blocking::{self, Blocking},
+    edits::{self, Removal},
     outbox::{self, Outbox, Part},
+    presses, receipts,
     tasks::{AvitoTask, TelegramTask},
     text,
     words::{self, Language},
+    work::Released,
 };
 use crate::{
     App, avito,
@@ -72,7 +77,14 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
     };
     let holder = Holder { app, dialog_id, owner, client_id: outbox.keys.client_id };
     let mut bot_to_wake = None;
-    while !outbox.released {
+    loop {
+        if let Released::Yes { wake_at } = outbox.released {
+            if let Some(due) = wake_at {
+                let wait = Duration::try_from(due.duration_since(outbox.now)).unwrap_or_default();
+                app.wake(&AvitoTask::V1 { dialog_id }, wait).await;
+            }
+            break;
+        }
         let next = if outbox.stopped {
             outbox.rest(Vec::new(), REFUSED_PAUSE)
         } else if Instant::now() >= stop {
@@ -92,6 +104,9 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
                 }
             }
             Next::Rest(mut outcome, wait) => {
+                if !wait.is_zero() {
+                    outcome.push(receipts::waiting(dialog_id, wait.as_secs_f64()));
+                }
                 outcome.push(outbox::release_for(dialog_id, owner, wait.as_secs_f64()));
                 outcome.push(outbox::bot_to_wake(dialog_id));
                 bot_to_wake = woken(&holder.run(outcome).await?)?.or(bot_to_wake);
@@ -117,6 +132,12 @@ impl Holder<'_> {
     }
 
     async fn step(&self, outbox: &Outbox) -> Result<Next, BridgeError> {
+        if let Some(removal) = &outbox.removal {
+            return self.remove(outbox, removal).await;
+        }
+        if let Some(blocking) = &outbox.blocking {
+            return self.block(outbox, blocking).await;
+        }
         match &outbox.part {
             Some(part) if part.begun => self.look_for(outbox, part).await,
             Some(part) => self.send(outbox, part).await,
@@ -265,6 +286,68 @@ impl Holder<'_> {
         Ok(candidates.into_iter().find(|id| !known.contains(id)))
     }
 
+    /// Takes a part back from Avito. Deleting twice is refused like deleting too late, so then the chat is looked at.
+    async fn remove(&self, outbox: &Outbox, removal: &Removal) -> Result<Next, BridgeError> {
+        let token = match self.token(outbox, None).await {
+            Ok(token) => token,
+            Err(next) => return Ok(next),
+        };
+        let (avito, user_id) = (accounts::avito(self.app), outbox.keys.user_id);
+        let (chat_id, message_id) = (&outbox.avito_chat_id, &removal.avito_message_id);
+        let answer = avito.delete_message(&token, user_id, chat_id, message_id).await;
+        let error = match answer {
+            Ok(_) | Err(avito::Error::Refused { status: 404, .. }) => {
+                return Ok(Next::Look(vec![edits::removed(removal.part_id)]));
+            }
+            Err(error) => error,
+        };
+        tracing::warn!(dialog_id = self.dialog_id, part_id = removal.part_id, %error, "a part was not deleted");
+        match error {
+            avito::Error::Unauthorized { .. } => self.renew(outbox, &token).await,
+            error if error.retry_in().is_some() => Ok(Next::Rest(Vec::new(), error.retry_in().unwrap_or(FIRST_LOOK))),
+            error => match avito.messages(&token, user_id, chat_id, LOOK_BACK, 0).await {
+                Ok(list) => {
+                    let is_gone =
+                        |message: &avito::Message| message.id == *message_id && message.kind == avito::Kind::Deleted;
+                    Ok(Next::Look(if list.value.iter().any(is_gone) {
+                        vec![edits::removed(removal.part_id)]
+                    } else {
+                        edits::kept(removal.part_id, &avitos_words(error))
+                    }))
+                }
+                Err(error) => Ok(Next::Rest(Vec::new(), error.retry_in().unwrap_or(SECOND_LOOK))),
+            },
+        }
+    }
+
+    /// Has Avito block the buyer. To block twice changes nothing.
+    async fn block(&self, outbox: &Outbox, blocking: &Blocking) -> Result<Next, BridgeError> {
+        let Some(buyer_id) = blocking.buyer_id else {
+            return Ok(Next::Look(vec![blocking::refused(self.dialog_id, blocking, "")]));
+        };
+        let token = match self.token(outbox, None).await {
+            Ok(token) => token,
+            Err(next) => return Ok(next),
+        };
+        let avito = accounts::avito(self.app);
+        match avito.block(&token, outbox.keys.user_id, buyer_id, blocking.item_id).await {
+            Ok(_) => Ok(Next::Look(vec![blocking::done(self.dialog_id, blocking)])),
+            Err(avito::Error::Unauthorized { .. }) => self.renew(outbox, &token).await,
+            Err(error) => Ok(match error.retry_in() {
+                Some(wait) => Next::Rest(Vec::new(), wait),
+                None => Next::Look(vec![blocking::refused(self.dialog_id, blocking, &avitos_words(error))]),
+            }),
+        }
+    }
+
+    /// A refused token is renewed and the step taken again; what a new token may not do either, is the account's state.
+    async fn renew(&self, outbox: &Outbox, refused: &Secret) -> Result<Next, BridgeError> {
+        Ok(match self.token(outbox, Some(refused)).await {
+            Ok(_) => Next::Rest(Vec::new(), FIRST_LOOK),
+            Err(next) => next,
+        })
+    }
+
     async fn mark_read(&self, outbox: &Outbox) -> Result<Next, BridgeError> {
         let token = match self.token(outbox, None).await {
             Ok(token) => token,
@@ -312,6 +395,16 @@ fn refused_account(outbox: &Outbox, reason: String) -> Next {
     outbox.rest(vec![accounts::mark_refused(outbox.keys.account_id, "blocked", reason)], REFUSED_PAUSE)
 }
 
+/// What Avito says of its refusal, for the people in the topic.
+fn avitos_words(error: avito::Error) -> String {
+    match error {
+        avito::Error::Refused { message, .. }
+        | avito::Error::Unauthorized { message, .. }
+        | avito::Error::PaymentRequired { message } => message,
+        _ => String::new(),
+    }
+}
+
 pub(super) fn not_sent(outbox: &Outbox, part: &Part, error: avito::Error) -> Next {
     let growing = Duration::from_secs(1 << part.attempts.clamp(0, 6));
     match error {
@@ -332,9 +425,12 @@ pub(super) fn not_sent(outbox: &Outbox, part: &Part, error: avito::Error) -> Nex
         }
         avito::Error::Refused { message, .. } => {
             metrics::counter!("parts_failed").increment(1);
-            let notice = format!("{} {message}", words::refused_by_avito(Language::Russian));
+            let notice = json!({
+                "text": format!("{} {message}", words::refused_by_avito(Language::Russian)),
+                "reply_markup": presses::failure_buttons(),
+            });
             let error = if message.is_empty() { "refused by Avito".to_owned() } else { message };
-            Next::Look(outbox::failed(part.id, error, notice))
+            Next::Look(outbox::failed(part.id, error, &notice))
         }
     }
 }

@@ -1,16 +1,20 @@
 //! To Telegram: the holder of a bot's lane posts what waits, the longest-waiting dialog first, in order.
 //! What was begun and not finished is sent again exactly as composed, before anything new.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use jiff::{Timestamp, tz::TimeZone};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
     BridgeError, album,
     attachments::{self, Files, Prepared},
-    budget::{Budget, later},
-    compose, cures, lanes, posts,
+    budget::later,
+    compose, cures, lanes, marks, posts, receipts, replay,
     tasks::TelegramTask,
     topics,
     work::{self, Dialog, Post, Released, Topic, Work},
@@ -48,6 +52,8 @@ pub(super) struct Holder<'a> {
     pub(super) owner: Uuid,
     pub(super) client_id: ClientId,
     pub(super) telegram: telegram::Bot,
+    /// A post for a topic has just come out in no topic.
+    pub(super) topics_gone: AtomicBool,
 }
 
 /// Where a post goes.
@@ -69,7 +75,7 @@ pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained,
     let client_id = work.bot.client_id;
     let token = app.keyring().open(&work.bot.token, bots::token_place(client_id))?;
     let telegram = bots::telegram(app, token);
-    let holder = Holder { app, bot_id, owner, client_id, telegram };
+    let holder = Holder { app, bot_id, owner, client_id, telegram, topics_gone: AtomicBool::new(false) };
     loop {
         if let Released::Yes { wake_at } = work.released {
             holder.wake_at(wake_at, work.lane.now).await;
@@ -101,6 +107,32 @@ pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained,
 /// How long a suspended organisation's rows wait before somebody looks again.
 const SUSPENDED_PAUSE: Duration = Duration::from_secs(3600);
 
+/// Whether doing it twice is the same as once.
+fn is_repeatable(kind: &str) -> bool {
+    matches!(kind, "reaction" | "pin" | "edit" | "rename" | "close_topic" | "reopen_topic")
+}
+
+/// Whether what a post was written for has passed: the dialog is open again, or its topic is gone.
+fn is_pointless(kind: &str, dialog: &Dialog, one_chat: bool) -> bool {
+    let has_topic = matches!(dialog.topic, Topic::Open { .. }) && !one_chat;
+    match kind {
+        "close_topic" => !has_topic || dialog.state != "closed",
+        "reopen_topic" => !has_topic || dialog.state == "closed",
+        "header" | "replay" | "rename" => !has_topic,
+        _ => false,
+    }
+}
+
+/// What is known of a post's content before it is begun.
+enum Composed {
+    /// It stands in the row.
+    AsItIs,
+    /// It is this, and is written down with the beginning.
+    Now(Value),
+    /// Nothing is to be sent any more.
+    Pointless,
+}
+
 impl Holder<'_> {
     /// Runs a flight about `work`. Whoever hears of a message locks its dialog and then the lane; in the other order the
     /// two would wait for each other.
@@ -131,26 +163,24 @@ impl Holder<'_> {
     async fn step(&self, work: &Work) -> Result<Next, BridgeError> {
         let content = work.posts.first().filter(|post| !cures::only_decorates(&post.kind));
         let decoration = work.posts.first().filter(|post| cures::only_decorates(&post.kind));
+        let place = |dialog: &Dialog| match (work.one_chat(), dialog.topic) {
+            (Some(_), _) if !dialog.proven => None,
+            (Some(target), _) => Some(target),
+            (None, Topic::Open { chat_id, thread_id }) => Some(Target { chat_id, thread_id: Some(thread_id) }),
+            (None, Topic::None | Topic::Creating { .. }) => None,
+        };
         match (&work.dialog, content, decoration) {
-            (Some(dialog), Some(post), _) => match dialog.topic {
-                Topic::Open { chat_id, thread_id } => {
-                    let target = Target { chat_id, thread_id: Some(thread_id) };
-                    self.finish(work, post, target).await
+            (Some(dialog), content, _) if content.is_some() || !work.messages.is_empty() => {
+                match (place(dialog), content) {
+                    (Some(target), Some(post)) => self.finish(work, post, target).await,
+                    (Some(target), None) => self.show(work, dialog, target).await,
+                    (None, _) if work.one_chat().is_some() => Ok(topics::prove(self, dialog).await),
+                    (None, _) => topics::establish(self, work, dialog).await,
                 }
-                Topic::None | Topic::Creating { .. } => topics::establish(self, work, dialog).await,
-            },
-            (Some(dialog), None, _) if !work.messages.is_empty() => match dialog.topic {
-                Topic::Open { chat_id, thread_id } => {
-                    self.show(work, dialog, Target { chat_id, thread_id: Some(thread_id) }).await
-                }
-                Topic::None | Topic::Creating { .. } => topics::establish(self, work, dialog).await,
-            },
+            }
             (_, Some(post), _) | (_, _, Some(post)) => {
-                let group = work.bot.group_chat_id.unwrap_or_default();
-                let topic = match work.dialog.as_ref().map(|dialog| dialog.topic) {
-                    Some(Topic::Open { chat_id, thread_id }) => Target { chat_id, thread_id: Some(thread_id) },
-                    _ => Target { chat_id: group, thread_id: None },
-                };
+                let group = Target { chat_id: work.bot.group_chat_id.unwrap_or_default(), thread_id: None };
+                let topic = work.dialog.as_ref().and_then(place).unwrap_or(group);
                 let target = post.chat_id.map_or(topic, |chat_id| Target { chat_id, thread_id: post.thread_id });
                 self.finish(work, post, target).await
             }
@@ -165,7 +195,13 @@ impl Holder<'_> {
             return Ok(Next::Look(vec![album::gather(dialog.id, whole_at)]));
         }
         let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
-        let drafts = compose::drafts(&work.messages[..ready], dialog.last_shown, &zone);
+        let mut drafts = compose::drafts(&work.messages[..ready], dialog.last_shown, &zone);
+        if work.one_chat().is_some() {
+            let whose = compose::name_of(dialog);
+            for draft in &mut drafts {
+                draft.content = compose::headed(draft.kind, std::mem::take(&mut draft.content), &whose);
+            }
+        }
         let mut post = Post {
             id: 0,
             kind: drafts[0].kind.to_owned(),
@@ -175,14 +211,17 @@ impl Holder<'_> {
             chat_id: None,
             thread_id: None,
         };
-        let budget = match work.lane.budget.take(attachments::cost(&post), work.lane.now) {
-            Ok(budget) => budget,
-            Err(wait) => return Ok(Next::Rest(Vec::new(), later(work.lane.now, wait))),
+        let spent = match self.budget_for(work, &post) {
+            Ok(spent) => spent,
+            Err(next) => return Ok(next),
         };
         let begins = !attachments::needs_files(&post.kind);
         let mut flight = vec![lanes::claim(self.bot_id, self.owner)];
         for (place, draft) in drafts.iter().enumerate() {
             flight.push(posts::insert(self.bot_id, self.owner, dialog.id, draft, place == 0 && begins));
+        }
+        if dialog.topic_closed && cures::reopen(self, target).await {
+            flight.push(topics::closed(dialog.id, false));
         }
         let answers = self.run(work, flight).await?;
         let Some(row) = answers.get(1).and_then(|rows| rows.first()) else { return Ok(Next::Lost) };
@@ -190,27 +229,29 @@ impl Holder<'_> {
             return Ok(Next::Look(Vec::new()));
         }
         post.id = get(row, "id")?;
-        Ok(self.send(work, &post, target, budget, Files::default()).await)
+        Ok(self.send(work, &post, target, spent, Files::default()).await)
     }
 
     /// Begins a post that was written down earlier, and sends it.
     async fn finish(&self, work: &Work, post: &Post, target: Target) -> Result<Next, BridgeError> {
-        let budget = match work.lane.budget.take(attachments::cost(post), work.lane.now) {
-            Ok(budget) => budget,
-            Err(wait) => return Ok(Next::Rest(Vec::new(), later(work.lane.now, wait))),
+        let composed = match self.composed(work, post).await? {
+            Composed::AsItIs => None,
+            Composed::Now(content) => Some(content),
+            Composed::Pointless => return Ok(Next::Look(posts::sent(post.id, Vec::new()))),
         };
-        let composed = match &work.dialog {
-            Some(dialog) if post.kind == "header" && post.content.get("text").is_none() => {
-                Some(compose::header(dialog))
-            }
-            _ => None,
+        if post.kind == "rename" && !work.lane.budget.is_half_free(work.lane.now) {
+            return Ok(Next::Look(vec![posts::postpone(post.id, marks::ROOM_PAUSE)]));
+        }
+        let spent = match self.budget_for(work, post) {
+            Ok(spent) => spent,
+            Err(next) => return Ok(next),
         };
         let files = match self.prepare(work, post).await {
             Prepared::Ready(files) => files,
             Prepared::Not(outcome) => return Ok(Next::Look(outcome)),
         };
-        // Setting a reaction or pinning twice changes nothing, so only the others are begun before the call.
-        if !matches!(post.kind.as_str(), "reaction" | "pin") {
+        // What changes nothing when done twice is not begun before the call.
+        if !is_repeatable(&post.kind) {
             let flight = vec![
                 lanes::claim(self.bot_id, self.owner),
                 posts::begin(self.bot_id, self.owner, post.id, post.begun, composed.clone()),
@@ -227,12 +268,47 @@ impl Holder<'_> {
             }
         }
         let content = composed.unwrap_or_else(|| post.content.clone());
-        Ok(self.send(work, &Post { content, kind: post.kind.clone(), ..*post }, target, budget, files).await)
+        Ok(self.send(work, &Post { content, kind: post.kind.clone(), ..*post }, target, spent, files).await)
     }
 
-    async fn send(&self, work: &Work, post: &Post, target: Target, budget: Budget, files: Files<'_>) -> Next {
+    /// What a post says that was written down before it could be composed. Posts of a topic that is no more say whose they
+    /// are.
+    async fn composed(&self, work: &Work, post: &Post) -> Result<Composed, BridgeError> {
+        let Some(dialog) = &work.dialog else { return Ok(Composed::AsItIs) };
+        let has_text = post.content.get("text").is_some();
+        let one_chat = work.one_chat().is_some();
+        Ok(match post.kind.as_str() {
+            kind if is_pointless(kind, dialog, one_chat) => Composed::Pointless,
+            "rename" => marks::name(post, dialog).map_or(Composed::Pointless, Composed::Now),
+            "header" if !has_text => Composed::Now(compose::header(dialog)),
+            "replay" if !has_text => {
+                replay::compose(self, work, dialog).await?.map_or(Composed::Pointless, Composed::Now)
+            }
+            kind if one_chat && !post.begun && !cures::only_decorates(kind) && post.content.get("headed").is_none() => {
+                Composed::Now(compose::headed(kind, post.content.clone(), &compose::name_of(dialog)))
+            }
+            _ => Composed::AsItIs,
+        })
+    }
+
+    /// What a post takes from which budget, to be written down once it is sent; or what to do while it cannot be.
+    fn budget_for(&self, work: &Work, post: &Post) -> Result<Statement, Next> {
+        let now = work.lane.now;
+        if post.kind == "reaction" {
+            return match work.lane.reactions.take(1, now) {
+                Ok(budget) => Ok(receipts::spend(self.bot_id, self.owner, budget)),
+                Err(wait) => Err(Next::Look(vec![receipts::pause(self.bot_id, self.owner, later(now, wait))])),
+            };
+        }
+        let cost = if matches!(post.kind.as_str(), "edit" | "rename") { 1 } else { attachments::cost(post) };
+        match work.lane.budget.take(cost, now) {
+            Ok(budget) => Ok(lanes::spend(self.bot_id, self.owner, budget)),
+            Err(wait) => Err(Next::Rest(Vec::new(), later(now, wait))),
+        }
+    }
+
+    async fn send(&self, work: &Work, post: &Post, target: Target, spent: Statement, files: Files<'_>) -> Next {
         let answer = self.call(post, target, files).await;
-        let spent = lanes::spend(self.bot_id, self.owner, budget);
         match answer {
             Ok(message_ids) => {
                 let mut outcome = vec![spent];
@@ -241,7 +317,25 @@ impl Holder<'_> {
                 {
                     outcome.push(posts::pin(post.id, *message_id));
                 }
-                outcome.extend(attachments::appeared(post, message_ids));
+                match (post.kind.as_str(), &work.dialog) {
+                    ("reaction", _) => outcome.push(receipts::set(post.id, post.content.clone())),
+                    ("close_topic" | "reopen_topic", Some(dialog)) => {
+                        outcome.push(topics::closed(dialog.id, post.kind == "close_topic"));
+                        outcome.extend(posts::sent(post.id, message_ids));
+                    }
+                    ("rename", Some(dialog)) => {
+                        let mark = post.content["mark"].as_str().unwrap_or_default();
+                        outcome.push(marks::shown(dialog.id, mark));
+                        outcome.extend(posts::sent(post.id, message_ids));
+                    }
+                    _ => outcome.extend(attachments::appeared(post, message_ids)),
+                }
+                if post.kind != "rename" && work.one_chat().is_none() {
+                    outcome.extend(work.dialog.as_ref().and_then(marks::owed));
+                }
+                if self.topics_gone.swap(false, Ordering::Relaxed) {
+                    outcome.push(lanes::topics_off(self.bot_id));
+                }
                 if work.bot.broken {
                     outcome.push(bots::mark_working(self.bot_id));
                 }

@@ -53,6 +53,10 @@ pub fn wake_now(bot_id: i64) -> Statement {
 pub struct Lane {
     /// What may still be sent.
     pub budget: Budget,
+    /// How many reactions may still be set.
+    pub reactions: Budget,
+    /// Whether topics were switched off in the group.
+    pub topics_off: bool,
     /// Telegram's order to be silent until then.
     pub flood_until: Option<Timestamp>,
     /// The database's clock.
@@ -69,7 +73,7 @@ pub fn claim(bot_id: i64, owner: Uuid) -> Statement {
     Statement::new(
         "UPDATE bot_lanes SET lease_owner = $2, lease_until = now() + make_interval(secs => $3)
          WHERE bot_id = $1 AND (lease_owner IS NULL OR lease_owner = $2 OR lease_until < now())
-         RETURNING budget, budget_at, flood_until, now() AS now",
+         RETURNING budget, budget_at, reaction_budget, reaction_budget_at, topics_off, flood_until, now() AS now",
     )
     .bind(bot_id)
     .bind(owner)
@@ -81,10 +85,28 @@ impl Lane {
     pub fn read(row: &tokio_postgres::Row) -> Result<Self, DbError> {
         Ok(Self {
             budget: Budget { left: get(row, "budget")?, at: get(row, "budget_at")? },
+            reactions: Budget { left: get(row, "reaction_budget")?, at: get(row, "reaction_budget_at")? },
+            topics_off: get(row, "topics_off")?,
             flood_until: get(row, "flood_until")?,
             now: get(row, "now")?,
         })
     }
+}
+
+/// Notes that topics were switched off in the bot's group: everything goes into one chat until they are back.
+pub fn topics_off(bot_id: i64) -> Statement {
+    Statement::new("UPDATE bot_lanes SET topics_off = true WHERE bot_id = $1").bind(bot_id)
+}
+
+/// Notes whether the bot's group has topics, as an update from there told.
+pub fn topics_seen(bot_id: i64, chat_id: i64, has_topics: bool) -> Statement {
+    Statement::new(
+        "UPDATE bot_lanes lane SET topics_off = NOT $3 FROM bot_routes r
+         WHERE lane.bot_id = $1 AND r.bot_id = $1 AND r.group_chat_id = $2 AND lane.topics_off = $3",
+    )
+    .bind(bot_id)
+    .bind(chat_id)
+    .bind(has_topics)
 }
 
 /// Writes down what a send took from the budget.
@@ -112,7 +134,8 @@ pub fn release_if_idle(bot_id: i64, owner: Uuid) -> Statement {
              SELECT least(
                  (SELECT min(due_at) FROM posts
                   WHERE bot_id = $1 AND state IN ('pending', 'sending') AND dialog_id IS NULL),
-                 (SELECT min(greatest(p.due_at, d.show_after)) FROM posts p JOIN dialogs d ON d.id = p.dialog_id
+                 (SELECT min(greatest(p.due_at, d.show_after, CASE WHEN p.kind = 'reaction' THEN lane.reactions_after END))
+                  FROM posts p JOIN dialogs d ON d.id = p.dialog_id JOIN bot_lanes lane ON lane.bot_id = p.bot_id
                   WHERE p.bot_id = $1 AND p.state IN ('pending', 'sending')),
                  (SELECT min(coalesce(d.show_after, now())) FROM messages m JOIN dialogs d ON d.id = m.dialog_id
                   WHERE m.bot_id = $1 AND m.to_show AND m.post_id IS NULL)) AS at

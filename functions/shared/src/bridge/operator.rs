@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
-    compose, lanes,
+    commands, compose, edits, lanes,
     pictures::{self, Sendable},
+    presses,
     tasks::{AvitoTask, TelegramTask},
     text, topics,
     words::{self, Language},
@@ -17,10 +18,11 @@ use crate::{
     App,
     platform::{
         db::{DbError, Scope, Statement, get},
+        queue::LONGEST_DELAY,
         secrets::Secret,
     },
     telegram::update::{Content, Kind, Membership, Message, Person, Service, Update},
-    tenancy::{bots, chats},
+    tenancy::{bots, chats, clients},
 };
 
 /// What became of an update.
@@ -49,28 +51,39 @@ pub async fn accept(app: &App, bot_id: i64, credentials: &Credentials, payload: 
         return Ok(Accepted::WrongSecret);
     }
     let update = Update::from_value(payload);
-    let heard = hear(bot_id, &update);
-    let scope = Scope::TenantOf(bots::tenant_by_webhook_secret(bot_id, credentials.path.hash().to_vec()));
-    let answers = app.db().run(scope, heard.statements).await?;
+    let scope = || Scope::TenantOf(bots::tenant_by_webhook_secret(bot_id, credentials.path.hash().to_vec()));
+    let heard = match commands::canned(&update) {
+        Some((message, name)) => {
+            let answers = app.db().run(scope(), vec![clients::canned_replies()]).await?;
+            let replies = answers.get(1).and_then(|rows| rows.first()).map(|row| get(row, "canned_replies"));
+            hear_canned(bot_id, message, &name, &replies.transpose()?.unwrap_or_default())
+        }
+        None => hear(bot_id, &update),
+    };
+    let answers = app.db().run(scope(), heard.statements).await?;
     if answers.first().is_none_or(Vec::is_empty) {
         tracing::warn!(bot_id, "a Telegram webhook came with a wrong secret");
         return Ok(Accepted::WrongSecret);
     }
     wake(app, &answers).await?;
-    Ok(heard.answer.map_or(Accepted::Done, Accepted::Answer))
+    let acted = answers.iter().flatten().any(|row| row.columns().iter().any(|column| column.name() == "acted"));
+    let answer = heard.answer.or_else(|| heard.reply.map(|reply| reply.call(acted)));
+    Ok(answer.map_or(Accepted::Done, Accepted::Answer))
 }
 
-/// Wakes whoever the statements answered with: bots by `bot_id` and `drain_at`, dialogs by `dialog_id` and `send_at`.
+/// Wakes whoever the statements answered with: bots by `bot_id` and `drain_at`, dialogs by `dialog_id`, at `send_at` if
+/// that is told.
 async fn wake(app: &App, answers: &[Vec<tokio_postgres::Row>]) -> Result<(), DbError> {
     for row in answers.iter().skip(1).flatten() {
         let has = |name: &str| row.columns().iter().any(|column| column.name() == name);
+        let until = |due: jiff::Timestamp| {
+            Duration::try_from(due.duration_since(jiff::Timestamp::now())).unwrap_or_default().min(LONGEST_DELAY)
+        };
         if has("dialog_id") {
-            let due: jiff::Timestamp = get(row, "send_at")?;
-            let wait = Duration::try_from(due.duration_since(jiff::Timestamp::now())).unwrap_or_default();
+            let wait = if has("send_at") { until(get(row, "send_at")?) } else { Duration::ZERO };
             app.wake(&AvitoTask::V1 { dialog_id: get(row, "dialog_id")? }, wait).await;
         } else if has("drain_at") {
-            let due: jiff::Timestamp = get(row, "drain_at")?;
-            let wait = Duration::try_from(due.duration_since(jiff::Timestamp::now())).unwrap_or_default();
+            let wait = until(get(row, "drain_at")?);
             app.wake(&TelegramTask::V1 { bot_id: get(row, "bot_id")? }, wait).await;
         }
     }
@@ -79,16 +92,20 @@ async fn wake(app: &App, answers: &[Vec<tokio_postgres::Row>]) -> Result<(), DbE
 
 /// What to write down, and what to answer at once.
 #[derive(Default)]
-struct Heard {
-    statements: Vec<Statement>,
-    answer: Option<Value>,
+pub(super) struct Heard {
+    pub(super) statements: Vec<Statement>,
+    pub(super) answer: Option<Value>,
+    /// How a pressed button is answered.
+    pub(super) reply: Option<presses::Reply>,
 }
 
 fn hear(bot_id: i64, update: &Update) -> Heard {
     match &update.kind {
         Kind::Message(message) => hear_message(bot_id, message),
-        Kind::MyChatMember(membership) => Heard { statements: joined(bot_id, membership), answer: None },
-        Kind::EditedMessage(_) | Kind::ChannelPost(_) | Kind::Other(_) => Heard::default(),
+        Kind::EditedMessage(message) => edits::edited(bot_id, message),
+        Kind::CallbackQuery(press) => presses::pressed(bot_id, press),
+        Kind::MyChatMember(membership) => Heard { statements: joined(bot_id, membership), ..Heard::default() },
+        Kind::ChannelPost(_) | Kind::Other(_) => Heard::default(),
         Kind::Unknown => {
             metrics::counter!("updates_unknown").increment(1);
             tracing::warn!(bot_id, update_id = update.id, "an update could not be read");
@@ -104,37 +121,61 @@ fn joined(bot_id: i64, membership: &Membership) -> Vec<Statement> {
     let mut statements = vec![chats::remember(bot_id, chat.id, title, chat.is_forum, membership.status.clone())];
     if matches!(membership.status.as_str(), "administrator" | "creator" | "member") {
         statements.push(lanes::wake_now(bot_id));
+        statements.push(lanes::topics_seen(bot_id, chat.id, chat.is_forum));
+    } else {
+        statements.push(bots::mark_removed(bot_id, chat.id));
     }
     statements
 }
 
 fn hear_message(bot_id: i64, message: &Message) -> Heard {
     if let Content::Service(service) = &message.content {
-        return Heard { statements: happened(bot_id, message, service), answer: None };
+        return Heard { statements: happened(bot_id, message, service), ..Heard::default() };
     }
     let by_bot = message.from.as_ref().is_some_and(|from| from.is_bot) && !message.is_by_anonymous_admin();
     if by_bot {
         return Heard::default();
     }
+    let mut heard = hear_person(bot_id, message);
+    heard.statements.push(lanes::topics_seen(bot_id, message.chat.id, message.chat.is_forum));
+    heard
+}
+
+fn hear_person(bot_id: i64, message: &Message) -> Heard {
     let language = Language::of_code(message.from.as_ref().and_then(|from| from.language_code.as_deref()));
     match (command(message), message.thread_id) {
         (Some("getid"), _) => Heard { answer: Some(answer(message, &ids(message))), ..Heard::default() },
         (Some("help" | "start"), _) => {
             Heard { answer: Some(answer(message, words::help(language))), ..Heard::default() }
         }
-        (_, None) => Heard::default(), // General, or a chat without topics
-        (_, Some(_)) if message.text().is_some_and(|text| text.trim_start().starts_with("//")) => Heard::default(),
-        (Some(_), Some(thread_id)) => refuse(bot_id, message, thread_id, words::unknown_command(Language::Russian)),
-        (None, Some(thread_id)) => match &message.content {
-            Content::Text(text) if !text.trim().is_empty() => say(bot_id, message, thread_id, text),
+        (_, None) if message.answers().is_none() => Heard::default(), // General, or talk in a group without topics
+        _ if message.text().is_some_and(|text| text.trim_start().starts_with("//")) => Heard::default(),
+        (Some(word), _) => commands::ordered(bot_id, message, word)
+            .unwrap_or_else(|| refuse(bot_id, message, words::unknown_command(Language::Russian))),
+        (None, _) => match &message.content {
+            Content::Text(text) if !text.trim().is_empty() => say(bot_id, message, text),
             Content::Service(_) => Heard::default(),
-            Content::Text(_) | Content::Media { .. } | Content::Unknown => show(bot_id, message, thread_id),
+            Content::Text(_) | Content::Media { .. } | Content::Unknown => show(bot_id, message),
         },
     }
 }
 
+/// A canned reply is said as if its asker had written it.
+fn hear_canned(bot_id: i64, message: &Message, name: &str, replies: &Value) -> Heard {
+    if message.thread_id.or(message.answers()).is_none() {
+        return Heard::default();
+    }
+    match commands::choose(replies, name) {
+        Ok(text) => {
+            let said = Message { content: Content::Text(text.clone()), ..message.clone() };
+            say(bot_id, &said, &text)
+        }
+        Err(why) => refuse(bot_id, message, &why),
+    }
+}
+
 /// The command a text begins with, without a bot's name behind it.
-fn command(message: &Message) -> Option<&str> {
+pub(super) fn command(message: &Message) -> Option<&str> {
     let word = message.text()?.split_whitespace().next()?.strip_prefix('/')?;
     let word = word.split('@').next()?;
     let is_command = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
@@ -180,20 +221,20 @@ fn made_by(message: &Message, bot: Option<&Person>) -> bool {
 }
 
 /// A text to the buyer: as many parts as Avito's limit makes of it.
-fn say(bot_id: i64, message: &Message, thread_id: i64, said: &str) -> Heard {
+fn say(bot_id: i64, message: &Message, said: &str) -> Heard {
     let parts: Vec<Value> = (0..)
         .zip(text::split(&said.replace('\0', ""), text::AVITO_LIMIT))
         .map(|(place, part)| json!({ "place": place, "text_key": text::key(&part), "text": part }))
         .collect();
-    insert(bot_id, message, thread_id, "text", json!(parts), None)
+    insert(bot_id, message, "text", json!(parts), None)
 }
 
 /// A picture to the buyer, with its caption behind it, or the reason why it is none.
-fn show(bot_id: i64, message: &Message, thread_id: i64) -> Heard {
+fn show(bot_id: i64, message: &Message) -> Heard {
     match pictures::sendable(message, Language::Russian) {
-        Sendable::Refused(why) => refuse(bot_id, message, thread_id, why),
+        Sendable::Refused(why) => refuse(bot_id, message, why),
         Sendable::Parts(parts) => {
-            let mut heard = insert(bot_id, message, thread_id, "image", parts, None);
+            let mut heard = insert(bot_id, message, "image", parts, None);
             if let Some(album) = &message.media_group_id {
                 heard.statements.insert(1, caption_behind(bot_id, message, album));
             }
@@ -219,25 +260,18 @@ fn caption_behind(bot_id: i64, message: &Message, album: &str) -> Statement {
 }
 
 /// What cannot go to Avito is kept, and refused in the topic at once.
-fn refuse(bot_id: i64, message: &Message, thread_id: i64, why: &str) -> Heard {
+fn refuse(bot_id: i64, message: &Message, why: &str) -> Heard {
     let kind = match &message.content {
         Content::Media { media, .. } => media.as_str(),
         Content::Text(_) => "command",
         Content::Service(_) | Content::Unknown => "unknown",
     };
-    insert(bot_id, message, thread_id, kind, json!([]), Some(compose::notice(why, Some(message.message_id))))
+    insert(bot_id, message, kind, json!([]), Some(compose::notice(why, Some(message.message_id))))
 }
 
 /// Inserts an operator's message once. A repeated update finds its row and changes nothing, but wakes again what may
 /// not have been woken.
-fn insert(
-    bot_id: i64,
-    message: &Message,
-    thread_id: i64,
-    kind: &'static str,
-    parts: Value,
-    refusal: Option<Value>,
-) -> Heard {
+fn insert(bot_id: i64, message: &Message, kind: &'static str, parts: Value, refusal: Option<Value>) -> Heard {
     let author = message.from.as_ref();
     let refused = refusal.is_some();
     let row = Statement::new(
@@ -248,10 +282,9 @@ fn insert(
              SELECT d.client_id, d.id, d.avito_account_id, d.bot_id, 'out', 'operator', $5, $6, $7, $2, $4, $8,
                     CASE WHEN $10 IS NULL THEN 'sending' ELSE 'failed' END,
                     CASE WHEN $10 IS NULL THEN NULL ELSE 'not sendable' END, false, $11
-             FROM dialog_topics t
-             JOIN dialogs d ON d.id = t.dialog_id
-             JOIN bot_routes r ON r.bot_id = t.bot_id AND $2 IN (r.group_chat_id, r.former_group_chat_id)
-             WHERE t.bot_id = $1 AND t.telegram_chat_id = $2 AND t.telegram_topic_id = $3
+             FROM dialogs d
+             JOIN bot_routes r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
+             WHERE d.id = dialog_written_in($1, $2, $3, $13)
              ON CONFLICT (bot_id, telegram_chat_id, telegram_message_id) DO NOTHING
              RETURNING id, client_id, dialog_id, avito_account_id, bot_id
          ), cut AS (
@@ -276,7 +309,7 @@ fn insert(
     )
     .bind(bot_id)
     .bind(message.chat.id)
-    .bind(thread_id)
+    .bind(message.thread_id)
     .bind(message.message_id)
     .bind(kind)
     .bind(message.text().map(|text| text.replace('\0', "")))
@@ -285,10 +318,20 @@ fn insert(
     .bind(parts)
     .bind(refusal)
     .bind(message.media_group_id.clone())
-    .bind(message.media_group_id.as_ref().map_or(0.0, |_| pictures::ALBUM_WAIT.as_secs_f64()));
-    let mut statements = vec![row, unfinished(bot_id, message), told_once(bot_id, message, thread_id)];
-    statements.push(if refused { lanes::wake_for_posts(bot_id) } else { wake_for_notice(bot_id, message, thread_id) });
-    Heard { statements, answer: None }
+    .bind(message.media_group_id.as_ref().map_or(0.0, |_| pictures::ALBUM_WAIT.as_secs_f64()))
+    .bind(message.answers());
+    let mut statements = vec![row, unfinished(bot_id, message)];
+    if let Some(thread_id) = message.thread_id {
+        statements.push(told_once(bot_id, message, thread_id));
+        statements.push(if refused {
+            lanes::wake_for_posts(bot_id)
+        } else {
+            wake_for_notice(bot_id, message, thread_id)
+        });
+    } else if refused {
+        statements.push(lanes::wake_for_posts(bot_id));
+    }
+    Heard { statements, ..Heard::default() }
 }
 
 fn name(person: &Person) -> String {

@@ -8,6 +8,12 @@ use serde_json::Value;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::{
+    blocking::Blocking,
+    edits::{self, Removal},
+    receipts::{receipt, wake_lanes},
+    work::Released,
+};
 use crate::{
     platform::db::{Answers, DbError, Statement, get},
     tenancy::accounts::Keys,
@@ -58,10 +64,14 @@ pub struct Outbox {
     pub now: Timestamp,
     /// When the lease was taken or renewed, by this process's clock.
     pub leased: Instant,
+    /// What is to disappear from Avito before anything else is sent.
+    pub removal: Option<Removal>,
+    /// The buyer who is to be blocked.
+    pub blocking: Option<Blocking>,
     /// The next part, committed as `sending`.
     pub part: Option<Part>,
-    /// Nothing is left, and the dialog was let go.
-    pub released: bool,
+    /// Whether the dialog was let go, because nothing is left now.
+    pub released: Released,
 }
 
 /// The statements by which a holder writes `outcome`, begins the next part, and lets go when there is none.
@@ -78,12 +88,16 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Stateme
         .bind(LEASE.as_secs_f64()),
     ];
     flight.extend(outcome);
+    flight.extend(edits::apply(dialog_id, owner));
     flight.extend([
         Statement::new(
-            "SELECT d.avito_chat_id, d.mark_read_at <= now() AS mark_read, d.send_at, a.client_id, a.avito_account_id,
+            "SELECT d.block_requested_at, d.buyer, d.item, removal.id AS removal_id, removal.avito_message_id AS removal_avito_id,
+                    d.avito_chat_id, d.mark_read_at <= now() AS mark_read, d.send_at, a.client_id, a.avito_account_id,
                     a.user_id, a.api_client_id, a.api_client_secret, a.access_token, a.token_expires_at,
                     a.suspended_at IS NOT NULL AS stopped, now() AS now
              FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
+             LEFT JOIN LATERAL (SELECT p.id, p.avito_message_id FROM parts p WHERE p.dialog_id = d.id AND p.state = 'deleting'
+                                ORDER BY p.message_id, p.place LIMIT 1) AS removal ON true
              WHERE d.id = $1 AND d.lease_owner = $2",
         )
         .bind(dialog_id)
@@ -93,8 +107,9 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Stateme
              SET state = 'sending', sending_since = CASE WHEN next.state = 'pending' THEN now() ELSE p.sending_since END
              FROM (SELECT p.id, p.state FROM parts p JOIN dialogs d ON d.id = p.dialog_id
                    WHERE p.dialog_id = $1 AND d.lease_owner = $2 AND d.send_at <= now()
-                     AND p.state IN ('pending', 'sending')
-                   ORDER BY p.message_id, p.place LIMIT 1) AS next
+                     AND p.state IN ('pending', 'sending') AND d.block_requested_at IS NULL
+                     AND NOT EXISTS (SELECT FROM parts r WHERE r.dialog_id = $1 AND r.state = 'deleting')
+                   ORDER BY p.state DESC, p.message_id, p.place LIMIT 1) AS next
              WHERE p.id = next.id
              RETURNING p.id, coalesce(p.text, '') AS text, coalesce(p.text_key, '') AS text_key, p.attachment,
                        next.state = 'sending' AS begun, p.sending_since, p.lookups, p.attempts,
@@ -104,10 +119,11 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Stateme
         .bind(dialog_id)
         .bind(owner),
         Statement::new(
-            "UPDATE dialogs SET lease_owner = NULL, lease_until = NULL, send_at = NULL
-             WHERE id = $1 AND lease_owner = $2 AND coalesce(mark_read_at > now(), true)
-               AND NOT EXISTS (SELECT FROM parts WHERE dialog_id = $1 AND state IN ('pending', 'sending'))
-             RETURNING id",
+            "UPDATE dialogs SET lease_owner = NULL, lease_until = NULL,
+                    send_at = (SELECT min(change_due_at) FROM messages WHERE dialog_id = $1 AND change_due_at IS NOT NULL)
+             WHERE id = $1 AND lease_owner = $2 AND coalesce(mark_read_at > now(), true) AND block_requested_at IS NULL
+               AND NOT EXISTS (SELECT FROM parts WHERE dialog_id = $1 AND state IN ('pending', 'sending', 'deleting'))
+             RETURNING send_at",
         )
         .bind(dialog_id)
         .bind(owner),
@@ -137,9 +153,19 @@ pub fn read(mut answers: Answers) -> Result<Option<Outbox>, DbError> {
         stopped: get(dialog, "stopped")?,
         now: get(dialog, "now")?,
         leased: Instant::now(),
+        removal: read_removal(dialog)?,
+        blocking: Blocking::read(dialog)?,
         part: parts.first().map(read_part).transpose()?,
-        released: !released.is_empty(),
+        released: match released.first() {
+            Some(row) => Released::Yes { wake_at: get(row, "send_at")? },
+            None => Released::No,
+        },
     }))
+}
+
+fn read_removal(row: &Row) -> Result<Option<Removal>, DbError> {
+    let (part_id, avito_id): (Option<i64>, Option<String>) = (get(row, "removal_id")?, get(row, "removal_avito_id")?);
+    Ok(part_id.map(|part_id| Removal { part_id, avito_message_id: avito_id.unwrap_or_default() }))
 }
 
 fn read_part(row: &Row) -> Result<Part, DbError> {
@@ -184,27 +210,22 @@ pub fn sent(part_id: i64, avito_message_id: String) -> Vec<Statement> {
         )
         .bind(part_id)
         .bind(avito_message_id),
-        Statement::new(
+        Statement::new(concat!(
             "WITH whole AS (
                  SELECT m.* FROM messages m JOIN parts p ON p.message_id = m.id
                  WHERE p.id = $1 AND m.status IN ('sending', 'sent')
-                   AND NOT EXISTS (SELECT FROM parts o WHERE o.message_id = m.id AND o.state <> 'sent')
+                   AND NOT EXISTS (SELECT FROM parts o WHERE o.message_id = m.id
+                                   AND o.state NOT IN ('sent', 'cancelled', 'deleted'))
              ), status AS (
                  UPDATE messages m SET status = 'sent', to_show = m.to_show OR m.is_auto_reply
                  FROM whole WHERE m.id = whole.id
-             ), receipt AS (
-                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, telegram_chat_id, once_key)
-                 SELECT client_id, bot_id, dialog_id, 'reaction',
-                        jsonb_build_object('message_id', telegram_message_id, 'emoji', '👌'), telegram_chat_id, 'sent:' || id
-                 FROM whole WHERE telegram_message_id IS NOT NULL
-                 ON CONFLICT (bot_id, once_key) DO NOTHING
-                 RETURNING bot_id, client_id
-             )
-             INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
-             SELECT bot_id, client_id, now() FROM receipt
-             UNION SELECT bot_id, client_id, now() FROM whole WHERE is_auto_reply
-             ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)",
-        )
+             ), receipt AS (",
+            receipt!("👌", "whole"),
+            ")",
+            wake_lanes!(
+                "(SELECT bot_id, client_id FROM receipt UNION SELECT bot_id, client_id FROM whole WHERE is_auto_reply) AS shown"
+            )
+        ))
         .bind(part_id),
     ]
 }
@@ -218,8 +239,9 @@ pub fn bot_to_wake(dialog_id: i64) -> Statement {
     .bind(dialog_id)
 }
 
-/// What cannot heal: the part and with it the rest of its message, told in the topic.
-pub fn failed(part_id: i64, error: String, notice: String) -> Vec<Statement> {
+/// What cannot heal: the part and with it the rest of its message, told in the topic by a notice that may hold `{id}` for
+/// the message's id.
+pub fn failed(part_id: i64, error: String, notice: &Value) -> Vec<Statement> {
     vec![
         Statement::new(
             "UPDATE parts o SET state = 'failed', error = $2 FROM parts p
@@ -227,23 +249,26 @@ pub fn failed(part_id: i64, error: String, notice: String) -> Vec<Statement> {
         )
         .bind(part_id)
         .bind(error.clone()),
-        Statement::new(
+        Statement::new(concat!(
             "WITH whole AS (
                  UPDATE messages m SET status = 'failed', error = $2 FROM parts p
-                 WHERE p.id = $1 AND m.id = p.message_id RETURNING m.*
-             ), told AS (
+                 WHERE p.id = $1 AND m.id = p.message_id RETURNING m.*, p.sending_since
+             ), receipt AS (",
+            receipt!("💔", "whole"),
+            "), told AS (
                  INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
                  SELECT client_id, bot_id, dialog_id, 'notice',
-                        jsonb_strip_nulls(jsonb_build_object('text', $3::text, 'reply_to', telegram_message_id)), 'refused:' || id
+                        jsonb_strip_nulls(replace($3::text, '{id}', id::text)::jsonb
+                                          || jsonb_build_object('reply_to', telegram_message_id)),
+                        format('refused:%s:%s', id, extract(epoch FROM sending_since))
                  FROM whole ON CONFLICT (bot_id, once_key) DO NOTHING
                  RETURNING bot_id, client_id
-             )
-             INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at) SELECT DISTINCT bot_id, client_id, now() FROM told
-             ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)",
-        )
+             )",
+            wake_lanes!("told")
+        ))
         .bind(part_id)
         .bind(error)
-        .bind(notice),
+        .bind(notice.to_string()),
     ]
 }
 

@@ -146,12 +146,20 @@ impl Holder<'_> {
             }
             Err(Lack::Ever(why)) => {
                 metrics::counter!("parts_failed").increment(1);
-                return Ok(Next::Look(outbox::failed(part.id, "the file cannot be sent".to_owned(), why.to_owned())));
+                return Ok(Next::Look(outbox::failed(
+                    part.id,
+                    "the file cannot be sent".to_owned(),
+                    &json!({ "text": why }),
+                )));
             }
         };
         let Some(ending) = ending(&bytes) else {
-            let why = words::not_taken("document", Language::Russian).to_owned();
-            return Ok(Next::Look(outbox::failed(part.id, "not a picture that Avito takes".to_owned(), why)));
+            let why = words::not_taken("document", Language::Russian);
+            return Ok(Next::Look(outbox::failed(
+                part.id,
+                "not a picture that Avito takes".to_owned(),
+                &json!({ "text": why }),
+            )));
         };
         let (avito, user_id) = (accounts::avito(self.app), outbox.keys.user_id);
         let name = format!("picture.{ending}");

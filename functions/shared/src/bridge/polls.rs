@@ -12,8 +12,9 @@ use tokio_postgres::Row;
 use super::{
     BridgeError,
     avito_webhook::heard,
+    receipts,
     record::{Hearing, Synced, Woken, record},
-    tasks::PollTask,
+    tasks::{PollTask, TelegramTask},
     topics::snapshot,
 };
 use crate::{
@@ -202,10 +203,13 @@ async fn sync(app: &App, account: &Account, token: &Secret) -> Result<(), PollEr
         return Ok(());
     }
     let newest = first.chats.iter().filter_map(|chat| chat.updated).max();
+    let last_messages = first.chats.iter().filter_map(|chat| chat.last_message.as_ref());
+    let mut read: Vec<String> = last_messages.filter_map(|message| read_by_buyer(message, account)).collect();
     let fresh = fresh_chats(app, account, token, first).await?;
     let marks = marks(app, account, &fresh).await?;
     for chat in fresh.iter().filter(|chat| marks.get(&chat.id).is_none_or(|mark| *mark != mark_of(chat))) {
-        sync_chat(app, account, token, chat, marks.get(&chat.id).and_then(|mark| mark.1.as_deref())).await?;
+        let synced = marks.get(&chat.id).and_then(|mark| mark.1.as_deref());
+        read.extend(sync_chat(app, account, token, chat, synced).await?);
     }
     let done = Statement::new(
         "UPDATE account_polls SET watermark = greatest(watermark, $2), page_digest = $3 WHERE avito_account_id = $1",
@@ -214,8 +218,17 @@ async fn sync(app: &App, account: &Account, token: &Secret) -> Result<(), PollEr
     if !account.working {
         flight.push(accounts::mark_working(account.keys.account_id));
     }
-    app.db().run(Scope::Tenant(account.keys.client_id), flight).await?;
+    flight.push(receipts::read(account.keys.account_id, read));
+    let answers = app.db().run(Scope::Tenant(account.keys.client_id), flight).await?;
+    for row in answers.last().into_iter().flatten() {
+        app.wake(&TelegramTask::V1 { bot_id: get(row, "read_bot_id")? }, Duration::ZERO).await;
+    }
     Ok(())
+}
+
+/// The id of a message that the account wrote and the other side has read.
+fn read_by_buyer(message: &avito::Message, account: &Account) -> Option<String> {
+    (message.read.is_some() && message.is_own(account.keys.user_id)).then(|| message.id.clone())
 }
 
 async fn chats(app: &App, account: &Account, token: &Secret, offset: u16) -> Result<avito::ChatsPage, PollError> {
@@ -290,14 +303,14 @@ async fn sync_chat(
     token: &Secret,
     chat: &avito::Chat,
     synced: Option<&str>,
-) -> Result<(), PollError> {
+) -> Result<Option<String>, PollError> {
     let user_id = account.keys.user_id;
-    let unseen = read_back(app, account, token, chat, synced).await?;
+    let (unseen, read) = read_back(app, account, token, chat, synced).await?;
     if unseen.iter().filter_map(|message| message.content.text.as_deref()).any(avito::is_tariff_placeholder) {
         return Err(PollError::Tariff);
     }
     if unseen.is_empty() && synced.is_none() {
-        return Ok(()); // a chat from before the account was connected
+        return Ok(read); // a chat from before the account was connected
     }
     let messages =
         (0..).zip(unseen.iter().rev()).filter_map(|(place, message)| heard(message, user_id, place)).collect();
@@ -316,28 +329,30 @@ async fn sync_chat(
     };
     let answers = app.db().run(Scope::Tenant(account.keys.client_id), record(app, &hearing)).await?;
     Woken::read(&answers)?.wake(app).await;
-    Ok(())
+    Ok(read)
 }
 
 /// The messages behind `synced`, newest first: those since the account was connected, and what was still unread then.
+/// And the newest own message that the other side has read, among those looked at.
 async fn read_back(
     app: &App,
     account: &Account,
     token: &Secret,
     chat: &avito::Chat,
     synced: Option<&str>,
-) -> Result<Vec<avito::Message>, PollError> {
-    let mut unseen = Vec::new();
+) -> Result<(Vec<avito::Message>, Option<String>), PollError> {
+    let (mut unseen, mut read) = (Vec::new(), None);
     for offset in (0..=LAST_OFFSET).step_by(usize::from(PAGE)) {
         let page = accounts::avito(app).messages(token, account.keys.user_id, &chat.id, PAGE, offset).await?.value;
         let last_page = page.len() < usize::from(PAGE);
+        read = read.or_else(|| page.iter().find_map(|message| read_by_buyer(message, account)));
         for message in page {
             if synced == Some(message.id.as_str()) {
-                return Ok(unseen);
+                return Ok((unseen, read));
             }
             let created = message.created.unwrap_or_default();
             if created < account.started - UNREAD_LIFE {
-                return Ok(unseen);
+                return Ok((unseen, read));
             }
             if created >= account.started || is_unread(&message, account.keys.user_id) {
                 unseen.push(message);
@@ -347,7 +362,7 @@ async fn read_back(
             break;
         }
     }
-    Ok(unseen)
+    Ok((unseen, read))
 }
 
 fn is_unread(message: &avito::Message, own_user_id: i64) -> bool {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    auto_reply, lanes,
+    auto_reply, lanes, receipts,
     tasks::{AutoReplyTask, TelegramTask},
     words::{self, Language},
 };
@@ -111,7 +111,8 @@ const ADOPT_ECHO: &str = concat!(
     UPDATE messages m SET status = 'sent', to_show = m.to_show OR m.is_auto_reply
     FROM adopted
     WHERE m.id = adopted.message_id AND m.status = 'sending'
-      AND NOT EXISTS (SELECT FROM parts o WHERE o.message_id = m.id AND o.state <> 'sent' AND o.id <> adopted.id)"
+      AND NOT EXISTS (SELECT FROM parts o WHERE o.message_id = m.id AND o.id <> adopted.id
+                      AND o.state NOT IN ('sent', 'cancelled', 'deleted'))"
 );
 
 const INSERT_MESSAGES: &str = concat!(
@@ -202,7 +203,9 @@ const TOUCH_DIALOG: &str = "
     )
     UPDATE dialogs d
     SET last_message_at = greatest(d.last_message_at, (SELECT avito_created FROM newest)),
-        state = CASE (SELECT direction FROM newest) WHEN 'in' THEN 'waiting' WHEN 'out' THEN 'answered' ELSE d.state END,
+        state = CASE WHEN d.state = 'blocked' THEN 'blocked'
+                     WHEN (SELECT direction FROM newest) = 'in' THEN 'waiting'
+                     WHEN (SELECT direction FROM newest) = 'out' AND d.state <> 'closed' THEN 'answered' ELSE d.state END,
         auto_reply_scheduled_at = coalesce(
             CASE WHEN NOT EXISTS (SELECT FROM answered) THEN d.auto_reply_scheduled_at END, (SELECT due FROM asked)),
         show_after = CASE WHEN d.gathering AND EXISTS (SELECT FROM unseen WHERE kind <> 'image') THEN NULL ELSE d.show_after END,
@@ -218,6 +221,7 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
     let Hearing { account_id, user_id, chat_id, messages, synced } = hearing;
     let heard = serde_json::to_value(messages).unwrap_or_default();
     let ids: Vec<String> = messages.iter().map(|message| message.id.clone()).collect();
+    let own = messages.iter().filter(|message| message.own).map(|message| message.id.clone()).collect();
     let filled = |value: &Value| (!value.is_null()).then(|| value.clone());
     vec![
         Statement::new(REMEMBER_DIALOG)
@@ -247,6 +251,7 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
             .bind(synced.as_ref().and_then(|synced| synced.last_message_id.clone()))
             .bind(synced.as_ref().map(|synced| synced.updated))
             .bind(auto_reply::delay(app).as_secs_f64()),
+        receipts::heard(*account_id, own),
         lanes::wake_for_messages(*account_id, ids),
     ]
 }

@@ -65,6 +65,22 @@ pub(super) async fn establish(holder: &Holder<'_>, work: &Work, dialog: &Dialog)
     Ok(create(holder, work, dialog, name, budget).await)
 }
 
+/// Where there are no topics, Avito is still asked whether the chat exists, and with whom.
+pub(super) async fn prove(holder: &Holder<'_>, dialog: &Dialog) -> Next {
+    match ask_avito(holder, dialog).await {
+        Ok(context) => Next::Look(vec![
+            Statement::new(
+                "UPDATE dialogs SET buyer = coalesce($2, buyer), item = coalesce($3, item), proven_at = now() WHERE id = $1",
+            )
+            .bind(dialog.id)
+            .bind(context.buyer)
+            .bind(context.item),
+        ]),
+        Err(NotProven::Unknown) => Next::Look(vec![withhold(dialog.id)]),
+        Err(NotProven::Later) => Next::Look(vec![wait_with(dialog.id, AVITO_WAIT)]),
+    }
+}
+
 /// What is needed of the answer; the rest may change with the Bot API.
 #[derive(Deserialize)]
 struct CreatedTopic {
@@ -100,6 +116,10 @@ async fn create(holder: &Holder<'_>, work: &Work, dialog: &Dialog, name: String,
         Error::Migrated { to_chat_id } => {
             outcome.push(bots::move_group(holder.bot_id, chat_id, to_chat_id));
             outcome.extend(moved(holder.bot_id, chat_id, to_chat_id));
+            Next::Look(outcome)
+        }
+        Error::NotAForum => {
+            outcome.push(lanes::topics_off(holder.bot_id));
             Next::Look(outcome)
         }
         error => {
@@ -155,7 +175,7 @@ pub fn snapshot(chat: &avito::Chat, own_user_id: i64) -> (Option<Value>, Option<
     let buyer = avito::counterpart(chat, own_user_id).map(|user| json!({ "id": user.id, "name": user.name }));
     let item = chat
         .item()
-        .map(|item| json!({ "title": item.title, "price": item.price_string, "city": item.city(), "url": item.url }));
+        .map(|item| json!({ "id": item.id, "title": item.title, "price": item.price_string, "city": item.city(), "url": item.url }));
     (buyer, item)
 }
 
@@ -208,7 +228,8 @@ fn withhold(dialog_id: i64) -> Statement {
 /// that came too late, because the dialog has another by now, is removed in a while.
 fn opened(bot_id: i64, dialog_id: i64, chat_id: i64, thread_id: i64) -> Vec<Statement> {
     let take = Statement::new(
-        "UPDATE dialogs d SET topic_state = 'open', telegram_chat_id = $3, telegram_topic_id = $4, show_after = NULL
+        "UPDATE dialogs d SET topic_state = 'open', telegram_chat_id = $3, telegram_topic_id = $4, show_after = NULL,
+                topic_mark = '', topic_closed = false
          WHERE d.id = $2 AND d.topic_state = 'creating'
            AND NOT EXISTS (SELECT FROM dialog_topics t
                            WHERE t.bot_id = $1 AND t.telegram_chat_id = $3 AND t.telegram_topic_id = $4)",
@@ -225,7 +246,8 @@ fn opened(bot_id: i64, dialog_id: i64, chat_id: i64, thread_id: i64) -> Vec<Stat
 /// The bot's own update tells of a new topic: if a dialog waits for one of this name, here it is.
 pub fn noticed(bot_id: i64, chat_id: i64, thread_id: i64, name: String) -> Vec<Statement> {
     let take = Statement::new(
-        "UPDATE dialogs d SET topic_state = 'open', telegram_chat_id = $3, telegram_topic_id = $4, show_after = NULL
+        "UPDATE dialogs d SET topic_state = 'open', telegram_chat_id = $3, telegram_topic_id = $4, show_after = NULL,
+                topic_mark = '', topic_closed = false
          WHERE d.id = (SELECT id FROM dialogs WHERE bot_id = $1 AND topic_state = 'creating' AND topic_name = $2
                        ORDER BY topic_requested_at LIMIT 1)
            AND d.topic_state = 'creating'
@@ -255,9 +277,18 @@ fn settle(bot_id: i64, chat_id: i64, thread_id: i64) -> Vec<Statement> {
         .bind(chat_id)
         .bind(thread_id),
         Statement::new(
-            "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
-             SELECT client_id, bot_id, dialog_id, 'header', '{}', format('header:%s:%s', $2::bigint, $3::bigint)
-             FROM dialog_topics WHERE bot_id = $1 AND telegram_chat_id = $2 AND telegram_topic_id = $3
+            "WITH header AS (
+                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+                 SELECT client_id, bot_id, dialog_id, 'header', '{}', format('header:%s:%s', $2::bigint, $3::bigint)
+                 FROM dialog_topics WHERE bot_id = $1 AND telegram_chat_id = $2 AND telegram_topic_id = $3
+                 ON CONFLICT (bot_id, once_key) DO NOTHING
+                 RETURNING client_id, bot_id, dialog_id
+             )
+             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+             SELECT client_id, bot_id, dialog_id, 'replay', '{}', format('replay:%s:%s', $2::bigint, $3::bigint)
+             FROM header WHERE EXISTS (
+                 SELECT FROM messages m JOIN posts p ON p.id = m.post_id
+                 WHERE m.dialog_id = header.dialog_id AND p.state = 'sent')
              ON CONFLICT (bot_id, once_key) DO NOTHING",
         )
         .bind(bot_id)
@@ -290,6 +321,11 @@ pub(super) fn lost(bot_id: i64, chat_id: i64, thread_id: i64) -> Statement {
     .bind(thread_id)
 }
 
+/// The topic was closed by us, or opened again.
+pub(super) fn closed(dialog_id: i64, is_closed: bool) -> Statement {
+    Statement::new("UPDATE dialogs SET topic_closed = $2 WHERE id = $1").bind(dialog_id).bind(is_closed)
+}
+
 /// The group became another: its topics are looked for there.
 pub(super) fn moved(bot_id: i64, from_chat: i64, to_chat: i64) -> Vec<Statement> {
     vec![
@@ -301,5 +337,12 @@ pub(super) fn moved(bot_id: i64, from_chat: i64, to_chat: i64) -> Vec<Statement>
             .bind(bot_id)
             .bind(from_chat)
             .bind(to_chat),
+        Statement::new(
+            "UPDATE posts SET telegram_chat_id = $3
+             WHERE bot_id = $1 AND telegram_chat_id = $2 AND state IN ('pending', 'sending')",
+        )
+        .bind(bot_id)
+        .bind(from_chat)
+        .bind(to_chat),
     ]
 }

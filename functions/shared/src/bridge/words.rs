@@ -184,10 +184,146 @@ pub fn could_not_show(language: Language) -> &'static str {
     )
 }
 
+/// The buttons under an answer that Avito refused.
+pub fn again_and_drop(language: Language) -> (&'static str, &'static str) {
+    (language.choose("Повторить", "Try again"), language.choose("Отменить", "Cancel"))
+}
+
+/// The buttons under the question whether to block a buyer.
+pub fn block_and_keep(language: Language) -> (&'static str, &'static str) {
+    (language.choose("Заблокировать", "Block"), language.choose("Отмена", "Cancel"))
+}
+
+/// A button that has nothing left to do.
+pub fn pressed_in_vain(language: Language) -> &'static str {
+    language.choose("Уже не нужно", "Nothing left to do")
+}
+
+/// After «Повторить».
+pub fn sending_again(language: Language) -> &'static str {
+    language.choose("Отправляю ещё раз", "Sending again")
+}
+
+/// After «Отменить».
+pub fn dropped(language: Language) -> &'static str {
+    language.choose("Отменено", "Cancelled")
+}
+
+/// After «Заблокировать».
+pub fn blocking(language: Language) -> &'static str {
+    language.choose("Блокирую", "Blocking")
+}
+
+/// After the question whether to block was answered with no.
+pub fn not_blocking(language: Language) -> &'static str {
+    language.choose("Не заблокирован", "Not blocked")
+}
+
+/// What `/block` asks.
+pub fn block_whom(language: Language) -> &'static str {
+    language.choose(
+        "Заблокировать покупателя в Avito? Он больше не сможет писать этому аккаунту.",
+        "Block the buyer in Avito? They can write to this account no more.",
+    )
+}
+
+/// Avito has blocked the buyer.
+pub fn blocked(language: Language) -> &'static str {
+    language.choose("Покупатель заблокирован в Avito.", "The buyer is blocked in Avito.")
+}
+
+/// Avito has not blocked the buyer; its own words follow.
+pub fn not_blocked(language: Language) -> &'static str {
+    language.choose("💔 Avito не заблокировал покупателя.", "💔 Avito did not block the buyer.")
+}
+
+/// After `/close` where there is no topic to close.
+pub fn closed(language: Language) -> &'static str {
+    language.choose("Диалог закрыт.", "The dialog is closed.")
+}
+
+/// After `/reopen` where there is no topic to open.
+pub fn reopened(language: Language) -> &'static str {
+    language.choose("Диалог снова открыт.", "The dialog is open again.")
+}
+
+/// An answer was changed more than an hour after it went.
+pub fn too_late_to_change(language: Language) -> &'static str {
+    language.choose("💔 Не изменено: прошло больше часа.", "💔 Not changed: more than an hour has passed.")
+}
+
+/// The caption or the file of an answer was changed.
+pub fn only_text_changes(language: Language) -> &'static str {
+    language.choose("💔 Не изменено: изменить можно только текст.", "💔 Not changed: only a text can be changed.")
+}
+
+/// An answer was changed into a note, a command or nothing.
+pub fn changed_into_no_answer(language: Language) -> &'static str {
+    language.choose(
+        "💔 Не изменено: покупатель видит прежний текст. Удалить его — /del ответом на сообщение.",
+        "💔 Not changed: the buyer sees the former text. To delete it, reply with /del.",
+    )
+}
+
+/// `/del` of something else than an answer.
+pub fn withdraw_what(language: Language) -> &'static str {
+    language.choose(
+        "Напишите /del ответом на сообщение, которое ушло покупателю.",
+        "Write /del as a reply to the message that went to the buyer.",
+    )
+}
+
+/// `/del` more than an hour after the answer went.
+pub fn too_late_to_withdraw(language: Language) -> &'static str {
+    language.choose("💔 Не удалено: прошло больше часа.", "💔 Not deleted: more than an hour has passed.")
+}
+
+/// Avito did not delete a message; its own words follow.
+pub fn avito_keeps_it(language: Language) -> &'static str {
+    language.choose(
+        "💔 Avito не удалил сообщение, покупатель видит прежнее.",
+        "💔 Avito did not delete the message, the buyer sees the former one.",
+    )
+}
+
+/// There are no canned replies.
+pub fn no_canned_replies(language: Language) -> &'static str {
+    language.choose("💔 Не отправлено: готовых ответов ещё нет.", "💔 Not sent: there are no canned replies yet.")
+}
+
+/// No canned reply has this name; those that there are follow.
+pub fn canned_replies_are(language: Language) -> &'static str {
+    language.choose("💔 Не отправлено: такого готового ответа нет. Есть:", "💔 Not sent: no such reply. There are:")
+}
+
+/// Whoever answered, in a replay.
+pub fn you(language: Language) -> &'static str {
+    language.choose("Вы", "You")
+}
+
+/// Above the messages that a new topic brings along.
+pub fn last_messages(language: Language) -> &'static str {
+    language.choose("↩️ Последние сообщения:", "↩️ The last messages:")
+}
+
 /// What `/help` answers.
 pub fn help(language: Language) -> &'static str {
     language.choose(
-        "Каждая тема — чат на Avito. Ответьте в теме текстом — ответ уйдёт покупателю.\n// в начале — заметка для своих, покупатель её не увидит.\n/getid — номер этой группы и темы.",
-        "Each topic is an Avito chat. Answer in the topic and the buyer gets it.\nBegin with // for a note that stays inside.\n/getid tells the ids of this group and topic.",
+        "Каждая тема — чат на Avito. Ответьте в теме текстом — ответ уйдёт покупателю. Изменить ответ можно в течение часа.\n\
+         👀 ждёт, 👌 дошло до Avito, 👍 прочитано, 💔 не ушло.\n\
+         // в начале — заметка для своих, покупатель её не увидит.\n\
+         /del ответом на своё сообщение — удалить его у покупателя.\n\
+         /q имя — готовый ответ.\n\
+         /close и /reopen — закрыть и открыть диалог.\n\
+         /block — заблокировать покупателя.\n\
+         /getid — номер этой группы и темы.",
+        "Each topic is an Avito chat. Answer in the topic and the buyer gets it. You can change an answer within the hour.\n\
+         👀 waiting, 👌 Avito has it, 👍 read, 💔 did not go.\n\
+         Begin with // for a note that stays inside.\n\
+         /del as a reply to your message deletes it for the buyer.\n\
+         /q name sends a canned reply.\n\
+         /close and /reopen close and open the dialog.\n\
+         /block blocks the buyer.\n\
+         /getid tells the ids of this group and topic.",
     )
 }

@@ -6,7 +6,10 @@ use serde_json::Value;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-use super::lanes::{self, Lane};
+use super::{
+    drain::Target,
+    lanes::{self, Lane},
+};
 use crate::{
     platform::db::{Answers, ClientId, DbError, Statement, get},
     tenancy::accounts::Keys,
@@ -23,11 +26,14 @@ const CHOOSE: &str = "
             GROUP BY 1
             UNION ALL
             SELECT coalesce(p.dialog_id, 0),
-                   CASE WHEN p.kind IN ('header', 'text', 'mirror', 'photo', 'album', 'voice', 'venue') THEN 1 WHEN p.kind = 'notice' THEN 2 ELSE 3 END,
+                   CASE WHEN p.kind IN ('header', 'replay', 'text', 'mirror', 'photo', 'album', 'voice', 'venue') THEN 1
+                        WHEN p.kind = 'notice' THEN 2 ELSE 3 END,
                    min(p.created_at)
             FROM posts p LEFT JOIN dialogs d ON d.id = p.dialog_id
             WHERE p.bot_id = $1 AND p.state IN ('pending', 'sending') AND p.due_at <= now()
               AND coalesce(d.show_after <= now(), true)
+              AND (p.kind <> 'reaction'
+                   OR coalesce((SELECT reactions_after FROM bot_lanes WHERE bot_id = $1) <= now(), true))
             GROUP BY 1, 2
         ) AS waiting
         JOIN bot_lanes lane ON lane.bot_id = $1 AND lane.lease_owner = $2
@@ -42,12 +48,15 @@ macro_rules! chosen {
 }
 
 const BOT: &str = "
-    SELECT client_id, telegram_bot_id, token, group_chat_id, status, suspended_at IS NOT NULL AS suspended
+    SELECT client_id, telegram_bot_id, token, group_chat_id, topic_mode, status, suspended_at IS NOT NULL AS suspended
     FROM bot_routes WHERE bot_id = $1";
 
 const DIALOG: &str = concat!(
     "
-    SELECT d.id, d.avito_chat_id, d.buyer, d.item, d.proven_at, d.topic_state, d.topic_requested_at,
+    SELECT d.state, d.topic_closed, d.topic_mark, d.id,
+           coalesce((SELECT m.is_auto_reply FROM messages m WHERE m.client_id = d.client_id AND m.dialog_id = d.id
+                     AND m.origin <> 'system' ORDER BY m.id DESC LIMIT 1), false) AS answered_by_machine,
+           d.avito_chat_id, d.buyer, d.item, d.proven_at, d.topic_state, d.topic_requested_at,
            d.telegram_chat_id, d.telegram_topic_id, a.avito_account_id, a.client_id, a.name AS account_name, a.user_id,
            a.api_client_id, a.api_client_secret, a.access_token, a.token_expires_at, a.timezone,
            (SELECT m.avito_created FROM messages m WHERE m.client_id = d.client_id AND m.dialog_id = d.id
@@ -66,7 +75,9 @@ const POSTS: &str = concat!(
     WHERE bot_id = $1 AND coalesce(dialog_id, 0) = ",
     chosen!(),
     " AND state IN ('pending', 'sending') AND due_at <= statement_timestamp()
-    ORDER BY CASE WHEN kind = 'header' THEN 0 WHEN kind IN ('text', 'mirror', 'photo', 'album', 'voice', 'venue', 'notice') THEN 1 ELSE 2 END, id
+      AND (kind <> 'reaction' OR coalesce((SELECT reactions_after FROM bot_lanes WHERE bot_id = $1) <= now(), true))
+    ORDER BY CASE WHEN kind = 'header' THEN 0 WHEN kind = 'replay' THEN 1
+                  WHEN kind IN ('text', 'mirror', 'photo', 'album', 'voice', 'venue', 'notice') THEN 2 ELSE 3 END, id
     LIMIT 20"
 );
 
@@ -97,6 +108,8 @@ pub struct Bot {
     pub token: Vec<u8>,
     /// The group it works in.
     pub group_chat_id: Option<i64>,
+    /// Whether each dialog is to have a topic.
+    pub topic_mode: bool,
     /// Whether it was found broken.
     pub broken: bool,
     /// Whether its organisation is suspended.
@@ -136,6 +149,14 @@ pub struct Dialog {
     pub proven: bool,
     /// Its topic.
     pub topic: Topic,
+    /// Whether we closed the topic.
+    pub topic_closed: bool,
+    /// The mark that its name bears.
+    pub topic_mark: String,
+    /// `waiting`, `answered`, `closed` or `blocked`.
+    pub state: String,
+    /// Whether the last word is the machine's.
+    pub answered_by_machine: bool,
     /// The name of the Avito account.
     pub account_name: String,
     /// The keys of the Avito account.
@@ -211,6 +232,14 @@ pub struct Work {
     pub released: Released,
 }
 
+impl Work {
+    /// Where all posts go, when there are no topics.
+    pub fn one_chat(&self) -> Option<Target> {
+        let chat_id = self.bot.group_chat_id?;
+        (!self.bot.topic_mode || self.lane.topics_off).then_some(Target { chat_id, thread_id: None })
+    }
+}
+
 /// The statements by which a holder writes `outcome`, looks for the next work, and lets go when there is none.
 pub fn look(bot_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Statement> {
     let mut flight = vec![lanes::claim(bot_id, owner)];
@@ -239,6 +268,7 @@ pub fn read(mut answers: Answers) -> Result<Option<Work>, DbError> {
             client_id: ClientId(get(bot, "client_id")?),
             token: get(bot, "token")?,
             group_chat_id: get(bot, "group_chat_id")?,
+            topic_mode: get(bot, "topic_mode")?,
             broken: get::<String>(bot, "status")? != "active",
             suspended: get(bot, "suspended")?,
         },
@@ -272,6 +302,10 @@ fn read_dialog(row: &Row) -> Result<Dialog, DbError> {
         item: get(row, "item")?,
         proven: get::<Option<Timestamp>>(row, "proven_at")?.is_some(),
         topic,
+        topic_closed: get(row, "topic_closed")?,
+        topic_mark: get(row, "topic_mark")?,
+        state: get(row, "state")?,
+        answered_by_machine: get(row, "answered_by_machine")?,
         account_name: get(row, "account_name")?,
         keys: Keys {
             client_id: ClientId(get(row, "client_id")?),
@@ -299,7 +333,8 @@ fn read_post(row: &Row) -> Result<Post, DbError> {
     })
 }
 
-fn read_waiting(row: &Row) -> Result<Waiting, DbError> {
+/// Reads a message as [`MESSAGES`] has it.
+pub(super) fn read_waiting(row: &Row) -> Result<Waiting, DbError> {
     Ok(Waiting {
         id: get(row, "id")?,
         origin: get(row, "origin")?,

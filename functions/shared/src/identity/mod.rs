@@ -2,6 +2,7 @@
 //! A token only names a session; the live session decides role and tenant.
 
 pub mod caller;
+pub mod owners;
 pub mod sessions;
 pub mod telegram_login;
 pub mod tokens;

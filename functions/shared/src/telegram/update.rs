@@ -26,6 +26,8 @@ pub enum Kind {
     ChannelPost(Message),
     /// The bot's own rights in a chat have changed.
     MyChatMember(Membership),
+    /// A button under a message was pressed.
+    CallbackQuery(Press),
     /// Something else, by Telegram's word for it.
     Other(String),
     /// JSON that is no update, or one without its essentials.
@@ -110,6 +112,19 @@ pub struct Person {
     pub language_code: Option<String>,
 }
 
+/// A button that was pressed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Press {
+    /// What the answer names.
+    pub id: String,
+    /// What the button carries.
+    pub data: Option<String>,
+    /// The message under which it stands; none once Telegram has forgotten it. Of a very old one only its place is told.
+    pub message: Option<Message>,
+    /// Who pressed it.
+    pub from: Option<Person>,
+}
+
 /// What became of the bot in a chat.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Membership {
@@ -151,7 +166,7 @@ impl Update {
     pub fn message(&self) -> Option<&Message> {
         match &self.kind {
             Kind::Message(message) | Kind::EditedMessage(message) | Kind::ChannelPost(message) => Some(message),
-            Kind::MyChatMember(_) | Kind::Other(_) | Kind::Unknown => None,
+            Kind::MyChatMember(_) | Kind::CallbackQuery(_) | Kind::Other(_) | Kind::Unknown => None,
         }
     }
 }
@@ -172,6 +187,9 @@ fn kind(body: &Value) -> Option<Kind> {
     if let Some(value) = fields.get("my_chat_member") {
         return membership(value).map(Kind::MyChatMember);
     }
+    if let Some(value) = fields.get("callback_query") {
+        return press(value).map(Kind::CallbackQuery);
+    }
     fields.keys().find(|word| *word != "update_id").cloned().map(Kind::Other)
 }
 
@@ -189,6 +207,15 @@ fn message(value: &Value) -> Option<Message> {
         media_group_id: text(&value["media_group_id"]),
         is_forwarded: value["forward_origin"].is_object(),
         content: read_content(value),
+    })
+}
+
+fn press(value: &Value) -> Option<Press> {
+    Some(Press {
+        id: text(&value["id"])?,
+        data: text(&value["data"]),
+        message: message(&value["message"]),
+        from: person(&value["from"]),
     })
 }
 
@@ -331,6 +358,21 @@ mod tests {
         assert_eq!((member.status.as_str(), member.status_before.as_deref()), ("administrator", Some("left")));
         assert!(member.can_manage_topics && !member.can_pin_messages && member.chat.is_forum);
         assert_eq!(member.by.map(|by| by.id), Some(5));
+    }
+
+    #[test]
+    fn a_pressed_button_is_read_with_its_message_even_an_old_one() {
+        let update = Update::from_value(&json!({"update_id": 8, "callback_query": {"id": "77", "data": "again:5",
+            "chat_instance": "1", "from": {"id": 5, "is_bot": false, "first_name": "Иван"},
+            "message": in_topic(&json!({"text": "Не отправлено"}))["message"]}}));
+        let Kind::CallbackQuery(press) = update.kind else { panic!("a press") };
+        let message = press.message.expect("its message");
+        assert_eq!((press.id.as_str(), press.data.as_deref()), ("77", Some("again:5")));
+        assert_eq!((message.message_id, message.thread_id, message.text()), (57, Some(12), Some("Не отправлено")));
+        let old = Update::from_value(&json!({"update_id": 9, "callback_query": {"id": "78",
+            "message": {"chat": {"id": -5, "type": "group"}, "message_id": 3, "date": 0}}}));
+        let Kind::CallbackQuery(press) = old.kind else { panic!("a press") };
+        assert!(press.data.is_none() && press.message.is_some_and(|message| message.text().is_none()));
     }
 
     #[test]

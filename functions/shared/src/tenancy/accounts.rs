@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio_postgres::Row;
 use utoipa::ToSchema;
 
-use super::audit;
+use super::{audit, notices};
 use crate::{
     App, avito,
     platform::{
@@ -74,16 +74,25 @@ pub fn store_token(account_id: i64, sealed: Vec<u8>, expires_at: Timestamp, repl
     .bind(replaces)
 }
 
-/// Notes that Avito refuses the account: `expired` (its keys) or `blocked` (its tariff or rights), and why. Answers a
-/// row only when that is news.
+/// Notes that Avito refuses the account: `expired` (its keys) or `blocked` (its tariff or rights), and why; its
+/// owners are told when it worked before. Answers a row only when that is news.
 pub fn mark_refused(account_id: i64, status: &'static str, reason: impl Into<String>) -> Statement {
     Statement::new(
-        "UPDATE avito_accounts SET status = $2, status_reason = $3, status_changed_at = now()
-         WHERE id = $1 AND (status <> $2 OR status_reason IS DISTINCT FROM $3) RETURNING id",
+        "WITH refused AS (
+             UPDATE avito_accounts a SET status = $2, status_reason = $3, status_changed_at = now()
+             FROM (SELECT id, status FROM avito_accounts WHERE id = $1) AS former
+             WHERE a.id = former.id AND (a.status <> $2 OR a.status_reason IS DISTINCT FROM $3)
+             RETURNING a.id, a.client_id, a.name, former.status
+         ), told AS (
+             INSERT INTO owner_notices (client_id, text)
+             SELECT client_id, format($4, name, $3) FROM refused WHERE status = 'active'
+         )
+         SELECT id FROM refused",
     )
     .bind(account_id)
     .bind(status)
     .bind(reason.into())
+    .bind(notices::ACCOUNT_REFUSED)
 }
 
 /// Notes that Avito takes the account again. Answers a row only when that is news.

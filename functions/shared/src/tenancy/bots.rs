@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio_postgres::Row;
 use utoipa::ToSchema;
 
-use super::{audit, chats};
+use super::{audit, chats, notices};
 use crate::{
     App,
     platform::{
@@ -51,14 +51,42 @@ pub fn tenant_of(bot_id: i64) -> Statement {
     .bind(bot_id)
 }
 
-/// Notes that a bot cannot work and why. Answers a row only when that is news.
+/// Notes that a bot cannot work and why; its owners are told when it could before. Answers a row only when that is news.
 pub fn mark_broken(bot_id: i64, reason: impl Into<String>) -> Statement {
     Statement::new(
-        "UPDATE bots SET status = 'error', status_reason = $2
-         WHERE id = $1 AND (status <> 'error' OR status_reason IS DISTINCT FROM $2) RETURNING id",
+        "WITH broken AS (
+             UPDATE bots b SET status = 'error', status_reason = $2
+             FROM (SELECT id, status FROM bots WHERE id = $1) AS former
+             WHERE b.id = former.id AND (b.status <> 'error' OR b.status_reason IS DISTINCT FROM $2)
+             RETURNING b.id, b.client_id, b.bot_username, former.status
+         ), told AS (
+             INSERT INTO owner_notices (client_id, text)
+             SELECT client_id, format($3, bot_username, $2) FROM broken WHERE status = 'active'
+         )
+         SELECT id FROM broken",
     )
     .bind(bot_id)
     .bind(reason.into())
+    .bind(notices::BOT_BROKEN)
+}
+
+/// As [`mark_broken`], for a bot that was removed from a chat: only when that is its group.
+pub fn mark_removed(bot_id: i64, chat_id: i64) -> Statement {
+    Statement::new(
+        "WITH broken AS (
+             UPDATE bots b SET status = 'error', status_reason = $3
+             FROM (SELECT id, status FROM bots WHERE id = $1) AS former
+             WHERE b.id = former.id AND b.group_chat_id = $2 AND b.status <> 'error'
+             RETURNING b.id, b.client_id, b.bot_username, former.status
+         ), told AS (
+             INSERT INTO owner_notices (client_id, text) SELECT client_id, format($4, bot_username, $3) FROM broken
+         )
+         SELECT id FROM broken",
+    )
+    .bind(bot_id)
+    .bind(chat_id)
+    .bind("the bot was removed from the group")
+    .bind(notices::BOT_BROKEN)
 }
 
 /// Notes that a bot works again. Answers a row only when that is news.

@@ -239,6 +239,11 @@ fn difference(before: &Settings, after: &Settings) -> Value {
     changed.map(|(field, value)| (field.clone(), json!({ "before": old.get(&field), "after": value }))).collect()
 }
 
+/// The canned replies of the flight's tenant, texts by name: `canned_replies`.
+pub fn canned_replies() -> Statement {
+    Statement::new("SELECT canned_replies FROM clients WHERE id = current_client_id()")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,3 +6,4 @@ pub mod audit;
 pub mod bots;
 pub mod chats;
 pub mod clients;
+pub mod notices;

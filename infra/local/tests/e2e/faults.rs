@@ -209,7 +209,8 @@ async fn a_deleted_topic_is_made_anew_with_its_header_and_still_hears_both_sides
 
     let topic = seller.said(LATER, "Никита", "Вы тут?").await;
     assert_ne!(topic.thread(), former);
-    assert_eq!((topic.headers().len(), topic.posts()), (1, vec!["Вы тут?"]));
+    assert_eq!((topic.headers().len(), topic.posts().len(), topic.posts()[1]), (1, 2, "Вы тут?"));
+    assert!(topic.posts()[0].ends_with("Никита: Здравствуйте"), "what was delivered comes along");
     seller.operator_writes(topic.thread(), "Тут").await;
     assert_eq!(seller.answered(SOON, &chat, "Тут").await, ["Тут"]);
 }

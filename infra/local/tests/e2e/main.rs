@@ -7,6 +7,7 @@ mod conversation;
 mod counting_proxy;
 mod faults;
 mod hearing;
+mod operators;
 mod runtime_api;
 mod sign_in;
 mod support;

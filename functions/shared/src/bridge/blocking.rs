@@ -1,0 +1,61 @@
+//! `/block`: a buyer goes on Avito's black list. The wish is written on the dialog once somebody confirmed it, and the
+//! dialog's holder carries it out.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio_postgres::Row;
+
+use super::{
+    receipts::wake_lanes,
+    words::{self, Language},
+};
+use crate::platform::db::{DbError, Statement, get};
+
+/// Who is to be blocked.
+pub struct Blocking {
+    asked: Timestamp,
+    /// Avito's id of the buyer; none when the account is gone.
+    pub(super) buyer_id: Option<i64>,
+    /// What the chat is about.
+    pub(super) item_id: Option<i64>,
+}
+
+impl Blocking {
+    /// Reads the columns of a dialog.
+    pub(super) fn read(row: &Row) -> Result<Option<Self>, DbError> {
+        let Some(asked) = get(row, "block_requested_at")? else { return Ok(None) };
+        let id = |snapshot: Option<Value>| snapshot.and_then(|snapshot| snapshot["id"].as_i64());
+        Ok(Some(Self { asked, buyer_id: id(get(row, "buyer")?), item_id: id(get(row, "item")?) }))
+    }
+}
+
+/// Avito has blocked the buyer.
+pub(super) fn done(dialog_id: i64, blocking: &Blocking) -> Statement {
+    finish(dialog_id, blocking, Some("blocked"), words::blocked(Language::Russian))
+}
+
+/// Avito has not blocked the buyer, and will not.
+pub(super) fn refused(dialog_id: i64, blocking: &Blocking, reason: &str) -> Statement {
+    finish(dialog_id, blocking, None, &format!("{} {reason}", words::not_blocked(Language::Russian)))
+}
+
+fn finish(dialog_id: i64, blocking: &Blocking, state: Option<&'static str>, notice: &str) -> Statement {
+    Statement::new(concat!(
+        "WITH finished AS (
+             UPDATE dialogs SET block_requested_at = NULL, state = coalesce($3, state),
+                    auto_reply_scheduled_at = CASE WHEN $3 IS NULL THEN auto_reply_scheduled_at END
+             WHERE id = $1 AND block_requested_at = $2
+             RETURNING id, client_id, bot_id
+         ), told AS (
+             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+             SELECT client_id, bot_id, id, 'notice', $4, format('blocking:%s:%s', id, extract(epoch FROM $2))
+             FROM finished ON CONFLICT (bot_id, once_key) DO NOTHING
+             RETURNING bot_id, client_id
+         )",
+        wake_lanes!("told")
+    ))
+    .bind(dialog_id)
+    .bind(blocking.asked)
+    .bind(state)
+    .bind(json!({ "text": notice }))
+}

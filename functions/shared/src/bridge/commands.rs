@@ -1,0 +1,119 @@
+//! What operators order in a topic besides answering: `/close`, `/reopen`, `/block`, `/del`, and `/q` for a canned reply.
+//! Each is decided by one statement, keyed by the message that holds the command, so that a repeated update does nothing.
+
+use serde_json::{Value, json};
+
+use super::{
+    edits, lanes,
+    operator::{Heard, command},
+    presses,
+    words::{self, Language},
+};
+use crate::{
+    platform::db::Statement,
+    telegram::update::{Kind, Message, Update},
+};
+
+/// A command that is carried out here; none: another, or no command at all.
+pub(super) fn ordered(bot_id: i64, message: &Message, word: &str) -> Option<Heard> {
+    let statement = match word {
+        "del" => return Some(edits::withdraw(bot_id, message)),
+        "close" => order(CLOSE, bot_id, message, words::closed(Language::Russian), None),
+        "reopen" => order(REOPEN, bot_id, message, words::reopened(Language::Russian), None),
+        "block" => {
+            let question = words::block_whom(Language::Russian);
+            order(BLOCK, bot_id, message, question, Some(presses::block_buttons()))
+        }
+        _ => return None,
+    };
+    Some(Heard { statements: vec![statement, lanes::wake_for_posts(bot_id)], ..Heard::default() })
+}
+
+/// The dialog in which the command was written, as `place`: parameters bot, chat, topic, answered message, message.
+macro_rules! order {
+    ($then:literal) => {
+        concat!(
+            "WITH place AS (
+                 SELECT d.* FROM dialogs d
+                 JOIN bot_routes r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
+                 WHERE d.id = dialog_written_in($1, $2, $3, $4)
+             ), posted AS (
+                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+                 SELECT client_id, $1, id, ",
+            $then
+        )
+    };
+}
+
+const CLOSE: &str = order!(
+    "CASE WHEN topic_state = 'open' THEN 'close_topic' ELSE 'notice' END, $6::jsonb, format('ordered:%s:%s', $2::bigint, $5::bigint)
+     FROM place WHERE state <> 'blocked' ON CONFLICT (bot_id, once_key) DO NOTHING RETURNING dialog_id)
+     UPDATE dialogs d SET state = 'closed', auto_reply_scheduled_at = NULL FROM posted WHERE d.id = posted.dialog_id"
+);
+const REOPEN: &str = order!(
+    "CASE WHEN topic_state = 'open' THEN 'reopen_topic' ELSE 'notice' END, $6::jsonb, format('ordered:%s:%s', $2::bigint, $5::bigint)
+     FROM place ON CONFLICT (bot_id, once_key) DO NOTHING RETURNING dialog_id)
+     UPDATE dialogs d SET state = 'waiting' FROM posted WHERE d.id = posted.dialog_id AND d.state = 'closed'"
+);
+const BLOCK: &str = order!(
+    "'notice', replace($6::jsonb::text, '{id}', id::text)::jsonb, format('ordered:%s:%s', $2::bigint, $5::bigint)
+     FROM place ON CONFLICT (bot_id, once_key) DO NOTHING RETURNING dialog_id)
+     SELECT FROM posted"
+);
+
+fn order(sql: &'static str, bot_id: i64, message: &Message, text: &str, buttons: Option<Value>) -> Statement {
+    let mut content = json!({ "text": text, "reply_to": message.message_id });
+    if let Some(buttons) = buttons {
+        content["reply_markup"] = buttons;
+    }
+    Statement::new(sql)
+        .bind(bot_id)
+        .bind(message.chat.id)
+        .bind(message.thread_id)
+        .bind(message.answers())
+        .bind(message.message_id)
+        .bind(content)
+}
+
+/// The message with which an operator asks for a canned reply, and the reply's name; empty for the list of names.
+pub(super) fn canned(update: &Update) -> Option<(&Message, String)> {
+    let Kind::Message(message) = &update.kind else { return None };
+    let by_person = message.from.as_ref().is_some_and(|from| !from.is_bot) || message.is_by_anonymous_admin();
+    let asked = by_person && command(message) == Some("q");
+    let name = || message.text().unwrap_or_default().split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
+    asked.then(|| (message, name()))
+}
+
+/// The canned reply of this name among an organisation's; or, for the one who asked, which there are.
+pub(super) fn choose(replies: &Value, name: &str) -> Result<String, String> {
+    let none = serde_json::Map::new();
+    let replies = replies.as_object().unwrap_or(&none);
+    let wanted = name.to_lowercase();
+    let found = replies.iter().find(|(known, _)| known.to_lowercase() == wanted);
+    match found.and_then(|(_, text)| text.as_str()).filter(|text| !text.trim().is_empty()) {
+        Some(text) => Ok(text.to_owned()),
+        None if replies.is_empty() => Err(words::no_canned_replies(Language::Russian).to_owned()),
+        None => {
+            let names = replies.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let names = crate::telegram::text::truncate_utf16(&names, 3000);
+            Err(format!("{} {names}", words::canned_replies_are(Language::Russian)))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_canned_reply_is_found_whatever_its_case_and_otherwise_the_names_are_told() {
+        let replies = json!({ "Привет": "Здравствуйте!", "адрес": "Москва", "пусто": " " });
+        assert_eq!(choose(&replies, "привет").as_deref(), Ok("Здравствуйте!"));
+        for unknown in ["", "пока", "пусто"] {
+            assert!(choose(&replies, unknown).is_err_and(|names| names.contains("адрес") && names.contains("Привет")));
+        }
+        for none in [json!({}), json!([]), json!(null)] {
+            assert!(choose(&none, "привет").is_err_and(|names| !names.is_empty()));
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Answers that their writers change or take back. Avito has no editing: what it shows is deleted there, within the hour,
+//! and sent anew. The wish is written on the message, the dialog's holder makes parts of it, and each step is a row.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{
+    compose, lanes,
+    operator::{Heard, command},
+    receipts::{receipt, wake_lanes},
+    text,
+    words::{self, Language},
+};
+use crate::{
+    platform::db::Statement,
+    telegram::update::{Content, Message},
+};
+
+/// Avito deletes nothing older than this, seconds (Avito Messenger API, `deleteMessage`).
+const DELETABLE: f64 = 3600.0;
+/// Whoever corrects an answer often does so twice: Avito is left alone this long, seconds.
+const QUIET: f64 = 3.0;
+
+/// Why an edited message is not an answer any more, if so.
+fn unfit(content: &Content) -> Option<&'static str> {
+    let said = match content {
+        Content::Text(said) => said.trim(),
+        _ => return Some(words::only_text_changes(Language::Russian)),
+    };
+    let is_kept_inside = said.is_empty() || said.starts_with("//");
+    is_kept_inside.then(|| words::changed_into_no_answer(Language::Russian))
+}
+
+/// An operator's message was changed.
+pub(super) fn edited(bot_id: i64, message: &Message) -> Heard {
+    let said = message.text().unwrap_or_default().replace('\0', "");
+    let why_not =
+        unfit(&message.content).or_else(|| command(message).map(|_| words::changed_into_no_answer(Language::Russian)));
+    let parts: Vec<Value> = (0..)
+        .zip(text::split(&said, text::AVITO_LIMIT))
+        .map(|(place, part)| json!({ "place": place, "text_key": text::key(&part), "text": part }))
+        .collect();
+    let change = why_not.is_none().then(|| json!({ "text": said, "parts": parts }));
+    let forget = Statement::new(
+        "UPDATE messages SET change = NULL, change_due_at = NULL
+         WHERE bot_id = $1 AND telegram_chat_id = $2 AND telegram_message_id = $3 AND text = $4
+           AND change_due_at IS NOT NULL AND withdrawn_by IS NULL",
+    );
+    let wish = Statement::new(
+        "WITH wished AS (
+             UPDATE messages m
+             SET change = $5, change_due_at = CASE
+                 WHEN EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state NOT IN ('pending', 'failed'))
+                 THEN now() + make_interval(secs => $6) ELSE now() END
+             WHERE m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3 AND m.origin = 'operator'
+               AND m.kind = 'text' AND m.text <> $4 AND m.withdrawn_by IS NULL AND $5 IS NOT NULL
+               AND EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state IN ('pending', 'sending', 'sent', 'failed'))
+               AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sent'
+                               AND p.sending_since < now() - make_interval(secs => $7))
+             RETURNING m.dialog_id, m.change_due_at
+         )
+         UPDATE dialogs d SET send_at = coalesce(d.send_at, wished.change_due_at) FROM wished WHERE d.id = wished.dialog_id
+         RETURNING d.id AS dialog_id, d.send_at",
+    );
+    let refuse = Statement::new(
+        "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+         SELECT m.client_id, m.bot_id, m.dialog_id, 'notice', coalesce($5, $6),
+                format('unchanged:%s:%s', m.id, md5($4::text))
+         FROM messages m
+         WHERE m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3 AND m.origin = 'operator'
+           AND coalesce(m.text, '') <> $4
+           AND EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state <> 'cancelled')
+           AND ($5 IS NOT NULL OR EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sent'
+                                          AND p.sending_since < now() - make_interval(secs => $7)))
+         ON CONFLICT (bot_id, once_key) DO NOTHING",
+    );
+    let at =
+        |statement: Statement| statement.bind(bot_id).bind(message.chat.id).bind(message.message_id).bind(said.clone());
+    let notice = |why: &str| compose::notice(why, Some(message.message_id));
+    Heard {
+        statements: vec![
+            at(forget),
+            at(wish).bind(change).bind(QUIET).bind(DELETABLE),
+            at(refuse)
+                .bind(why_not.map(notice))
+                .bind(notice(words::too_late_to_change(Language::Russian)))
+                .bind(DELETABLE),
+            lanes::wake_for_posts(bot_id),
+        ],
+        ..Heard::default()
+    }
+}
+
+/// `/del`, written as a reply to an operator's message.
+pub(super) fn withdraw(bot_id: i64, message: &Message) -> Heard {
+    let wish = Statement::new(
+        "WITH wished AS (
+             UPDATE messages m SET change = '{}', change_due_at = now(), withdrawn_by = $4
+             WHERE m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3 AND m.origin = 'operator'
+               AND EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state IN ('pending', 'sending', 'sent', 'failed'))
+               AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sent'
+                               AND p.sending_since < now() - make_interval(secs => $5))
+             RETURNING m.dialog_id
+         )
+         UPDATE dialogs d SET send_at = now() FROM wished WHERE d.id = wished.dialog_id
+         RETURNING d.id AS dialog_id, d.send_at",
+    );
+    let refuse = Statement::new(
+        "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+         SELECT d.client_id, d.bot_id, d.id, 'notice', CASE WHEN m.id IS NULL THEN $6 ELSE $7 END,
+                format('unwithdrawn:%s:%s', $2::bigint, $4::bigint)
+         FROM dialogs d
+         JOIN bot_routes r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
+         LEFT JOIN messages m ON m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3
+                             AND m.origin = 'operator'
+         WHERE d.id = dialog_written_in($1, $2, $8, $3)
+           AND (m.id IS NULL OR EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sent'
+                                        AND p.sending_since < now() - make_interval(secs => $5)))
+         ON CONFLICT (bot_id, once_key) DO NOTHING",
+    );
+    let at = |statement: Statement| {
+        statement.bind(bot_id).bind(message.chat.id).bind(message.answers()).bind(message.message_id).bind(DELETABLE)
+    };
+    let notice = |why: &str| compose::notice(why, Some(message.message_id));
+    Heard {
+        statements: vec![
+            at(wish),
+            at(refuse)
+                .bind(notice(words::withdraw_what(Language::Russian)))
+                .bind(notice(words::too_late_to_withdraw(Language::Russian)))
+                .bind(message.thread_id),
+            lanes::wake_for_posts(bot_id),
+        ],
+        ..Heard::default()
+    }
+}
+
+/// Makes parts of the wishes that are due, for the dialog's holder: what Avito shows is to be deleted, what it does not
+/// have is cancelled, the new text follows in its place. A part of unknown outcome is waited for. Then confirms what
+/// was taken back for good.
+pub(super) fn apply(dialog_id: i64, owner: Uuid) -> Vec<Statement> {
+    vec![
+        Statement::new(
+            "WITH due AS (
+                 SELECT m.id, m.client_id, m.dialog_id, m.avito_account_id, m.change, m.text
+                 FROM messages m JOIN dialogs d ON d.id = m.dialog_id
+                 WHERE m.dialog_id = $1 AND d.lease_owner = $2 AND m.change_due_at <= now()
+                   AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sending')
+             ), given_up AS (
+                 UPDATE parts p SET state = CASE WHEN p.state = 'sent' THEN 'deleting' ELSE 'cancelled' END
+                 FROM due WHERE p.message_id = due.id AND p.state IN ('sent', 'pending', 'failed')
+             ), instead AS (
+                 INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, place, text, text_key)
+                 SELECT due.client_id, due.dialog_id, due.id, due.avito_account_id, part.place + 1 +
+                        (SELECT max(p.place) FROM parts p WHERE p.message_id = due.id), part.text, part.text_key
+                 FROM due CROSS JOIN jsonb_to_recordset(due.change -> 'parts') AS part (place int, text text, text_key text)
+                 ORDER BY part.place
+             )
+             UPDATE messages m
+             SET change = jsonb_build_object('was', due.text), change_due_at = NULL,
+                 text = coalesce(due.change ->> 'text', m.text),
+                 status = CASE WHEN due.change ? 'text' THEN 'sending' WHEN m.status = 'sending' THEN 'failed' ELSE m.status END,
+                 error = CASE WHEN due.change ? 'text' THEN NULL ELSE 'taken back' END
+             FROM due WHERE m.id = due.id",
+        )
+        .bind(dialog_id)
+        .bind(owner),
+        Statement::new(concat!(
+            "WITH whole AS (
+                 SELECT m.id, m.withdrawn_by FROM messages m JOIN dialogs d ON d.id = m.dialog_id
+                 WHERE m.dialog_id = $1 AND d.lease_owner = $2 AND m.withdrawn_by IS NOT NULL AND m.change_due_at IS NULL
+                   AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id
+                                   AND p.state IN ('pending', 'sending', 'deleting'))
+             ), done AS (
+                 UPDATE messages m SET withdrawn_by = NULL FROM whole WHERE m.id = whole.id
+                 RETURNING m.client_id, m.bot_id, m.dialog_id, m.telegram_chat_id, whole.withdrawn_by AS telegram_message_id,
+                           'taken back:' || m.id AS id
+             ), receipt AS (",
+            receipt!("👌", "done"),
+            ")",
+            wake_lanes!("receipt")
+        ))
+        .bind(dialog_id)
+        .bind(owner),
+    ]
+}
+
+/// A part that is to disappear from Avito.
+pub(super) struct Removal {
+    /// The row in `parts`.
+    pub(super) part_id: i64,
+    /// Avito's id.
+    pub(super) avito_message_id: String,
+}
+
+/// Avito shows the part no more.
+pub(super) fn removed(part_id: i64) -> Statement {
+    Statement::new("UPDATE parts SET state = 'deleted' WHERE id = $1 AND state = 'deleting'").bind(part_id)
+}
+
+/// Avito keeps the part: the message stays as it was as far as it is still there, what was to replace it is not sent, and
+/// its writer is told.
+pub(super) fn kept(part_id: i64, reason: &str) -> Vec<Statement> {
+    let notice = |what: &str| json!({ "text": format!("{what} {reason}") });
+    vec![
+        Statement::new(concat!(
+            "WITH kept AS (
+                 UPDATE messages m
+                 SET withdrawn_by = NULL, status = CASE WHEN m.status = 'read' THEN 'read' ELSE 'sent' END,
+                     text = coalesce(m.change ->> 'was', m.text), error = NULL
+                 FROM parts p WHERE p.id = $1 AND p.state = 'deleting' AND m.id = p.message_id
+                 RETURNING m.*
+             ), told AS (
+                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+                 SELECT client_id, bot_id, dialog_id, 'notice',
+                        jsonb_strip_nulls($2 || jsonb_build_object('reply_to', telegram_message_id)), 'kept:' || $1
+                 FROM kept ON CONFLICT (bot_id, once_key) DO NOTHING
+                 RETURNING bot_id, client_id
+             )",
+            wake_lanes!("told")
+        ))
+        .bind(part_id)
+        .bind(notice(words::avito_keeps_it(Language::Russian))),
+        Statement::new(
+            "UPDATE parts o SET state = CASE WHEN o.state = 'deleting' THEN 'sent' ELSE 'cancelled' END
+             FROM parts p WHERE p.id = $1 AND o.message_id = p.message_id AND o.state IN ('deleting', 'pending')
+               AND p.state = 'deleting'",
+        )
+        .bind(part_id),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_text_that_speaks_to_the_buyer_replaces_an_answer() {
+        assert!(unfit(&Content::Text("Да, <b>".to_owned())).is_none());
+        for inside in ["", "  ", "// для своих", " //"] {
+            assert!(unfit(&Content::Text(inside.to_owned())).is_some(), "{inside}");
+        }
+        assert!(unfit(&Content::Unknown).is_some());
+    }
+}

@@ -1,0 +1,178 @@
+//! Buttons under notices. Each acts once, by compare-and-set on what it is about; whoever presses is always answered, in
+//! the webhook's response, and the buttons go by an edit.
+
+use serde_json::{Value, json};
+
+use super::{
+    lanes,
+    operator::Heard,
+    words::{self, Language},
+};
+use crate::{platform::db::Statement, telegram::update::Press};
+
+/// What a button asks for. The numbers are rows: of `messages` for the first two, of `dialogs` for the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Button {
+    Again(i64),
+    Drop(i64),
+    Block(i64),
+    Keep(i64),
+}
+
+impl Button {
+    fn parse(data: &str) -> Option<Self> {
+        let (what, id) = data.split_once(':')?;
+        let id = id.parse().ok()?;
+        match what {
+            "again" => Some(Self::Again(id)),
+            "drop" => Some(Self::Drop(id)),
+            "block" => Some(Self::Block(id)),
+            "keep" => Some(Self::Keep(id)),
+            _ => None,
+        }
+    }
+}
+
+fn row(buttons: [(&str, &str); 2]) -> Value {
+    let buttons = buttons.map(|(text, data)| json!({ "text": text, "callback_data": data }));
+    json!({ "inline_keyboard": [buttons] })
+}
+
+/// Under an answer that Avito refused; `{id}` is to be the message's id.
+pub(super) fn failure_buttons() -> Value {
+    let (again, drop) = words::again_and_drop(Language::Russian);
+    row([(again, "again:{id}"), (drop, "drop:{id}")])
+}
+
+/// Under the question whether to block a buyer; `{id}` is to be the dialog's id.
+pub(super) fn block_buttons() -> Value {
+    let (block, keep) = words::block_and_keep(Language::Russian);
+    row([(block, "block:{id}"), (keep, "keep:{id}")])
+}
+
+/// What to say to whoever pressed, once it is known whether the button did anything.
+pub(super) struct Reply {
+    id: String,
+    done: &'static str,
+    nothing: &'static str,
+}
+
+impl Reply {
+    /// The call that answers the press.
+    pub(super) fn call(&self, acted: bool) -> Value {
+        let text = if acted { self.done } else { self.nothing };
+        json!({ "method": "answerCallbackQuery", "callback_query_id": self.id, "text": text })
+    }
+}
+
+/// A statement of four parameters — bot, chat, row, and three more for the edit — that acts where `$target` finds the row
+/// and writes down the edit by which the buttons go. Answers `acted`, if it did anything.
+macro_rules! press {
+    ($target:literal, $acted:literal) => {
+        concat!(
+            "WITH target AS (",
+            $target,
+            " JOIN bot_routes r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
+             WHERE t.id = $3 AND t.bot_id = $1), ",
+            $acted,
+            ", edit AS (
+                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, telegram_chat_id, once_key)
+                 SELECT client_id, $1, dialog_id, 'edit',
+                        jsonb_build_object('message_id', $4::bigint, 'text',
+                            concat($5::text, E'\\n\\n', CASE WHEN EXISTS (SELECT FROM acted) THEN $6::text ELSE $7::text END)),
+                        $2, format('pressed:%s:%s', $2::bigint, $4::bigint)
+                 FROM target WHERE $5 IS NOT NULL
+                 ON CONFLICT (bot_id, once_key) DO NOTHING
+             )
+             SELECT acted.*, true AS acted FROM acted"
+        )
+    };
+}
+
+const AGAIN: &str = press!(
+    "SELECT t.id, t.client_id, t.dialog_id FROM messages t",
+    "again AS (
+         UPDATE parts p SET state = 'pending', attempts = 0, lookups = 0, error = NULL
+         FROM target WHERE p.message_id = target.id AND p.state = 'failed'
+         RETURNING p.message_id, p.dialog_id
+     ), message AS (
+         UPDATE messages m SET status = 'sending', error = NULL FROM again WHERE m.id = again.message_id
+     ), acted AS (
+         UPDATE dialogs d SET send_at = greatest(coalesce(d.send_at, now()), now())
+         FROM again WHERE d.id = again.dialog_id RETURNING d.id AS dialog_id, d.send_at
+     )"
+);
+const DROP: &str = press!(
+    "SELECT t.id, t.client_id, t.dialog_id FROM messages t",
+    "dropped AS (
+         UPDATE parts p SET state = 'cancelled' FROM target WHERE p.message_id = target.id AND p.state = 'failed'
+         RETURNING p.message_id
+     ), acted AS (SELECT DISTINCT message_id FROM dropped)"
+);
+const BLOCK: &str = press!(
+    "SELECT t.id, t.client_id, t.id AS dialog_id FROM dialogs t",
+    "acted AS (
+         UPDATE dialogs d SET block_requested_at = now(), send_at = now()
+         FROM target WHERE d.id = target.id AND d.state <> 'blocked' AND d.block_requested_at IS NULL
+         RETURNING d.id AS dialog_id, d.send_at
+     )"
+);
+const KEEP: &str =
+    press!("SELECT t.id, t.client_id, t.id AS dialog_id FROM dialogs t", "acted AS (SELECT id FROM target)");
+
+/// A button was pressed.
+pub(super) fn pressed(bot_id: i64, press: &Press) -> Heard {
+    let language = Language::of_code(press.from.as_ref().and_then(|from| from.language_code.as_deref()));
+    let nothing = words::pressed_in_vain(language);
+    let button = press.data.as_deref().and_then(Button::parse);
+    let (Some(button), Some(message)) = (button, &press.message) else {
+        let reply = Reply { id: press.id.clone(), done: nothing, nothing };
+        return Heard { reply: Some(reply), ..Heard::default() };
+    };
+    let (sql, id, said) = match button {
+        Button::Again(id) => (AGAIN, id, words::sending_again as fn(Language) -> &'static str),
+        Button::Drop(id) => (DROP, id, words::dropped as fn(Language) -> &'static str),
+        Button::Block(id) => (BLOCK, id, words::blocking as fn(Language) -> &'static str),
+        Button::Keep(id) => (KEEP, id, words::not_blocking as fn(Language) -> &'static str),
+    };
+    let act = Statement::new(sql)
+        .bind(bot_id)
+        .bind(message.chat.id)
+        .bind(id)
+        .bind(message.message_id)
+        .bind(message.text().map(str::to_owned))
+        .bind(said(Language::Russian))
+        .bind(words::pressed_in_vain(Language::Russian));
+    Heard {
+        statements: vec![act, lanes::wake_for_posts(bot_id)],
+        reply: Some(Reply { id: press.id.clone(), done: said(language), nothing }),
+        ..Heard::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_button_we_make_is_understood_and_fits() {
+        for keyboard in [failure_buttons(), block_buttons()] {
+            for button in keyboard["inline_keyboard"][0].as_array().expect("a row") {
+                let data = button["callback_data"].as_str().expect("data").replace("{id}", &i64::MAX.to_string());
+                assert!(Button::parse(&data).is_some() && data.len() <= 64, "{data}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_data_of_a_strangers_making_is_more_than_nothing(data in "\\PC{0,64}|(again|drop):[0-9a-z-]{0,30}") {
+            if let Some(button) = Button::parse(&data) {
+                let id = data.split_once(':').and_then(|(_, id)| id.parse().ok()).unwrap_or_default();
+                let known = [Button::Again(id), Button::Drop(id), Button::Block(id), Button::Keep(id)];
+                prop_assert!(known.contains(&button));
+            }
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! A dialog that gets a new topic brings its last messages along, as one post. Only what people have seen counts: what
+//! still waits follows by itself, and would stand there twice.
+
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+
+use super::{
+    BridgeError, compose,
+    drain::Holder,
+    words::{self, Language},
+    work::{self, Dialog, Work},
+};
+use crate::{
+    platform::db::{DbError, Statement, get},
+    telegram::text::truncate_utf16,
+};
+
+/// The most UTF-16 units of one message: ten of them, with times and names, fit into a post.
+const LONGEST: usize = 350;
+
+/// The last messages that were delivered either way, oldest first.
+fn delivered(dialog_id: i64) -> Statement {
+    Statement::new(
+        "SELECT * FROM (
+             SELECT m.id, m.direction, m.origin, m.kind, m.text, m.attachments,
+                    coalesce(m.avito_created, m.created_at) AS avito_created
+             FROM messages m LEFT JOIN posts p ON p.id = m.post_id
+             WHERE m.dialog_id = $1 AND m.error IS DISTINCT FROM 'taken back'
+               AND (p.state = 'sent' OR (m.direction = 'out' AND NOT m.to_show AND m.status IN ('sent', 'read')))
+             ORDER BY m.id DESC LIMIT 10
+         ) AS last ORDER BY id",
+    )
+    .bind(dialog_id)
+}
+
+/// What the replay of a dialog says; none when nothing was delivered.
+pub(super) async fn compose(holder: &Holder<'_>, work: &Work, dialog: &Dialog) -> Result<Option<Value>, BridgeError> {
+    let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
+    let rows = holder.run(work, vec![delivered(dialog.id)]).await?;
+    let lines = rows
+        .iter()
+        .flatten()
+        .map(|row| {
+            let own = get::<String>(row, "direction")? == "out";
+            let who = if own { words::you(Language::Russian) } else { compose::buyer(dialog) };
+            Ok(compose::replay_line(&work::read_waiting(row)?, who, &zone))
+        })
+        .collect::<Result<Vec<String>, DbError>>()?;
+    Ok((!lines.is_empty()).then(|| text(&lines)))
+}
+
+fn text(lines: &[String]) -> Value {
+    let short = lines.iter().map(|line| match truncate_utf16(line, LONGEST) {
+        cut if cut.len() < line.len() => format!("{cut}…"),
+        whole => whole.to_owned(),
+    });
+    let all: Vec<String> = std::iter::once(words::last_messages(Language::Russian).to_owned()).chain(short).collect();
+    json!({ "text": all.join("\n") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telegram::text::{TEXT_LIMIT, utf16_len};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn ten_messages_of_any_length_fit_into_one_post(lengths in prop::collection::vec(0usize..5000, 1..=10)) {
+            let lines: Vec<String> = lengths.iter().map(|length| "😀".repeat(*length)).collect();
+            let replay = text(&lines);
+            let said = replay["text"].as_str().unwrap_or_default();
+            prop_assert!(utf16_len(said) <= TEXT_LIMIT && said.lines().count() == lines.len() + 1);
+        }
+    }
+}

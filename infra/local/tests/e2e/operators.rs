@@ -1,0 +1,288 @@
+//! What operators do besides answering: receipts, buttons, changes of mind, commands; and topics that are lost and found.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::support::{LATER, SOON, Seller, Shown, wait_until};
+
+/// Waits until a message of the group carries this reaction.
+async fn reaction(seller: &Seller, message_id: i64, emoji: &str) {
+    wait_until(SOON, &format!("{emoji} on the message"), async || {
+        let topics = seller.all_topics().await;
+        let message =
+            topics.iter().flat_map(|topic| &topic.messages).find(|message| message.message_id == message_id)?;
+        (message.reactions == [emoji]).then_some(())
+    })
+    .await;
+}
+
+/// Waits for what the bot wrote with this in it, wherever it stands.
+async fn written(seller: &Seller, part: &str) -> Shown {
+    wait_until(LATER, &format!("a post with «{part}»"), async || {
+        let messages = seller.all_topics().await.into_iter().flat_map(|topic| topic.messages);
+        messages.into_iter().find(|shown| {
+            shown.from_bot && !shown.deleted && shown.text.as_deref().is_some_and(|text| text.contains(part))
+        })
+    })
+    .await
+}
+
+/// Presses the button with this place under a post.
+async fn press(seller: &Seller, post: &Shown, place: usize) {
+    let data = post.content["reply_markup"]["inline_keyboard"][0][place]["callback_data"].clone();
+    let press = json!({ "chat_id": seller.group, "message_id": post.message_id, "data": data });
+    seller.stack.control("telegram/callback", &press).await;
+}
+
+/// Avito refuses or puts off the next answers of the account.
+async fn answers_fail(seller: &Seller, fault: Value) {
+    let mut fault = fault;
+    fault["target"] = json!("avito");
+    fault["method"] = fault.get("method").cloned().unwrap_or_else(|| json!("messages.send"));
+    fault["scope"] = json!({ "user_id": seller.user_id });
+    fault["times"] = json!(1);
+    seller.stack.fault(fault).await;
+}
+
+async fn edits(seller: &Seller, thread: i64, message_id: i64, text: &str) {
+    seller.operator_sends(json!({ "thread_id": thread, "edit": message_id, "text": text })).await;
+}
+
+async fn replies(seller: &Seller, thread: i64, to: i64, text: &str) -> i64 {
+    seller.operator_sends(json!({ "thread_id": thread, "reply_to": to, "text": text })).await
+}
+
+#[tokio::test]
+async fn an_answer_that_has_to_wait_says_so_and_then_that_avito_has_it() {
+    let seller = Seller::new().await;
+    let (chat, thread) = seller.conversation("Анна").await;
+    answers_fail(&seller, json!({ "kind": "status", "status": 429, "retry_after": 6 })).await;
+
+    let answer = seller.operator_writes(thread, "Да").await;
+
+    reaction(&seller, answer, "👀").await;
+    reaction(&seller, answer, "👌").await;
+    assert_eq!(seller.answers(&chat).await, ["Да"]);
+}
+
+#[tokio::test]
+async fn the_buyers_reading_is_seen_on_every_answer_before() {
+    let seller = Seller::new().await;
+    let (chat, thread) = seller.conversation("Анна").await;
+    let first = seller.operator_writes(thread, "Раз").await;
+    let second = seller.operator_writes(thread, "Два").await;
+    reaction(&seller, second, "👌").await;
+
+    seller.stack.control("avito/read", &json!({ "chat": chat })).await;
+
+    wait_until(LATER, "👍 on both answers", async || {
+        seller.stack.run_schedule("poll-avito").await;
+        let topic = seller.topic_of("Анна").await?;
+        let is_read = |id| topic.message(id).reactions == ["👍"];
+        (is_read(first) && is_read(second)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refused_answer_is_sent_again_by_its_button_once() {
+    let seller = Seller::new().await;
+    let (chat, thread) = seller.conversation("Анна").await;
+    let body = json!({ "error": { "code": 400, "message": "Слишком грубо" } });
+    answers_fail(&seller, json!({ "kind": "status", "status": 400, "body": body })).await;
+    let answer = seller.operator_writes(thread, "Нет!").await;
+    reaction(&seller, answer, "💔").await;
+    let notice = written(&seller, "Слишком грубо").await;
+    assert_eq!(notice.reply_to, Some(answer));
+
+    press(&seller, &notice, 0).await;
+    press(&seller, &notice, 0).await;
+
+    reaction(&seller, answer, "👌").await;
+    let edited = written(&seller, "Отправляю ещё раз").await;
+    assert_eq!((edited.message_id, edited.content.get("reply_markup")), (notice.message_id, None));
+    assert_eq!(seller.answers(&chat).await, ["Нет!"]);
+}
+
+#[tokio::test]
+async fn a_refused_answer_that_is_cancelled_never_goes() {
+    let seller = Seller::new().await;
+    let (chat, thread) = seller.conversation("Анна").await;
+    answers_fail(&seller, json!({ "kind": "status", "status": 400 })).await;
+    seller.operator_writes(thread, "Нет!").await;
+    let notice = written(&seller, "не принял").await;
+
+    press(&seller, &notice, 1).await;
+
+    written(&seller, "Отменено").await;
+    seller.operator_writes(thread, "Добрый день").await;
+    assert_eq!(seller.answered(SOON, &chat, "Добрый день").await, ["Добрый день"]);
+}
+
+#[tokio::test]
+async fn an_edited_answer_is_deleted_and_sent_anew_the_latest_text_alone_even_when_every_call_is_cut() {
+    let seller = Seller::new().await;
+    let (chat, thread) = seller.conversation("Анна").await;
+    let answer = seller.operator_writes(thread, "Да").await;
+    reaction(&seller, answer, "👌").await;
+    for method in ["messages.delete", "messages.send"] {
+        answers_fail(&seller, json!({ "method": method, "kind": "reset_after" })).await;
+    }
+
+    edits(&seller, thread, answer, "Да, пр").await;
+    edits(&seller, thread, answer, "Да, продаю").await;
+    edits(&seller, thread, answer, "Да, продаю").await;
+
+    assert_eq!(seller.answered(SOON, &chat, "Да, продаю").await, ["", "Да, продаю"]);
+    seller.operator_writes(thread, "Приезжайте").await;
+    assert_eq!(seller.answered(SOON, &chat, "Приезжайте").await, ["", "Да, продаю", "Приезжайте"]);
+}
+
+#[tokio::test]
+async fn an_answer_edited_before_it_went_goes_once_in_its_new_form() {
+    let seller = Seller::new().await;
+    let (chat, thread) = seller.conversation("Анна").await;
+    answers_fail(&seller, json!({ "kind": "status", "status": 429, "retry_after": 6 })).await;
+    let answer = seller.operator_writes(thread, "Да").await;
+    reaction(&seller, answer, "👀").await;
+
+    edits(&seller, thread, answer, "Нет").await;
+    seller.operator_writes(thread, "Продано").await;
+
+    assert_eq!(seller.answered(SOON, &chat, "Продано").await, ["Нет", "Продано"]);
+}
+
+#[tokio::test]
+async fn what_avito_does_not_delete_stays_and_the_writer_is_told() {
+    let seller = Seller::new().await;
+    let (chat, thread) = seller.conversation("Анна").await;
+    let answer = seller.operator_writes(thread, "Да").await;
+    reaction(&seller, answer, "👌").await;
+    answers_fail(&seller, json!({ "method": "messages.delete", "kind": "status", "status": 400 })).await;
+
+    edits(&seller, thread, answer, "Нет").await;
+
+    assert_eq!(written(&seller, "Avito не удалил").await.reply_to, Some(answer));
+    seller.operator_writes(thread, "Добрый день").await;
+    assert_eq!(seller.answered(SOON, &chat, "Добрый день").await, ["Да", "Добрый день"]);
+}
+
+#[tokio::test]
+async fn del_takes_back_what_was_sent_and_cancels_what_waits() {
+    let seller = Seller::new().await;
+    let (chat, thread) = seller.conversation("Анна").await;
+    let sent = seller.operator_writes(thread, "Да").await;
+    reaction(&seller, sent, "👌").await;
+
+    let del = replies(&seller, thread, sent, "/del").await;
+    reaction(&seller, del, "👌").await;
+    answers_fail(&seller, json!({ "kind": "status", "status": 429, "retry_after": 6 })).await;
+    let waiting = seller.operator_writes(thread, "Нет").await;
+    reaction(&seller, waiting, "👀").await;
+    let del = replies(&seller, thread, waiting, "/del").await;
+    reaction(&seller, del, "👌").await;
+
+    seller.operator_writes(thread, "Добрый день").await;
+    assert_eq!(seller.answered(SOON, &chat, "Добрый день").await, ["", "Добрый день"]);
+}
+
+#[tokio::test]
+async fn a_closed_dialog_opens_again_when_its_buyer_writes() {
+    let seller = Seller::new().await;
+    let (chat, thread) = seller.conversation("Анна").await;
+    let closed = async || {
+        let answer = seller.stack.ask(&format!("telegram/topics?chat_id={}", seller.group)).await;
+        let topics = answer["topics"].as_array().expect("topics").clone();
+        topics.iter().find(|topic| topic["thread_id"] == thread).expect("the topic")["closed"].clone()
+    };
+
+    seller.operator_writes(thread, "/close").await;
+    wait_until(SOON, "the topic is closed", async || (closed().await == true).then_some(())).await;
+    seller.buyer_writes(&chat, "Вы здесь?").await;
+
+    seller.said(SOON, "Анна", "Вы здесь?").await;
+    assert_eq!(closed().await, false);
+}
+
+#[tokio::test]
+async fn a_buyer_is_blocked_only_after_the_question_was_answered() {
+    let seller = Seller::new().await;
+    let (_, thread) = seller.conversation("Анна").await;
+    let blocked = async || {
+        let calls = seller.stack.calls(0, "avito").await;
+        calls.into_iter().filter(|call| call.method == "blacklist" && call.user_id == Some(seller.user_id)).count()
+    };
+
+    seller.operator_writes(thread, "/block").await;
+    let question = written(&seller, "Заблокировать покупателя").await;
+    assert_eq!(blocked().await, 0);
+    press(&seller, &question, 0).await;
+    press(&seller, &question, 0).await;
+
+    written(&seller, "Покупатель заблокирован").await;
+    assert_eq!(blocked().await, 1);
+}
+
+#[tokio::test]
+async fn a_new_topic_brings_along_what_was_delivered_and_not_what_still_waits() {
+    let seller = Seller::new().await;
+    let (chat, thread) = seller.conversation("Анна").await;
+    let answer = seller.operator_writes(thread, "Да").await;
+    reaction(&seller, answer, "👌").await;
+    let fault = json!({
+        "target": "telegram", "kind": "topic_deleted", "scope": { "chat_id": seller.group }, "thread_id": thread,
+    });
+    seller.stack.fault(fault).await;
+
+    seller.buyer_writes(&chat, "Беру!").await;
+
+    let topic = seller.said(SOON, "Анна", "Беру!").await;
+    assert_ne!(topic.thread(), thread);
+    let [replay, waited] = topic.posts()[..] else { panic!("two posts: {topic:?}") };
+    assert!(replay.contains("Анна: Здравствуйте") && replay.contains("Вы: Да"), "{replay}");
+    assert!(!replay.contains("Беру") && waited == "Беру!");
+}
+
+#[tokio::test]
+async fn a_bot_that_was_thrown_out_goes_on_when_it_is_let_in_again() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Анна").await;
+    let kicked = json!({ "target": "telegram", "kind": "kicked", "scope": { "chat_id": seller.group } });
+    let fault = seller.stack.fault(kicked).await;
+    seller.buyer_writes(&chat, "Раз").await;
+    let status = async || {
+        let bots = seller.stack.get("/api/bots", Some(&seller.access_token)).await.body;
+        bots.to_string().contains(r#""status":"error""#)
+    };
+    wait_until(SOON, "the bot is marked", async || status().await.then_some(())).await;
+
+    let lifted = format!("{}/_local/faults/{fault}", super::support::variable("STACK_CONTROL"));
+    assert_eq!(seller.stack.call(Method::DELETE, &lifted, &[], Vec::new()).await.status, 200);
+
+    seller.said(SOON, "Анна", "Раз").await;
+    assert!(!status().await);
+}
+
+#[tokio::test]
+async fn without_topics_all_goes_into_one_chat_and_replies_find_their_buyers() {
+    let seller = Seller::new().await;
+    let (anna, _) = seller.conversation("Анна").await;
+    let plain =
+        json!({ "chat_id": seller.group, "title": "Магазин", "is_forum": false, "bot_token": seller.bot_token });
+    seller.stack.control("telegram/chats", &plain).await;
+    let boris = seller.chat("Борис").await;
+
+    seller.buyer_writes(&boris, "Я Борис").await;
+    let of_boris = written(&seller, "Я Борис").await;
+    seller.buyer_writes(&anna, "Я Анна").await;
+    let of_anna = written(&seller, "Я Анна").await;
+
+    assert_eq!(of_boris.text.as_deref(), Some("Avito · Стол дубовый · Борис\nЯ Борис"));
+    assert_eq!(of_anna.text.as_deref(), Some("Avito · Стол дубовый · Анна\nЯ Анна"));
+    // People need longer to answer than we need to write down where a post stands.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    for (post, chat, text) in [(&of_anna, &anna, "Анне"), (&of_boris, &boris, "Борису")] {
+        seller.operator_sends(json!({ "reply_to": post.message_id, "text": text })).await;
+        assert_eq!(seller.answered(SOON, chat, text).await, [text]);
+    }
+}
