@@ -157,10 +157,12 @@ async fn a_function_whose_database_connection_broke_opens_another() {
 fn a_function_without_its_configuration_says_all_that_is_missing_and_ends() {
     let output = run_to_end("avito-webhook", &[("DATABASE_URL", "postgres://postgres@127.0.0.1/x"), ("REDIS_URL", "")]);
     assert!(!output.status.success());
-    assert_eq!(
-        String::from_utf8_lossy(&output.stderr).trim(),
-        "avito-webhook: The environment is not complete: missing INTAKE_QUEUE_URL, REDIS_URL, TELEGRAM_QUEUE_URL."
-    );
+    let sentence = String::from_utf8_lossy(&output.stderr);
+    assert!(sentence.starts_with("avito-webhook: The environment is not complete: missing "), "{sentence}");
+    for name in ["INTAKE_QUEUE_URL", "REDIS_URL", "TELEGRAM_QUEUE_URL"] {
+        assert!(sentence.contains(name), "{sentence}");
+    }
+    assert!(!sentence.contains("DATABASE_URL") && sentence.trim().lines().count() == 1, "{sentence}");
     let output = run_to_end("deliver-to-avito", &[("SECRETS_KEY", "short"), ("AVITO_API_BASE", "nowhere")]);
     assert!(!output.status.success());
     let sentence = String::from_utf8_lossy(&output.stderr);

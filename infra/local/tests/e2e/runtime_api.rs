@@ -14,8 +14,6 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-use super::support::variable;
-
 /// Nobody listens there.
 pub(crate) const NOWHERE: &str = "127.0.0.1:1";
 
@@ -53,22 +51,12 @@ impl Function {
         tokio::spawn(async move { axum::serve(listener, routes).await });
 
         let mut command = Command::new(program(name));
-        command.env_clear().stdout(Stdio::null()).stderr(Stdio::null());
-        let of_the_stack = [
-            "DATABASE_URL",
-            "REDIS_URL",
-            "SECRETS_KEY",
-            "TELEGRAM_API_BASE",
-            "AVITO_API_BASE",
-            "TELEGRAM_QUEUE_URL",
-            "AVITO_QUEUE_URL",
-            "INTAKE_QUEUE_URL",
-            "AWS_ENDPOINT_URL",
-            "AWS_REGION",
-            "AWS_ACCESS_KEY_ID",
-            "AWS_SECRET_ACCESS_KEY",
-        ];
-        command.envs(of_the_stack.map(|name| (name, variable(name))));
+        // What it complains about at its start is seen; its log is not.
+        command.env_clear().stdout(Stdio::null()).stderr(Stdio::inherit());
+        let aws = ["AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
+        for name in aws.map(str::to_owned).into_iter().chain(variables(name)) {
+            command.envs(std::env::var(&name).map(|value| (name, value)));
+        }
         command.env("AWS_LAMBDA_RUNTIME_API", address).env("AWS_LAMBDA_FUNCTION_NAME", name);
         command.env("AWS_LAMBDA_FUNCTION_VERSION", "1").env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "256");
         command.env("AWS_LAMBDA_LOG_GROUP_NAME", "tests").env("AWS_LAMBDA_LOG_STREAM_NAME", "tests");
@@ -124,6 +112,13 @@ impl Drop for Function {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// The variables that a function says it reads.
+fn variables(name: &str) -> Vec<String> {
+    let output = run_to_end(name, &[("TUBERRY_DESCRIBE", "1")]);
+    let description: Value = serde_json::from_slice(&output.stdout).expect("a description");
+    serde_json::from_value(description["x-tuberry"]["environment"].clone()).expect("names of variables")
 }
 
 /// Runs a function that is expected to end by itself.
