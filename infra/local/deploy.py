@@ -46,11 +46,13 @@ PARAMETERS = {
 }
 
 
-def build(processes: Processes) -> None:
-    """Builds the functions and the simulators as they run here."""
+def build(processes: Processes, with_tests: bool) -> None:
+    """Builds the functions and the simulators as they run here; with the tests, which share what they are made of."""
     if not shutil.which("cargo"):
         raise Failure("Rust is missing: install rustup, then start again.")
-    processes.run("cargo build", ["cargo", "build", "--profile", "local", "-p", "functions", "--bins", "-p", "tuberry-local"], cwd=ROOT, show=True)
+    # What tests need besides changes how dependencies are built: built apart, everything would be built twice.
+    wanted = ["--workspace", "--all-targets"] if with_tests else ["-p", "functions", "--bins", "-p", "tuberry-local"]
+    processes.run("cargo build", ["cargo", "build", "--profile", "local", *wanted], cwd=ROOT, show=True)
     lay_out(ROOT / "target" / "local")
 
 

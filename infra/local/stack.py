@@ -41,7 +41,7 @@ class Stack:
     def start(self) -> None:
         settings, processes = self.settings, self.processes
         self.front.start()
-        self._step("building the functions and the simulators", lambda: deploy.build(processes))
+        self._step("building the functions and the simulators", lambda: deploy.build(processes, settings.mode == "test"))
         self._step("starting Postgres", lambda: services.start_postgres(settings, processes))
         self._step("starting Redis", lambda: services.start_redis(settings, processes))
         self._step("starting the simulators of Telegram and Avito", self._start_simulators)
