@@ -72,7 +72,8 @@ pub(super) fn heard(account_id: i64, avito_message_ids: Vec<String>) -> Statemen
          ), receipt AS (",
         receipt!("👌", "whole"),
         ")",
-        wake_lanes!("receipt")
+        wake_lanes!("receipt"),
+        " RETURNING lane.bot_id"
     ))
     .bind(account_id)
     .bind(avito_message_ids)

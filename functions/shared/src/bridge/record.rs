@@ -244,6 +244,7 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
             .bind(heard)
             .bind(synced.is_some())
             .bind(*user_id),
+        receipts::heard(*account_id, own),
         Statement::new(TOUCH_DIALOG)
             .bind(*account_id)
             .bind(chat_id.clone())
@@ -251,7 +252,6 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
             .bind(synced.as_ref().and_then(|synced| synced.last_message_id.clone()))
             .bind(synced.as_ref().map(|synced| synced.updated))
             .bind(auto_reply::delay(app).as_secs_f64()),
-        receipts::heard(*account_id, own),
         lanes::wake_for_messages(*account_id, ids),
     ]
 }
@@ -266,9 +266,9 @@ pub struct Woken {
 impl Woken {
     /// Reads the answers to the statements of [`record`], whatever stood before them.
     pub fn read(answers: &Answers) -> Result<Self, DbError> {
-        let [.., dialogs, bots] = answers.as_slice() else { return Ok(Self::default()) };
+        let [.., receipts, dialogs, bots] = answers.as_slice() else { return Ok(Self::default()) };
         let mut woken = Self::default();
-        for row in bots {
+        for row in bots.iter().chain(receipts) {
             woken.bots.push(TelegramTask::V1 { bot_id: get(row, "bot_id")? });
         }
         for row in dialogs {

@@ -68,7 +68,8 @@ const CLOCK: &str = "%H:%M";
 
 /// A time of the day as people write it, `22:00`.
 pub fn clock_time(written: &str) -> Option<Time> {
-    (written.len() == 5).then(|| Time::strptime(CLOCK, written).ok()).flatten()
+    let is_exact = written.len() == 5 && !written.starts_with(' ');
+    is_exact.then(|| Time::strptime(CLOCK, written).ok()).flatten()
 }
 
 /// Whether this is the name of a time zone. Postgres must know it as well: [`change`] finds out.

@@ -123,18 +123,18 @@ async fn an_answer_too_long_for_avito_arrives_in_parts_in_order_with_one_receipt
 }
 
 #[tokio::test]
-async fn a_note_stays_inside_and_a_photo_is_refused_in_the_topic() {
+async fn a_note_stays_inside_and_a_sticker_is_refused_in_the_topic() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Инна").await;
 
     seller.operator_writes(thread, "// торгуется, уступим 500").await;
-    let photo = seller.operator_sends(json!({ "thread_id": thread, "photo": true, "caption": "Вот" })).await;
+    let sticker = seller.operator_sends(json!({ "thread_id": thread, "sticker": true })).await;
     seller.operator_writes(thread, "Дальше").await;
 
     assert_eq!(seller.answered(SOON, &chat, "Дальше").await, ["Дальше"]);
-    let refusal = wait_until(SOON, "the refusal of the photo", async || {
+    let refusal = wait_until(SOON, "the refusal of the sticker", async || {
         let topic = seller.topic_of("Инна").await?;
-        topic.messages.into_iter().find(|message| message.from_bot && message.reply_to == Some(photo))
+        topic.messages.into_iter().find(|message| message.from_bot && message.reply_to == Some(sticker))
     })
     .await;
     let text = refusal.text.expect("a text");

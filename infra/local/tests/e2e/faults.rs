@@ -28,11 +28,12 @@ async fn an_answer_whose_confirmation_was_lost_reaches_the_buyer_once_and_so_doe
     let (chat, thread) = seller.conversation("Анна").await;
     in_account(&seller, json!({ "kind": "reset_after", "method": "messages.send", "times": 1 })).await;
 
-    seller.operator_writes(thread, "Да").await;
+    let first = seller.operator_writes(thread, "Да").await;
     let second = seller.operator_writes(thread, "Да").await;
     seller.operator_writes(thread, "Конец").await;
 
     assert_eq!(seller.answered(LATER, &chat, "Конец").await, ["Да", "Да", "Конец"]);
+    seller.receipt(SOON, "Анна", first).await;
     seller.receipt(SOON, "Анна", second).await;
     // Nothing of it was taken for an answer from Avito's app.
     seller.buyer_writes(&chat, "Метка").await;
