@@ -50,7 +50,14 @@ const HEAD: usize = 19;
 const VENDOR: &[u8] = b"tuberry";
 
 /// Takes the Opus packets out of `mp4` and puts them into OGG.
+///
+/// The reader counts on sizes that agree with each other: a file whose sizes do not may make it panic, and no file from
+/// outside may end a worker.
 pub fn remux(mp4: Bytes) -> Result<VoiceNote, VoiceError> {
+    std::panic::catch_unwind(|| repack(mp4)).unwrap_or(Err(VoiceError::Unreadable))
+}
+
+fn repack(mp4: Bytes) -> Result<VoiceNote, VoiceError> {
     let size = mp4.len();
     let source =
         MediaSourceStream::new(Box::new(Cursor::new(mp4)), symphonia::core::io::MediaSourceStreamOptions::default());
