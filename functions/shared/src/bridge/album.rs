@@ -49,6 +49,7 @@ mod tests {
             attachments: json!({"image": {"sizes": {"10x10": "https://avito.st/1.jpg"}}}),
             created: None,
             arrived: at(arrived),
+            confirmed: true,
             reply_to: None,
         }
     }

@@ -347,6 +347,7 @@ mod tests {
             attachments: json!({}),
             created: Timestamp::from_second(seconds).ok(),
             arrived: Timestamp::UNIX_EPOCH,
+            confirmed: true,
             reply_to: None,
         }
     }

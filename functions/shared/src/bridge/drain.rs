@@ -14,7 +14,7 @@ use super::{
     BridgeError, album,
     attachments::{self, Files, Prepared},
     budget::later,
-    compose, cures, lanes, marks, posts, receipts, replay,
+    compose, cures, lanes, marks, order, posts, receipts, replay,
     tasks::TelegramTask,
     topics,
     work::{self, Dialog, Post, Released, Topic, Work},
@@ -54,6 +54,8 @@ pub(super) struct Holder<'a> {
     pub(super) telegram: telegram::Bot,
     /// A post for a topic has just come out in no topic.
     pub(super) topics_gone: AtomicBool,
+    /// The messages whose order Avito was asked for already.
+    pub(super) ordered: order::Asked,
 }
 
 /// Where a post goes.
@@ -75,7 +77,15 @@ pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained,
     let client_id = work.bot.client_id;
     let token = app.keyring().open(&work.bot.token, bots::token_place(client_id))?;
     let telegram = bots::telegram(app, token);
-    let holder = Holder { app, bot_id, owner, client_id, telegram, topics_gone: AtomicBool::new(false) };
+    let holder = Holder {
+        app,
+        bot_id,
+        owner,
+        client_id,
+        telegram,
+        topics_gone: AtomicBool::new(false),
+        ordered: order::Asked::default(),
+    };
     loop {
         if let Released::Yes { wake_at } = work.released {
             holder.wake_at(wake_at, work.lane.now).await;
@@ -193,6 +203,9 @@ impl Holder<'_> {
         let (ready, whole_at) = album::ready(&work.messages, work.lane.now);
         if ready == 0 {
             return Ok(Next::Look(vec![album::gather(dialog.id, whole_at)]));
+        }
+        if let Some(next) = order::settle(self, dialog, &work.messages[..ready]).await {
+            return Ok(next);
         }
         let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
         let mut drafts = compose::drafts(&work.messages[..ready], dialog.last_shown, &zone);

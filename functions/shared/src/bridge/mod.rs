@@ -17,6 +17,7 @@ mod edits;
 mod lanes;
 mod marks;
 pub mod operator;
+mod order;
 mod outbox;
 mod pictures;
 pub mod polls;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    auto_reply, lanes, receipts,
+    auto_reply, lanes, order, receipts,
     tasks::{AutoReplyTask, TelegramTask},
     words::{self, Language},
 };
@@ -141,7 +141,8 @@ const INSERT_MESSAGES: &str = concat!(
     WHERE NOT EXISTS (SELECT FROM parts o WHERE o.avito_account_id = $1 AND o.avito_message_id = heard.id)
     ORDER BY heard.created, heard.place
     ON CONFLICT (avito_account_id, avito_message_id) DO UPDATE
-    SET confirmed_at = now(), attachments = messages.attachments || excluded.attachments
+    SET confirmed_at = now(), attachments = messages.attachments || excluded.attachments,
+        list_place = excluded.list_place
     WHERE messages.confirmed_at IS NULL AND excluded.confirmed_at IS NOT NULL"
 );
 
@@ -169,7 +170,8 @@ const TAKE_BACK: &str = concat!(
 /// The dialog waits when the newest thing still to be shown is the buyer's, and is answered when it is ours. A human
 /// answer empties the auto-reply's mark, unless the buyer wrote after it; a buyer's message sets an empty one, if the
 /// auto-reply is active, was not yet sent in this interval, and nobody answered later. Only what this very flight
-/// inserted counts, by `created_at = now()`: a message heard again neither asks nor answers anew.
+/// inserted counts, by `created_at = now()`: a message heard again neither asks nor answers anew. What follows another
+/// message closely waits a moment, for webhooks overtake each other.
 const TOUCH_DIALOG: &str = "
     WITH unseen AS (
         SELECT m.direction, m.origin, m.kind, m.avito_created, m.list_place FROM messages m
@@ -208,7 +210,12 @@ const TOUCH_DIALOG: &str = "
                      WHEN (SELECT direction FROM newest) = 'out' AND d.state <> 'closed' THEN 'answered' ELSE d.state END,
         auto_reply_scheduled_at = coalesce(
             CASE WHEN NOT EXISTS (SELECT FROM answered) THEN d.auto_reply_scheduled_at END, (SELECT due FROM asked)),
-        show_after = CASE WHEN d.gathering AND EXISTS (SELECT FROM unseen WHERE kind <> 'image') THEN NULL ELSE d.show_after END,
+        show_after = CASE
+            WHEN d.show_after > now() AND NOT (d.gathering AND EXISTS (SELECT FROM unseen WHERE kind <> 'image'))
+                THEN d.show_after
+            WHEN $4 IS NULL AND EXISTS (SELECT FROM fresh) AND d.heard_at > now() - make_interval(secs => $7)
+                THEN now() + make_interval(secs => $8) END,
+        heard_at = CASE WHEN EXISTS (SELECT FROM fresh) THEN now() ELSE d.heard_at END,
         gathering = d.gathering AND NOT EXISTS (SELECT FROM unseen WHERE kind <> 'image'),
         synced_message_id = coalesce($4, d.synced_message_id),
         synced_updated = greatest($5, d.synced_updated)
@@ -251,7 +258,9 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
             .bind(ids.clone())
             .bind(synced.as_ref().and_then(|synced| synced.last_message_id.clone()))
             .bind(synced.as_ref().map(|synced| synced.updated))
-            .bind(auto_reply::delay(app).as_secs_f64()),
+            .bind(auto_reply::delay(app).as_secs_f64())
+            .bind(order::CLOSE.as_secs_f64())
+            .bind(order::PATIENCE.as_secs_f64()),
         lanes::wake_for_messages(*account_id, ids),
     ]
 }
@@ -259,7 +268,7 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
 /// Whom a recorded hearing wakes.
 #[derive(Debug, Default)]
 pub struct Woken {
-    bots: Vec<TelegramTask>,
+    bots: Vec<(TelegramTask, Duration)>,
     auto_replies: Vec<AutoReplyTask>,
 }
 
@@ -268,8 +277,12 @@ impl Woken {
     pub fn read(answers: &Answers) -> Result<Self, DbError> {
         let [.., receipts, dialogs, bots] = answers.as_slice() else { return Ok(Self::default()) };
         let mut woken = Self::default();
-        for row in bots.iter().chain(receipts) {
-            woken.bots.push(TelegramTask::V1 { bot_id: get(row, "bot_id")? });
+        for row in receipts {
+            woken.bots.push((TelegramTask::V1 { bot_id: get(row, "bot_id")? }, Duration::ZERO));
+        }
+        for row in bots {
+            let wait = Duration::from_secs(get::<i64>(row, "wait_seconds")?.unsigned_abs());
+            woken.bots.push((TelegramTask::V1 { bot_id: get(row, "bot_id")? }, wait));
         }
         for row in dialogs {
             if let Some(scheduled_at) = get(row, "due")? {
@@ -279,11 +292,11 @@ impl Woken {
         Ok(woken)
     }
 
-    /// Wakes the bots now and the auto-replies when they are due.
+    /// Wakes the bots and the auto-replies when they are due.
     pub async fn wake(&self, app: &App) {
         let bots = Box::pin(async {
-            for task in &self.bots {
-                app.wake(task, Duration::ZERO).await;
+            for (task, wait) in &self.bots {
+                app.wake(task, *wait).await;
             }
         });
         let auto_replies = Box::pin(async {

@@ -83,7 +83,7 @@ const POSTS: &str = concat!(
 
 const MESSAGES: &str = concat!(
     "
-    SELECT id, origin, kind, text, attachments, avito_created, created_at, (
+    SELECT id, origin, kind, text, attachments, avito_created, created_at, confirmed_at IS NOT NULL AS confirmed, (
                SELECT coalesce(q.telegram_message_id, shown.telegram_message_ids[1]) FROM messages q
                LEFT JOIN posts shown ON shown.id = q.post_id
                WHERE q.id = coalesce(
@@ -201,6 +201,8 @@ pub struct Waiting {
     pub created: Option<Timestamp>,
     /// When we heard of it.
     pub arrived: Timestamp,
+    /// Whether the poll has seen it, and so knows its place among others.
+    pub confirmed: bool,
     /// The message in the topic that shows what it answers.
     pub reply_to: Option<i64>,
 }
@@ -307,15 +309,7 @@ fn read_dialog(row: &Row) -> Result<Dialog, DbError> {
         state: get(row, "state")?,
         answered_by_machine: get(row, "answered_by_machine")?,
         account_name: get(row, "account_name")?,
-        keys: Keys {
-            client_id: ClientId(get(row, "client_id")?),
-            account_id: get(row, "avito_account_id")?,
-            user_id: get(row, "user_id")?,
-            api_client_id: get(row, "api_client_id")?,
-            api_client_secret: get(row, "api_client_secret")?,
-            access_token: get(row, "access_token")?,
-            token_expires_at: get(row, "token_expires_at")?,
-        },
+        keys: Keys::read(row)?,
         timezone: get(row, "timezone")?,
         last_shown: get(row, "last_shown")?,
     })
@@ -343,6 +337,7 @@ pub(super) fn read_waiting(row: &Row) -> Result<Waiting, DbError> {
         attachments: get(row, "attachments")?,
         created: get(row, "avito_created")?,
         arrived: get(row, "created_at")?,
+        confirmed: get(row, "confirmed")?,
         reply_to: get(row, "reply_to")?,
     })
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::counting_proxy::CountingProxy;
 use super::runtime_api::{Function, NOWHERE};
-use super::support::{SOON, Seller, new_number, notification, wait_until};
+use super::support::{SOON, Seller, database, new_number, notification, wait_until};
 
 #[tokio::test]
 async fn a_text_in_costs_one_call_to_telegram_and_none_to_avito() {
@@ -51,6 +51,7 @@ async fn a_text_in_waits_for_postgres_four_times() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Глеб").await;
     settled(&seller, "Глеб").await;
+    long_silent(&seller, &chat).await;
     let proxy = CountingProxy::to_the_database().await;
     let (webhook, telegram) = tokio::join!(function("avito-webhook", &proxy), function("deliver-to-telegram", &proxy));
     let url = seller.avito_webhook().await;
@@ -120,9 +121,13 @@ async fn function(name: &str, proxy: &CountingProxy) -> Function {
 
 /// Our id of a chat, which nothing outside knows.
 async fn dialog(seller: &Seller, chat: &str) -> i64 {
-    let address = super::support::variable("DATABASE_URL");
-    let (client, connection) = tokio_postgres::connect(&address, tokio_postgres::NoTls).await.expect("the database");
-    tokio::spawn(connection);
     let find = "SELECT id FROM dialogs WHERE avito_account_id = $1 AND avito_chat_id = $2";
-    client.query_one(find, &[&seller.account_id, &chat]).await.expect("the dialog").get(0)
+    database().await.query_one(find, &[&seller.account_id, &chat]).await.expect("the dialog").get(0)
+}
+
+/// Has a dialog be silent for long enough: what follows another message closely waits for others.
+async fn long_silent(seller: &Seller, chat: &str) {
+    let dialog_id = dialog(seller, chat).await;
+    let silence = "UPDATE dialogs SET heard_at = heard_at - interval '1 minute' WHERE id = $1";
+    database().await.execute(silence, &[&dialog_id]).await.expect("the dialog");
 }

@@ -177,6 +177,8 @@ pub(crate) struct Call {
     pub(crate) chat: Option<String>,
     pub(crate) params: Value,
     pub(crate) status: u16,
+    #[serde(default)]
+    pub(crate) retry_after: Option<u64>,
     pub(crate) at: Timestamp,
 }
 
@@ -431,6 +433,14 @@ impl Seller {
         calls.retain(|call| call.user_id == Some(self.user_id) && !polls.contains(&call.method.as_str()));
         calls
     }
+}
+
+/// The stack's database, for what cannot be seen from outside, and for clocks.
+pub(crate) async fn database() -> tokio_postgres::Client {
+    let (client, connection) =
+        tokio_postgres::connect(&variable("DATABASE_URL"), tokio_postgres::NoTls).await.expect("the database");
+    tokio::spawn(connection);
+    client
 }
 
 /// A notification as Avito sends it, of a message that Avito's lists do not hold.

@@ -1,0 +1,117 @@
+//! The order of what a buyer writes in one breath. Webhooks overtake each other, and Avito counts in whole seconds: what
+//! follows closely waits a moment, and where one second holds several messages, Avito's own list says which came first.
+
+use std::{collections::HashSet, sync::Mutex, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{
+    drain::{Holder, Next},
+    work::{Dialog, Waiting},
+};
+use crate::{
+    platform::db::Statement,
+    tenancy::accounts::{self, TokenError},
+};
+
+/// A message this soon after another of its dialog may have overtaken a third.
+pub(super) const CLOSE: Duration = Duration::from_secs(5);
+/// How long such a message waits for those that it overtook.
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// Order is worth no longer wait for Avito than this.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+/// Messages that one look at a chat shows (Avito's maximum).
+const LOOK: u16 = 100;
+
+/// The messages whose order was asked for already: once each, whatever came of it.
+pub(super) type Asked = Mutex<HashSet<i64>>;
+
+/// Has Avito say in which order messages of one second were written, if that is not known; none: it is, or was asked for.
+pub(super) async fn settle(holder: &Holder<'_>, dialog: &Dialog, messages: &[Waiting]) -> Option<Next> {
+    let unsettled = unsettled(messages);
+    let news =
+        holder.ordered.lock().is_ok_and(|mut asked| unsettled.iter().fold(false, |news, id| asked.insert(*id) || news));
+    if !news {
+        return None;
+    }
+    match places(holder, dialog).await {
+        Ok(places) => Some(Next::Look(vec![place(dialog.id, places)])),
+        Err(error) => {
+            tracing::warn!(dialog_id = dialog.id, %error, "the order within a second is not known; arrival decides");
+            None
+        }
+    }
+}
+
+/// The messages of which only a webhook told and that share their second with a neighbour.
+fn unsettled(messages: &[Waiting]) -> Vec<i64> {
+    let shares = |one: &Waiting, other: &Waiting| one.created.is_some() && one.created == other.created;
+    let neighbours = |place: usize| [place.checked_sub(1), Some(place + 1)].into_iter().flatten();
+    let of_one_second = |place: usize| {
+        neighbours(place).filter_map(|other| messages.get(other)).any(|other| shares(&messages[place], other))
+    };
+    (0..messages.len())
+        .filter(|place| !messages[*place].confirmed && of_one_second(*place))
+        .map(|place| messages[place].id)
+        .collect()
+}
+
+/// The newest messages of the chat with their places, oldest first.
+async fn places(holder: &Holder<'_>, dialog: &Dialog) -> Result<Value, TokenError> {
+    let keys = &dialog.keys;
+    let token = accounts::access_token(holder.app, keys).await?;
+    let avito = accounts::avito(holder.app).with_timeout(ANSWER_WITHIN);
+    let newest_first = avito.messages(&token, keys.user_id, &dialog.avito_chat_id, LOOK, 0).await?.value;
+    Ok((0..)
+        .zip(newest_first.iter().rev())
+        .map(|(place, message)| json!({ "id": message.id, "place": place }))
+        .collect())
+}
+
+fn place(dialog_id: i64, places: Value) -> Statement {
+    Statement::new(
+        "UPDATE messages m SET list_place = seen.place FROM jsonb_to_recordset($2) AS seen (id text, place int)
+         WHERE m.dialog_id = $1 AND m.avito_message_id = seen.id AND m.to_show AND m.post_id IS NULL",
+    )
+    .bind(dialog_id)
+    .bind(places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+
+    fn message(id: i64, second: Option<i64>, confirmed: bool) -> Waiting {
+        Waiting {
+            id,
+            origin: "buyer".to_owned(),
+            kind: "text".to_owned(),
+            text: None,
+            attachments: json!({}),
+            created: second.and_then(|second| Timestamp::from_second(second).ok()),
+            arrived: Timestamp::UNIX_EPOCH,
+            confirmed,
+            reply_to: None,
+        }
+    }
+
+    #[test]
+    fn messages_of_one_second_that_only_webhooks_told_of_are_unsettled() {
+        let messages = [
+            message(1, Some(10), false),
+            message(2, Some(11), false),
+            message(3, Some(11), true),
+            message(4, Some(11), false),
+            message(5, Some(12), false),
+        ];
+        assert_eq!(unsettled(&messages), [2, 4]);
+    }
+
+    #[test]
+    fn one_message_and_messages_without_a_time_are_settled() {
+        assert_eq!(unsettled(&[message(1, Some(1), false)]), [0; 0]);
+        assert_eq!(unsettled(&[message(1, None, false), message(2, None, false)]), [0; 0]);
+        assert_eq!(unsettled(&[]), [0; 0]);
+    }
+}
