@@ -36,6 +36,9 @@ pub(crate) struct Call {
     pub(crate) chat: Option<String>,
     pub(crate) params: Value,
     pub(crate) status: u16,
+    /// Seconds of silence that the answer ordered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) retry_after: Option<u32>,
     pub(crate) at: String,
 }
 

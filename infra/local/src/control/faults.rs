@@ -89,11 +89,12 @@ fn lift(world: &Arc<World>, id: Option<u64>) -> Json<Value> {
 #[serde(deny_unknown_fields)]
 struct LimitsRequest {
     telegram: bool,
+    chat_id: Option<i64>,
 }
 
 /// `POST /_local/limits`.
 pub(crate) async fn limits(State(world): State<Arc<World>>, body: Bytes) -> Answer {
     let request: LimitsRequest = parsed(&body)?;
-    world.state().limits.switch(request.telegram);
+    world.state().limits.switch(request.telegram, request.chat_id);
     Ok(Json(json!({ "telegram": request.telegram })))
 }

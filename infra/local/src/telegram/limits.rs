@@ -1,7 +1,7 @@
 //! The rates of the real service, for who asks: 20 messages a minute in a group — edits, names and new topics count,
 //! an album counts its pictures —, 30 calls a second per bot, and a second between messages to a person after a burst.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -21,27 +21,37 @@ struct Window {
 /// What was spent lately. Off until asked for.
 #[derive(Default)]
 pub(crate) struct Limits {
-    pub(crate) on: bool,
+    everywhere: bool,
+    only: BTreeSet<i64>,
     chats: BTreeMap<i64, VecDeque<Instant>>,
     bots: BTreeMap<i64, VecDeque<Instant>>,
 }
 
 impl Limits {
-    /// Switches the limits; a fresh start either way.
-    pub(crate) fn switch(&mut self, on: bool) {
-        *self = Self { on, ..Self::default() };
+    /// Switches the limits, everywhere or in one chat; a fresh start either way.
+    pub(crate) fn switch(&mut self, on: bool, chat_id: Option<i64>) {
+        let Some(chat_id) = chat_id else {
+            *self = Self { everywhere: on, ..Self::default() };
+            return;
+        };
+        self.chats.remove(&chat_id);
+        if on {
+            self.only.insert(chat_id);
+        } else {
+            self.only.remove(&chat_id);
+        }
     }
 
     /// Takes what a call costs, or says how long to wait. A refused call costs nothing.
     pub(crate) fn spend(&mut self, bot: i64, method: &str, params: &Params) -> Result<(), Refusal> {
         let cost = cost(method, params);
-        if !self.on || cost == 0 {
+        let chat = params.values.get("chat_id").and_then(Value::as_i64).unwrap_or_default();
+        if cost == 0 || !(self.everywhere || self.only.contains(&chat)) {
             return Ok(());
         }
         let now = Instant::now();
         let of_bot = self.bots.entry(bot).or_default();
         BOT.admit(of_bot, 1, now)?;
-        let chat = params.values.get("chat_id").and_then(Value::as_i64).unwrap_or_default();
         let window = if chat > 0 { &PERSON } else { &GROUP };
         let of_chat = self.chats.entry(chat).or_default();
         window.admit(of_chat, cost, now)?;
@@ -83,7 +93,7 @@ mod tests {
     #[test]
     fn the_twenty_first_message_of_a_minute_to_a_group_has_to_wait() {
         let mut limits = Limits::default();
-        limits.switch(true);
+        limits.switch(true, None);
         let values = json!({ "chat_id": -1_001 });
         let params = Params::of(values.as_object().expect("an object").clone());
         for _ in 0..20 {
@@ -92,5 +102,18 @@ mod tests {
         let refusal = limits.spend(7, "sendMessage", &params).expect_err("over the limit");
         assert_eq!(refusal.code, 429);
         assert!(refusal.retry_after.is_some_and(|seconds| (59..=60).contains(&seconds)));
+    }
+
+    #[test]
+    fn limits_of_one_chat_leave_others_alone() {
+        let mut limits = Limits::default();
+        limits.switch(true, Some(-1_001));
+        let params = |chat_id: i64| Params::of(json!({ "chat_id": chat_id }).as_object().expect("an object").clone());
+        for _ in 0..20 {
+            limits.spend(7, "sendMessage", &params(-1_001)).expect("within the limit");
+            limits.spend(8, "sendMessage", &params(-1_002)).expect("no limit");
+        }
+        assert!(limits.spend(7, "sendMessage", &params(-1_001)).is_err());
+        limits.spend(8, "sendMessage", &params(-1_002)).expect("no limit");
     }
 }

@@ -103,6 +103,9 @@ pub(crate) async fn call_method(world: &Arc<World>, token: &str, name: &str, par
         Ending::Given(status, _) => *status,
         Ending::Reset => 0,
     };
+    if let Ending::Answer(Err(refusal)) = &ending {
+        call.retry_after = refusal.retry_after;
+    }
     world.state().calls.push(call);
     ending
 }
