@@ -146,8 +146,16 @@ pub(super) fn message(content: &Value, target: Target) -> Result<SendMessagePara
         .maybe_message_thread_id(target.thread_id.map(narrow))
         .text(text)
         .maybe_entities(entities)
-        .link_preview_options(LinkPreviewOptions::builder().is_disabled(true).build())
+        .link_preview_options(preview(content.get("preview").and_then(Value::as_str)))
         .maybe_reply_parameters(reply)
         .maybe_reply_markup(buttons.map(ReplyMarkup::InlineKeyboardMarkup))
         .build())
+}
+
+/// The preview of this address above the text, or none: links in people's texts are not fetched.
+fn preview(url: Option<&str>) -> LinkPreviewOptions {
+    match url {
+        Some(url) => LinkPreviewOptions::builder().url(url).prefer_large_media(true).show_above_text(true).build(),
+        None => LinkPreviewOptions::builder().is_disabled(true).build(),
+    }
 }

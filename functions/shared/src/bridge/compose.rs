@@ -17,7 +17,7 @@ use crate::{
 
 /// The most UTF-16 units of a post: those of a message (Bot API, `sendMessage`), less the room for a heading where there
 /// are no topics.
-const POST_LIMIT: usize = TEXT_LIMIT - 160;
+pub(super) const POST_LIMIT: usize = TEXT_LIMIT - 160;
 /// The most characters of a topic's name (Bot API, `createForumTopic`).
 pub(super) const NAME_LIMIT: usize = 128;
 /// The most UTF-16 units of a quoted message.
@@ -25,7 +25,7 @@ const QUOTE_LIMIT: usize = 200;
 /// The most UTF-16 units of a word of Avito's that we do not know.
 const KIND_LIMIT: usize = 40;
 /// What a group reads.
-const LANGUAGE: Language = Language::Russian;
+pub(super) const LANGUAGE: Language = Language::Russian;
 
 /// The drafts that show these messages, in order. Consecutive texts that wait together are one post, a paragraph each,
 /// with its time; consecutive pictures are one album. An answer from Avito's app stands alone, and so does what quotes
@@ -93,7 +93,7 @@ fn media(message: &Waiting) -> Option<(&'static str, Value)> {
     Some((kind, shown))
 }
 
-fn is_link(url: &str) -> bool {
+pub(super) fn is_link(url: &str) -> bool {
     url.starts_with("https://") || url.starts_with("http://")
 }
 
@@ -240,12 +240,12 @@ fn labelled(label: &str, what: Option<String>, kind: &str) -> String {
     }
 }
 
-fn text_of<'a>(snapshot: Option<&'a Value>, field: &str) -> Option<&'a str> {
+pub(super) fn text_of<'a>(snapshot: Option<&'a Value>, field: &str) -> Option<&'a str> {
     snapshot?.get(field)?.as_str().map(str::trim).filter(|text| !text.is_empty())
 }
 
 /// One line: what a person may have put into a name must not look like something else.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).collect()
 }
 
@@ -260,35 +260,6 @@ pub fn topic_name(buyer: Option<&Value>, item: Option<&Value>) -> String {
         None => buyer.to_owned(),
     };
     truncate_utf16(&one_line(&name), NAME_LIMIT).to_owned()
-}
-
-/// The first post of a topic: the item as a link, its price and city, the buyer, the account.
-pub fn header(dialog: &Dialog) -> Value {
-    let item = dialog.item.as_ref();
-    let labels = words::header_labels(LANGUAGE);
-    let title = text_of(item, "title").map(one_line);
-    let about = [text_of(item, "price"), text_of(item, "city")]
-        .into_iter()
-        .flatten()
-        .map(one_line)
-        .collect::<Vec<_>>()
-        .join(" · ");
-    let buyer = text_of(dialog.buyer.as_ref(), "name").unwrap_or(words::nameless_buyer(LANGUAGE));
-    let lines = [
-        title.clone().unwrap_or_default(),
-        about,
-        format!("{} {}", labels.buyer, one_line(buyer)),
-        format!("{} {}", labels.account, one_line(&dialog.account_name)),
-    ];
-    let text = lines.iter().filter(|line| !line.is_empty()).cloned().collect::<Vec<_>>().join("\n");
-    let url = text_of(item, "url").filter(|url| url.starts_with("https://") || url.starts_with("http://"));
-    match title.zip(url) {
-        Some((title, url)) => {
-            let link = json!({ "type": "text_link", "offset": 0, "length": utf16_len(&title), "url": url });
-            json!({ "text": text, "entities": [link] })
-        }
-        None => json!({ "text": text }),
-    }
 }
 
 /// The name of a dialog's buyer.

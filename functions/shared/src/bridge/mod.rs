@@ -14,6 +14,7 @@ mod cures;
 pub mod deliver;
 pub mod drain;
 mod edits;
+mod header;
 mod lanes;
 mod marks;
 pub mod operator;

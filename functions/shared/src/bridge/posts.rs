@@ -65,6 +65,16 @@ pub fn begin(bot_id: i64, owner: Uuid, post_id: i64, again: bool, content: Optio
     .bind(content)
 }
 
+/// Has a post that was just begun show these messages too.
+pub fn carry(post_id: i64, message_ids: Vec<i64>) -> Statement {
+    Statement::new(
+        "UPDATE messages m SET post_id = p.id FROM posts p
+         WHERE p.id = $1 AND p.state = 'sending' AND m.id = ANY($2) AND m.to_show AND m.post_id IS NULL",
+    )
+    .bind(post_id)
+    .bind(message_ids)
+}
+
 /// Finishes a post that Telegram has; its messages are delivered, and their chat is to be marked read in a while.
 pub fn sent(post_id: i64, telegram_message_ids: Vec<i64>) -> Vec<Statement> {
     vec![

@@ -170,12 +170,13 @@ async fn ask_avito(holder: &Holder<'_>, dialog: &Dialog) -> Result<Context, NotP
     }
 }
 
-/// What a dialog keeps of a chat: `{id, name}` of the other side, `{title, price, city, url}` of the item.
+/// What a dialog keeps of a chat: `{id, name}` of the other side, `{title, price, city, url, photo}` of the item.
 pub fn snapshot(chat: &avito::Chat, own_user_id: i64) -> (Option<Value>, Option<Value>) {
     let buyer = avito::counterpart(chat, own_user_id).map(|user| json!({ "id": user.id, "name": user.name }));
-    let item = chat
-        .item()
-        .map(|item| json!({ "id": item.id, "title": item.title, "price": item.price_string, "city": item.city(), "url": item.url }));
+    let item = chat.item().map(|item| {
+        json!({ "id": item.id, "title": item.title, "price": item.price_string, "city": item.city(), "url": item.url,
+                               "photo": item.image_url() })
+    });
     (buyer, item)
 }
 

@@ -20,6 +20,9 @@ async fn a_buyers_text_opens_a_topic_with_a_pinned_header_and_the_answer_reaches
     let [header] = topic.headers()[..] else { panic!("one header: {topic:?}") };
     assert_eq!(header.text.as_deref(), Some("Стол дубовый\n12 000 ₽ · Москва\nПокупатель: Анна\nАккаунт: Лавка"));
     assert_eq!(header.content["entities"][0]["url"], "https://www.avito.ru/stol_1");
+    let calls = seller.telegram_calls(0).await;
+    let photo = calls.iter().find_map(|call| call.params["link_preview_options"]["url"].as_str());
+    assert!(photo.is_some_and(|url| url.contains("/item.png")), "the item's photo above it: {photo:?}");
     assert_eq!(topic.posts(), ["Ещё <b>продаёте</b>? 5 < 6 & \"да\""]);
 
     let answer = seller.operator_writes(topic.thread(), "Да, <i>продаю</i>").await;
@@ -139,6 +142,10 @@ async fn a_note_stays_inside_and_a_sticker_is_refused_in_the_topic() {
     .await;
     let text = refusal.text.expect("a text");
     assert!(text.starts_with("💔 Не отправлено"), "{text}");
+    wait_until(SOON, "the mark on the sticker", async || {
+        (seller.topic_of("Инна").await?.message(sticker).reactions == ["💔"]).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

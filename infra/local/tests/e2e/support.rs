@@ -219,9 +219,13 @@ impl Topic {
         self.written().filter(|message| is_header(message)).collect()
     }
 
-    /// What the bot wrote besides headers.
+    /// What the bot wrote besides headers, and behind a header in one post with it.
     pub(crate) fn posts(&self) -> Vec<&str> {
-        self.written().filter(|message| !is_header(message)).filter_map(|message| message.text.as_deref()).collect()
+        fn said(message: &Shown) -> Option<&str> {
+            let text = message.text.as_deref()?;
+            if is_header(message) { text.split_once("\n\n").map(|(_, said)| said) } else { Some(text) }
+        }
+        self.written().filter_map(said).collect()
     }
 
     /// What was said, line by line: several texts may stand in one post, each behind its time.
