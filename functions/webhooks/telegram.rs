@@ -1,5 +1,5 @@
 //! `POST /api/webhooks/telegram/{bot_id}/{webhook_secret}`: Telegram tells a seller's bot what was written in its group.
-//! It is a row before the 200; 503 when nothing durable has it, and Telegram repeats it.
+//! It is a row before the 200; 503 when nothing durable has it, or it came too early, and Telegram repeats it.
 
 use axum::{
     extract::{Path, State},
@@ -48,6 +48,7 @@ async fn receive(
         Ok(Accepted::Done) => Ok(StatusCode::OK.into_response()),
         Ok(Accepted::Answer(call)) => Ok(axum::Json(call).into_response()),
         Ok(Accepted::WrongSecret) => Err(Problem::not_found()),
+        Ok(Accepted::NotYet) => Err(Problem::unavailable().after(1)),
         Err(error) => {
             tracing::error!(%error, "an update was not recorded");
             Err(Problem::unavailable())

@@ -1,6 +1,8 @@
 //! Faults on request: which of the outside's bad days a test wants, for whom, and how often. Probabilities are drawn
 //! from a seed, so that a failing run can be repeated.
 
+use std::time::Duration;
+
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde::{Deserialize, Serialize};
@@ -14,6 +16,7 @@ use crate::calls::Target;
 pub(crate) enum Kind {
     Status,
     Latency,
+    LateAnswer,
     ResetBefore,
     ResetAfter,
     TopicDeleted,
@@ -122,6 +125,13 @@ impl Faults {
             }
         }
         Some(request)
+    }
+}
+
+/// Keeps a caller waiting for as long as a fault says; a second, unless it says.
+pub(crate) async fn pause(fault: Option<Request>) {
+    if let Some(fault) = fault {
+        tokio::time::sleep(Duration::from_millis(fault.latency_ms.unwrap_or(1000))).await;
     }
 }
 

@@ -178,7 +178,8 @@ impl Holder<'_> {
             return self.send_picture(outbox, part, picture, token).await;
         }
         let (avito, user_id) = (accounts::avito(self.app), outbox.keys.user_id);
-        let mut answer = avito.send_text(&token, user_id, &outbox.avito_chat_id, &part.text).await;
+        let call = avito.send_text(&token, user_id, &outbox.avito_chat_id, &part.text);
+        let mut answer = self.telling_who_waits(call).await;
         if matches!(answer, Err(avito::Error::Unauthorized { .. })) {
             let token = match self.token(outbox, Some(&token)).await {
                 Ok(token) => token,
@@ -196,6 +197,25 @@ impl Holder<'_> {
                 not_sent(outbox, part, error)
             }
         })
+    }
+
+    /// A call that takes long is told of while it lasts.
+    pub(super) async fn telling_who_waits<T>(&self, call: impl Future<Output = T>) -> T {
+        let mut call = std::pin::pin!(call);
+        match tokio::time::timeout(receipts::PATIENCE, &mut call).await {
+            Ok(answer) => answer,
+            Err(_) => tokio::join!(call, self.tell_who_waits()).0,
+        }
+    }
+
+    /// 👀 on what waits for Avito right now. It decorates: a failure costs nothing but that.
+    async fn tell_who_waits(&self) {
+        let told = self.run(vec![receipts::waiting(self.dialog_id, 0.0), outbox::bot_to_wake(self.dialog_id)]).await;
+        match told.and_then(|answers| woken(&answers)) {
+            Ok(Some(bot_id)) => self.app.wake(&TelegramTask::V1 { bot_id }, Duration::ZERO).await,
+            Ok(None) => {}
+            Err(error) => tracing::warn!(dialog_id = self.dialog_id, %error, "nobody was told that an answer waits"),
+        }
     }
 
     /// Just before an auto-reply is sent: what to do instead, if somebody answered after all.

@@ -14,7 +14,7 @@ use super::{
     BridgeError, album,
     attachments::{self, Files, Prepared},
     budget::later,
-    compose, cures, lanes, marks, order, posts, receipts, replay,
+    compose, cures, header, lanes, marks, order, posts, receipts, replay,
     tasks::TelegramTask,
     topics,
     work::{self, Dialog, Post, Released, Topic, Work},
@@ -247,11 +247,16 @@ impl Holder<'_> {
 
     /// Begins a post that was written down earlier, and sends it.
     async fn finish(&self, work: &Work, post: &Post, target: Target) -> Result<Next, BridgeError> {
-        let composed = match self.composed(work, post).await? {
+        let mut composed = match self.composed(work, post).await? {
             Composed::AsItIs => None,
             Composed::Now(content) => Some(content),
             Composed::Pointless => return Ok(Next::Look(posts::sent(post.id, Vec::new()))),
         };
+        let mut carried = Vec::new();
+        if let Some((both, message_ids)) = composed.as_ref().and_then(|alone| header::under_pressure(work, post, alone))
+        {
+            (composed, carried) = (Some(both), message_ids);
+        }
         if post.kind == "rename" && !work.lane.budget.is_half_free(work.lane.now) {
             return Ok(Next::Look(vec![posts::postpone(post.id, marks::ROOM_PAUSE)]));
         }
@@ -268,6 +273,7 @@ impl Holder<'_> {
             let flight = vec![
                 lanes::claim(self.bot_id, self.owner),
                 posts::begin(self.bot_id, self.owner, post.id, post.begun, composed.clone()),
+                posts::carry(post.id, carried),
             ];
             let answers = self.run(work, flight).await?;
             if answers.first().is_none_or(Vec::is_empty) {
@@ -293,7 +299,7 @@ impl Holder<'_> {
         Ok(match post.kind.as_str() {
             kind if is_pointless(kind, dialog, one_chat) => Composed::Pointless,
             "rename" => marks::name(post, dialog).map_or(Composed::Pointless, Composed::Now),
-            "header" if !has_text => Composed::Now(compose::header(dialog)),
+            "header" if !has_text => Composed::Now(header::header(dialog)),
             "replay" if !has_text => {
                 replay::compose(self, work, dialog).await?.map_or(Composed::Pointless, Composed::Now)
             }
@@ -357,7 +363,7 @@ impl Holder<'_> {
             Err(error) => {
                 tracing::warn!(bot_id = self.bot_id, post_id = post.id, kind = post.kind, %error, "a post was not sent");
                 if let telegram::Error::Refused { .. } = error
-                    && let Some(mut outcome) = attachments::other_way(post, false)
+                    && let Some(mut outcome) = attachments::other_way(post, false).or_else(|| header::plainer(post))
                 {
                     outcome.push(spent);
                     return Next::Look(outcome);

@@ -10,6 +10,7 @@ use super::{
     commands, compose, edits, lanes,
     pictures::{self, Sendable},
     presses,
+    receipts::receipt,
     tasks::{AvitoTask, TelegramTask},
     text, topics,
     words::{self, Language},
@@ -32,9 +33,15 @@ pub enum Accepted {
     Done,
     /// It is answered with this call of the Bot API, in the webhook's response.
     Answer(Value),
+    /// It answers a post whose id is not written down yet: Telegram is to repeat it in a moment.
+    NotYet,
     /// One of the two secrets is wrong.
     WrongSecret,
 }
+
+/// How old an answer to an unknown post may be to be asked for again, seconds. Telegram holds back whatever else it has for
+/// a bot until then, so it is short.
+const NOT_YET_SECONDS: i64 = 15;
 
 /// The secrets a webhook call carries.
 pub struct Credentials {
@@ -66,7 +73,12 @@ pub async fn accept(app: &App, bot_id: i64, credentials: &Credentials, payload: 
         return Ok(Accepted::WrongSecret);
     }
     wake(app, &answers).await?;
-    let acted = answers.iter().flatten().any(|row| row.columns().iter().any(|column| column.name() == "acted"));
+    let says =
+        |what: &str| answers.iter().flatten().any(|row| row.columns().iter().any(|column| column.name() == what));
+    if says("not_yet") {
+        return Ok(Accepted::NotYet);
+    }
+    let acted = says("acted");
     let answer = heard.answer.or_else(|| heard.reply.map(|reply| reply.call(acted)));
     Ok(answer.map_or(Accepted::Done, Accepted::Answer))
 }
@@ -274,7 +286,7 @@ fn refuse(bot_id: i64, message: &Message, why: &str) -> Heard {
 fn insert(bot_id: i64, message: &Message, kind: &'static str, parts: Value, refusal: Option<Value>) -> Heard {
     let author = message.from.as_ref();
     let refused = refusal.is_some();
-    let row = Statement::new(
+    let row = Statement::new(concat!(
         "WITH inserted AS (
              INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, author_name,
                                    telegram_chat_id, telegram_message_id, telegram_user_id, status, error, to_show,
@@ -286,7 +298,7 @@ fn insert(bot_id: i64, message: &Message, kind: &'static str, parts: Value, refu
              JOIN bot_routes r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
              WHERE d.id = dialog_written_in($1, $2, $3, $13)
              ON CONFLICT (bot_id, telegram_chat_id, telegram_message_id) DO NOTHING
-             RETURNING id, client_id, dialog_id, avito_account_id, bot_id
+             RETURNING id, client_id, dialog_id, avito_account_id, bot_id, telegram_chat_id, telegram_message_id
          ), cut AS (
              INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, place, kind, text, text_key, attachment)
              SELECT i.client_id, i.dialog_id, i.id, i.avito_account_id,
@@ -301,12 +313,16 @@ fn insert(bot_id: i64, message: &Message, kind: &'static str, parts: Value, refu
          ), refused AS (
              INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
              SELECT client_id, bot_id, dialog_id, 'notice', $10, 'refused:' || id FROM inserted WHERE $10 IS NOT NULL
-         )
+         ), broken AS (
+             SELECT * FROM inserted WHERE $10 IS NOT NULL
+         ), receipt AS (",
+        receipt!("💔", "broken"),
+        ")
          UPDATE dialogs d
          SET state = 'answered', auto_reply_scheduled_at = NULL, last_message_at = now(),
              send_at = greatest(coalesce(d.send_at, now()), now() + make_interval(secs => $12))
-         FROM inserted i WHERE d.id = i.dialog_id AND $10 IS NULL",
-    )
+         FROM inserted i WHERE d.id = i.dialog_id AND $10 IS NULL"
+    ))
     .bind(bot_id)
     .bind(message.chat.id)
     .bind(message.thread_id)
@@ -328,8 +344,11 @@ fn insert(bot_id: i64, message: &Message, kind: &'static str, parts: Value, refu
         } else {
             wake_for_notice(bot_id, message, thread_id)
         });
-    } else if refused {
-        statements.push(lanes::wake_for_posts(bot_id));
+    } else {
+        if refused {
+            statements.push(lanes::wake_for_posts(bot_id));
+        }
+        statements.push(not_yet(bot_id, message));
     }
     Heard { statements, ..Heard::default() }
 }
@@ -348,6 +367,24 @@ fn unfinished(bot_id: i64, message: &Message) -> Statement {
     .bind(bot_id)
     .bind(message.chat.id)
     .bind(message.message_id)
+}
+
+/// In a group without topics somebody may answer a post before its id is written down: then a post is under way, and the
+/// answer is new.
+fn not_yet(bot_id: i64, message: &Message) -> Statement {
+    let is_new = message
+        .date
+        .is_some_and(|date| jiff::Timestamp::now().as_second().abs_diff(date) <= NOT_YET_SECONDS.unsigned_abs());
+    Statement::new(
+        "SELECT true AS not_yet FROM bot_routes r
+         WHERE $4 AND r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
+           AND dialog_written_in($1, $2, NULL, $3) IS NULL
+           AND EXISTS (SELECT FROM posts p WHERE p.bot_id = $1 AND p.state = 'sending')",
+    )
+    .bind(bot_id)
+    .bind(message.chat.id)
+    .bind(message.answers())
+    .bind(is_new)
 }
 
 /// Who writes in a topic of the bot's group that no dialog owns is told so, once.

@@ -188,7 +188,8 @@ impl Holder<'_> {
         if self.run(vec![outbox::keep(self.dialog_id, self.owner)]).await?.iter().flatten().next().is_none() {
             return Ok(Next::Look(Vec::new()));
         }
-        let sent = avito.send_image(&token, user_id, &outbox.avito_chat_id, &image_id).await;
+        let call = avito.send_image(&token, user_id, &outbox.avito_chat_id, &image_id);
+        let sent = self.telling_who_waits(call).await;
         Ok(match sent {
             Ok(reply) => Next::Look(outbox::sent(part.id, reply.value.id)),
             Err(error) => {

@@ -1,6 +1,8 @@
 //! What the writer of an answer sees on it: 👀 it waits, 👌 Avito has it, 👍 the buyer has read it, 💔 it did not go.
 //! One reaction per message, and the latest counts: a later receipt replaces one that still waits.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -8,8 +10,8 @@ use super::budget::Budget;
 use crate::platform::db::Statement;
 use jiff::Timestamp;
 
-/// An answer that Avito did not take within this time is marked as waiting, seconds.
-const PATIENCE: f64 = 2.0;
+/// An answer that Avito did not take within this time is marked as waiting.
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Puts a receipt on the operators' messages among `$from`, rows of `messages`. Answers `bot_id` and `client_id`.
 macro_rules! receipt {
@@ -60,7 +62,7 @@ pub(super) fn waiting(dialog_id: i64, wait_seconds: f64) -> Statement {
     ))
     .bind(dialog_id)
     .bind(wait_seconds)
-    .bind(PATIENCE)
+    .bind(PATIENCE.as_secs_f64())
 }
 
 /// 👌 on answers that Avito was heard to have, in case the answer to our own send never comes.

@@ -10,7 +10,6 @@ pub(crate) mod state;
 pub(crate) mod webhooks;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -97,21 +96,26 @@ async fn struck(world: &Arc<World>, call: &Call) -> Ending {
         ..Subject::default()
     };
     let latency = world.state().faults.strike(&subject, &[Kind::Latency]);
-    if let Some(latency) = latency {
-        tokio::time::sleep(Duration::from_millis(latency.latency_ms.unwrap_or(1000))).await;
-    }
+    faults::pause(latency).await;
+    let lateness = world.state().faults.strike(&subject, &[Kind::LateAnswer]);
+    let ending = ended(world, call, &subject);
+    faults::pause(lateness).await;
+    ending
+}
+
+fn ended(world: &Arc<World>, call: &Call, subject: &Subject<'_>) -> Ending {
     let state = &mut *world.state();
     let striking = [Kind::Status, Kind::ResetBefore, Kind::ResetAfter];
-    let mut fault = state.faults.strike(&subject, &striking);
+    let mut fault = state.faults.strike(subject, &striking);
     // At `token` the same kind means something else: see `accounts::token`.
     if fault.is_none() && call.name != "token" {
-        fault = state.faults.strike(&subject, &[Kind::TokenExpired]);
+        fault = state.faults.strike(subject, &[Kind::TokenExpired]);
     }
     match fault.map(|fault| (fault.kind, fault)) {
-        None => run(state, call, &subject).map_or_else(Ending::Refused, Ending::Answer),
+        None => run(state, call, subject).map_or_else(Ending::Refused, Ending::Answer),
         Some((Kind::ResetBefore, _)) => Ending::Reset,
         Some((Kind::ResetAfter, _)) => {
-            let _ = run(state, call, &subject);
+            let _ = run(state, call, subject);
             Ending::Reset
         }
         Some((Kind::TokenExpired, fault)) => Ending::Refused(Refusal::status(fault.status.unwrap_or(403), None)),

@@ -18,7 +18,6 @@ mod topics;
 pub(crate) mod updates;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -28,7 +27,7 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use crate::calls::{Call, Target};
-use crate::faults::{Kind, Subject};
+use crate::faults::{self, Kind, Subject};
 use crate::server;
 use crate::world::World;
 use error::Refusal;
@@ -110,6 +109,7 @@ pub(crate) async fn call_method(world: &Arc<World>, token: &str, name: &str, par
     ending
 }
 
+/// The call as faults have it. A slow service is late to begin, or has done everything and is late to say so.
 async fn struck(world: &Arc<World>, token: &str, name: &str, params: Params) -> Ending {
     let subject = Subject {
         target: Target::Telegram,
@@ -120,14 +120,19 @@ async fn struck(world: &Arc<World>, token: &str, name: &str, params: Params) -> 
         ..Subject::default()
     };
     let latency = world.state().faults.strike(&subject, &[Kind::Latency]);
-    if let Some(latency) = latency {
-        tokio::time::sleep(Duration::from_millis(latency.latency_ms.unwrap_or(1000))).await;
-    }
-    let fault = world.state().faults.strike(&subject, &STRIKING);
+    faults::pause(latency).await;
+    let lateness = world.state().faults.strike(&subject, &[Kind::LateAnswer]);
+    let ending = ended(world, &subject, name, token, params).await;
+    faults::pause(lateness).await;
+    ending
+}
+
+async fn ended(world: &Arc<World>, subject: &Subject<'_>, name: &str, token: &str, params: Params) -> Ending {
+    let fault = world.state().faults.strike(subject, &STRIKING);
     // Faults about one method only strike there, so that they need no method of their own.
     let fault = fault.or_else(|| match name {
-        "setMessageReaction" => world.state().faults.strike(&subject, &[Kind::ReactionsLimited]),
-        "editForumTopic" => world.state().faults.strike(&subject, &[Kind::RenamesLimited]),
+        "setMessageReaction" => world.state().faults.strike(subject, &[Kind::ReactionsLimited]),
+        "editForumTopic" => world.state().faults.strike(subject, &[Kind::RenamesLimited]),
         _ => None,
     });
     let Some(fault) = fault else { return Ending::Answer(run(world, token, name, params).await) };

@@ -66,6 +66,20 @@ async fn an_answer_that_has_to_wait_says_so_and_then_that_avito_has_it() {
 }
 
 #[tokio::test]
+async fn an_answer_that_avito_is_slow_to_confirm_says_that_it_waits_and_then_that_avito_has_it() {
+    let seller = Seller::new().await;
+    let (chat, thread) = seller.conversation("Анна").await;
+    // Neither an answer nor its echo comes for a while.
+    answers_fail(&seller, json!({ "kind": "latency", "latency_ms": 6000, "times": 1 })).await;
+
+    let answer = seller.operator_writes(thread, "Да").await;
+
+    reaction(&seller, answer, "👀").await;
+    reaction(&seller, answer, "👌").await;
+    assert_eq!(seller.answers(&chat).await, ["Да"]);
+}
+
+#[tokio::test]
 async fn the_buyers_reading_is_seen_on_every_answer_before() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Анна").await;
@@ -279,10 +293,28 @@ async fn without_topics_all_goes_into_one_chat_and_replies_find_their_buyers() {
 
     assert_eq!(of_boris.text.as_deref(), Some("Avito · Стол дубовый · Борис\nЯ Борис"));
     assert_eq!(of_anna.text.as_deref(), Some("Avito · Стол дубовый · Анна\nЯ Анна"));
-    // People need longer to answer than we need to write down where a post stands.
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     for (post, chat, text) in [(&of_anna, &anna, "Анне"), (&of_boris, &boris, "Борису")] {
         seller.operator_sends(json!({ "reply_to": post.message_id, "text": text })).await;
         assert_eq!(seller.answered(SOON, chat, text).await, [text]);
     }
+}
+
+#[tokio::test]
+async fn without_topics_an_answer_that_is_faster_than_the_posts_confirmation_reaches_its_buyer() {
+    let seller = Seller::new().await;
+    let plain =
+        json!({ "chat_id": seller.group, "title": "Магазин", "is_forum": false, "bot_token": seller.bot_token });
+    seller.stack.control("telegram/chats", &plain).await;
+    let chat = seller.chat("Анна").await;
+    let slow = json!({
+        "target": "telegram", "method": "sendMessage", "kind": "late_answer", "latency_ms": 2500,
+        "scope": { "chat_id": seller.group },
+    });
+    seller.stack.fault(slow).await;
+
+    seller.buyer_writes(&chat, "Продаёте?").await;
+    let post = written(&seller, "Продаёте?").await;
+    seller.operator_sends(json!({ "reply_to": post.message_id, "text": "Да" })).await;
+
+    assert_eq!(seller.answered(SOON, &chat, "Да").await, ["Да"]);
 }
