@@ -5,7 +5,7 @@ CARGO_TARGETS := --profile local --workspace --all-targets
 ARCHITECTURE ?= x86_64
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test check fmt openapi build deploy clean-local
+.PHONY: help dev test faults check fmt openapi build deploy clean-local
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 14
@@ -15,6 +15,9 @@ dev: .venv/ready ## run everything on this machine, until Ctrl-C
 
 test: .venv/ready ## all tests, inside a stack of their own
 	@$(PYTHON) infra/local/suite.py $(ARGS)
+
+faults: .venv/ready ## two thousand messages each way while everything breaks; FAULTS_SEED=… repeats a run
+	@$(PYTHON) infra/local/suite.py --test proof -- --ignored --nocapture
 
 check: .venv/ready ## formatting, lints, documentation, template, dependencies
 	cargo fmt --all --check

@@ -49,9 +49,9 @@ class Emulator:
             return "FunctionError" not in answer, payload.decode(errors="replace")
 
 
-def start(settings: Settings, processes: Processes) -> Emulator:
-    """Starts it on the port of last time, so that the addresses in its kept state stay right."""
-    port, home = settings.port_for("aws"), settings.state / "aws"
+def start(settings: Settings, processes: Processes, port: int, queues: str | None) -> Emulator:
+    """Starts it on a port; functions reach the queues by the address `queues`, if there is one of their own."""
+    home = settings.state / "aws"
     endpoint = f"http://127.0.0.1:{port}"
     # It unpacks each version of each function and removes none.
     shutil.rmtree(home / "tmp", ignore_errors=True)
@@ -75,6 +75,7 @@ def start(settings: Settings, processes: Processes) -> Emulator:
         "PERSIST_STATE": "1" if settings.mode == "dev" else "0",
         "LOG_LEVEL": "INFO",
         **CREDENTIALS,
+        **({"AWS_ENDPOINT_URL_SQS": queues} if queues else {}),
     }
     process = processes.start("aws", [sys.executable, "-c", LAUNCH], env=environment, stop=signal.SIGTERM, grace=60)
     processes.wait_until(lambda: _healthy(endpoint), "aws", process)

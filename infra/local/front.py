@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -9,6 +10,7 @@ from aiohttp import web
 from yarl import URL
 
 from processes import Failure
+from relay import Relay
 from settings import Settings
 
 # What AWS' gateway takes at most.
@@ -26,10 +28,13 @@ class Front:
         self.ready = False
         self.api: str | None = None
         self.control: str | None = None
+        # Set where servers may be restarted on request: in tests.
+        self.restart: Callable[[str], None] | None = None
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self.relay = Relay(self._loop)
 
     def start(self) -> None:
         """Takes the port, or says that somebody else has it."""
@@ -48,6 +53,7 @@ class Front:
     async def _serve(self) -> None:
         app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_no_traces])
         app.router.add_get("/_local/ready", self._answer_ready)
+        app.router.add_post("/_local/services", self._disturb)
         app.router.add_route("*", "/_local/{rest:.*}", self._pass_to_simulators)
         app.router.add_route("*", "/{rest:.*}", self._pass_to_api)
         self._runner = web.AppRunner(app, access_log=None, auto_decompress=False)
@@ -66,6 +72,24 @@ class Front:
         if refusal := _foreign(request):
             return refusal
         return web.json_response({"ready": self.ready, "step": self.step}, status=200 if self.ready else 503)
+
+    async def _disturb(self, request: web.Request) -> web.Response:
+        """`{"restart": "postgres" | "redis"}`, or `{"queues_away": seconds}`; answers when it is over."""
+        if refusal := _foreign(request):
+            return refusal
+        if self.restart is None:
+            return _problem(409, "Only the stack of `make test` can be disturbed.")
+        match await request.json():
+            case {"restart": "postgres" | "redis" as name}:
+                try:
+                    await asyncio.get_running_loop().run_in_executor(None, self.restart, name)
+                except Failure as failure:
+                    return _problem(409, str(failure))
+            case {"queues_away": int() | float() as seconds}:
+                await self.relay.cut(seconds)
+            case _:
+                return _problem(400, 'Send {"restart": "postgres"}, {"restart": "redis"} or {"queues_away": seconds}.')
+        return web.json_response({})
 
     async def _pass_to_simulators(self, request: web.Request) -> web.StreamResponse:
         if refusal := _foreign(request):

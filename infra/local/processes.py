@@ -65,6 +65,7 @@ class Child:
     stop: signal.Signals
     grace: float
     server: bool
+    options: dict
 
 
 class Processes:
@@ -83,6 +84,21 @@ class Processes:
         """Starts a server; its output goes to a log file named after it."""
         with (self.logs / f"{name}.log").open("wb") as log:
             return self._spawn(name, command, stop, grace, True, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+
+    def restart(self, name: str) -> None:
+        """Ends a server and starts it again as it was; what depends on it stays."""
+        with self._lock:
+            place = next((place for place, child in enumerate(self._running) if child.name == name), None)
+            if place is None:
+                raise Failure(f"{name} is not ours to restart: it was given by its address.")
+            child = self._running[place]
+            child.process.send_signal(child.stop)
+            child.process.wait(timeout=child.grace)
+            with (self.logs / f"{name}.log").open("ab") as log:
+                self._spawn(name, child.process.args, child.stop, child.grace, True, **{**child.options, "stdout": log})
+            # It is stopped when its predecessor would have been.
+            self._running[place] = self._running.pop()
+            self._write()
 
     def run(self, name: str, command: list, *, env: dict | None = None, cwd: Path | None = None, show=False) -> str:
         """Runs a tool to its end and gives its output; `show` lets a person watch it instead."""
@@ -151,7 +167,7 @@ class Processes:
                 process = subprocess.Popen([str(part) for part in command], start_new_session=True, **options)
             except OSError as error:
                 raise Failure(f"{name} could not be started: {error.strerror} ({command[0]}).") from error
-            self._running.append(Child(name, process, stop, grace, server))
+            self._running.append(Child(name, process, stop, grace, server, options))
             self._write()
             return process
 

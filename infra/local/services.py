@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from processes import Failure, Processes, answers
 from settings import Settings, postgres_home
@@ -33,6 +33,41 @@ def start_postgres(settings: Settings, processes: Processes) -> None:
         settings["DATABASE_URL"] = f"postgres://postgres@127.0.0.1:{port}/{DATABASE}"
     if not settings.given("MIGRATION_DATABASE_URL"):
         settings["MIGRATION_DATABASE_URL"] = settings["DATABASE_URL"]
+    if settings.pooler:
+        settings["DATABASE_URL"] = _start_pooler(settings, processes, urlsplit(settings["DATABASE_URL"]))
+
+
+def _start_pooler(settings: Settings, processes: Processes, database: SplitResult) -> str:
+    """PgBouncer before the database, which hands a connection over between any two transactions; gives its address."""
+    program = _pgbouncer() or _install("PgBouncer", ["pgbouncer"], "pgbouncer", _pgbouncer)
+    port, home = settings.port_for("pgbouncer"), postgres_home(settings)
+    name, user = database.path.removeprefix("/"), database.username or "postgres"
+    _make_home(home)
+    configuration = home / "pgbouncer.ini"
+    configuration.write_text(f"""[databases]
+{name} = host={database.hostname} port={database.port or 5432} user={user} password={database.password or ""}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 20
+max_client_conn = 500
+""")
+    as_postgres = []
+    if os.geteuid() == 0:  # It refuses to run as root, as Postgres does.
+        os.chown(configuration, *_postgres_ids())
+        as_postgres = _as_postgres()
+    configuration.chmod(0o600)
+    process = processes.start("pgbouncer", [*as_postgres, program, configuration], stop=signal.SIGINT)
+    processes.wait_until(lambda: answers("127.0.0.1", port), "pgbouncer", process)
+    return f"postgres://{user}@127.0.0.1:{port}/{name}"
+
+
+def _pgbouncer() -> str | None:
+    # Where Debian puts it is not on everybody's path.
+    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 
 
 def start_redis(settings: Settings, processes: Processes) -> None:

@@ -53,6 +53,8 @@ class Settings:
     state: Path
     values: dict[str, str]
     made_up: list[str] = field(default_factory=list)
+    # Whether functions reach Postgres through a pooler in transaction mode.
+    pooler: bool = False
 
     def __getitem__(self, name: str) -> str:
         return self.values[name]

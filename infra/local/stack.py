@@ -1,6 +1,6 @@
 """`make dev`, `make test` and `make clean-local`: the whole bundle on this machine, from the template that goes to production.
 
-Usage: stack.py dev | test -- COMMAND… | clean
+Usage: stack.py dev | test [--pooler] -- COMMAND… | clean
 """
 
 import fcntl
@@ -90,7 +90,12 @@ class Stack:
         self._simulated = set(ports)
 
     def _start_emulator(self) -> None:
-        self.emulator = emulator.start(self.settings, self.processes)
+        # The port of last time, so that the addresses in its kept state stay right.
+        port, queues = self.settings.port_for("aws"), None
+        if self.settings.mode == "test":
+            queues = self.front.relay.start(self.settings.port_for("queues"), port)
+            self.front.restart = self.processes.restart
+        self.emulator = emulator.start(self.settings, self.processes, port, queues)
 
     def _deploy(self) -> None:
         self.outputs = deploy.deploy(self.settings, self.processes, self.emulator)
@@ -140,8 +145,9 @@ def dev() -> int:
         lock.close()
 
 
-def test(command: list[str]) -> int:
+def test(command: list[str], pooler: bool) -> int:
     settings = configuration.load("test")
+    settings.pooler = pooler
     services.check_given(settings)
     _forget_killed_tests(settings.state)
     stack = Stack(settings)
@@ -209,7 +215,9 @@ def main(arguments: list[str]) -> int:
             case ["dev"]:
                 return dev()
             case ["test", "--", *command] if command:
-                return test(command)
+                return test(command, pooler=False)
+            case ["test", "--pooler", "--", *command] if command:
+                return test(command, pooler=True)
             case ["clean"]:
                 return clean()
         print(__doc__, file=sys.stderr)

@@ -14,11 +14,23 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 def main(extra: list[str]) -> int:
     scope = [] if {"-p", "--package"} & set(extra) else ["--workspace"]
-    command = ["cargo", "test", "--profile", "local", *scope, "--no-fail-fast", *extra]
+    passes = [([], [*scope, "--no-fail-fast", *extra])]
+    if not extra:
+        # Whatever works must also work when any two transactions may come by different connections.
+        passes.append((["--pooler"], ["--workspace", "--test", "e2e", "--no-fail-fast"]))
+    outcomes = [run(options, arguments) for options, arguments in passes]
+    passed, failed = (sum(counts) for counts in zip(*(outcome[1:] for outcome in outcomes), strict=True))
+    print(f"{passed} passed, {failed} failed", flush=True)
+    return 1 if failed or any(code for code, *_ in outcomes) else 0
+
+
+def run(options: list[str], arguments: list[str]) -> tuple[int, int, int]:
+    """Runs tests inside a stack: how it ended, how many passed and how many failed."""
+    command = ["cargo", "test", "--profile", "local", *arguments]
     # The tests of a stack wait more than they compute.
     environment = {"RUST_TEST_THREADS": "8", **os.environ}
-    suite = subprocess.Popen([sys.executable, HERE / "stack.py", "test", "--", *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                             text=True, errors="replace", env=environment)
+    suite = subprocess.Popen([sys.executable, HERE / "stack.py", "test", *options, "--", *command], stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True, errors="replace", env=environment)
     # Ctrl-C reaches the stack as well, which stops in order; this only waits for that.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: suite.terminate())
@@ -33,8 +45,7 @@ def main(extra: list[str]) -> int:
     if not code and not passed:
         print("No test ran.")
         code = 1
-    print(f"{passed} passed, {failed} failed", flush=True)
-    return 1 if code or failed else 0
+    return code, passed, failed
 
 
 if __name__ == "__main__":

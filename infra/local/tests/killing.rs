@@ -3,16 +3,15 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "e2e/killer.rs"]
+mod killer;
 #[path = "e2e/support.rs"]
 mod support;
 
-use std::process::Command;
 use std::time::Duration;
 
-use rand::RngExt;
-use rand::seq::IndexedRandom;
 use serde_json::{Value, json};
-use support::{Seller, Topic, variable, wait_until};
+use support::{Seller, Topic, wait_until};
 use tokio::sync::Mutex;
 
 /// One storm at a time: they share the processes they end.
@@ -21,32 +20,9 @@ static STORM: Mutex<()> = Mutex::const_new(());
 /// A lease lasts 20 s, and what nobody was woken for is found within a minute.
 const RECOVERED: Duration = Duration::from_secs(150);
 
-/// The processes of this stack's functions whose names end so, that run now.
-fn processes(endings: &[&str]) -> Vec<String> {
-    let endpoint = format!("AWS_ENDPOINT_URL={}", variable("AWS_ENDPOINT_URL"));
-    let name = format!("AWS_LAMBDA_FUNCTION_NAME={}-", variable("STACK_NAME"));
-    let is_wanted = |pid: &String| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        let environment = String::from_utf8_lossy(&environment);
-        let mut function = environment.split('\0').filter_map(|entry| entry.strip_prefix(&name));
-        environment.split('\0').any(|entry| entry == endpoint)
-            && function.any(|function| endings.iter().any(|ending| function.ends_with(ending)))
-    };
-    let processes = std::fs::read_dir("/proc").expect("a Linux machine").filter_map(Result::ok);
-    let pids = processes.filter_map(|entry| entry.file_name().into_string().ok());
-    pids.filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit())).filter(is_wanted).collect()
-}
-
 /// Ends a process of these functions at random moments for some twenty seconds.
 async fn kill(endings: &[&str]) {
-    let mut killed = 0;
-    for _ in 0..80 {
-        tokio::time::sleep(Duration::from_millis(rand::rng().random_range(50..450))).await;
-        if let Some(pid) = processes(endings).choose(&mut rand::rng()) {
-            let kill = Command::new("kill").args(["-9", pid]).stderr(std::process::Stdio::null()).status();
-            killed += usize::from(kill.expect("kill is there").success());
-        }
-    }
+    let killed = killer::kill(endings, 80, Duration::from_millis(50)..Duration::from_millis(450)).await;
     assert!(killed > 10, "only {killed} were there to be killed");
 }
 

@@ -14,4 +14,5 @@ mod runtime_api;
 mod sign_in;
 mod support;
 mod topics;
+mod transactions;
 mod webhooks;

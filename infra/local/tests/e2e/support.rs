@@ -106,6 +106,12 @@ impl Stack {
         serde_json::from_str(&text).expect("JSON")
     }
 
+    /// Tells the simulators something that they may refuse.
+    pub(crate) async fn try_control(&self, path: &str, body: &Value) -> Option<Value> {
+        let answer = self.client.post(format!("{}/_local/{path}", self.control)).json(body).send().await.ok()?;
+        if answer.status() == StatusCode::OK { answer.json().await.ok() } else { None }
+    }
+
     /// Asks the simulators something.
     pub(crate) async fn ask(&self, path_and_query: &str) -> Value {
         let answer = self.client.get(format!("{}/_local/{path_and_query}", self.control)).send().await;
@@ -441,10 +447,14 @@ impl Seller {
 
 /// The stack's database, for what cannot be seen from outside, and for clocks.
 pub(crate) async fn database() -> tokio_postgres::Client {
-    let (client, connection) =
-        tokio_postgres::connect(&variable("DATABASE_URL"), tokio_postgres::NoTls).await.expect("the database");
+    try_database().await.expect("the database")
+}
+
+/// The same, where it may be away.
+pub(crate) async fn try_database() -> Option<tokio_postgres::Client> {
+    let (client, connection) = tokio_postgres::connect(&variable("DATABASE_URL"), tokio_postgres::NoTls).await.ok()?;
     tokio::spawn(connection);
-    client
+    Some(client)
 }
 
 /// A notification as Avito sends it, of a message that Avito's lists do not hold.

@@ -1,0 +1,39 @@
+//! Ends functions of the running stack at random moments, by SIGKILL, as nothing else on this machine.
+
+use std::ops::Range;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::seq::IndexedRandom;
+
+use super::support::variable;
+
+/// The processes of this stack's functions whose names end so, that run now.
+fn processes(endings: &[&str]) -> Vec<String> {
+    let endpoint = format!("AWS_ENDPOINT_URL={}", variable("AWS_ENDPOINT_URL"));
+    let name = format!("AWS_LAMBDA_FUNCTION_NAME={}-", variable("STACK_NAME"));
+    let is_wanted = |pid: &String| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let environment = String::from_utf8_lossy(&environment);
+        let mut function = environment.split('\0').filter_map(|entry| entry.strip_prefix(&name));
+        environment.split('\0').any(|entry| entry == endpoint)
+            && function.any(|function| endings.iter().any(|ending| function.ends_with(ending)))
+    };
+    let processes = std::fs::read_dir("/proc").expect("a Linux machine").filter_map(Result::ok);
+    let pids = processes.filter_map(|entry| entry.file_name().into_string().ok());
+    pids.filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit())).filter(is_wanted).collect()
+}
+
+/// Ends one of them after each of so many pauses of a random length; gives how many were ended.
+pub(crate) async fn kill(endings: &[&str], times: usize, pauses: Range<Duration>) -> usize {
+    let mut killed = 0;
+    for _ in 0..times {
+        tokio::time::sleep(rand::rng().random_range(pauses.clone())).await;
+        if let Some(pid) = processes(endings).choose(&mut rand::rng()) {
+            let kill = Command::new("kill").args(["-9", pid]).stderr(Stdio::null()).status();
+            killed += usize::from(kill.expect("kill is there").success());
+        }
+    }
+    killed
+}

@@ -1,0 +1,43 @@
+//! No transaction stays open while the outside is asked: behind a pooler it would keep a connection from everybody else.
+
+use serde_json::json;
+
+use super::support::{SOON, Seller, database, wait_until};
+
+/// Longer than any two statements of one flight are apart, shorter than the calls are slow.
+const IDLE: &str = "SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND state LIKE 'idle in transaction%' AND state_change < now() - interval '700 ms'";
+
+#[tokio::test]
+async fn no_transaction_is_open_while_avito_or_telegram_is_slow() {
+    let seller = Seller::new().await;
+    let slow = |target: &str, scope| json!({ "target": target, "kind": "latency", "latency_ms": 2500, "scope": scope });
+    seller.stack.fault(slow("telegram", json!({ "token": seller.bot_token }))).await;
+    seller.stack.fault(slow("avito", json!({ "user_id": seller.user_id }))).await;
+    let since = seller.stack.calls_so_far().await;
+
+    let talk = async {
+        let (chat, thread) = seller.conversation("Анна").await;
+        seller.operator_writes(thread, "Да").await;
+        seller.answered(SOON, &chat, "Да").await;
+    };
+    let watch = async {
+        let database = database().await;
+        let mut watched = 0;
+        wait_until(SOON, "slow calls both ways", async || {
+            let idle: i64 = database.query_one(IDLE, &[]).await.expect("a number").get(0);
+            assert_eq!(idle, 0, "a transaction waits for the outside");
+            watched += 1;
+            let methods: Vec<String> = [seller.telegram_calls(since).await, seller.avito_calls(since).await]
+                .concat()
+                .into_iter()
+                .map(|call| call.method)
+                .collect();
+            let slow = ["chats.get", "createForumTopic", "sendMessage", "messages.send", "setMessageReaction"];
+            slow.iter().all(|method| methods.iter().any(|called| called == method)).then_some(())
+        })
+        .await;
+        assert!(watched > 20, "it was watched {watched} times");
+    };
+    tokio::join!(talk, watch);
+}

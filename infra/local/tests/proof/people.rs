@@ -1,0 +1,150 @@
+//! Who talks during the storm: buyers in their chats, and operators who answer in whatever topic the chat has by then.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+
+use super::Size;
+use super::support::{Seller, new_number, try_database};
+
+/// One buyer's chat.
+pub(crate) struct Talk {
+    pub(crate) buyer: String,
+    pub(crate) chat: String,
+}
+
+/// A seller with some chats.
+pub(crate) struct Shop {
+    pub(crate) seller: Seller,
+    pub(crate) talks: Vec<Talk>,
+    /// The group's id, which may change.
+    pub(crate) group: AtomicI64,
+    /// While the bot is out of its group, Telegram tells it nothing, so nobody writes there.
+    pub(crate) bot_is_out: AtomicBool,
+}
+
+/// Everyone.
+pub(crate) struct Market {
+    pub(crate) size: Size,
+    pub(crate) shops: Vec<Shop>,
+}
+
+/// The text of a message: found again wherever it appears.
+pub(crate) fn question(buyer: &str, number: usize) -> String {
+    format!("Вопрос <{buyer}/{number:03}>")
+}
+
+pub(crate) fn answer(buyer: &str, number: usize) -> String {
+    format!("Ответ <{buyer}/{number:03}>")
+}
+
+impl Market {
+    pub(crate) async fn open(size: Size) -> Self {
+        let mut shops = Vec::new();
+        for _ in 0..size.tenants {
+            let seller = Seller::new().await;
+            let mut talks = Vec::new();
+            for _ in 0..size.chats / size.tenants {
+                let buyer = format!("Б{}", new_number());
+                talks.push(Talk { chat: seller.chat(&buyer).await, buyer });
+            }
+            let group = AtomicI64::new(seller.group);
+            shops.push(Shop { seller, talks, group, bot_is_out: AtomicBool::new(false) });
+        }
+        Self { size, shops }
+    }
+
+    /// How many messages each chat has, each way.
+    pub(crate) fn per_chat(&self) -> usize {
+        self.size.messages / self.size.chats
+    }
+
+    /// Everybody writes, in an order of their own, until all is written.
+    pub(crate) async fn talk(&self, seed: u64) {
+        let talks = self.shops.iter().flat_map(|shop| shop.talks.iter().map(move |talk| (shop, talk)));
+        join_all(talks.zip(seed..).map(async |((shop, talk), seed)| {
+            tokio::join!(self.ask(shop, talk, seed), self.answer(shop, talk, seed));
+        }))
+        .await;
+    }
+
+    async fn ask(&self, shop: &Shop, talk: &Talk, seed: u64) {
+        let mut pause = self.pauses(seed);
+        for number in 1..=self.per_chat() {
+            tokio::time::sleep(pause()).await;
+            shop.seller.buyer_writes(&talk.chat, &question(&talk.buyer, number)).await;
+        }
+    }
+
+    async fn answer(&self, shop: &Shop, talk: &Talk, seed: u64) {
+        let mut pause = self.pauses(!seed);
+        for number in 1..=self.per_chat() {
+            tokio::time::sleep(pause()).await;
+            let text = answer(&talk.buyer, number);
+            while !self.written(shop, talk, &text).await {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+
+    /// Random pauses that let the chat's messages last as long as the troubles.
+    fn pauses(&self, seed: u64) -> impl FnMut() -> Duration + use<> {
+        let mut dice = StdRng::seed_from_u64(seed);
+        let mean = self.size.lasts.as_secs_f64() / f64::from(u32::try_from(self.per_chat()).expect("a small number"));
+        move || Duration::from_secs_f64(mean * dice.random_range(0.1..1.9))
+    }
+
+    /// An operator writes into the topic that the chat has now, if there is one where they can.
+    async fn written(&self, shop: &Shop, talk: &Talk, text: &str) -> bool {
+        if shop.bot_is_out.load(Ordering::Relaxed) {
+            return false;
+        }
+        let find = "SELECT telegram_topic_id FROM dialogs WHERE avito_account_id = $1 AND avito_chat_id = $2";
+        let Some(database) = try_database().await else { return false };
+        let Ok(Some(row)) = database.query_opt(find, &[&shop.seller.account_id, &talk.chat]).await else {
+            return false;
+        };
+        let Some(thread) = row.get::<_, Option<i64>>(0) else { return false };
+        let message = json!({ "chat_id": shop.group.load(Ordering::Relaxed), "thread_id": thread, "text": text });
+        shop.seller.stack.try_control("telegram/messages", &message).await.is_some()
+    }
+
+    /// Whether nothing is under way any more, waited for so long.
+    pub(crate) async fn quiet_within(&self, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while !self.is_quiet().await {
+            if Instant::now() > deadline {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        true
+    }
+
+    /// Every question is recorded, and nothing that carries a message waits.
+    async fn is_quiet(&self) -> bool {
+        let accounts: Vec<i64> = self.shops.iter().map(|shop| shop.seller.account_id).collect();
+        let bots: Vec<i64> = self.shops.iter().map(|shop| shop.seller.bot_id).collect();
+        let count = "SELECT
+            (SELECT count(*) FROM messages WHERE avito_account_id = ANY($1) AND origin = 'buyer'),
+            (SELECT count(*) FROM messages WHERE avito_account_id = ANY($1) AND origin = 'operator'),
+            (SELECT count(*) FROM messages WHERE bot_id = ANY($2) AND to_show AND post_id IS NULL)
+            + (SELECT count(*) FROM posts WHERE bot_id = ANY($2) AND state IN ('pending', 'sending')
+               AND kind IN ('header', 'replay', 'text', 'mirror'))
+            + (SELECT count(*) FROM parts WHERE avito_account_id = ANY($1) AND state IN ('pending', 'sending'))";
+        let Some(database) = try_database().await else { return false };
+        let Ok(row) = database.query_one(count, &[&accounts, &bots]).await else { return false };
+        let all = i64::try_from(self.per_chat() * self.shops.iter().map(|shop| shop.talks.len()).sum::<usize>());
+        let all = all.expect("a small number");
+        (row.get(0), row.get(1), row.get(2)) == (all, all, 0_i64)
+    }
+}
+
+/// What a simulator's list of a kind is called in its answer.
+pub(crate) fn list(answer: &Value, name: &str) -> Vec<Value> {
+    answer[name].as_array().cloned().unwrap_or_default()
+}
