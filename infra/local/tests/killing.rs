@@ -3,8 +3,8 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "e2e/killer.rs"]
-mod killer;
+#[path = "e2e/running.rs"]
+mod running;
 #[path = "e2e/support.rs"]
 mod support;
 
@@ -22,7 +22,7 @@ const RECOVERED: Duration = Duration::from_secs(150);
 
 /// Ends a process of these functions at random moments for some twenty seconds.
 async fn kill(endings: &[&str]) {
-    let killed = killer::kill(endings, 80, Duration::from_millis(50)..Duration::from_millis(450)).await;
+    let killed = running::kill(endings, 80, Duration::from_millis(50)..Duration::from_millis(450)).await;
     assert!(killed > 10, "only {killed} were there to be killed");
 }
 

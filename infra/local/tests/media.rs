@@ -1,5 +1,8 @@
 //! Pictures, voices and places, both ways: what the buyer sent is what the topic shows, and the other way round.
 
+#[cfg(target_os = "linux")]
+#[path = "e2e/running.rs"]
+mod running;
 #[path = "e2e/support.rs"]
 mod support;
 
@@ -254,4 +257,21 @@ async fn a_picture_whose_answer_was_lost_is_found_in_the_chat_and_not_sent_again
     has_sent(&seller, &chat, &["image", "Раз"]).await;
     let topic = seller.topic_of("Инна").await.expect("a topic");
     assert_eq!(shown(&topic).len(), 1, "nothing is mirrored: {:?}", shown(&topic));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_picture_of_nearly_twenty_megabytes_passes_within_the_memory_of_one_event() {
+    let seller = Seller::new().await;
+    let (chat, thread) = seller.conversation("Клим").await;
+    let mut large = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x02\0\0\0\x02\0\x08\x02\0\0\0".to_vec();
+    large.resize(19 * 1024 * 1024, 0);
+
+    let file = json!({ "base64": STANDARD.encode(&large), "name": "a.png", "mime": "image/png" });
+    seller.operator_sends(json!({ "thread_id": thread, "document": file })).await;
+
+    has_sent(&seller, &chat, &["image"]).await;
+    // What one event may take, beside what a worker has anyway.
+    let peak = running::peak_memory("deliver-to-avito").expect("the worker runs");
+    assert!(peak < 64 + 24, "{peak} MiB");
 }

@@ -4,9 +4,9 @@
 
 #![cfg(target_os = "linux")]
 
-#[path = "../e2e/killer.rs"]
-mod killer;
 mod people;
+#[path = "../e2e/running.rs"]
+mod running;
 #[path = "../e2e/support.rs"]
 mod support;
 mod troubles;

@@ -10,8 +10,8 @@ use rand::{RngExt, SeedableRng};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::killer;
 use super::people::{Market, Shop};
+use super::running;
 use super::support::{Stack, variable};
 
 /// The kinds of function that are ended at random.
@@ -51,7 +51,7 @@ pub(crate) async fn befall(market: &Market, seed: u64) {
     let standing = bad_days(market, seed).await;
     let pause = market.size.lasts.div_f64(f64::from(u32::try_from(market.size.kills).expect("a small number")));
     let (killed, ()) = tokio::join!(
-        killer::kill(&KILLED, market.size.kills * 5 / 4, pause.mul_f64(0.2)..pause.mul_f64(1.4)),
+        running::kill(&KILLED, market.size.kills * 5 / 4, pause.mul_f64(0.2)..pause.mul_f64(1.4)),
         events(market, seed)
     );
     for (shop, fault) in standing {

@@ -1,4 +1,7 @@
-//! Ends functions of the running stack at random moments, by SIGKILL, as nothing else on this machine.
+//! The functions of the running stack as processes of this machine: what memory they took, and their end by SIGKILL. No
+//! other process is touched.
+
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 use std::ops::Range;
 use std::process::{Command, Stdio};
@@ -36,4 +39,14 @@ pub(crate) async fn kill(endings: &[&str], times: usize, pauses: Range<Duration>
         }
     }
     killed
+}
+
+/// The most memory, in MiB, that any process of this function has had at once, of those that run now.
+pub(crate) fn peak_memory(function: &str) -> Option<u64> {
+    let peak = |pid: String| -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? / 1024)
+    };
+    processes(&[function]).into_iter().filter_map(peak).max()
 }
