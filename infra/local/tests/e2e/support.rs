@@ -165,7 +165,12 @@ impl Stack {
 
     /// Somebody signs in for the first time; gives the access token.
     pub(crate) async fn newcomer(&self) -> String {
-        let answer = self.post("/api/auth/telegram", None, &Self::widget(new_number())).await;
+        self.sign_in(new_number()).await
+    }
+
+    /// The person with this Telegram id signs in; gives the access token.
+    pub(crate) async fn sign_in(&self, telegram_id: i64) -> String {
+        let answer = self.post("/api/auth/telegram", None, &Self::widget(telegram_id)).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.body["access_token"].as_str().expect("a token").to_owned()
     }
@@ -276,6 +281,8 @@ pub(crate) struct Written {
 pub(crate) struct Seller {
     pub(crate) stack: Stack,
     pub(crate) access_token: String,
+    /// The owner's Telegram id.
+    pub(crate) owner: i64,
     pub(crate) bot_id: i64,
     pub(crate) bot_token: String,
     pub(crate) group: i64,
@@ -287,7 +294,8 @@ impl Seller {
     /// Signs in, lets a bot into a group, connects it and an Avito account, all by the API.
     pub(crate) async fn new() -> Self {
         let stack = Stack::new();
-        let access_token = stack.newcomer().await;
+        let owner = new_number();
+        let access_token = stack.sign_in(owner).await;
         let number = new_number();
         let (bot_token, group) = (format!("{number}:AA_only_for_tests_{number}"), -1_000_000_000_000 - number);
         stack.control("telegram/bots", &json!({ "token": bot_token, "username": format!("shop_{number}_bot") })).await;
@@ -307,7 +315,7 @@ impl Seller {
         assert_eq!(account.status, 201, "{account:?}");
         assert_eq!(account.body["webhook_error"], Value::Null);
         let account_id = account.body["id"].as_i64().expect("the account's id");
-        Self { stack, access_token, bot_id, bot_token, group, account_id, user_id }
+        Self { stack, access_token, owner, bot_id, bot_token, group, account_id, user_id }
     }
 
     /// A chat that a buyer opened about a table.

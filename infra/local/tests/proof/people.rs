@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 use super::Size;
 use super::support::{Seller, new_number, try_database};
 
+/// How many times somebody looks for a topic to answer in until the buyer asks again.
+const NUDGE_AFTER: u32 = 40;
+
 /// One buyer's chat.
 pub(crate) struct Talk {
     pub(crate) buyer: String,
@@ -85,7 +88,14 @@ impl Market {
         for number in 1..=self.per_chat() {
             tokio::time::sleep(pause()).await;
             let text = answer(&talk.buyer, number);
-            while !self.written(shop, talk, &text).await {
+            for tries in 1_u32.. {
+                if self.written(shop, talk, &text).await {
+                    break;
+                }
+                // Nobody can write in a topic that was deleted; the buyer's next word makes another.
+                if tries % NUDGE_AFTER == 0 {
+                    shop.seller.buyer_writes(&talk.chat, "Вы тут?").await;
+                }
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }
@@ -130,7 +140,7 @@ impl Market {
         let accounts: Vec<i64> = self.shops.iter().map(|shop| shop.seller.account_id).collect();
         let bots: Vec<i64> = self.shops.iter().map(|shop| shop.seller.bot_id).collect();
         let count = "SELECT
-            (SELECT count(*) FROM messages WHERE avito_account_id = ANY($1) AND origin = 'buyer'),
+            (SELECT count(*) FROM messages WHERE avito_account_id = ANY($1) AND origin = 'buyer' AND text LIKE 'Вопрос%'),
             (SELECT count(*) FROM messages WHERE avito_account_id = ANY($1) AND origin = 'operator'),
             (SELECT count(*) FROM messages WHERE bot_id = ANY($2) AND to_show AND post_id IS NULL)
             + (SELECT count(*) FROM posts WHERE bot_id = ANY($2) AND state IN ('pending', 'sending')
