@@ -1,10 +1,10 @@
-//! Every minute: enqueues the polls of the minute to come.
+//! Every minute: enqueues the polls of the minute to come, with those of accounts whose webhook could not be taken.
 
 use lambda_http::Error;
 use serde_json::{Value, json};
 use tuberry::{App, bridge::polls::schedule};
 
-tuberry::schedule!("poll-avito", enqueue, [Database, PollQueue, PollInterval]);
+tuberry::schedule!("poll-avito", enqueue, [Database, Cache, PollQueue, PollInterval]);
 
 async fn enqueue(app: &'static App, _: Value) -> Result<Value, Error> {
     let tasks = schedule(app).await?;

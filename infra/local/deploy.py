@@ -40,6 +40,7 @@ PARAMETERS = {
     "JwtExpires": "JWT_EXPIRES",
     "RefreshExpires": "REFRESH_EXPIRES",
     "PollIntervalSeconds": "POLL_INTERVAL_SECONDS",
+    "WebhookPollIntervalSeconds": "WEBHOOK_POLL_INTERVAL_SECONDS",
     "AutoReplyDelaySeconds": "AUTO_REPLY_DELAY_SECONDS",
     "WorkerTimeout": "WORKER_TIMEOUT_SECONDS",
     "WorkerVisibility": "WORKER_VISIBILITY_SECONDS",

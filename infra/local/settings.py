@@ -31,12 +31,14 @@ DEFAULTS = {
     "JWT_EXPIRES": "1800",
     "REFRESH_EXPIRES": "604800",
     "POLL_INTERVAL_SECONDS": "30",
+    "WEBHOOK_POLL_INTERVAL_SECONDS": "300",
     "AUTO_REPLY_DELAY_SECONDS": "75",
     "WORKER_TIMEOUT_SECONDS": "10",
     "WORKER_VISIBILITY_SECONDS": "12",
     "LOCAL_SEED": "demo",
 }
-TEST_DEFAULTS = {"POLL_INTERVAL_SECONDS": "5", "AUTO_REPLY_DELAY_SECONDS": "3", "LOCAL_SEED": "none"}
+TEST_DEFAULTS = {"POLL_INTERVAL_SECONDS": "5", "WEBHOOK_POLL_INTERVAL_SECONDS": "10", "AUTO_REPLY_DELAY_SECONDS": "3",
+                 "LOCAL_SEED": "none"}
 FROM_OUTSIDE = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "REDIS_URL", "TELEGRAM_API_BASE", "AVITO_API_BASE", "PUBLIC_BASE_URL")
 SCHEMES = {
     "DATABASE_URL": ("postgres", "postgresql"),
@@ -137,8 +139,8 @@ def write_private(path: Path, values: dict[str, str]) -> None:
 
 
 def _check(settings: Settings) -> None:
-    for name in ("PORT", "JWT_EXPIRES", "REFRESH_EXPIRES", "POLL_INTERVAL_SECONDS", "AUTO_REPLY_DELAY_SECONDS", "WORKER_TIMEOUT_SECONDS",
-                 "WORKER_VISIBILITY_SECONDS"):
+    for name in ("PORT", "JWT_EXPIRES", "REFRESH_EXPIRES", "POLL_INTERVAL_SECONDS", "WEBHOOK_POLL_INTERVAL_SECONDS",
+                 "AUTO_REPLY_DELAY_SECONDS", "WORKER_TIMEOUT_SECONDS", "WORKER_VISIBILITY_SECONDS"):
         if not settings[name].isdecimal() or not 0 < int(settings[name]) <= (65535 if name == "PORT" else 31_536_000):
             raise Failure(f"{name} must be a whole number above 0, not {settings[name]!r}.")
     if int(settings["WORKER_VISIBILITY_SECONDS"]) < int(settings["WORKER_TIMEOUT_SECONDS"]):

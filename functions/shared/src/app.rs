@@ -81,7 +81,7 @@ impl Need {
             Self::AvitoApi => &[var::AVITO_API_BASE],
             Self::MediaHosts => &[var::MEDIA_HOSTS],
             Self::PublicBaseUrl => &[var::PUBLIC_BASE_URL],
-            Self::PollInterval => &[var::POLL_INTERVAL_SECONDS],
+            Self::PollInterval => &[var::POLL_INTERVAL_SECONDS, var::WEBHOOK_POLL_INTERVAL_SECONDS],
             Self::AutoReplyDelay => &[var::AUTO_REPLY_DELAY_SECONDS],
             Self::TelegramQueue => &[var::TELEGRAM_QUEUE_URL],
             Self::AvitoQueue => &[var::AVITO_QUEUE_URL],

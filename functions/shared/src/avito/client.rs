@@ -32,6 +32,7 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 /// Why a person is blocked, in Avito's numbers: something else.
 const OTHER_REASON: i64 = 4;
 
+const RATE_LIMIT: &str = "x-ratelimit-limit";
 const RATE_LIMIT_REMAINING: &str = "x-ratelimit-remaining";
 
 /// Avito's API for whichever account a token belongs to.
@@ -42,13 +43,22 @@ pub struct Client {
     timeout: Duration,
 }
 
-/// An answer, and how many calls Avito still allows in this minute if it said so.
+/// An answer, and how many calls Avito still allows if it said so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply<T> {
     /// What was asked for.
     pub value: T,
-    /// `X-RateLimit-Remaining`.
-    pub remaining: Option<u32>,
+    /// The calls still allowed.
+    pub allowance: Option<Allowance>,
+}
+
+/// What Avito says of the number of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allowance {
+    /// `X-RateLimit-Remaining`: in this minute.
+    pub remaining: u32,
+    /// `X-RateLimit-Limit`: in every minute.
+    pub limit: Option<u32>,
 }
 
 /// What lets us act for an account for a while.
@@ -155,7 +165,7 @@ impl Client {
         let reply: Reply<Chats> =
             self.call(self.request(Method::GET, &path).query(query), token, Effect::Reads).await?;
         let Chats { chats, meta } = reply.value;
-        Ok(Reply { value: ChatsPage { chats, has_more: meta.has_more }, remaining: reply.remaining })
+        Ok(Reply { value: ChatsPage { chats, has_more: meta.has_more }, allowance: reply.allowance })
     }
 
     /// One chat, with the names that webhooks leave out.
@@ -178,7 +188,7 @@ impl Client {
         let request = self.request(Method::GET, &path).query(&[("limit", limit), ("offset", offset)]);
         let reply: Reply<Messages> = self.call(request, token, Effect::Reads).await?;
         let (Messages::Bare(List(value)) | Messages::Wrapped { messages: List(value) }) = reply.value;
-        Ok(Reply { value, remaining: reply.remaining })
+        Ok(Reply { value, allowance: reply.allowance })
     }
 
     /// Sends a text of at most 1,000 characters.
@@ -207,7 +217,7 @@ impl Client {
         let reply: Reply<BTreeMap<String, Value>> =
             self.call(self.request(Method::POST, &path).multipart(form), token, Effect::Changes).await?;
         let id = reply.value.into_keys().next().ok_or(Error::Unknown(None))?;
-        Ok(Reply { value: id, remaining: reply.remaining })
+        Ok(Reply { value: id, allowance: reply.allowance })
     }
 
     /// Sends a picture that was given before.
@@ -233,7 +243,7 @@ impl Client {
         let path = format!("/messenger/v1/accounts/{user_id}/getVoiceFiles");
         let request = self.request(Method::GET, &path).query(&[("voice_ids", voice_id)]);
         let mut reply: Reply<VoiceFiles> = self.call(request, token, Effect::Reads).await?;
-        Ok(Reply { value: reply.value.voices_urls.remove(voice_id), remaining: reply.remaining })
+        Ok(Reply { value: reply.value.voices_urls.remove(voice_id), allowance: reply.allowance })
     }
 
     /// Takes back a message of the account that is not older than an hour. It stays in the chat as deleted.
@@ -268,7 +278,7 @@ impl Client {
         let answer = self.send(request).await?;
         // The answer has no content.
         if answer.status.is_success() && answer.body.is_empty() {
-            return Ok(Reply { value: (), remaining: answer.remaining });
+            return Ok(Reply { value: (), allowance: answer.allowance });
         }
         answer.read::<Done>(Effect::Changes).map(Reply::done)
     }
@@ -283,7 +293,7 @@ impl Client {
     pub async fn register_webhook(&self, token: &Secret, url: &str) -> Result<Reply<()>, Error> {
         let request = self.request(Method::POST, "/messenger/v3/webhook").json(&json!({ "url": url }));
         match self.call::<Done>(request, token, Effect::Changes).await {
-            Err(Error::Refused { status: 409, .. }) => Ok(Reply { value: (), remaining: None }),
+            Err(Error::Refused { status: 409, .. }) => Ok(Reply { value: (), allowance: None }),
             outcome => outcome.map(Reply::done),
         }
     }
@@ -298,7 +308,7 @@ impl Client {
     pub async fn subscriptions(&self, token: &Secret) -> Result<Reply<Vec<Subscription>>, Error> {
         let request = self.request(Method::POST, "/messenger/v1/subscriptions");
         let reply: Reply<Subscriptions> = self.call(request, token, Effect::Reads).await?;
-        Ok(Reply { value: reply.value.subscriptions, remaining: reply.remaining })
+        Ok(Reply { value: reply.value.subscriptions, allowance: reply.allowance })
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -318,19 +328,20 @@ impl Client {
     async fn send(&self, request: RequestBuilder) -> Result<Answer, Error> {
         let response = request.timeout(self.timeout).send().await.map_err(Error::from_transport)?;
         let header = |name: &str| response.headers().get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
-        let remaining = header(RATE_LIMIT_REMAINING);
+        let limit = header(RATE_LIMIT);
+        let allowance = header(RATE_LIMIT_REMAINING).map(|remaining| Allowance { remaining, limit });
         let retry_after =
             header(header::RETRY_AFTER.as_str()).map(|seconds| Duration::from_secs(seconds.max(1).into()));
         let status = response.status();
         let body = response.bytes().await.map_err(Error::from_transport)?;
-        Ok(Answer { status, remaining, retry_after, body })
+        Ok(Answer { status, allowance, retry_after, body })
     }
 }
 
 /// A whole answer, not yet understood.
 struct Answer {
     status: StatusCode,
-    remaining: Option<u32>,
+    allowance: Option<Allowance>,
     retry_after: Option<Duration>,
     body: Bytes,
 }
@@ -349,7 +360,7 @@ impl Answer {
             return Err(hidden);
         }
         let value = serde_json::from_value(body).map_err(|_| unreadable)?;
-        Ok(Reply { value, remaining: self.remaining })
+        Ok(Reply { value, allowance: self.allowance })
     }
 
     /// Why there is no token in it.
@@ -366,7 +377,7 @@ impl Answer {
 
 impl<T> Reply<T> {
     fn done(self) -> Reply<()> {
-        Reply { value: (), remaining: self.remaining }
+        Reply { value: (), allowance: self.allowance }
     }
 }
 

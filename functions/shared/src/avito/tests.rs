@@ -73,9 +73,11 @@ const MESSAGE: &str = r#"{"id":"bdcc","created":1563202313,"direction":"in","typ
 
 #[tokio::test]
 async fn a_text_is_sent_as_the_specification_says_and_its_message_read() {
-    let (client, request) = server(Act::Answer(200, "X-RateLimit-Remaining: 17\r\n", MESSAGE.to_owned())).await;
+    let (client, request) =
+        server(Act::Answer(200, "X-RateLimit-Limit: 90\r\nX-RateLimit-Remaining: 17\r\n", MESSAGE.to_owned())).await;
     let reply = client.send_text(&token(), 353_200_001, "u2i-a~b/c ё", "да").await.expect("a message");
-    assert_eq!((reply.value.id.as_str(), reply.remaining), ("bdcc", Some(17)));
+    let allowance = Allowance { remaining: 17, limit: Some(90) };
+    assert_eq!((reply.value.id.as_str(), reply.allowance), ("bdcc", Some(allowance)));
     let request = request.await.expect("a request");
     assert!(request.starts_with("POST /messenger/v1/accounts/353200001/chats/u2i-a~b%2Fc%20%D1%91/messages HTTP"));
     assert!(request.contains("authorization: Bearer token-of-a-test"));

@@ -13,6 +13,7 @@ use tokio::sync::SemaphorePermit;
 
 use super::{
     album,
+    allowance::{self, Purpose},
     calls::narrow,
     compose, cures,
     drain::{Holder, Target},
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     avito,
-    platform::{db::Statement, media::MediaError},
+    platform::{db::Statement, media::MediaError, secrets::Secret},
     telegram::{Attachment, Error, Sent},
     tenancy::accounts,
 };
@@ -203,10 +204,14 @@ impl<'a> Holder<'a> {
         let voice_id = post.content.get("voice_id").and_then(Value::as_str).ok_or(Lack::Ever)?;
         let avito = accounts::avito(self.app);
         let token = accounts::access_token(self.app, keys).await.map_err(|_| Lack::Now)?;
-        let mut answer = avito.voice_file(&token, keys.user_id, voice_id).await;
+        let ask = async |token: &Secret| {
+            let call = avito.voice_file(token, keys.user_id, voice_id);
+            allowance::within(self.app, keys.account_id, Purpose::Answer, call).await
+        };
+        let mut answer = ask(&token).await;
         if matches!(answer, Err(avito::Error::Unauthorized { .. })) {
             let token = accounts::renewed_token(self.app, keys, &token).await.map_err(|_| Lack::Now)?;
-            answer = avito.voice_file(&token, keys.user_id, voice_id).await;
+            answer = ask(&token).await;
         }
         let address = match answer {
             Ok(reply) => reply.value.ok_or(Lack::Ever)?,

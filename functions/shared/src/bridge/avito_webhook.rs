@@ -2,7 +2,7 @@
 //! Nothing is acknowledged before one of the two has it.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     sync::{LazyLock, Mutex},
     time::Duration,
 };
@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::{
+    polls,
     record::{Heard, Hearing, Woken, record},
     tasks::IntakeTask,
     text,
@@ -21,7 +22,7 @@ use crate::{
         db::{DbError, Scope},
         secrets::{Secret, same},
     },
-    tenancy::accounts,
+    tenancy::{account_webhooks, accounts},
 };
 
 /// What became of a webhook.
@@ -39,8 +40,15 @@ pub enum Accepted {
 const POSTGRES_PART: Duration = Duration::from_millis(1000);
 /// How long a secret's hash is known without Postgres.
 const SECRET_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Hashes known of one account: its secret is renewed monthly.
+const SECRETS_KNOWN: i64 = 8;
+/// The accounts of which a webhook could not be taken: a set in Redis, which the poll's schedule empties.
+const LOST: &str = "avito-webhooks-lost";
+/// Whoever asks us in an outage can have accounts marked, so there is a most of them.
+const LOST_MOST: i64 = 10_000;
+const LOST_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-static SECRETS_SEEN: LazyLock<Mutex<HashMap<i64, [u8; 32]>>> = LazyLock::new(Mutex::default);
+static SECRETS_SEEN: LazyLock<Mutex<HashSet<(i64, [u8; 32])>>> = LazyLock::new(Mutex::default);
 
 /// Takes a webhook of the account, whose address ends in `secret`. `payload` is JSON of any shape.
 pub async fn accept(app: &App, account_id: i64, secret: &Secret, payload: &serde_json::Value) -> Accepted {
@@ -84,7 +92,7 @@ pub async fn record_kept(app: &App, account_id: i64, payload: &str) -> Result<()
 
 /// Checks the secret and records, in one flight. None: a wrong secret. Otherwise whom to wake.
 async fn hear(app: &App, account_id: i64, hash: [u8; 32], hearing: Option<&Hearing>) -> Result<Option<Woken>, DbError> {
-    let scope = Scope::TenantOf(accounts::tenant_by_webhook_secret(account_id, hash.to_vec()));
+    let scope = Scope::TenantOf(account_webhooks::tenant_by_secret(account_id, hash.to_vec()));
     let answers = app.db().run(scope, hearing.map(|hearing| record(app, hearing)).unwrap_or_default()).await?;
     if answers.first().is_none_or(Vec::is_empty) {
         return Ok(None);
@@ -132,19 +140,31 @@ fn attachments(message: &avito::Message) -> Option<serde_json::Value> {
     Some(attachments)
 }
 
-/// So that the secret can be checked while Postgres is away. Redis is told once per process and account.
+/// So that the secret can be checked while Postgres is away. Redis is told once per process and secret.
 async fn remember_secret(app: &App, account_id: i64, hash: [u8; 32]) {
-    let news = SECRETS_SEEN.lock().is_ok_and(|mut seen| seen.insert(account_id, hash) != Some(hash));
-    if news && app.cache().set(&secret_key(account_id), &hex::encode(hash), SECRET_LIFE).await.is_err() {
+    let news = SECRETS_SEEN.lock().is_ok_and(|mut seen| seen.insert((account_id, hash)));
+    let key = secrets_key(account_id);
+    if news && app.cache().add(&key, &hex::encode(hash), SECRETS_KNOWN, SECRET_LIFE).await.is_err() {
         tracing::warn!("Redis did not take a secret's hash");
     }
 }
 
-fn secret_key(account_id: i64) -> String {
-    format!("avito-webhook-secret:{account_id}")
+fn secrets_key(account_id: i64) -> String {
+    format!("avito-webhook-secrets:{account_id}")
 }
 
-/// The way past Postgres: the secret's hash from memory or Redis, the payload into the intake queue.
+/// What is known of a secret without Postgres. None: nothing is known of the account.
+async fn is_known(app: &App, account_id: i64, hash: [u8; 32]) -> Option<bool> {
+    if SECRETS_SEEN.lock().is_ok_and(|seen| seen.contains(&(account_id, hash))) {
+        return Some(true);
+    }
+    let known = app.cache().members(&secrets_key(account_id)).await.unwrap_or_default();
+    let fits = |known: &String| hex::decode(known).is_ok_and(|known| same(&known, &hash));
+    (!known.is_empty()).then(|| known.iter().any(fits))
+}
+
+/// The way past Postgres: the secret's hash from memory or Redis, the payload into the intake queue. What was not taken
+/// is left to the poll: a new secret may be one that nobody has written down yet.
 async fn keep(
     app: &App,
     account_id: i64,
@@ -152,19 +172,24 @@ async fn keep(
     hearing: Option<&Hearing>,
     payload: &serde_json::Value,
 ) -> Accepted {
-    let in_memory = SECRETS_SEEN.lock().ok().and_then(|seen| seen.get(&account_id).copied());
-    let known = match in_memory {
-        Some(known) => Some(known.to_vec()),
-        None => match app.cache().get(&secret_key(account_id)).await {
-            Ok(text) => text.and_then(|text| hex::decode(text).ok()),
-            Err(_) => None,
-        },
+    let accepted = match is_known(app, account_id, hash).await {
+        Some(true) => send_to_intake(app, account_id, hearing, payload).await,
+        Some(false) => Accepted::WrongSecret,
+        None => Accepted::NotTaken,
     };
-    match known {
-        None => return Accepted::NotTaken,
-        Some(known) if !same(&known, &hash) => return Accepted::WrongSecret,
-        Some(_) => {}
+    if accepted != Accepted::Done && app.cache().add(LOST, &account_id.to_string(), LOST_MOST, LOST_LIFE).await.is_err()
+    {
+        tracing::warn!(account_id, "nothing remembers that a webhook was lost; the poll finds it in its turn");
     }
+    accepted
+}
+
+async fn send_to_intake(
+    app: &App,
+    account_id: i64,
+    hearing: Option<&Hearing>,
+    payload: &serde_json::Value,
+) -> Accepted {
     let Some(hearing) = hearing else { return Accepted::Done };
     let task = IntakeTask::V1 { account_id, payload: payload.to_string() };
     // An id may be any text; a group's and a deduplication's name may not.
@@ -180,4 +205,22 @@ async fn keep(
             Accepted::NotTaken
         }
     }
+}
+
+/// Makes the accounts due of which a webhook was lost. A mark goes once the row knows, and before anybody polls by it.
+pub(super) async fn have_the_lost_polled(app: &App) -> Result<(), DbError> {
+    let marked = match app.cache().members(LOST).await {
+        Ok(marked) if marked.is_empty() => return Ok(()),
+        Ok(marked) => marked,
+        Err(error) => {
+            tracing::warn!(%error, "it is not known whether webhooks were lost");
+            return Ok(());
+        }
+    };
+    let ids = marked.iter().filter_map(|id| id.parse().ok()).collect();
+    app.db().query(Scope::Service, polls::soon(ids)).await?;
+    if app.cache().remove(LOST, &marked).await.is_err() {
+        tracing::warn!("Redis forgot no lost webhooks; their accounts are polled once more");
+    }
+    Ok(())
 }

@@ -8,7 +8,9 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    BridgeError, auto_reply,
+    BridgeError,
+    allowance::{self, Purpose},
+    auto_reply,
     blocking::{self, Blocking},
     edits::{self, Removal},
     outbox::{self, Outbox, Part},
@@ -161,6 +163,15 @@ impl Holder<'_> {
         })
     }
 
+    /// A call that somebody waits for, within what the account may call.
+    pub(super) async fn within<T>(
+        &self,
+        outbox: &Outbox,
+        call: impl Future<Output = Result<avito::Reply<T>, avito::Error>>,
+    ) -> Result<avito::Reply<T>, avito::Error> {
+        allowance::within(self.app, outbox.keys.account_id, Purpose::Answer, call).await
+    }
+
     async fn send(&self, outbox: &Outbox, part: &Part) -> Result<Next, BridgeError> {
         let token = match self.token(outbox, None).await {
             Ok(token) => token,
@@ -179,7 +190,7 @@ impl Holder<'_> {
         }
         let (avito, user_id) = (accounts::avito(self.app), outbox.keys.user_id);
         let call = avito.send_text(&token, user_id, &outbox.avito_chat_id, &part.text);
-        let mut answer = self.telling_who_waits(call).await;
+        let mut answer = self.telling_who_waits(self.within(outbox, call)).await;
         if matches!(answer, Err(avito::Error::Unauthorized { .. })) {
             let token = match self.token(outbox, Some(&token)).await {
                 Ok(token) => token,
@@ -188,7 +199,7 @@ impl Holder<'_> {
             if outbox.lease_ends_too_soon() {
                 return Ok(outbox.rest(Vec::new(), Duration::ZERO));
             }
-            answer = avito.send_text(&token, user_id, &outbox.avito_chat_id, &part.text).await;
+            answer = self.within(outbox, avito.send_text(&token, user_id, &outbox.avito_chat_id, &part.text)).await;
         }
         Ok(match answer {
             Ok(reply) => Next::Look(outbox::sent(part.id, reply.value.id)),
@@ -221,7 +232,10 @@ impl Holder<'_> {
     /// Just before an auto-reply is sent: what to do instead, if somebody answered after all.
     async fn hold_back(&self, outbox: &Outbox, part: &Part, token: &Secret) -> Result<Option<Next>, BridgeError> {
         let (avito, user_id) = (accounts::avito(self.app), outbox.keys.user_id);
-        let newest_first = match avito.messages(token, user_id, &outbox.avito_chat_id, LOOK_BACK, 0).await {
+        let newest_first = match self
+            .within(outbox, avito.messages(token, user_id, &outbox.avito_chat_id, LOOK_BACK, 0))
+            .await
+        {
             Ok(reply) => reply.value,
             Err(avito::Error::Unauthorized { .. }) => {
                 let renewed = self.token(outbox, Some(token)).await;
@@ -254,7 +268,8 @@ impl Holder<'_> {
             Err(next) => return Ok(next),
         };
         let avito = accounts::avito(self.app);
-        let list = avito.messages(&token, outbox.keys.user_id, &outbox.avito_chat_id, LOOK_BACK, 0).await;
+        let list = avito.messages(&token, outbox.keys.user_id, &outbox.avito_chat_id, LOOK_BACK, 0);
+        let list = self.within(outbox, list).await;
         let messages = match list {
             Ok(reply) => reply.value,
             Err(avito::Error::Unauthorized { .. }) => {
@@ -314,7 +329,7 @@ impl Holder<'_> {
         };
         let (avito, user_id) = (accounts::avito(self.app), outbox.keys.user_id);
         let (chat_id, message_id) = (&outbox.avito_chat_id, &removal.avito_message_id);
-        let answer = avito.delete_message(&token, user_id, chat_id, message_id).await;
+        let answer = self.within(outbox, avito.delete_message(&token, user_id, chat_id, message_id)).await;
         let error = match answer {
             Ok(_) | Err(avito::Error::Refused { status: 404, .. }) => {
                 return Ok(Next::Look(vec![edits::removed(removal.part_id)]));
@@ -325,7 +340,7 @@ impl Holder<'_> {
         match error {
             avito::Error::Unauthorized { .. } => self.renew(outbox, &token).await,
             error if error.retry_in().is_some() => Ok(Next::Rest(Vec::new(), error.retry_in().unwrap_or(FIRST_LOOK))),
-            error => match avito.messages(&token, user_id, chat_id, LOOK_BACK, 0).await {
+            error => match self.within(outbox, avito.messages(&token, user_id, chat_id, LOOK_BACK, 0)).await {
                 Ok(list) => {
                     let is_gone =
                         |message: &avito::Message| message.id == *message_id && message.kind == avito::Kind::Deleted;
@@ -350,7 +365,7 @@ impl Holder<'_> {
             Err(next) => return Ok(next),
         };
         let avito = accounts::avito(self.app);
-        match avito.block(&token, outbox.keys.user_id, buyer_id, blocking.item_id).await {
+        match self.within(outbox, avito.block(&token, outbox.keys.user_id, buyer_id, blocking.item_id)).await {
             Ok(_) => Ok(Next::Look(vec![blocking::done(self.dialog_id, blocking)])),
             Err(avito::Error::Unauthorized { .. }) => self.renew(outbox, &token).await,
             Err(error) => Ok(match error.retry_in() {
@@ -373,7 +388,9 @@ impl Holder<'_> {
             Ok(token) => token,
             Err(next) => return Ok(next),
         };
-        let answer = accounts::avito(self.app).mark_read(&token, outbox.keys.user_id, &outbox.avito_chat_id).await;
+        let avito = accounts::avito(self.app);
+        let call = avito.mark_read(&token, outbox.keys.user_id, &outbox.avito_chat_id);
+        let answer = allowance::within(self.app, outbox.keys.account_id, Purpose::Patient, call).await;
         Ok(match answer {
             Err(avito::Error::Unauthorized { .. }) => match self.token(outbox, Some(&token)).await {
                 Ok(_) => Next::Rest(Vec::new(), Duration::ZERO),
@@ -389,7 +406,7 @@ impl Outbox {
     /// Getting a token took so long that another worker could take the dialog before Avito answers: sending now might
     /// send twice.
     fn lease_ends_too_soon(&self) -> bool {
-        self.leased.elapsed() + avito::CALL_TIMEOUT >= outbox::LEASE
+        self.leased.elapsed() + allowance::REDIS_PART + avito::CALL_TIMEOUT >= outbox::LEASE
     }
 
     /// Lets go for a while. A part that was committed as `sending` and certainly not sent goes back first.

@@ -2,6 +2,7 @@
 //! row the moment we hear of it, and whoever holds a lease derives from rows what still has to be sent.
 
 mod album;
+mod allowance;
 mod attachments;
 pub mod auto_reply;
 pub mod avito_webhook;

@@ -164,13 +164,13 @@ impl Holder<'_> {
         let (avito, user_id) = (accounts::avito(self.app), outbox.keys.user_id);
         let name = format!("picture.{ending}");
         let mut token = token;
-        let mut uploaded = avito.upload_image(&token, user_id, &name, bytes.clone()).await;
+        let mut uploaded = self.within(outbox, avito.upload_image(&token, user_id, &name, bytes.clone())).await;
         if matches!(uploaded, Err(avito::Error::Unauthorized { .. })) {
             token = match self.token(outbox, Some(&token)).await {
                 Ok(token) => token,
                 Err(next) => return Ok(next),
             };
-            uploaded = avito.upload_image(&token, user_id, &name, bytes).await;
+            uploaded = self.within(outbox, avito.upload_image(&token, user_id, &name, bytes)).await;
         }
         drop(turn);
         let image_id = match uploaded {
@@ -189,7 +189,7 @@ impl Holder<'_> {
             return Ok(Next::Look(Vec::new()));
         }
         let call = avito.send_image(&token, user_id, &outbox.avito_chat_id, &image_id);
-        let sent = self.telling_who_waits(call).await;
+        let sent = self.telling_who_waits(self.within(outbox, call)).await;
         Ok(match sent {
             Ok(reply) => Next::Look(outbox::sent(part.id, reply.value.id)),
             Err(error) => {

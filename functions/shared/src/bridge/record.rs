@@ -118,12 +118,12 @@ const ADOPT_ECHO: &str = concat!(
 const INSERT_MESSAGES: &str = concat!(
     "
     INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, attachments,
-                          avito_message_id, avito_created, list_place, confirmed_at, status, to_show)
+                          avito_message_id, avito_created, list_place, confirmed_at, told_at, status, to_show)
     SELECT d.client_id, d.id, d.avito_account_id, d.bot_id,
            CASE WHEN heard.own THEN 'out' ELSE 'in' END,
            CASE WHEN heard.own THEN 'avito_app' WHEN heard.system THEN 'system' ELSE 'buyer' END,
            heard.kind, heard.text, heard.attachments, heard.id, heard.created, heard.place,
-           CASE WHEN $4 THEN now() END,
+           CASE WHEN $4 THEN now() END, CASE WHEN NOT $4 THEN now() END,
            CASE WHEN hidden THEN 'filtered' WHEN heard.own THEN 'sent' ELSE 'received' END,
            NOT hidden
     FROM ",
@@ -141,9 +141,14 @@ const INSERT_MESSAGES: &str = concat!(
     WHERE NOT EXISTS (SELECT FROM parts o WHERE o.avito_account_id = $1 AND o.avito_message_id = heard.id)
     ORDER BY heard.created, heard.place
     ON CONFLICT (avito_account_id, avito_message_id) DO UPDATE
-    SET confirmed_at = now(), attachments = messages.attachments || excluded.attachments,
-        list_place = excluded.list_place
-    WHERE messages.confirmed_at IS NULL AND excluded.confirmed_at IS NOT NULL"
+    SET confirmed_at = coalesce(messages.confirmed_at, excluded.confirmed_at),
+        told_at = coalesce(messages.told_at, excluded.told_at),
+        attachments = CASE WHEN messages.confirmed_at IS NULL AND excluded.confirmed_at IS NOT NULL
+                           THEN messages.attachments || excluded.attachments ELSE messages.attachments END,
+        list_place = CASE WHEN messages.confirmed_at IS NULL AND excluded.confirmed_at IS NOT NULL
+                          THEN excluded.list_place ELSE messages.list_place END
+    WHERE (messages.confirmed_at IS NULL AND excluded.confirmed_at IS NOT NULL)
+       OR (messages.told_at IS NULL AND excluded.told_at IS NOT NULL)"
 );
 
 /// What its writer took back is marked; where the topic shows it, a line says so, and where not yet, it stands in its place.
@@ -166,6 +171,40 @@ const TAKE_BACK: &str = concat!(
     FROM gone JOIN posts p ON p.id = gone.post_id
     ON CONFLICT (bot_id, once_key) DO NOTHING"
 );
+
+/// A webhook told of another text than Avito's list has: the list is right. Where the topic shows the other one, a line
+/// says so.
+const CORRECT: &str = concat!(
+    "
+    WITH other AS (
+        UPDATE messages m SET text = heard.text, attachments = m.attachments || heard.attachments
+        FROM ",
+    heard!(),
+    "
+        JOIN account_routes a ON a.avito_account_id = $1 AND a.user_id = $5
+        JOIN dialogs d ON d.avito_account_id = $1 AND d.avito_chat_id = $2
+        WHERE m.dialog_id = d.id AND m.avito_message_id = heard.id AND m.confirmed_at IS NULL
+          AND m.kind = 'text' AND heard.kind = 'text'
+          AND normalize(regexp_replace(btrim(m.text), '\\s+', ' ', 'g')) <> normalize(regexp_replace(btrim(heard.text), '\\s+', ' ', 'g'))
+        RETURNING m.id, m.client_id, m.bot_id, m.dialog_id, m.post_id, m.text
+    )
+    INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+    SELECT other.client_id, other.bot_id, other.dialog_id, 'notice',
+           jsonb_strip_nulls(jsonb_build_object('text', $4::text || ' ' || left(other.text, 3500), 'reply_to', p.telegram_message_ids[1])),
+           'corrected:' || other.id
+    FROM other JOIN posts p ON p.id = other.post_id
+    ON CONFLICT (bot_id, once_key) DO NOTHING"
+);
+
+/// The statement that puts what Avito's list says in the place of what a webhook said.
+pub(super) fn correct(account_id: i64, user_id: i64, chat_id: &str, messages: &[Heard]) -> Statement {
+    Statement::new(CORRECT)
+        .bind(account_id)
+        .bind(chat_id.to_owned())
+        .bind(serde_json::to_value(messages).unwrap_or_default())
+        .bind(words::corrected(Language::Russian))
+        .bind(user_id)
+}
 
 /// The dialog waits when the newest thing still to be shown is the buyer's, and is answered when it is ours. A human
 /// answer empties the auto-reply's mark, unless the buyer wrote after it; a buyer's message sets an empty one, if the
@@ -230,7 +269,7 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
     let ids: Vec<String> = messages.iter().map(|message| message.id.clone()).collect();
     let own = messages.iter().filter(|message| message.own).map(|message| message.id.clone()).collect();
     let filled = |value: &Value| (!value.is_null()).then(|| value.clone());
-    vec![
+    let mut flight = vec![
         Statement::new(REMEMBER_DIALOG)
             .bind(*account_id)
             .bind(*user_id)
@@ -245,6 +284,11 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
             .bind(heard.clone())
             .bind(words::taken_back(Language::Russian))
             .bind(*user_id),
+    ];
+    if synced.is_some() {
+        flight.push(correct(*account_id, *user_id, chat_id, messages));
+    }
+    flight.extend([
         Statement::new(INSERT_MESSAGES)
             .bind(*account_id)
             .bind(chat_id.clone())
@@ -262,7 +306,8 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
             .bind(order::CLOSE.as_secs_f64())
             .bind(order::PATIENCE.as_secs_f64()),
         lanes::wake_for_messages(*account_id, ids),
-    ]
+    ]);
+    flight
 }
 
 /// Whom a recorded hearing wakes.

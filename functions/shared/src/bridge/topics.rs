@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     BridgeError,
+    allowance::{self, Purpose},
     budget::{Budget, later},
     compose,
     cures::{self, BROKEN_PAUSE},
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::{
     avito,
-    platform::db::Statement,
+    platform::{db::Statement, secrets::Secret},
     telegram::Error,
     tenancy::{accounts, bots},
 };
@@ -155,10 +156,14 @@ async fn ask_avito(holder: &Holder<'_>, dialog: &Dialog) -> Result<Context, NotP
         NotProven::Later
     };
     let token = accounts::access_token(app, keys).await.map_err(|error| later(&error))?;
-    let mut answer = avito.chat(&token, keys.user_id, &dialog.avito_chat_id).await;
+    let ask = async |token: &Secret| {
+        let call = avito.chat(token, keys.user_id, &dialog.avito_chat_id);
+        allowance::within(app, keys.account_id, Purpose::Answer, call).await
+    };
+    let mut answer = ask(&token).await;
     if matches!(answer, Err(avito::Error::Unauthorized { .. })) {
         let token = accounts::renewed_token(app, keys, &token).await.map_err(|error| later(&error))?;
-        answer = avito.chat(&token, keys.user_id, &dialog.avito_chat_id).await;
+        answer = ask(&token).await;
     }
     match answer {
         Ok(reply) => {

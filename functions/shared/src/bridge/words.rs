@@ -65,6 +65,19 @@ pub fn taken_back(language: Language) -> &'static str {
     language.choose("🗑 Сообщение удалено в Avito.", "🗑 The message was deleted in Avito.")
 }
 
+/// A webhook told of a message that Avito's list does not hold.
+pub fn not_confirmed(language: Language) -> &'static str {
+    language.choose(
+        "⚠️ Не подтверждено Avito: в списке сообщений этого чата такого сообщения нет.",
+        "⚠️ Not confirmed by Avito: its list of this chat's messages holds no such message.",
+    )
+}
+
+/// Before the text that Avito's list has where a webhook told of another.
+pub fn corrected(language: Language) -> &'static str {
+    language.choose("⚠️ В Avito это сообщение другое:", "⚠️ In Avito this message is another:")
+}
+
 /// Before what the seller wrote in Avito's app.
 pub fn mirrored(language: Language) -> &'static str {
     language.choose("Вы ответили в Avito:", "You answered in Avito:")

@@ -1,6 +1,9 @@
 //! Redis: what may vanish. Every caller must be right without it; an error here costs speed only.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use redis::{
     AsyncCommands,
@@ -29,15 +32,23 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 pub struct Cache {
     address: Secret,
     connection: OnceCell<ConnectionManager>,
+    round_trips: AtomicU64,
 }
 
 impl Cache {
     /// Describes the server; nothing is opened yet.
     pub fn new(address: Secret) -> Self {
-        Self { address, connection: OnceCell::new() }
+        Self { address, connection: OnceCell::new(), round_trips: AtomicU64::new(0) }
     }
 
+    /// How many times this process waited for Redis, connecting apart.
+    pub fn round_trips(&self) -> u64 {
+        self.round_trips.load(Ordering::Relaxed)
+    }
+
+    /// The connection, for one command.
     async fn connection(&self) -> Result<ConnectionManager, CacheError> {
+        self.round_trips.fetch_add(1, Ordering::Relaxed);
         let open = || async {
             let config = ConnectionManagerConfig::new()
                 .set_connection_timeout(Some(CONNECT_TIMEOUT))
@@ -77,6 +88,33 @@ impl Cache {
             .query_async(&mut connection)
             .await?;
         Ok(count)
+    }
+
+    /// Runs a script on `key`; it answers a number.
+    pub async fn script(&self, text: &'static str, key: &str, arguments: &[i64]) -> Result<i64, CacheError> {
+        let mut connection = self.connection().await?;
+        Ok(redis::cmd("EVAL").arg(text).arg(1).arg(key).arg(arguments).query_async(&mut connection).await?)
+    }
+
+    /// Adds a member to the set under `key`, unless it has `most` members; the set vanishes `life` after its last one came.
+    pub async fn add(&self, key: &str, member: &str, most: i64, life: Duration) -> Result<(), CacheError> {
+        const ADD: &str = "
+            if redis.call('SCARD', KEYS[1]) < tonumber(ARGV[2]) then redis.call('SADD', KEYS[1], ARGV[1]) end
+            redis.call('EXPIRE', KEYS[1], ARGV[3])";
+        let mut connection = self.connection().await?;
+        let mut command = redis::cmd("EVAL");
+        command.arg(ADD).arg(1).arg(key).arg(member).arg(most).arg(life.as_secs().max(1));
+        Ok(command.query_async(&mut connection).await?)
+    }
+
+    /// The members of the set under `key`.
+    pub async fn members(&self, key: &str) -> Result<Vec<String>, CacheError> {
+        Ok(self.connection().await?.smembers(key).await?)
+    }
+
+    /// Takes members out of the set under `key`.
+    pub async fn remove(&self, key: &str, members: &[String]) -> Result<(), CacheError> {
+        Ok(self.connection().await?.srem(key, members).await?)
     }
 
     /// Whether the server answers.

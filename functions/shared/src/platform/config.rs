@@ -101,6 +101,8 @@ pub mod var {
         PUBLIC_BASE_URL = None, address;
         /// The pause between two polls of an account, seconds.
         POLL_INTERVAL_SECONDS = Some("30"), seconds;
+        /// The same while Avito's webhooks tell of everything, seconds.
+        WEBHOOK_POLL_INTERVAL_SECONDS = Some("300"), seconds;
         /// How long people may answer before the auto-reply does, seconds; a queue delays no longer than 900.
         AUTO_REPLY_DELAY_SECONDS = Some("75"), delay;
         /// Queue of wake-ups for bots.

@@ -1,4 +1,4 @@
-//! Avito accounts: keys, access tokens and webhooks. An account is known by Avito's own user id, so no second
+//! Avito accounts: keys and access tokens. An account is known by Avito's own user id, so no second
 //! organisation can connect the same one.
 
 use std::time::Duration;
@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio_postgres::Row;
 use utoipa::ToSchema;
 
-use super::{audit, notices};
+use super::{account_webhooks, audit, notices};
 use crate::{
     App, avito,
     platform::{
@@ -34,23 +34,6 @@ pub fn secret_place(client: ClientId) -> Place {
 /// Where the access token is sealed.
 pub fn token_place(client: ClientId) -> Place {
     Place { table: TABLE, column: "access_token", client_id: client.0 }
-}
-
-/// Where the webhook's secret is sealed.
-pub fn webhook_secret_place(client: ClientId) -> Place {
-    Place { table: TABLE, column: "webhook_secret", client_id: client.0 }
-}
-
-/// For `Scope::TenantOf`: the account whose webhook carries a secret with this hash. Columns: `client_id`,
-/// `avito_account_id`, `user_id`, `bot_id`, `status`.
-pub fn tenant_by_webhook_secret(account_id: i64, secret_hash: Vec<u8>) -> Statement {
-    Statement::new(
-        "SELECT set_config('app.client_id', client_id::text, true), client_id, id AS avito_account_id, user_id, bot_id,
-                status
-         FROM avito_accounts WHERE id = $1 AND webhook_secret_hash = $2",
-    )
-    .bind(account_id)
-    .bind(secret_hash)
 }
 
 /// For `Scope::TenantOf`: the account a task names. Columns: `client_id`, `avito_account_id`.
@@ -165,7 +148,7 @@ impl From<avito::Error> for TokenError {
 }
 
 /// What Avito says, for the account's owner.
-fn avitos_words(error: avito::Error) -> String {
+pub(super) fn avitos_words(error: avito::Error) -> String {
     match error {
         avito::Error::Unauthorized { message, .. }
         | avito::Error::PaymentRequired { message }
@@ -264,7 +247,7 @@ pub struct AvitoAccount {
 }
 
 impl AvitoAccount {
-    fn read(row: &Row) -> Result<Self, DbError> {
+    pub(super) fn read(row: &Row) -> Result<Self, DbError> {
         Ok(Self {
             id: get(row, "id")?,
             name: get(row, "name")?,
@@ -397,8 +380,8 @@ pub async fn check(app: &App, new: &NewAccount) -> Result<Checked, ConnectError>
 pub struct Inserted {
     /// The account.
     pub account: AvitoAccount,
-    token: Secret,
-    webhook_secret: Secret,
+    pub(super) token: Secret,
+    pub(super) webhook_secret: Secret,
 }
 
 /// Writes the account's row. One whose creation broke off before Avito was told of us gives way after a minute. The secret
@@ -441,7 +424,7 @@ pub async fn insert(
             .bind(keyring.seal(&new.api_client_secret, secret_place(client)))
             .bind(keyring.seal(&checked.token.access_token, token_place(client)))
             .bind(end_of(&checked.token))
-            .bind(keyring.seal(&webhook_secret, webhook_secret_place(client)))
+            .bind(keyring.seal(&webhook_secret, account_webhooks::secret_place(client)))
             .bind(webhook_secret.hash().to_vec())
             .bind(new.monitoring_enabled),
         audit::record(Some(user_id), "avito_account.create", details),
@@ -459,27 +442,4 @@ pub async fn insert(
     };
     let row = answers.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
     Ok(Inserted { account: AvitoAccount::read(row)?, token: checked.token.access_token, webhook_secret })
-}
-
-/// Has Avito send us the account's messages. When it does not want to, the account stays: polling carries its messages.
-pub async fn register_webhook(app: &App, client: ClientId, inserted: Inserted) -> Result<AvitoAccount, DbError> {
-    let Inserted { account, token, webhook_secret } = inserted;
-    let base = app.config().text(var::PUBLIC_BASE_URL).trim_end_matches('/');
-    let url = format!("{base}/api/webhooks/avito/messages/{}/{}", account.id, webhook_secret.expose());
-    let problem = match avito(app).register_webhook(&token, &url).await {
-        Ok(_) => None,
-        Err(error) => {
-            tracing::warn!(%error, avito_account_id = account.id, "Avito did not register a webhook");
-            Some(avitos_words(error))
-        }
-    };
-    let statement = Statement::new(
-        "UPDATE avito_accounts
-         SET webhook_error = $2, webhook_registered_at = CASE WHEN $2 IS NULL THEN now() ELSE webhook_registered_at END
-         WHERE id = $1
-         RETURNING id, name, user_id, api_client_id, bot_id, monitoring_enabled, status, status_reason,
-                   webhook_registered_at, webhook_error, created_at",
-    );
-    let rows = app.db().query(Scope::Tenant(client), statement.bind(account.id).bind(problem)).await?;
-    rows.first().map_or(Err(DbError::Shape), AvitoAccount::read)
 }

@@ -22,6 +22,7 @@ use tuberry::{
         secrets::Secret,
     },
     tenancy::{
+        account_webhooks,
         accounts::{self, AvitoAccount, NewAccount},
         bots::{self, Bot, NewBot},
     },
@@ -202,7 +203,7 @@ impl World {
         };
         let checked = accounts::check(self.app, &new).await?;
         let inserted = accounts::insert(self.app, owner.client, owner.user_id, new, checked).await?;
-        Ok(accounts::register_webhook(self.app, owner.client, inserted).await?)
+        Ok(account_webhooks::register(self.app, owner.client, inserted).await?)
     }
 
     /// An owner's Avito account, connected to a bot.

@@ -47,9 +47,14 @@ async fn serve(State(world): State<Arc<World>>, request: Request<Body>) -> Respo
         return Refusal::not_found().into_response();
     };
     let unread = call.clone();
+    let mut allowed = None;
     let (call, ending) = match call.read(request).await {
         Ok(call) => {
-            let ending = struck(&world, &call).await;
+            allowed = counted(&world, &call);
+            let ending = match allowed {
+                Some(Err(wait)) => Ending::Refused(Refusal::status(429, Some(wait))),
+                _ => struck(&world, &call).await,
+            };
             (call, ending)
         }
         Err(refusal) => (unread, Ending::Refused(refusal)),
@@ -71,12 +76,24 @@ async fn serve(State(world): State<Arc<World>>, request: Request<Body>) -> Respo
         ..Record::default()
     });
     webhooks::wake(&world, &mut state.avito);
-    match ending {
+    let mut response = match ending {
         Ending::Answer(Value::Null) => StatusCode::OK.into_response(),
         Ending::Answer(value) => axum::Json(rendered(value, world.avito_base.as_deref())).into_response(),
         Ending::Refused(refusal) => refusal.into_response(),
         Ending::Reset => server::reset(),
+    };
+    if let Some(Ok((limit, remaining))) = allowed {
+        response.headers_mut().insert("x-ratelimit-limit", limit.into());
+        response.headers_mut().insert("x-ratelimit-remaining", remaining.into());
     }
+    response
+}
+
+/// Counts a call of an account whose calls are limited: the limit and what is left of it, or the seconds to wait.
+fn counted(world: &World, call: &Call) -> Option<Result<(u32, u32), u32>> {
+    let avito = &mut world.state().avito;
+    let owner = avito.owner(call.token.as_deref()?).ok()?;
+    avito.accounts.get_mut(&owner)?.count()
 }
 
 async fn struck(world: &Arc<World>, call: &Call) -> Ending {

@@ -31,6 +31,27 @@ pub(crate) struct Account {
     pub(crate) name: String,
     pub(crate) webhooks: Vec<String>,
     pub(crate) blacklist: Vec<i64>,
+    /// How many calls a minute it may make. Without a number nobody counts, and answers say nothing of it.
+    #[serde(default)]
+    pub(crate) calls_per_minute: Option<u32>,
+    #[serde(skip)]
+    pub(crate) calls_in_minute: (i64, u32),
+}
+
+impl Account {
+    /// Counts a call: the limit and what is left of it, or the seconds to wait.
+    pub(crate) fn count(&mut self) -> Option<Result<(u32, u32), u32>> {
+        let limit = self.calls_per_minute?;
+        let (minute, second) = (now().div_euclid(60), now().rem_euclid(60));
+        if self.calls_in_minute.0 != minute {
+            self.calls_in_minute = (minute, 0);
+        }
+        if self.calls_in_minute.1 >= limit {
+            return Some(Err(u32::try_from(60 - second).unwrap_or(60)));
+        }
+        self.calls_in_minute.1 += 1;
+        Some(Ok((limit, limit - self.calls_in_minute.1)))
+    }
 }
 
 /// An access token.

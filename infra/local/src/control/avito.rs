@@ -23,6 +23,7 @@ struct AccountRequest {
     client_secret: String,
     user_id: i64,
     name: Option<String>,
+    calls_per_minute: Option<u32>,
 }
 
 /// `POST /_local/avito/accounts`.
@@ -43,7 +44,10 @@ pub(crate) async fn accounts(State(world): State<Arc<World>>, body: Bytes) -> An
         name: "Продавец".to_owned(),
         webhooks: Vec::new(),
         blacklist: Vec::new(),
+        calls_per_minute: None,
+        calls_in_minute: (0, 0),
     });
+    account.calls_per_minute = request.calls_per_minute;
     account.client_id = request.client_id;
     account.client_secret = request.client_secret;
     account.name = request.name.unwrap_or_else(|| account.name.clone());

@@ -10,6 +10,7 @@ mod hearing;
 mod limits;
 mod operators;
 mod order;
+mod polls;
 mod recovery;
 mod runtime_api;
 mod sign_in;

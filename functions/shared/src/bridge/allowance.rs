@@ -1,0 +1,145 @@
+//! How many calls an Avito account may still make in this minute: one count for all workers, in Redis. Answers come first:
+//! what can wait stops while something is left for them. Without Redis every process keeps to a slow pace of its own.
+
+use std::{
+    collections::HashMap,
+    sync::{LazyLock, Mutex},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    App,
+    avito::{Error, Reply},
+};
+
+/// What a call is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// Somebody waits for it.
+    Answer,
+    /// It can wait: polls, marking read.
+    Patient,
+}
+
+/// Calls a minute until Avito names another number.
+const USUAL: i64 = 60;
+/// What is left for answers; a third of all calls if Avito allows few.
+const KEPT_FOR_ANSWERS: i64 = 20;
+/// The longest that Redis is waited for before a call.
+pub(super) const REDIS_PART: Duration = Duration::from_secs(1);
+/// Between two calls for one account while Redis is away.
+const SLOW_PACE: Duration = Duration::from_secs(3);
+/// What can wait for its turn at the slow pace waits this long at the most.
+const SLOW_TURN: Duration = Duration::from_secs(9);
+
+/// Takes one call. `ARGV`: calls a minute, calls kept for others. Answers 0, or the milliseconds until there are new ones.
+const TAKE: &str = "
+    local time = redis.call('TIME')
+    local now = time[1] * 1000 + math.floor(time[2] / 1000)
+    local known = redis.call('HMGET', KEYS[1], 'left', 'ends', 'limit')
+    local left, ends, limit = tonumber(known[1]), tonumber(known[2]), tonumber(known[3]) or tonumber(ARGV[1])
+    if not left or not ends or ends <= now then left, ends = limit, now + 60000 end
+    if left <= math.min(tonumber(ARGV[2]), math.floor(limit / 3)) then return ends - now end
+    redis.call('HSET', KEYS[1], 'left', left - 1, 'ends', ends)
+    redis.call('EXPIRE', KEYS[1], 3600)
+    return 0";
+
+/// Avito's own word. `ARGV`: calls left, calls a minute or 0, milliseconds until there are new ones or 0.
+const NOTE: &str = "
+    redis.call('HSET', KEYS[1], 'left', ARGV[1])
+    if tonumber(ARGV[2]) > 0 then redis.call('HSET', KEYS[1], 'limit', ARGV[2]) end
+    if tonumber(ARGV[3]) > 0 then
+        local time = redis.call('TIME')
+        redis.call('HSET', KEYS[1], 'ends', time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3])
+    end
+    redis.call('EXPIRE', KEYS[1], 3600)
+    return 0";
+
+static TURNS: LazyLock<Mutex<HashMap<i64, Instant>>> = LazyLock::new(Mutex::default);
+
+/// Makes a call if the account may make one now. If not, the error is the one with which Avito itself would refuse it.
+pub(super) async fn within<T>(
+    app: &App,
+    account_id: i64,
+    purpose: Purpose,
+    call: impl Future<Output = Result<Reply<T>, Error>>,
+) -> Result<Reply<T>, Error> {
+    take(app, account_id, purpose).await?;
+    let answer = call.await;
+    let said = match &answer {
+        Ok(Reply { allowance: Some(allowance), .. }) => {
+            Some([i64::from(allowance.remaining), allowance.limit.map_or(0, i64::from), 0])
+        }
+        Err(Error::RateLimited { retry_after }) => Some([0, 0, milliseconds(*retry_after)]),
+        _ => None,
+    };
+    if let Some(said) = said {
+        // Unheard, it is said again with the next answer.
+        let _ = tokio::time::timeout(REDIS_PART, app.cache().script(NOTE, &key(account_id), &said)).await;
+    }
+    answer
+}
+
+async fn take(app: &App, account_id: i64, purpose: Purpose) -> Result<(), Error> {
+    let kept = if purpose == Purpose::Patient { KEPT_FOR_ANSWERS } else { 0 };
+    let (key, arguments) = (key(account_id), [USUAL, kept]);
+    let taking = app.cache().script(TAKE, &key, &arguments);
+    match tokio::time::timeout(REDIS_PART, taking).await {
+        Ok(Ok(0)) => Ok(()),
+        Ok(Ok(wait)) => {
+            metrics::counter!("avito_allowance_spent").increment(1);
+            Err(Error::RateLimited { retry_after: Duration::from_millis(wait.unsigned_abs()) })
+        }
+        Ok(Err(_)) | Err(_) => at_slow_pace(account_id, purpose).await,
+    }
+}
+
+/// Answers do not wait here: the lease that they are sent under would run out.
+async fn at_slow_pace(account_id: i64, purpose: Purpose) -> Result<(), Error> {
+    let patience = if purpose == Purpose::Patient { SLOW_TURN } else { Duration::ZERO };
+    match turn(account_id, patience) {
+        Ok(wait) => {
+            tokio::time::sleep(wait).await;
+            Ok(())
+        }
+        Err(retry_after) => Err(Error::RateLimited { retry_after }),
+    }
+}
+
+/// How long until the account's next turn, which is taken if that is not longer than `patience`.
+fn turn(account_id: i64, patience: Duration) -> Result<Duration, Duration> {
+    let now = Instant::now();
+    let mut turns = TURNS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    turns.retain(|_, next| *next > now);
+    let next = turns.get(&account_id).copied().unwrap_or(now);
+    let wait = next.saturating_duration_since(now);
+    if wait > patience {
+        return Err(wait);
+    }
+    turns.insert(account_id, next + SLOW_PACE);
+    Ok(wait)
+}
+
+fn key(account_id: i64) -> String {
+    format!("avito-allowance:{account_id}")
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_redis_an_account_has_a_turn_every_three_seconds_and_answers_do_not_wait_for_theirs() {
+        assert_eq!(turn(-1, Duration::ZERO), Ok(Duration::ZERO));
+        assert!(turn(-1, Duration::ZERO).is_err_and(|wait| wait <= SLOW_PACE && wait > SLOW_PACE / 2));
+        assert_eq!(turn(-2, Duration::ZERO), Ok(Duration::ZERO), "another account");
+        let second = turn(-1, SLOW_TURN);
+        assert!(second.is_ok_and(|wait| wait <= SLOW_PACE && wait > SLOW_PACE / 2));
+        let third = turn(-1, SLOW_TURN);
+        assert!(third.is_ok_and(|wait| wait > SLOW_PACE));
+    }
+}

@@ -1,0 +1,138 @@
+//! What only a webhook told of is provisional: Avito signs nothing. A poll that meets the message confirms it; one that has
+//! read the chat back past its time and not met it says so in the topic, once.
+
+use std::time::Duration;
+
+use super::{
+    super::{
+        avito_webhook::heard,
+        lanes,
+        receipts::wake_lanes,
+        record::{self, Heard},
+        tasks::TelegramTask,
+        words::{self, Language},
+    },
+    Account, PollError, sync,
+};
+use crate::{
+    App, avito,
+    platform::{
+        db::{DbError, Scope, Statement, get},
+        secrets::Secret,
+    },
+};
+
+/// Chats that one poll looks into.
+const AT_ONCE: i64 = 10;
+/// The chat is read back this much further than the message's time, seconds.
+const MARGIN: i64 = 5;
+
+/// Confirms or doubts what is still provisional although polls had their time.
+pub(super) async fn settle(app: &App, account: &Account, token: &Secret) -> Result<(), PollError> {
+    let statement = Statement::new(
+        "SELECT d.avito_chat_id, extract(epoch FROM min(m.avito_created))::bigint AS since
+         FROM messages m JOIN dialogs d ON d.id = m.dialog_id
+         WHERE m.avito_account_id = $1 AND m.confirmed_at IS NULL AND m.doubted_at IS NULL AND m.avito_message_id IS NOT NULL
+           AND m.created_at BETWEEN now() - interval '2 days' AND now() - interval '1 minute'
+         GROUP BY 1 ORDER BY 2 LIMIT $2",
+    );
+    let scope = Scope::Tenant(account.keys.client_id);
+    let rows = app.db().query(scope, statement.bind(account.keys.account_id).bind(AT_ONCE)).await?;
+    let chats: Vec<(String, i64)> =
+        rows.iter().map(|row| Ok((get(row, "avito_chat_id")?, get(row, "since")?))).collect::<Result<_, DbError>>()?;
+    for (chat_id, since) in chats {
+        if let Some(messages) = read_past(app, account, token, &chat_id, since).await? {
+            judge(app, account, chat_id, since, &messages).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A chat's messages back to `since`; none when Avito does not serve as many.
+async fn read_past(
+    app: &App,
+    account: &Account,
+    token: &Secret,
+    chat_id: &str,
+    since: i64,
+) -> Result<Option<Vec<avito::Message>>, PollError> {
+    let mut messages = Vec::new();
+    for offset in (0..=sync::LAST_OFFSET).step_by(usize::from(sync::PAGE)) {
+        let page = match sync::messages(app, account, token, chat_id, offset).await {
+            Err(PollError::Avito(avito::Error::Refused { status: 404, .. })) => return Ok(Some(messages)),
+            page => page?,
+        };
+        let is_last = page.len() < usize::from(sync::PAGE);
+        let is_past = |message: &avito::Message| message.created.is_some_and(|created| created < since - MARGIN);
+        let reaches_back = page.iter().any(is_past);
+        messages.extend(page);
+        if is_last || reaches_back {
+            return Ok(Some(messages));
+        }
+    }
+    Ok(None)
+}
+
+async fn judge(
+    app: &App,
+    account: &Account,
+    chat_id: String,
+    since: i64,
+    messages: &[avito::Message],
+) -> Result<(), PollError> {
+    let (account_id, user_id) = (account.keys.account_id, account.keys.user_id);
+    let heard: Vec<Heard> =
+        (0..).zip(messages.iter().rev()).filter_map(|(place, message)| self::heard(message, user_id, place)).collect();
+    let ids: Vec<String> = messages.iter().map(|message| message.id.clone()).collect();
+    let flight = vec![
+        record::correct(account_id, user_id, &chat_id, &heard),
+        confirm(account_id, &chat_id, ids.clone()),
+        lanes::wake_for_messages(account_id, ids),
+        doubt(account_id, chat_id, since),
+    ];
+    let answers = app.db().run(Scope::Tenant(account.keys.client_id), flight).await?;
+    metrics::counter!("messages_doubted").increment(answers.last().map_or(0, Vec::len) as u64);
+    for row in answers.iter().flatten() {
+        app.wake(&TelegramTask::V1 { bot_id: get(row, "bot_id")? }, Duration::ZERO).await;
+    }
+    Ok(())
+}
+
+fn confirm(account_id: i64, chat_id: &str, avito_message_ids: Vec<String>) -> Statement {
+    Statement::new(
+        "UPDATE messages m SET confirmed_at = now() FROM dialogs d
+         WHERE d.avito_account_id = $1 AND d.avito_chat_id = $2 AND m.dialog_id = d.id
+           AND m.avito_message_id = ANY($3) AND m.confirmed_at IS NULL",
+    )
+    .bind(account_id)
+    .bind(chat_id.to_owned())
+    .bind(avito_message_ids)
+}
+
+/// What is shown and still provisional gets its note; what is not shown yet waits for the next look. Answers the bots to
+/// wake.
+fn doubt(account_id: i64, chat_id: String, since: i64) -> Statement {
+    Statement::new(concat!(
+        "WITH doubted AS (
+             UPDATE messages m SET doubted_at = now() FROM dialogs d, posts p
+             WHERE d.avito_account_id = $1 AND d.avito_chat_id = $2 AND m.dialog_id = d.id
+               AND m.confirmed_at IS NULL AND m.doubted_at IS NULL AND m.avito_message_id IS NOT NULL
+               AND m.avito_created >= to_timestamp($3::float8) AND m.created_at <= now() - interval '1 minute'
+               AND p.id = m.post_id AND p.state = 'sent'
+             RETURNING m.id, m.client_id, m.bot_id, m.dialog_id, p.telegram_message_ids[1] AS shown_as
+         ), note AS (
+             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+             SELECT client_id, bot_id, dialog_id, 'notice', jsonb_build_object('text', $4::text, 'reply_to', shown_as),
+                    'doubted:' || id
+             FROM doubted
+             ON CONFLICT (bot_id, once_key) DO NOTHING
+             RETURNING bot_id, client_id
+         )",
+        wake_lanes!("note"),
+        " RETURNING lane.bot_id"
+    ))
+    .bind(account_id)
+    .bind(chat_id)
+    .bind(since)
+    .bind(words::not_confirmed(Language::Russian))
+}

@@ -1,0 +1,97 @@
+//! Which accounts are polled in the minute to come, and in which of its rounds.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{
+    super::{BridgeError, avito_webhook, tasks::PollTask},
+    pause, with_intervals,
+};
+use crate::{
+    App,
+    platform::{
+        config::var,
+        db::{DbError, Scope, Statement, get},
+    },
+};
+
+/// Accounts in one task.
+const TASK_ACCOUNTS: usize = 50;
+/// What one schedule's rounds cover, seconds.
+const MINUTE: i32 = 60;
+
+/// An account that is due within the minute.
+struct Due {
+    account_id: i64,
+    /// When, seconds from now.
+    wait: f64,
+    /// How long it rests then, seconds.
+    pause: f64,
+}
+
+/// Enqueues the polls of the coming minute: a task per fifty accounts and round. Answers how many tasks.
+pub async fn schedule(app: &App) -> Result<usize, BridgeError> {
+    avito_webhook::have_the_lost_polled(app).await?;
+    let statement = Statement::new(concat!(
+        "SELECT p.avito_account_id, greatest(0, extract(epoch FROM p.next_poll_at - now()))::float8 AS wait,
+                (",
+        pause!(),
+        ")::float8 AS pause
+         FROM account_polls p JOIN account_routes a ON a.avito_account_id = p.avito_account_id
+         JOIN account_webhooks w ON w.avito_account_id = p.avito_account_id
+         WHERE a.monitoring_enabled AND a.suspended_at IS NULL AND p.next_poll_at <= now() + make_interval(secs => $1)
+         ORDER BY p.avito_account_id"
+    ));
+    let rows = app.db().query(Scope::Service, with_intervals(app, statement.bind(f64::from(MINUTE)))).await?;
+    let mut due: Vec<Due> = rows
+        .iter()
+        .map(|row| {
+            Ok(Due { account_id: get(row, "avito_account_id")?, wait: get(row, "wait")?, pause: get(row, "pause")? })
+        })
+        .collect::<Result<_, DbError>>()?;
+    let interval = app.config().number(var::POLL_INTERVAL_SECONDS).and_then(|seconds| i32::try_from(seconds).ok());
+    let interval = interval.unwrap_or(MINUTE).clamp(1, MINUTE);
+    let now = Timestamp::now();
+    let mut sent = 0;
+    for offset in (0..MINUTE).step_by(usize::try_from(interval).unwrap_or(1)) {
+        let seconds = i64::from(offset);
+        let due_at = now.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(now);
+        let tasks: Vec<PollTask> = taken(&mut due, f64::from(offset))
+            .chunks(TASK_ACCOUNTS)
+            .map(|ids| PollTask::V1 { account_ids: ids.to_vec(), due: due_at })
+            .collect();
+        match app.send_many(&tasks, Duration::from_secs(seconds.unsigned_abs())).await {
+            Ok(()) => sent += tasks.len(),
+            Err(error) => tracing::warn!(%error, "a round of polls was not enqueued; the next one has its accounts"),
+        }
+    }
+    Ok(sent)
+}
+
+/// The accounts of the round that begins `offset` seconds from now; they are due again after their pause.
+fn taken(due: &mut [Due], offset: f64) -> Vec<i64> {
+    let now_due = due.iter_mut().filter(|account| account.wait <= offset);
+    now_due
+        .map(|account| {
+            account.wait = offset + account.pause;
+            account.account_id
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_is_in_each_round_before_which_its_pause_is_over_and_in_no_other() {
+        let account = |account_id, wait, pause| Due { account_id, wait, pause };
+        let mut due = [account(1, 0.0, 27.0), account(2, 0.0, 270.0), account(3, 30.4, 27.0)];
+        let rounds: Vec<_> = [0.0, 30.0].map(|offset| taken(&mut due, offset)).to_vec();
+        assert_eq!(rounds, [vec![1, 2], vec![1]]);
+        let mut due = [account(1, 0.0, 4.5), account(3, 30.4, 27.0)];
+        let rounds: Vec<_> = [0.0, 5.0, 30.0, 35.0].map(|offset| taken(&mut due, offset)).to_vec();
+        assert_eq!(rounds, [vec![1], vec![1], vec![1], vec![1, 3]]);
+    }
+}

@@ -1,0 +1,298 @@
+//! One call lists an account's chats; a chat whose newest message is that of its last sync is no news, any other is read
+//! back to the newest message that the poll has seen with all before it, never merely to our last row: a lost webhook
+//! followed by a good one hides a gap.
+
+use std::{collections::HashMap, time::Duration};
+
+use sha2::{Digest, Sha256};
+use tokio_postgres::Row;
+
+use super::{
+    super::{
+        allowance::{self, Purpose},
+        avito_webhook::heard,
+        receipts,
+        record::{Hearing, Synced, Woken, record},
+        tasks::TelegramTask,
+        topics::snapshot,
+    },
+    Account, PollError, provisional,
+};
+use crate::{
+    App, avito,
+    platform::{
+        db::{DbError, Scope, Statement, get},
+        secrets::Secret,
+    },
+    tenancy::accounts,
+};
+
+/// Chats and messages of one page (Avito's maximum).
+pub(super) const PAGE: u16 = 100;
+/// The highest offset Avito serves.
+pub(super) const LAST_OFFSET: u16 = 1000;
+/// `updated` may be this much out of order, seconds.
+const DISORDER: i64 = 120;
+/// What was unread when an account was connected is shown if it is not older, seconds.
+const UNREAD_LIFE: i64 = 48 * 3600;
+
+/// What a sync has come upon, chat by chat.
+#[derive(Default)]
+struct Found {
+    /// Own messages that the other side has read, the newest of each chat.
+    read: Vec<String>,
+    /// Messages that were read back.
+    seen: Vec<String>,
+}
+
+/// Finds what is new and records it; the marks are written last, so that a failure on the way costs nothing.
+pub(super) async fn sync(app: &App, account: &Account, token: &Secret) -> Result<(), PollError> {
+    let first = list(app, account, token, false, 0).await?;
+    let newest = first.chats.iter().filter_map(|chat| chat.updated).max();
+    let page_digest = digest(&first.chats);
+    let last_messages = first.chats.iter().filter_map(|chat| chat.last_message.as_ref());
+    let mut found = Found {
+        read: last_messages.filter_map(|message| read_by_buyer(message, account)).collect(),
+        ..Found::default()
+    };
+    let has_news = !account.working || account.digest.as_ref() != Some(&page_digest);
+    let mut chats = if has_news { fresh_chats(app, account, token, first).await? } else { Vec::new() };
+    let mut unread_digest = account.unread_digest.clone();
+    if account.list_unread {
+        let unread = unread_chats(app, account, token).await?;
+        let seen = digest(&unread);
+        if unread_digest.as_ref() != Some(&seen) {
+            let others = unread.into_iter().filter(|unread| !chats.iter().any(|chat| chat.id == unread.id));
+            chats.extend(others.collect::<Vec<_>>());
+            unread_digest = Some(seen);
+        }
+    }
+    if has_news || unread_digest != account.unread_digest {
+        let marks = marks(app, account, &chats).await?;
+        for chat in chats.iter().filter(|chat| marks.get(&chat.id).is_none_or(|mark| *mark != mark_of(chat))) {
+            let synced = marks.get(&chat.id).and_then(|mark| mark.1.as_deref());
+            sync_chat(app, account, token, chat, synced, &mut found).await?;
+        }
+        finish(app, account, Marks { newest, page_digest, unread_digest }, found).await?;
+    }
+    if account.list_unread {
+        provisional::settle(app, account, token).await?;
+    }
+    Ok(())
+}
+
+/// What an account's row remembers of a sync.
+struct Marks {
+    newest: Option<i64>,
+    page_digest: Vec<u8>,
+    unread_digest: Option<Vec<u8>>,
+}
+
+async fn finish(app: &App, account: &Account, marks: Marks, found: Found) -> Result<(), PollError> {
+    let account_id = account.keys.account_id;
+    let done = Statement::new(
+        "UPDATE account_polls SET watermark = greatest(watermark, $2), page_digest = $3, unread_digest = $4
+         WHERE avito_account_id = $1",
+    );
+    let done = done.bind(account_id).bind(marks.newest).bind(marks.page_digest).bind(marks.unread_digest);
+    let mut flight = vec![done, note_untold(account_id, found.seen)];
+    if !account.working {
+        flight.push(accounts::mark_working(account_id));
+    }
+    flight.push(receipts::read(account_id, found.read));
+    let answers = app.db().run(Scope::Tenant(account.keys.client_id), flight).await?;
+    for row in answers.last().into_iter().flatten() {
+        app.wake(&TelegramTask::V1 { bot_id: get(row, "read_bot_id")? }, Duration::ZERO).await;
+    }
+    Ok(())
+}
+
+/// Notes that the poll was before the webhook, if it was: a minute later that is judged.
+fn note_untold(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
+    Statement::new(
+        "UPDATE account_polls p SET untold_since = least(p.untold_since, untold.since)
+         FROM (SELECT min(m.created_at) AS since FROM messages m
+               JOIN account_webhooks w ON w.avito_account_id = m.avito_account_id
+               WHERE m.avito_account_id = $1 AND m.avito_message_id = ANY($2) AND m.told_at IS NULL
+                 AND m.origin = 'buyer' AND m.avito_created > w.webhook_registered_at
+                 AND m.created_at > now() - interval '10 minutes') AS untold
+         WHERE p.avito_account_id = $1 AND untold.since IS NOT NULL",
+    )
+    .bind(account_id)
+    .bind(avito_message_ids)
+}
+
+/// The id of a message that the account wrote and the other side has read.
+fn read_by_buyer(message: &avito::Message, account: &Account) -> Option<String> {
+    (message.read.is_some() && message.is_own(account.keys.user_id)).then(|| message.id.clone())
+}
+
+async fn list(
+    app: &App,
+    account: &Account,
+    token: &Secret,
+    unread_only: bool,
+    offset: u16,
+) -> Result<avito::ChatsPage, PollError> {
+    let query = avito::ChatsQuery { unread_only, limit: PAGE, offset, ..avito::ChatsQuery::default() };
+    let (avito, user_id) = (accounts::avito(app), account.keys.user_id);
+    Ok(allowance::within(app, account.keys.account_id, Purpose::Patient, avito.chats(token, user_id, &query))
+        .await?
+        .value)
+}
+
+/// The chats with unread messages, in case Avito's order of all chats is not as seen.
+async fn unread_chats(app: &App, account: &Account, token: &Secret) -> Result<Vec<avito::Chat>, PollError> {
+    let mut unread = list(app, account, token, true, 0).await?.chats;
+    unread.retain(|chat| chat.updated.is_none_or(|updated| updated >= account.started - UNREAD_LIFE));
+    Ok(unread)
+}
+
+/// A page without news has the same digest as before: ids, times, newest messages, and whether they were read.
+fn digest(chats: &[avito::Chat]) -> Vec<u8> {
+    let mut digest = Sha256::new();
+    for chat in chats {
+        let last = chat.last_message.as_ref();
+        digest.update(format!(
+            "{:?}{:?}{:?}{:?};",
+            chat.id,
+            chat.updated,
+            last.map(|message| &message.id),
+            last.and_then(|message| message.read)
+        ));
+    }
+    digest.finalize().to_vec()
+}
+
+/// The chats in which something may have happened since the watermark, the first page's and those behind it.
+async fn fresh_chats(
+    app: &App,
+    account: &Account,
+    token: &Secret,
+    first: avito::ChatsPage,
+) -> Result<Vec<avito::Chat>, PollError> {
+    let floor = account.watermark.map_or(account.started - UNREAD_LIFE, |watermark| watermark - DISORDER);
+    let is_fresh = |chat: &avito::Chat| chat.updated.is_none_or(|updated| updated >= floor);
+    let mut fresh = Vec::new();
+    let (mut page, mut offset) = (first, 0);
+    loop {
+        let whole = page.chats.len() == usize::from(PAGE) && page.has_more != Some(false);
+        let reaches_back = page.chats.last().is_none_or(|chat| !is_fresh(chat));
+        fresh.extend(page.chats.into_iter().filter(is_fresh));
+        offset += PAGE;
+        if !whole || reaches_back || offset > LAST_OFFSET {
+            return Ok(fresh);
+        }
+        page = list(app, account, token, false, offset).await?;
+    }
+}
+
+/// `updated` and newest message of a chat: what its last sync wrote down.
+type Mark = (Option<i64>, Option<String>);
+
+fn mark_of(chat: &avito::Chat) -> Mark {
+    (chat.updated, chat.last_message.as_ref().map(|message| message.id.clone()))
+}
+
+async fn marks(app: &App, account: &Account, chats: &[avito::Chat]) -> Result<HashMap<String, Mark>, PollError> {
+    let ids: Vec<String> = chats.iter().map(|chat| chat.id.clone()).collect();
+    let statement = Statement::new(
+        "SELECT avito_chat_id, synced_updated, synced_message_id FROM dialogs
+         WHERE avito_account_id = $1 AND avito_chat_id = ANY($2)",
+    );
+    let rows = app
+        .db()
+        .query(Scope::Tenant(account.keys.client_id), statement.bind(account.keys.account_id).bind(ids))
+        .await?;
+    let read =
+        |row: &Row| Ok((get(row, "avito_chat_id")?, (get(row, "synced_updated")?, get(row, "synced_message_id")?)));
+    Ok(rows.iter().map(read).collect::<Result<_, DbError>>()?)
+}
+
+async fn sync_chat(
+    app: &App,
+    account: &Account,
+    token: &Secret,
+    chat: &avito::Chat,
+    synced: Option<&str>,
+    found: &mut Found,
+) -> Result<(), PollError> {
+    let user_id = account.keys.user_id;
+    let (unseen, read) = read_back(app, account, token, chat, synced).await?;
+    found.read.extend(read);
+    if unseen.iter().filter_map(|message| message.content.text.as_deref()).any(avito::is_tariff_placeholder) {
+        return Err(PollError::Tariff);
+    }
+    if unseen.is_empty() && synced.is_none() {
+        return Ok(()); // a chat from before the account was connected
+    }
+    let messages =
+        (0..).zip(unseen.iter().rev()).filter_map(|(place, message)| heard(message, user_id, place)).collect();
+    let (buyer, item) = snapshot(chat, user_id);
+    let hearing = Hearing {
+        account_id: account.keys.account_id,
+        user_id,
+        chat_id: chat.id.clone(),
+        messages,
+        synced: Some(Synced {
+            buyer: buyer.unwrap_or_default(),
+            item: item.unwrap_or_default(),
+            last_message_id: unseen.first().map(|message| message.id.clone()).or(mark_of(chat).1),
+            updated: chat.updated.unwrap_or_default(),
+        }),
+    };
+    let answers = app.db().run(Scope::Tenant(account.keys.client_id), record(app, &hearing)).await?;
+    Woken::read(&answers)?.wake(app).await;
+    found.seen.extend(unseen.into_iter().map(|message| message.id));
+    Ok(())
+}
+
+/// The messages behind `synced`, newest first: those since the account was connected, and what was still unread then.
+/// And the newest own message that the other side has read, among those looked at.
+async fn read_back(
+    app: &App,
+    account: &Account,
+    token: &Secret,
+    chat: &avito::Chat,
+    synced: Option<&str>,
+) -> Result<(Vec<avito::Message>, Option<String>), PollError> {
+    let (mut unseen, mut read) = (Vec::new(), None);
+    for offset in (0..=LAST_OFFSET).step_by(usize::from(PAGE)) {
+        let page = messages(app, account, token, &chat.id, offset).await?;
+        let last_page = page.len() < usize::from(PAGE);
+        read = read.or_else(|| page.iter().find_map(|message| read_by_buyer(message, account)));
+        for message in page {
+            if synced == Some(message.id.as_str()) {
+                return Ok((unseen, read));
+            }
+            let created = message.created.unwrap_or_default();
+            if created < account.started - UNREAD_LIFE {
+                return Ok((unseen, read));
+            }
+            if created >= account.started || is_unread(&message, account.keys.user_id) {
+                unseen.push(message);
+            }
+        }
+        if last_page {
+            break;
+        }
+    }
+    Ok((unseen, read))
+}
+
+/// A page of a chat's messages, newest first.
+pub(super) async fn messages(
+    app: &App,
+    account: &Account,
+    token: &Secret,
+    chat_id: &str,
+    offset: u16,
+) -> Result<Vec<avito::Message>, PollError> {
+    let (avito, user_id) = (accounts::avito(app), account.keys.user_id);
+    let call = avito.messages(token, user_id, chat_id, PAGE, offset);
+    Ok(allowance::within(app, account.keys.account_id, Purpose::Patient, call).await?.value)
+}
+
+fn is_unread(message: &avito::Message, own_user_id: i64) -> bool {
+    message.is_read == Some(false) && !message.is_own(own_user_id) && !message.is_system()
+}

@@ -1,0 +1,218 @@
+//! Where Avito sends an account's messages: told when the account is connected, asked about once a day, and another address
+//! every month. Two addresses are heard while Avito may still use the former one, so that a change loses nothing.
+
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt, stream};
+use tokio_postgres::Row;
+
+use super::accounts::{self, AvitoAccount, Inserted, Keys, TokenError};
+use crate::{
+    App, avito,
+    platform::{
+        config::var,
+        db::{ClientId, DbError, Scope, Statement, get},
+        secrets::{Place, Secret, SecretsError},
+    },
+};
+
+/// Accounts looked at by one round, and at the same time.
+const ROUND: i64 = 500;
+const AT_ONCE: usize = 8;
+
+/// Where a webhook's secret is sealed.
+pub fn secret_place(client: ClientId) -> Place {
+    Place { table: "avito_accounts", column: "webhook_secret", client_id: client.0 }
+}
+
+/// For `Scope::TenantOf`: the account whose webhook carries a secret with this hash, or did before its last change.
+/// Columns: `client_id`, `avito_account_id`, `user_id`, `bot_id`, `status`.
+pub fn tenant_by_secret(account_id: i64, secret_hash: Vec<u8>) -> Statement {
+    Statement::new(
+        "SELECT set_config('app.client_id', client_id::text, true), client_id, id AS avito_account_id, user_id, bot_id,
+                status
+         FROM avito_accounts WHERE id = $1 AND $2 IN (webhook_secret_hash, former_webhook_secret_hash)",
+    )
+    .bind(account_id)
+    .bind(secret_hash)
+}
+
+/// Has Avito send us a new account's messages. When it does not want to, the account stays: polling carries its messages.
+pub async fn register(app: &App, client: ClientId, inserted: Inserted) -> Result<AvitoAccount, DbError> {
+    let Inserted { account, token, webhook_secret } = inserted;
+    let problem = match accounts::avito(app).register_webhook(&token, &address(app, account.id, &webhook_secret)).await
+    {
+        Ok(_) => None,
+        Err(error) => {
+            tracing::warn!(%error, avito_account_id = account.id, "Avito did not register a webhook");
+            Some(accounts::avitos_words(error))
+        }
+    };
+    let rows = app.db().query(Scope::Tenant(client), registered(account.id, problem)).await?;
+    rows.first().map_or(Err(DbError::Shape), AvitoAccount::read)
+}
+
+fn registered(account_id: i64, problem: Option<String>) -> Statement {
+    Statement::new(
+        "UPDATE avito_accounts
+         SET webhook_error = $2, webhook_registered_at = CASE WHEN $2 IS NULL THEN now() ELSE webhook_registered_at END
+         WHERE id = $1
+         RETURNING id, name, user_id, api_client_id, bot_id, monitoring_enabled, status, status_reason,
+                   webhook_registered_at, webhook_error, created_at",
+    )
+    .bind(account_id)
+    .bind(problem)
+}
+
+fn address(app: &App, account_id: i64, secret: &Secret) -> String {
+    let base = app.config().text(var::PUBLIC_BASE_URL).trim_end_matches('/');
+    format!("{base}/api/webhooks/avito/messages/{account_id}/{}", secret.expose())
+}
+
+/// Why a webhook was not looked after.
+#[derive(Debug, thiserror::Error)]
+enum CheckError {
+    #[error(transparent)]
+    Db(#[from] DbError),
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    Avito(#[from] avito::Error),
+}
+
+/// Looks after the webhooks that are due, until `stop`; each account has its own time of the day. Answers how many.
+pub async fn check(app: &App, stop: Instant) -> Result<usize, DbError> {
+    let due = Statement::new(
+        "SELECT a.id FROM avito_accounts a JOIN clients c ON c.id = a.client_id
+         WHERE a.webhook_check_at <= now() AND a.monitoring_enabled AND a.status = 'active' AND c.suspended_at IS NULL
+         ORDER BY a.webhook_check_at LIMIT $1",
+    );
+    let rows = app.db().query(Scope::Service, due.bind(ROUND)).await?;
+    let ids: Vec<i64> = rows.iter().map(|row| get(row, "id")).collect::<Result<_, _>>()?;
+    let checked = stream::iter(ids).map(|account_id| async move {
+        if Instant::now() >= stop {
+            return 0;
+        }
+        match check_account(app, account_id).await {
+            Ok(()) => 1,
+            Err(error) => {
+                tracing::warn!(account_id, %error, "a webhook was not looked after; it is in an hour");
+                0
+            }
+        }
+    });
+    Ok(checked.buffer_unordered(AT_ONCE).fold(0, async |sum, one| sum + one).await)
+}
+
+/// An account whose webhook is looked after.
+struct Checked {
+    keys: Keys,
+    secret: Secret,
+    former: Option<Secret>,
+}
+
+impl Checked {
+    fn read(app: &App, row: &Row) -> Result<Self, CheckError> {
+        let keys = Keys::read(row)?;
+        let open = |sealed: Vec<u8>| app.keyring().open(&sealed, secret_place(keys.client_id));
+        let secret = open(get(row, "webhook_secret")?)?;
+        let former = get::<Option<Vec<u8>>>(row, "former_webhook_secret")?.map(open).transpose()?;
+        Ok(Self { secret, former, keys })
+    }
+}
+
+/// Asks Avito whether it knows our address, and tells it anew if not. Once Avito knows it, it is to forget the former one;
+/// that is heard until Avito was told so. Whoever is cut off on the way leaves the account to the next hour.
+async fn check_account(app: &App, account_id: i64) -> Result<(), CheckError> {
+    let Some(account) = claim(app, account_id).await? else { return Ok(()) };
+    let scope = || Scope::Tenant(account.keys.client_id);
+    let token = accounts::access_token(app, &account.keys).await?;
+    let (token, known) = match accounts::avito(app).subscriptions(&token).await {
+        Err(avito::Error::Unauthorized { .. }) => {
+            let token = accounts::renewed_token(app, &account.keys, &token).await?;
+            let known = accounts::avito(app).subscriptions(&token).await?.value;
+            (token, known)
+        }
+        known => (token, known?.value),
+    };
+    let is_known = |url: &str| known.iter().any(|subscription| subscription.url == url);
+    let url = address(app, account_id, &account.secret);
+    if !is_known(&url) {
+        let problem = match accounts::avito(app).register_webhook(&token, &url).await {
+            Ok(_) => None,
+            Err(error) if error.retry_in().is_some() => return Err(error.into()),
+            Err(error) => Some(accounts::avitos_words(error)),
+        };
+        metrics::counter!("webhooks_registered_again").increment(1);
+        app.db().run(scope(), vec![registered(account_id, problem), checked(account_id)]).await?;
+        return Ok(());
+    }
+    if let Some(former) = &account.former {
+        let former = address(app, account_id, former);
+        if is_known(&former) {
+            accounts::avito(app).unsubscribe_webhook(&token, &former).await?;
+        }
+        app.db().query(scope(), forget_former(account_id, account.secret.hash().to_vec())).await?;
+    }
+    let found = Statement::new(
+        "UPDATE avito_accounts SET webhook_error = NULL WHERE id = $1 AND webhook_registered_at IS NOT NULL",
+    );
+    app.db().run(scope(), vec![found.bind(account_id), checked(account_id)]).await?;
+    Ok(())
+}
+
+/// Takes an account that is due, for an hour, and gives it another secret if its own is a month old: written down before
+/// Avito hears of it. A secret gives way only when it is heard no more.
+async fn claim(app: &App, account_id: i64) -> Result<Option<Checked>, CheckError> {
+    let find = Scope::TenantOf(accounts::tenant_of(account_id));
+    let statement = Statement::new(
+        "UPDATE avito_accounts SET webhook_check_at = now() + interval '1 hour'
+         WHERE id = $1 AND webhook_check_at <= now()
+         RETURNING client_id, id AS avito_account_id, user_id, api_client_id, api_client_secret, access_token,
+                   token_expires_at, webhook_secret, former_webhook_secret,
+                   former_webhook_secret IS NULL AND webhook_secret_since < now() - interval '30 days' AS is_old",
+    );
+    let answers = app.db().run(find, vec![statement.bind(account_id)]).await?;
+    let Some(row) = answers.last().and_then(|rows| rows.first()) else { return Ok(None) };
+    let account = Checked::read(app, row)?;
+    if !get::<bool>(row, "is_old")? {
+        return Ok(Some(account));
+    }
+    let client = account.keys.client_id;
+    let (secret, former) = (Secret::random(), account.secret);
+    let renew = Statement::new(
+        "UPDATE avito_accounts
+         SET former_webhook_secret = webhook_secret, former_webhook_secret_hash = webhook_secret_hash,
+             webhook_secret = $2, webhook_secret_hash = $3, webhook_secret_since = now()
+         WHERE id = $1 AND webhook_secret_hash = $4
+         RETURNING id",
+    );
+    let renew = renew
+        .bind(account_id)
+        .bind(app.keyring().seal(&secret, secret_place(client)))
+        .bind(secret.hash().to_vec())
+        .bind(former.hash().to_vec());
+    if app.db().query(Scope::Tenant(client), renew).await?.is_empty() {
+        return Ok(None); // changed by somebody else meanwhile
+    }
+    Ok(Some(Checked { secret, former: Some(former), keys: account.keys }))
+}
+
+fn checked(account_id: i64) -> Statement {
+    Statement::new("UPDATE avito_accounts SET webhook_check_at = now() + interval '1 day' WHERE id = $1")
+        .bind(account_id)
+}
+
+fn forget_former(account_id: i64, secret_hash: Vec<u8>) -> Statement {
+    Statement::new(
+        "UPDATE avito_accounts SET former_webhook_secret = NULL, former_webhook_secret_hash = NULL
+         WHERE id = $1 AND webhook_secret_hash = $2",
+    )
+    .bind(account_id)
+    .bind(secret_hash)
+}
+
+/// How long a round may take.
+pub const ROUND_TIME: Duration = Duration::from_secs(40);

@@ -1,0 +1,148 @@
+//! Webhooks of Avito accounts: asked about daily, registered again when Avito forgot them, and moved to another secret
+//! every month without a moment at which a message has no address to go to.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::{Owner, World, variable};
+use tuberry::{
+    platform::db::{Scope, Statement},
+    tenancy::account_webhooks::check,
+};
+
+struct Shop {
+    world: World,
+    owner: Owner,
+    account_id: i64,
+    user_id: i64,
+}
+
+impl Shop {
+    async fn new() -> Self {
+        let world = World::new();
+        let owner = world.owner().await;
+        let (bot, _) = world.bot(&owner).await;
+        let (account, outside) = world.account(&owner, bot.id).await;
+        Self { world, owner, account_id: account.id, user_id: outside.user_id }
+    }
+
+    async fn change(&self, sql: &'static str) {
+        self.world.query(Scope::Tenant(self.owner.client), Statement::new(sql).bind(self.account_id)).await;
+    }
+
+    /// A day passes.
+    async fn a_day_later(&self) {
+        self.change("UPDATE avito_accounts SET webhook_check_at = now() WHERE id = $1").await;
+        let checked = check(self.world.app, Instant::now() + Duration::from_secs(20)).await;
+        checked.unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    async fn months_later(&self) {
+        self.change("UPDATE avito_accounts SET webhook_secret_since = now() - interval '31 days' WHERE id = $1").await;
+        self.a_day_later().await;
+    }
+
+    /// What Avito was asked about this account's webhook, in order.
+    async fn calls(&self) -> Vec<(String, String)> {
+        let calls = self.world.ask("calls?target=avito&since=0").await;
+        let calls = calls["calls"].as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let mine = calls.iter().filter(|call| call["user_id"] == json!(self.user_id));
+        mine.map(|call| (text(&call["method"]), text(&call["params"]["url"])))
+            .filter(|(method, _)| ["webhook.register", "webhook.unsubscribe", "subscriptions"].contains(&&**method))
+            .collect()
+    }
+
+    async fn methods(&self) -> Vec<String> {
+        self.calls().await.into_iter().map(|(method, _)| method).collect()
+    }
+
+    /// The addresses that were registered, in order.
+    async fn addresses(&self) -> Vec<String> {
+        let registered = self.calls().await.into_iter().filter(|(method, _)| method == "webhook.register");
+        registered.map(|(_, url)| url).collect()
+    }
+
+    async fn token(&self) -> String {
+        let sql = "SELECT access_token, client_id FROM avito_accounts WHERE id = $1";
+        let rows = self.world.query(Scope::Tenant(self.owner.client), Statement::new(sql).bind(self.account_id)).await;
+        let place = tuberry::tenancy::accounts::token_place(self.owner.client);
+        let token = self.world.app.keyring().open(rows[0].get::<_, &[u8]>(0), place);
+        token.unwrap_or_else(|error| panic!("{error}")).expose().to_owned()
+    }
+
+    /// Avito forgets an address.
+    async fn forgotten(&self, url: &str) {
+        let unsubscribe = format!("{}/messenger/v1/webhook/unsubscribe", variable("AVITO_API_BASE"));
+        let request = self.world.app.outside().post(unsubscribe).bearer_auth(self.token().await);
+        let answer = request.json(&json!({ "url": url })).send().await;
+        assert!(answer.is_ok_and(|answer| answer.status().is_success()));
+    }
+
+    /// What our address says to a webhook.
+    async fn answer(&self, url: &str) -> u16 {
+        let answer = self.world.app.outside().post(url).json(&json!({})).send().await;
+        answer.unwrap_or_else(|error| panic!("{error}")).status().as_u16()
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_that_avito_knows_is_asked_about_once_a_day() {
+    let shop = Shop::new().await;
+    shop.a_day_later().await;
+    let checked = check(shop.world.app, Instant::now() + Duration::from_secs(20)).await;
+    assert!(checked.is_ok());
+    assert_eq!(shop.methods().await, ["webhook.register", "subscriptions"]);
+}
+
+#[tokio::test]
+async fn a_webhook_that_avito_forgot_is_registered_again() {
+    let shop = Shop::new().await;
+    let addresses = shop.addresses().await;
+    shop.forgotten(&addresses[0]).await;
+
+    shop.a_day_later().await;
+
+    let methods = shop.methods().await;
+    assert_eq!(methods, ["webhook.register", "webhook.unsubscribe", "subscriptions", "webhook.register"]);
+    assert_eq!(shop.addresses().await, [&*addresses[0], &*addresses[0]]);
+}
+
+#[tokio::test]
+async fn a_month_old_secret_is_renewed_and_both_are_heard_until_avito_uses_the_new_one_alone() {
+    let shop = Shop::new().await;
+    shop.months_later().await;
+    let addresses = shop.addresses().await;
+    let [former, new] = &addresses[..] else { panic!("{} addresses", addresses.len()) };
+    assert_ne!(former, new);
+    assert_eq!((shop.answer(former).await, shop.answer(new).await), (200, 200));
+
+    shop.a_day_later().await;
+
+    let (method, url) = shop.calls().await.pop().unwrap_or_default();
+    assert_eq!((method.as_str(), &url), ("webhook.unsubscribe", former));
+    assert_eq!((shop.answer(former).await, shop.answer(new).await), (404, 200));
+}
+
+#[tokio::test]
+async fn a_new_secret_that_avito_did_not_hear_of_leaves_the_former_one_in_its_place_until_it_does() {
+    let shop = Shop::new().await;
+    let fault = json!({
+        "target": "avito", "kind": "status", "status": 503, "method": "webhook.register", "times": 1,
+        "scope": { "user_id": shop.user_id },
+    });
+    shop.world.control("faults", &fault).await;
+    shop.months_later().await;
+    let addresses = shop.addresses().await;
+    assert_eq!(shop.answer(&addresses[0]).await, 200);
+    assert_eq!(addresses.len(), 2, "the second one was refused");
+
+    // Within the hour, and not by yet another secret.
+    shop.months_later().await;
+
+    let addresses = shop.addresses().await;
+    assert_eq!(addresses[1..], [&*addresses[1], &*addresses[1]]);
+    assert_eq!((shop.answer(&addresses[0]).await, shop.answer(&addresses[1]).await), (200, 200));
+}

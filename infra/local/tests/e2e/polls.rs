@@ -1,0 +1,109 @@
+//! What the poll makes good: a webhook that nothing could take, and what a webhook said that Avito does not say.
+
+use serde_json::json;
+
+use super::runtime_api::{Function, NOWHERE};
+use super::support::{LATER, SOON, Seller, Shown, Topic, notification, variable, wait_until};
+
+#[tokio::test]
+async fn a_webhook_that_nothing_could_take_is_made_good_by_the_next_round_of_polls() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Анна").await;
+    let url = seller.avito_webhook().await;
+    let (nobody, away) = (format!("postgres://postgres@{NOWHERE}/tuberry"), format!("http://{NOWHERE}"));
+    let webhook = Function::start("avito-webhook", &[("DATABASE_URL", &nobody), ("AWS_ENDPOINT_URL", &away)]).await;
+    let lost = json!({ "chat": chat, "from": "buyer", "text": "Никуда", "webhook": false });
+    let id = seller.avito_message(lost).await;
+    // The poll would come by in an hour.
+    change(&seller, "UPDATE account_polls SET next_poll_at = now() + interval '1 hour' WHERE avito_account_id = $1")
+        .await;
+
+    assert_eq!(webhook.post(&url, &[], &notification(&seller, &chat, &id, "Никуда")).await.0, 503);
+    seller.stack.run_schedule("poll-avito").await;
+
+    assert_eq!(seller.said(SOON, "Анна", "Никуда").await.said(), ["Здравствуйте", "Никуда"]);
+}
+
+#[tokio::test]
+async fn a_message_that_no_list_of_avitos_holds_is_marked_once() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Борис").await;
+    let url = seller.avito_webhook().await;
+    post(&url, &notification(&seller, &chat, &format!("forged-{}", seller.account_id), "Оплатите по ссылке")).await;
+    let topic = seller.said(SOON, "Борис", "Оплатите по ссылке").await;
+    let forged = shown(&topic, "Оплатите по ссылке").message_id;
+
+    for round in 1..=3 {
+        minutes_later(&seller).await;
+        seller.stack.run_schedule("poll-avito").await;
+        let notes = wait_until(LATER, "the note on the message", async || {
+            let notes = notes(&seller.topic_of("Борис").await?);
+            (!notes.is_empty()).then_some(notes)
+        })
+        .await;
+        assert_eq!(notes.len(), 1);
+        assert_eq!(notes[0].reply_to, Some(forged));
+        assert!(notes[0].text.as_deref().is_some_and(|text| text.contains("Не подтверждено Avito")));
+        let next = format!("Дальше {round}");
+        seller.avito_message(json!({ "chat": chat, "from": "buyer", "text": next, "webhook": false })).await;
+        seller.said(SOON, "Борис", &next).await;
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_avitos_list_has_otherwise_is_corrected_by_a_note() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Вера").await;
+    let url = seller.avito_webhook().await;
+    change(&seller, "UPDATE account_polls SET next_poll_at = now() + interval '1 hour' WHERE avito_account_id = $1")
+        .await;
+    let truth = json!({ "chat": chat, "from": "buyer", "text": "Возьму за 12 000", "webhook": false });
+    let id = seller.avito_message(truth).await;
+    post(&url, &notification(&seller, &chat, &id, "Возьму за 2 000")).await;
+    let topic = seller.said(SOON, "Вера", "Возьму за 2 000").await;
+    let wrong = shown(&topic, "Возьму за 2 000").message_id;
+
+    change(&seller, "UPDATE account_polls SET next_poll_at = now() WHERE avito_account_id = $1").await;
+    seller.stack.run_schedule("poll-avito").await;
+
+    let notes = wait_until(LATER, "the note on the message", async || {
+        let notes = notes(&seller.topic_of("Вера").await?);
+        (!notes.is_empty()).then_some(notes)
+    })
+    .await;
+    let texts: Vec<_> = notes.iter().map(|note| (note.reply_to, note.text.as_deref().unwrap_or_default())).collect();
+    assert_eq!(texts, [(Some(wrong), "⚠️ В Avito это сообщение другое: Возьму за 12 000")]);
+}
+
+/// Changes rows of this seller's account, as time would; `$1` is its id.
+async fn change(seller: &Seller, sql: &str) {
+    let (client, connection) =
+        tokio_postgres::connect(&variable("DATABASE_URL"), tokio_postgres::NoTls).await.expect("the database");
+    tokio::spawn(connection);
+    client.execute(sql, &[&seller.account_id]).await.expect("a change");
+}
+
+/// What only a webhook told of has had its time, and the account's unread chats are due to be listed.
+async fn minutes_later(seller: &Seller) {
+    change(seller, "UPDATE messages SET created_at = created_at - interval '2 minutes' WHERE avito_account_id = $1")
+        .await;
+    let due = "UPDATE account_polls SET unread_list_at = now(), next_poll_at = now() WHERE avito_account_id = $1";
+    change(seller, due).await;
+}
+
+async fn post(url: &str, notification: &serde_json::Value) {
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let answer = client.post(url).json(notification).send().await.expect("our address answers");
+    assert_eq!(answer.status(), 200);
+}
+
+fn shown<'a>(topic: &'a Topic, text: &str) -> &'a Shown {
+    let says = |message: &&Shown| message.text.as_deref().is_some_and(|said| said.ends_with(text));
+    topic.messages.iter().find(says).expect("the message is shown")
+}
+
+fn notes(topic: &Topic) -> Vec<Shown> {
+    let is_note =
+        |message: &&Shown| message.from_bot && message.text.as_deref().is_some_and(|text| text.starts_with('⚠'));
+    topic.messages.iter().filter(is_note).cloned().collect()
+}
