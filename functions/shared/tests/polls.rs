@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use support::{OutsideAccount, Owner, World};
 use tuberry::{
     bridge::{
+        deliver::deliver_dialog,
         polls::{self, poll},
         tasks::PollTask,
     },
@@ -131,6 +132,26 @@ impl Shop {
             "UPDATE account_polls SET untold_since = untold_since - interval '61 seconds' WHERE avito_account_id = $1",
         )
         .await;
+    }
+
+    /// Somebody answers in the only chat.
+    async fn answers(&self, text: &str) {
+        let write = Statement::new(
+            "WITH message AS (
+                 INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, status, to_show)
+                 SELECT client_id, id, avito_account_id, bot_id, 'out', 'api', 'text', $2, 'sending', false
+                 FROM dialogs WHERE avito_account_id = $1
+                 RETURNING *
+             ), part AS (
+                 INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, place, text, text_key)
+                 SELECT client_id, dialog_id, id, avito_account_id, 0, text, text FROM message
+             )
+             UPDATE dialogs SET send_at = now() WHERE avito_account_id = $1 RETURNING id",
+        );
+        let write = write.bind(self.account_id).bind(text.to_owned());
+        let dialog_id = self.world.query(Scope::Tenant(self.owner.client), write).await[0].get("id");
+        let stop = Instant::now() + Duration::from_secs(10);
+        must(deliver_dialog(self.world.app, dialog_id, stop).await);
     }
 
     async fn has_keys(&self, secret: &str) {
@@ -256,7 +277,7 @@ async fn an_account_with_broken_keys_is_reported_once_and_tried_hourly() {
 
     let since = shop.calls_so_far().await;
     shop.turn().await;
-    assert_eq!(shop.calls(since).await, ["token"]);
+    assert_eq!(shop.calls(since).await, ["chats.list", "token"]);
     assert!((3500..=3600).contains(&shop.rests().await));
     assert_eq!(shop.notices().await, 1);
 
@@ -293,6 +314,9 @@ async fn polls_leave_a_part_of_what_avito_allows_to_answers() {
         "client_id": shop.outside.api_client_id, "client_secret": shop.outside.api_client_secret,
         "user_id": shop.outside.user_id, "calls_per_minute": 30,
     });
+    let chat = shop.chat().await;
+    shop.writes(&chat, "Ещё продаёте?", false).await;
+    shop.turn().await;
     wait_for_a_young_minute().await;
     shop.world.control("avito/accounts", &keys).await;
     let since = shop.calls_so_far().await;
@@ -300,8 +324,32 @@ async fn polls_leave_a_part_of_what_avito_allows_to_answers() {
     for _ in 0..25 {
         shop.turn().await;
     }
+    assert_eq!(shop.calls(since).await, vec!["chats.list"; 20], "a third is left");
 
-    assert_eq!(shop.calls(since).await.len(), 20, "a third is left");
+    shop.answers("Да, продаём").await;
+    assert_eq!(shop.calls(since).await.split_off(20), ["messages.send"]);
+}
+
+#[tokio::test]
+async fn a_429_stops_polls_until_avito_takes_calls_again() {
+    let shop = Shop::new().await;
+    shop.turn().await;
+    let busy = json!({
+        "target": "avito", "kind": "status", "status": 429, "retry_after": 2, "method": "chats.list", "times": 1,
+        "scope": { "user_id": shop.outside.user_id },
+    });
+    shop.world.control("faults", &busy).await;
+    let since = shop.calls_so_far().await;
+
+    shop.turn().await;
+    shop.turn().await;
+    assert_eq!(shop.calls(since).await, ["chats.list"], "the second one did not even ask");
+
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while shop.calls(since).await.len() < 2 {
+        assert!(Instant::now() < deadline, "it asks again");
+        shop.turn().await;
+    }
 }
 
 /// The limits are by the minute, and what is counted here is to fall into one.
