@@ -58,15 +58,24 @@ const NOTE: &str = "
 static TURNS: LazyLock<Mutex<HashMap<i64, Instant>>> = LazyLock::new(Mutex::default);
 
 /// Makes a call if the account may make one now. If not, the error is the one with which Avito itself would refuse it.
-pub(super) async fn within<T>(
+pub(super) fn within<T>(
     app: &App,
     account_id: i64,
     purpose: Purpose,
     call: impl Future<Output = Result<Reply<T>, Error>>,
-) -> Result<Reply<T>, Error> {
-    take(app, account_id, purpose).await?;
-    let answer = call.await;
-    let said = match &answer {
+) -> impl Future<Output = Result<Reply<T>, Error>> {
+    let call = Box::pin(call);
+    async move {
+        Box::pin(take(app, account_id, purpose)).await?;
+        let answer = call.await;
+        Box::pin(note(app, account_id, &answer)).await;
+        answer
+    }
+}
+
+/// Hears what an answer says of the calls that are left. Unheard, it is said again with the next answer.
+async fn note<T>(app: &App, account_id: i64, answer: &Result<Reply<T>, Error>) {
+    let said = match answer {
         Ok(Reply { allowance: Some(allowance), .. }) => {
             Some([i64::from(allowance.remaining), allowance.limit.map_or(0, i64::from), 0])
         }
@@ -74,10 +83,8 @@ pub(super) async fn within<T>(
         _ => None,
     };
     if let Some(said) = said {
-        // Unheard, it is said again with the next answer.
         let _ = tokio::time::timeout(REDIS_PART, app.cache().script(NOTE, &key(account_id), &said)).await;
     }
-    answer
 }
 
 async fn take(app: &App, account_id: i64, purpose: Purpose) -> Result<(), Error> {

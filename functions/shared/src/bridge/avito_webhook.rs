@@ -48,7 +48,10 @@ const LOST: &str = "avito-webhooks-lost";
 const LOST_MOST: i64 = 10_000;
 const LOST_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
-static SECRETS_SEEN: LazyLock<Mutex<HashSet<(i64, [u8; 32])>>> = LazyLock::new(Mutex::default);
+/// An account and the hash of its secret.
+type Known = (i64, [u8; 32]);
+
+static SECRETS_SEEN: LazyLock<Mutex<HashSet<Known>>> = LazyLock::new(Mutex::default);
 
 /// Takes a webhook of the account, whose address ends in `secret`. `payload` is JSON of any shape.
 pub async fn accept(app: &App, account_id: i64, secret: &Secret, payload: &serde_json::Value) -> Accepted {

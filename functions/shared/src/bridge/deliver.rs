@@ -164,12 +164,12 @@ impl Holder<'_> {
     }
 
     /// A call that somebody waits for, within what the account may call.
-    pub(super) async fn within<T>(
+    pub(super) fn within<T>(
         &self,
         outbox: &Outbox,
         call: impl Future<Output = Result<avito::Reply<T>, avito::Error>>,
-    ) -> Result<avito::Reply<T>, avito::Error> {
-        allowance::within(self.app, outbox.keys.account_id, Purpose::Answer, call).await
+    ) -> impl Future<Output = Result<avito::Reply<T>, avito::Error>> {
+        allowance::within(self.app, outbox.keys.account_id, Purpose::Answer, call)
     }
 
     async fn send(&self, outbox: &Outbox, part: &Part) -> Result<Next, BridgeError> {
@@ -215,7 +215,7 @@ impl Holder<'_> {
         let mut call = std::pin::pin!(call);
         match tokio::time::timeout(receipts::PATIENCE, &mut call).await {
             Ok(answer) => answer,
-            Err(_) => tokio::join!(call, self.tell_who_waits()).0,
+            Err(_) => tokio::join!(call, Box::pin(self.tell_who_waits())).0,
         }
     }
 

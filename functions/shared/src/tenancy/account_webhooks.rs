@@ -119,7 +119,7 @@ impl Checked {
         let open = |sealed: Vec<u8>| app.keyring().open(&sealed, secret_place(keys.client_id));
         let secret = open(get(row, "webhook_secret")?)?;
         let former = get::<Option<Vec<u8>>>(row, "former_webhook_secret")?.map(open).transpose()?;
-        Ok(Self { secret, former, keys })
+        Ok(Self { keys, secret, former })
     }
 }
 

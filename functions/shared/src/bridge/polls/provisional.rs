@@ -62,11 +62,11 @@ async fn read_past(
             Err(PollError::Avito(avito::Error::Refused { status: 404, .. })) => return Ok(Some(messages)),
             page => page?,
         };
-        let is_last = page.len() < usize::from(sync::PAGE);
+        let whole = page.len() == usize::from(sync::PAGE);
         let is_past = |message: &avito::Message| message.created.is_some_and(|created| created < since - MARGIN);
         let reaches_back = page.iter().any(is_past);
         messages.extend(page);
-        if is_last || reaches_back {
+        if !whole || reaches_back {
             return Ok(Some(messages));
         }
     }
