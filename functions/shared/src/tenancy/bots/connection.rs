@@ -1,0 +1,96 @@
+//! Connecting a bot. Its row is written before Telegram is told where to send messages, so that the first update finds it.
+
+use serde_json::json;
+
+use super::{Bot, Checked, ConnectError, NewBot, token_place, webhook};
+use crate::{
+    App,
+    platform::{
+        db::{ClientId, DbError, Scope, Statement, get},
+        secrets::Secret,
+    },
+    tenancy::{audit, chats},
+};
+
+/// Makes the bot's row and has Telegram send us what people write: the row first, so that the first update finds it.
+pub async fn connect(
+    app: &App,
+    client: ClientId,
+    user_id: i64,
+    new: NewBot,
+    checked: Checked,
+) -> Result<Bot, ConnectError> {
+    let secret = Secret::random();
+    let bot = insert(app, client, user_id, &new, &checked, &secret).await?;
+    if let Err(error) = webhook::set(app, bot.id, new.token, &secret).await {
+        remove(app, client, user_id, &bot).await?;
+        return Err(ConnectError::Webhook(error));
+    }
+    let set = Statement::new("UPDATE bots SET webhook_set_at = now() WHERE id = $1 RETURNING webhook_set_at");
+    let mut flight = vec![set.bind(bot.id)];
+    if let Some(group) = checked.group {
+        let title = group.title.unwrap_or_default();
+        flight.push(chats::remember(bot.id, group.id, title, group.is_forum, group.bot_status));
+    }
+    let answers = app.db().run(Scope::Tenant(client), flight).await?;
+    let row = answers.first().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
+    Ok(Bot { webhook_set_at: get(row, "webhook_set_at")?, ..bot })
+}
+
+/// A bot whose creation broke off before Telegram knew of it gives way after a minute; any other keeps its place. The
+/// secret tells a repetition of this very flight from somebody else's bot.
+async fn insert(
+    app: &App,
+    client: ClientId,
+    user_id: i64,
+    new: &NewBot,
+    checked: &Checked,
+    secret: &Secret,
+) -> Result<Bot, ConnectError> {
+    let clear = Statement::new(
+        "DELETE FROM bots b WHERE telegram_bot_id = $1 AND webhook_set_at IS NULL
+           AND created_at < now() - interval '1 minute'
+           AND NOT EXISTS (SELECT FROM avito_accounts a WHERE a.client_id = b.client_id AND a.bot_id = b.id)",
+    );
+    let insert = Statement::new(
+        "INSERT INTO bots (client_id, telegram_bot_id, bot_username, token, group_chat_id, topic_mode, webhook_secret_hash)
+         SELECT current_client_id(), $1, $2, $3, $4, $5, $6
+         WHERE NOT EXISTS (SELECT FROM bots WHERE telegram_bot_id = $1 AND webhook_secret_hash = $6)",
+    );
+    let read = Statement::new(
+        "SELECT id, telegram_bot_id, bot_username, group_chat_id, topic_mode, status, status_reason, webhook_set_at,
+                created_at
+         FROM bots WHERE telegram_bot_id = $1",
+    );
+    let details = json!({
+        "telegram_bot_id": checked.telegram_bot_id, "bot_username": checked.username, "token": "***",
+        "group_chat_id": new.group_chat_id, "topic_mode": new.topic_mode,
+    });
+    let flight = vec![
+        clear.bind(checked.telegram_bot_id),
+        insert
+            .bind(checked.telegram_bot_id)
+            .bind(checked.username.clone())
+            .bind(app.keyring().seal(&new.token, token_place(client)))
+            .bind(new.group_chat_id)
+            .bind(new.topic_mode)
+            .bind(secret.hash().to_vec()),
+        audit::record(Some(user_id), "bot.create", details),
+        read.bind(checked.telegram_bot_id),
+    ];
+    let answers = match app.db().run(Scope::Tenant(client), flight).await {
+        Err(error) if error.constraint() == Some("bots_telegram_bot_id_key") => return Err(ConnectError::Taken),
+        outcome => outcome?,
+    };
+    let row = answers.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
+    Ok(Bot::read(row)?)
+}
+
+async fn remove(app: &App, client: ClientId, user_id: i64, bot: &Bot) -> Result<(), DbError> {
+    let details = json!({ "bot_id": bot.id, "telegram_bot_id": bot.telegram_bot_id, "reason": "webhook" });
+    let flight = vec![
+        Statement::new("DELETE FROM bots WHERE id = $1").bind(bot.id),
+        audit::record(Some(user_id), "bot.create_undone", details),
+    ];
+    app.db().run(Scope::Tenant(client), flight).await.map(|_| ())
+}
