@@ -36,20 +36,11 @@ pub struct Wanted {
 
 impl Wanted {
     fn read(query: &PageQuery) -> Result<Self, Problem> {
-        let limit = query.limit.unwrap_or(USUAL_LIMIT);
-        if !(1..=HIGHEST_LIMIT).contains(&limit) {
-            let detail = text("limit — число от 1 до 200.", "limit is a number from 1 to 200.");
-            return Err(Problem::invalid_field("limit", "invalid", detail));
-        }
         let before = match &query.cursor {
             None => i64::MAX,
-            Some(cursor) => read_cursor(cursor).ok_or_else(|| {
-                let detail =
-                    text("cursor берётся из next_cursor прошлой страницы.", "cursor is the last page's next_cursor.");
-                Problem::invalid_field("cursor", "invalid", detail)
-            })?,
+            Some(cursor) => read_cursor(cursor).ok_or_else(foreign_cursor)?,
         };
-        Ok(Self { limit, before })
+        Ok(Self { limit: read_limit(query.limit)?, before })
     }
 
     /// How many rows to ask for: one more than wanted shows whether there is a next page.
@@ -71,13 +62,77 @@ fn read_cursor(cursor: &str) -> Option<i64> {
     String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?.parse().ok()
 }
 
+fn malformed() -> Problem {
+    Problem::malformed(text("Параметры адреса составлены неверно.", "The address's parameters are malformed."))
+}
+
+fn read_limit(limit: Option<i64>) -> Result<i64, Problem> {
+    let limit = limit.unwrap_or(USUAL_LIMIT);
+    if (1..=HIGHEST_LIMIT).contains(&limit) {
+        return Ok(limit);
+    }
+    let detail = text("limit — число от 1 до 200.", "limit is a number from 1 to 200.");
+    Err(Problem::invalid_field("limit", "invalid", detail))
+}
+
+fn foreign_cursor() -> Problem {
+    let detail = text("cursor берётся из next_cursor прошлой страницы.", "cursor is the last page's next_cursor.");
+    Problem::invalid_field("cursor", "invalid", detail)
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for Wanted {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Query(query) = Query::<PageQuery>::from_request_parts(parts, state).await.map_err(|_| {
-            Problem::malformed(text("Параметры адреса составлены неверно.", "The address's parameters are malformed."))
-        })?;
+        let Query(query) = Query::<PageQuery>::from_request_parts(parts, state).await.map_err(|_| malformed())?;
+        Self::read(&query)
+    }
+}
+
+/// The page that is asked for of a list whose order is not that of ids: what stands behind `after`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ranked<const N: usize> {
+    /// How many items at most.
+    pub limit: i64,
+    /// The rank of the last item seen: numbers that fall along the list.
+    pub after: Option<[i64; N]>,
+}
+
+impl<const N: usize> Ranked<N> {
+    fn read(query: &PageQuery) -> Result<Self, Problem> {
+        let after = query.cursor.as_deref().map(|cursor| read_rank(cursor).ok_or_else(foreign_cursor)).transpose()?;
+        Ok(Self { limit: read_limit(query.limit)?, after })
+    }
+
+    /// How many rows to ask for: one more than wanted shows whether there is a next page.
+    pub fn rows(self) -> i64 {
+        self.limit + 1
+    }
+
+    /// Makes the page of what [`Ranked::rows`] brought.
+    pub fn page<T>(self, mut items: Vec<(T, [i64; N])>) -> Page<T> {
+        let limit = usize::try_from(self.limit).unwrap_or_default();
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next_cursor = items
+            .last()
+            .filter(|_| more)
+            .map(|(_, rank)| URL_SAFE_NO_PAD.encode(rank.iter().map(i64::to_string).collect::<Vec<_>>().join(".")));
+        Page { items: items.into_iter().map(|(item, _)| item).collect(), next_cursor }
+    }
+}
+
+fn read_rank<const N: usize>(cursor: &str) -> Option<[i64; N]> {
+    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
+    let numbers = text.split('.').map(|number| number.parse().ok()).collect::<Option<Vec<i64>>>()?;
+    numbers.try_into().ok()
+}
+
+impl<S: Send + Sync, const N: usize> FromRequestParts<S> for Ranked<N> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Query(query) = Query::<PageQuery>::from_request_parts(parts, state).await.map_err(|_| malformed())?;
         Self::read(&query)
     }
 }
@@ -119,5 +174,23 @@ mod tests {
         assert_eq!(wanted(None, None), Some(Wanted { limit: 50, before: i64::MAX }));
         assert!([Some(0), Some(201), Some(-1)].into_iter().all(|limit| wanted(limit, None).is_none()));
         assert!(["", "42", "!", "bm90IGEgbnVtYmVy"].into_iter().all(|cursor| wanted(None, Some(cursor)).is_none()));
+    }
+
+    #[test]
+    fn ranked_pages_follow_one_another_and_a_cursor_of_another_list_is_refused() {
+        let read = |cursor: Option<&str>| {
+            Ranked::<2>::read(&PageQuery { limit: Some(2), cursor: cursor.map(str::to_owned) }).ok()
+        };
+        let all = [[9, 1], [8, 7], [8, 2], [-3, 5]];
+        let (mut seen, mut cursor) = (Vec::new(), None);
+        for _ in 0..2 {
+            let wanted = read(cursor.as_deref()).unwrap_or(Ranked { limit: 0, after: None });
+            let behind = all.into_iter().filter(|rank| wanted.after.is_none_or(|after| *rank < after));
+            let page = wanted.page(behind.map(|rank| (rank, rank)).collect());
+            seen.extend(page.items);
+            cursor = page.next_cursor;
+        }
+        assert_eq!((seen.as_slice(), cursor), (all.as_slice(), None));
+        assert!(["", "!", "OQ", "OS4xLjI"].into_iter().all(|cursor| read(Some(cursor)).is_none()));
     }
 }
