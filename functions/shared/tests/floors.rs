@@ -19,7 +19,10 @@ const FLOORS: &[(&str, &[&str])] = &[
 
 /// Whose table is whose. The views of tenancy are for everyone.
 const TABLES: &[(&str, &[&str])] = &[
-    ("tenancy", &["clients", "bots", "telegram_chats", "avito_accounts", "audit_log", "owner_notices"]),
+    (
+        "tenancy",
+        &["clients", "bots", "telegram_chats", "avito_accounts", "audit_log", "owner_notices", "idempotency_keys"],
+    ),
     ("identity", &["users", "sessions", "refresh_tokens", "used_logins"]),
     ("bridge", &["dialogs", "dialog_topics", "messages", "posts", "parts", "bot_lanes", "account_polls"]),
 ];

@@ -50,6 +50,7 @@ mod tests {
             created: None,
             arrived: at(arrived),
             confirmed: true,
+            author: None,
             reply_to: None,
         }
     }

@@ -42,7 +42,7 @@ pub fn drafts(messages: &[Waiting], last_shown: Option<Timestamp>, zone: &TimeZo
             push_alone("text", Some(&heading), message, &mut drafts);
         } else if let Some(heading) = mirror_heading(message) {
             flush(&mut run, zone, &mut drafts);
-            push_alone("mirror", Some(heading), message, &mut drafts);
+            push_alone("mirror", Some(&heading), message, &mut drafts);
         } else if message.reply_to.is_some() || (!joins_album(message) && media(message).is_some()) {
             flush(&mut run, zone, &mut drafts);
             push_alone("text", None, message, &mut drafts);
@@ -59,10 +59,14 @@ pub fn drafts(messages: &[Waiting], last_shown: Option<Timestamp>, zone: &TimeZo
 }
 
 /// What stands above an answer that was not written in the topic.
-fn mirror_heading(message: &Waiting) -> Option<&'static str> {
+fn mirror_heading(message: &Waiting) -> Option<String> {
     match message.origin.as_str() {
-        "avito_app" => Some(words::mirrored(LANGUAGE)),
-        "auto_reply" => Some(words::auto_replied(LANGUAGE)),
+        "avito_app" => Some(words::mirrored(LANGUAGE).to_owned()),
+        "auto_reply" => Some(words::auto_replied(LANGUAGE).to_owned()),
+        "api" => Some(match message.author.as_deref().map(one_line).filter(|name| !name.is_empty()) {
+            Some(name) => words::answered_by(LANGUAGE).replace("{name}", &name),
+            None => words::answered_by_somebody(LANGUAGE).to_owned(),
+        }),
         _ => None,
     }
 }
@@ -319,6 +323,7 @@ mod tests {
             created: Timestamp::from_second(seconds).ok(),
             arrived: Timestamp::UNIX_EPOCH,
             confirmed: true,
+            author: None,
             reply_to: None,
         }
     }
@@ -365,6 +370,21 @@ mod tests {
         let drafts =
             drafts(&[said(1, 60, "buyer", "Раз"), auto_reply], Timestamp::from_second(30).ok(), &TimeZone::UTC);
         assert_eq!(texts(&drafts), ["Раз", "🤖 Автоответчик:\nОтветим утром"]);
+        assert_eq!(drafts[1].kind, "mirror");
+    }
+
+    #[test]
+    fn a_reply_by_hand_stands_alone_under_its_writers_name_in_one_line() {
+        let by = |author: Option<&str>| Waiting {
+            created: None,
+            author: author.map(str::to_owned),
+            ..said(2, 0, "api", "Да\nПриезжайте")
+        };
+        let drafts =
+            drafts(&[said(1, 60, "buyer", "Раз"), by(Some("Ольга\nПетровна")), by(None)], None, &TimeZone::UTC);
+        let shown =
+            ["Раз", "✍️ Ольга Петровна — из кабинета:\nДа\nПриезжайте", "✍️ Ответ из кабинета:\nДа\nПриезжайте"];
+        assert_eq!(texts(&drafts), shown);
         assert_eq!(drafts[1].kind, "mirror");
     }
 

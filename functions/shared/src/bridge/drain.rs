@@ -14,7 +14,7 @@ use super::{
     BridgeError, album,
     attachments::{self, Files, Prepared},
     budget::later,
-    compose, cures, header, lanes, marks, order, posts, receipts, replay,
+    compose, cures, header, lanes, marks, moves, order, posts, receipts, replay,
     tasks::TelegramTask,
     topics,
     work::{self, Dialog, Post, Released, Topic, Work},
@@ -179,7 +179,15 @@ impl Holder<'_> {
             (None, Topic::Open { chat_id, thread_id }) => Some(Target { chat_id, thread_id: Some(thread_id) }),
             (None, Topic::None | Topic::Creating { .. }) => None,
         };
-        match (&work.dialog, content, decoration) {
+        // What is left of a dialog that moved to another bot goes where it was to go, or to the group.
+        let (dialog, moved) = match &work.dialog {
+            Some(dialog) if dialog.bot_id != self.bot_id => (None, Some(dialog)),
+            dialog => (dialog.as_ref(), None),
+        };
+        if let Some(dialog) = moved.filter(|_| !work.messages.is_empty()) {
+            return Ok(Next::Look(moves::hand_over(dialog.id)));
+        }
+        match (dialog, content, decoration) {
             (Some(dialog), content, _) if content.is_some() || !work.messages.is_empty() => {
                 match (place(dialog), content) {
                     (Some(target), Some(post)) => self.finish(work, post, target).await,
@@ -190,7 +198,7 @@ impl Holder<'_> {
             }
             (_, Some(post), _) | (_, _, Some(post)) => {
                 let group = Target { chat_id: work.bot.group_chat_id.unwrap_or_default(), thread_id: None };
-                let topic = work.dialog.as_ref().and_then(place).unwrap_or(group);
+                let topic = dialog.and_then(place).unwrap_or(group);
                 let target = post.chat_id.map_or(topic, |chat_id| Target { chat_id, thread_id: post.thread_id });
                 self.finish(work, post, target).await
             }

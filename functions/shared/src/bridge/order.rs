@@ -92,6 +92,7 @@ mod tests {
             created: second.and_then(|second| Timestamp::from_second(second).ok()),
             arrived: Timestamp::UNIX_EPOCH,
             confirmed,
+            author: None,
             reply_to: None,
         }
     }

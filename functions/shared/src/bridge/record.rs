@@ -74,6 +74,8 @@ const REMEMBER_DIALOG: &str = "
     FROM account_routes WHERE avito_account_id = $1 AND user_id = $2
     ON CONFLICT (avito_account_id, avito_chat_id) DO UPDATE
     SET bot_id = excluded.bot_id,
+        -- the topic of another bot is not ours to write in
+        topic_state = CASE WHEN d.bot_id = excluded.bot_id THEN d.topic_state ELSE 'none' END,
         buyer = coalesce(excluded.buyer, d.buyer),
         item = coalesce(excluded.item, d.item),
         proven_at = coalesce(d.proven_at, excluded.proven_at)";

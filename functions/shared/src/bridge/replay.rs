@@ -22,9 +22,8 @@ const LONGEST: usize = 350;
 fn delivered(dialog_id: i64) -> Statement {
     Statement::new(
         "SELECT * FROM (
-             SELECT m.id, m.direction, m.origin, m.kind, m.text, m.attachments,
-                    coalesce(m.avito_created, m.created_at) AS avito_created, m.created_at, true AS confirmed,
-                    NULL::bigint AS reply_to
+             SELECT m.id, m.direction, m.origin, m.kind, m.text, m.attachments, m.author_name, m.confirmed_at IS NOT NULL AS confirmed,
+                    coalesce(m.avito_created, m.created_at) AS avito_created, m.created_at, NULL::bigint AS reply_to
              FROM messages m LEFT JOIN posts p ON p.id = m.post_id
              WHERE m.dialog_id = $1 AND m.error IS DISTINCT FROM 'taken back'
                AND (p.state = 'sent' OR (m.direction = 'out' AND NOT m.to_show AND m.status IN ('sent', 'read')))

@@ -83,6 +83,16 @@ pub fn mirrored(language: Language) -> &'static str {
     language.choose("Вы ответили в Avito:", "You answered in Avito:")
 }
 
+/// Before what somebody answered by the API; `{name}` stands for who.
+pub fn answered_by(language: Language) -> &'static str {
+    language.choose("✍️ {name} — из кабинета:", "✍️ {name}, from the dashboard:")
+}
+
+/// Before what was answered by the API, when its writer has no name.
+pub fn answered_by_somebody(language: Language) -> &'static str {
+    language.choose("✍️ Ответ из кабинета:", "✍️ An answer from the dashboard:")
+}
+
 /// Before what nobody wrote.
 pub fn auto_replied(language: Language) -> &'static str {
     language.choose("🤖 Автоответчик:", "🤖 Auto-reply:")

@@ -53,7 +53,7 @@ const BOT: &str = "
 
 const DIALOG: &str = concat!(
     "
-    SELECT d.state, d.topic_closed, d.topic_mark, d.id,
+    SELECT d.state, d.topic_closed, d.topic_mark, d.id, d.bot_id,
            coalesce((SELECT m.is_auto_reply FROM messages m WHERE m.client_id = d.client_id AND m.dialog_id = d.id
                      AND m.origin <> 'system' ORDER BY m.id DESC LIMIT 1), false) AS answered_by_machine,
            d.avito_chat_id, d.buyer, d.item, d.proven_at, d.topic_state, d.topic_requested_at,
@@ -83,7 +83,8 @@ const POSTS: &str = concat!(
 
 const MESSAGES: &str = concat!(
     "
-    SELECT id, origin, kind, text, attachments, avito_created, created_at, confirmed_at IS NOT NULL AS confirmed, (
+    SELECT id, origin, kind, text, attachments, author_name, avito_created, created_at,
+           confirmed_at IS NOT NULL AS confirmed, (
                SELECT coalesce(q.telegram_message_id, shown.telegram_message_ids[1]) FROM messages q
                LEFT JOIN posts shown ON shown.id = q.post_id
                WHERE q.id = coalesce(
@@ -139,6 +140,8 @@ pub enum Topic {
 pub struct Dialog {
     /// The row in `dialogs`.
     pub id: i64,
+    /// The bot in whose group it is shown: another one, if its account moved.
+    pub bot_id: i64,
     /// Avito's id of the chat.
     pub avito_chat_id: String,
     /// The other person: `{id, name}`.
@@ -201,6 +204,8 @@ pub struct Waiting {
     pub created: Option<Timestamp>,
     /// When we heard of it.
     pub arrived: Timestamp,
+    /// Who wrote it, if it was one of us.
+    pub author: Option<String>,
     /// Whether the poll has seen it, and so knows its place among others.
     pub confirmed: bool,
     /// The message in the topic that shows what it answers.
@@ -299,6 +304,7 @@ fn read_dialog(row: &Row) -> Result<Dialog, DbError> {
     };
     Ok(Dialog {
         id: get(row, "id")?,
+        bot_id: get(row, "bot_id")?,
         avito_chat_id: get(row, "avito_chat_id")?,
         buyer: get(row, "buyer")?,
         item: get(row, "item")?,
@@ -337,6 +343,7 @@ pub(super) fn read_waiting(row: &Row) -> Result<Waiting, DbError> {
         attachments: get(row, "attachments")?,
         created: get(row, "avito_created")?,
         arrived: get(row, "created_at")?,
+        author: get(row, "author_name")?,
         confirmed: get(row, "confirmed")?,
         reply_to: get(row, "reply_to")?,
     })

@@ -215,7 +215,7 @@ async fn read_again(app: &App, keys: &Keys) -> Result<Keys, TokenError> {
     Ok(Keys::read(row)?)
 }
 
-fn end_of(token: &avito::Token) -> Timestamp {
+pub(super) fn end_of(token: &avito::Token) -> Timestamp {
     Timestamp::now() + SignedDuration::try_from(token.expires_in).unwrap_or_default()
 }
 
@@ -362,8 +362,8 @@ pub struct NewAccount {
 
 /// Keys that Avito takes, and whose they are.
 pub struct Checked {
-    token: avito::Token,
-    user_id: i64,
+    pub(super) token: avito::Token,
+    pub(super) user_id: i64,
     name: String,
 }
 

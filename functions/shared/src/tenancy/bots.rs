@@ -18,10 +18,12 @@ use crate::{
     telegram,
 };
 
+mod change;
 mod checks;
 mod connection;
 mod webhook;
 
+pub use change::{Change, ChangeError, change, renew_webhook};
 pub use checks::{Checked, ConnectError, NewBot, check};
 pub use connection::connect;
 
@@ -36,7 +38,7 @@ pub fn tenant_by_webhook_secret(bot_id: i64, secret_hash: Vec<u8>) -> Statement 
     Statement::new(
         "SELECT set_config('app.client_id', client_id::text, true), client_id, id AS bot_id, telegram_bot_id,
                 group_chat_id, former_group_chat_id, topic_mode, status
-         FROM bots WHERE id = $1 AND webhook_secret_hash = $2",
+         FROM bots WHERE id = $1 AND ($2 = webhook_secret_hash OR $2 = ANY (pending_webhook_hashes))",
     )
     .bind(bot_id)
     .bind(secret_hash)
@@ -155,6 +157,16 @@ pub async fn list(app: &App, client: ClientId, wanted: Wanted) -> Result<Page<Bo
     let rows = app.db().query(Scope::Tenant(client), statement.bind(wanted.before).bind(wanted.rows())).await?;
     let bots = rows.iter().map(Bot::read).collect::<Result<Vec<_>, _>>()?;
     Ok(wanted.page(bots, |bot| bot.id))
+}
+
+/// One of the organisation's bots.
+pub async fn find(app: &App, client: ClientId, bot_id: i64) -> Result<Option<Bot>, DbError> {
+    let statement = Statement::new(
+        "SELECT id, telegram_bot_id, bot_username, group_chat_id, topic_mode, status, status_reason, webhook_set_at,
+                created_at
+         FROM bots WHERE id = $1",
+    );
+    app.db().query(Scope::Tenant(client), statement.bind(bot_id)).await?.first().map(Bot::read).transpose()
 }
 
 /// Whether the organisation has this bot.

@@ -1,10 +1,12 @@
 //! Whose everything is: organisations, their bots and Avito accounts, and the record of who changed what.
 //! Other domains ask here; nobody else names these tables.
 
+pub mod account_changes;
 pub mod account_webhooks;
 pub mod accounts;
 pub mod audit;
 pub mod bots;
 pub mod chats;
 pub mod clients;
+pub mod idempotency;
 pub mod notices;

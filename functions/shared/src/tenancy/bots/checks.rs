@@ -169,6 +169,11 @@ fn looks_like_token(token: &str) -> bool {
         })
 }
 
+/// The bot whose token this is, as the token itself says.
+pub(super) fn bot_of(token: &Secret) -> Option<i64> {
+    token.expose().split_once(':').and_then(|(id, _)| id.parse().ok())
+}
+
 fn refused_token(error: telegram::Error) -> ConnectError {
     match error {
         telegram::Error::BadToken => ConnectError::BadToken,

@@ -5,9 +5,13 @@ use frankenstein::{AsyncTelegramApi, methods::SetWebhookParams, types::AllowedUp
 use super::telegram as bot_api;
 use crate::{
     App,
-    platform::{config::var, secrets::Secret},
+    platform::{config::var, db::Statement, secrets::Secret},
     telegram,
 };
+
+/// How long whoever sets a webhook has it to himself: longer than an endpoint lives, so that of two orders to Telegram the
+/// later one is the last.
+const ALONE: f64 = 20.0;
 
 /// Has Telegram send a bot's updates to the address that ends in `secret`.
 pub(super) async fn set(app: &App, bot_id: i64, token: Secret, secret: &Secret) -> Result<(), telegram::Error> {
@@ -24,4 +28,47 @@ pub(super) async fn set(app: &App, bot_id: i64, token: Secret, secret: &Secret) 
         .max_connections(40_u32)
         .build();
     bot_api(app, token).set_webhook(&params).await.map(|_| ())
+}
+
+/// Lets Telegram use a new secret beside those that it may be using. No row: somebody else is setting the webhook.
+pub(super) fn begin(bot_id: i64, secret: &Secret) -> Statement {
+    Statement::new(
+        "UPDATE bots
+         SET pending_webhook_hashes = CASE
+                 WHEN $2 = ANY (pending_webhook_hashes) THEN pending_webhook_hashes
+                 -- each lost answer leaves one behind; the newest are those that may be in use
+                 ELSE (array_append(pending_webhook_hashes, $2))[greatest(1, cardinality(pending_webhook_hashes) - 6):] END,
+             webhook_change_until = now() + make_interval(secs => $3)
+         WHERE id = $1 AND (coalesce(webhook_change_until <= now(), true) OR $2 = ANY (pending_webhook_hashes))
+         RETURNING id",
+    )
+    .bind(bot_id)
+    .bind(secret.hash().to_vec())
+    .bind(ALONE)
+}
+
+/// Telegram uses the secret that was begun last: all others end.
+pub(super) fn finish(bot_id: i64, secret: &Secret) -> Statement {
+    Statement::new(
+        "UPDATE bots SET webhook_secret_hash = $2, pending_webhook_hashes = '{}', webhook_change_until = NULL,
+                webhook_set_at = now()
+         WHERE id = $1 AND pending_webhook_hashes[cardinality(pending_webhook_hashes)] = $2",
+    )
+    .bind(bot_id)
+    .bind(secret.hash().to_vec())
+}
+
+/// Telegram certainly does not use the secret.
+pub(super) fn undo(bot_id: i64, secret: &Secret) -> Statement {
+    Statement::new(
+        "UPDATE bots SET pending_webhook_hashes = array_remove(pending_webhook_hashes, $2), webhook_change_until = NULL
+         WHERE id = $1 AND pending_webhook_hashes[cardinality(pending_webhook_hashes)] = $2",
+    )
+    .bind(bot_id)
+    .bind(secret.hash().to_vec())
+}
+
+/// Whether Telegram may have taken the webhook all the same.
+pub(super) fn is_doubtful(error: &telegram::Error) -> bool {
+    matches!(error, telegram::Error::Unknown(_) | telegram::Error::Unavailable { .. } | telegram::Error::Unreadable)
 }

@@ -1,0 +1,74 @@
+//! `PATCH /api/bots/{bot_id}`: changes a bot; what is left out stays. For the organisation's owner.
+//! What is given is checked like a new bot's. In another group its dialogs get new topics; a new token sets the webhook
+//! again.
+
+use axum::extract::{Path, State};
+use garde::Validate;
+use serde::Deserialize;
+use tuberry::{
+    App,
+    bridge::moves,
+    identity::caller::Caller,
+    platform::{
+        http::{Json, Problem, ProblemBody},
+        secrets::Secret,
+    },
+    tenancy::bots::{self, Bot, Change},
+};
+use utoipa::ToSchema;
+
+tuberry::lambda!(
+    "bots-update",
+    update as __path_update,
+    [Database, Cache, Tokens, Secrets, TelegramApi, MasterBotName, PublicBaseUrl, TelegramQueue]
+);
+
+/// What to change of a bot.
+#[derive(Deserialize, ToSchema, Validate)]
+struct BotUpdate {
+    /// A new token of the same bot, from `@BotFather`.
+    #[garde(length(bytes, min = 1, max = 128))]
+    #[schema(example = "123456789:AAExampleExampleExampleExampleExample")]
+    token: Option<String>,
+    /// The group in which dialogs are shown; the bot must be its administrator.
+    #[garde(skip)]
+    group_chat_id: Option<i64>,
+    /// Whether each dialog gets a topic of its own.
+    #[garde(skip)]
+    topic_mode: Option<bool>,
+}
+
+/// Changes a bot.
+#[utoipa::path(patch, path = "/api/bots/{bot_id}", operation_id = "bots-update", tag = "bots", request_body = BotUpdate,
+    params(("bot_id" = i64, Path, description = "Our id of the bot")), responses(
+    (status = 200, body = Bot, description = "Changed"),
+    (status = 401, body = ProblemBody, content_type = "application/problem+json", description = "Not signed in"),
+    (status = 403, body = ProblemBody, content_type = "application/problem+json", description = "Not for this caller"),
+    (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "Not there"),
+    (status = 409, body = ProblemBody, content_type = "application/problem+json",
+     description = "`another_bot`: the token is not this bot's; `webhook_changing`"),
+    (status = 422, body = ProblemBody, content_type = "application/problem+json",
+     description = "`bad_token`, `platform_bot`, `group_unfit`: the detail says what to change"),
+    (status = 503, body = ProblemBody, content_type = "application/problem+json",
+     description = "`telegram_unavailable`; `webhook_failed`: changed, and the webhook is to be set again"),
+))]
+async fn update(
+    State(app): State<&'static App>,
+    caller: Caller,
+    Path(bot_id): Path<i64>,
+    Json(body): Json<BotUpdate>,
+) -> Result<Json<Bot>, Problem> {
+    let client = caller.owner()?;
+    let token = body.token.map(|token| Secret::new(token.trim()));
+    let change = Change { token, group_chat_id: body.group_chat_id, topic_mode: body.topic_mode };
+    let around = |moves: bool| {
+        if moves {
+            (moves::hold_bot(bot_id), moves::follow_group(bot_id))
+        } else {
+            (Vec::new(), moves::try_again(bot_id))
+        }
+    };
+    let (bot, answers) = bots::change(app, client, caller.user_id, bot_id, change, around).await?;
+    moves::wake(app, &answers).await?;
+    Ok(Json(bot))
+}

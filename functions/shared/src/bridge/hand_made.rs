@@ -1,0 +1,173 @@
+//! A reply by hand, from the API: it goes to Avito like an operator's answer, and the topic sees it under its writer's
+//! name. Taken once per `Idempotency-Key`, decided in the flight that writes it down.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio_postgres::Row;
+
+use super::{
+    history::{self, Message},
+    tasks::{AvitoTask, TelegramTask},
+    text,
+};
+use crate::{
+    App,
+    platform::{
+        db::{ClientId, DbError, Scope, Statement, get},
+        http::{Problem, text as sentence},
+    },
+    tenancy::idempotency::{self, Claim, Request},
+};
+
+/// The most characters of a reply: what can be written in a topic can be written here, and no more (Bot API,
+/// `sendMessage`).
+pub const LONGEST: usize = 4096;
+/// The name under which its keys are kept.
+const ROUTE: &str = "POST /api/dialogs/{dialog_id}/messages";
+
+/// A reply to a buyer.
+pub struct Reply {
+    /// The row in `dialogs`.
+    pub dialog_id: i64,
+    /// What it says.
+    pub text: String,
+    /// Who wrote it.
+    pub user_id: i64,
+    /// How the writer is called in the topic.
+    pub author: String,
+    /// The `Idempotency-Key`, if there is one.
+    pub key: Option<String>,
+}
+
+/// Why a reply is not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ReplyError {
+    /// The organisation has no such dialog.
+    #[error("there is no such dialog")]
+    NoSuchDialog,
+    /// The buyer is blocked, or about to be.
+    #[error("the buyer is blocked")]
+    Blocked,
+    /// Avito refuses the dialog's account.
+    #[error("Avito refuses the account")]
+    AccountRefused,
+    /// Nobody follows the account's chats.
+    #[error("the account is not followed")]
+    NotFollowed,
+    /// The organisation is suspended.
+    #[error("the organisation is suspended")]
+    Suspended,
+    /// The key came with another reply.
+    #[error("the key was used for another reply")]
+    OtherRequest,
+    /// Our database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+impl From<ReplyError> for Problem {
+    fn from(error: ReplyError) -> Self {
+        match error {
+            ReplyError::NoSuchDialog => Self::not_found(),
+            ReplyError::Blocked => {
+                Self::conflict("dialog_blocked", sentence("Покупатель заблокирован.", "The buyer is blocked."))
+            }
+            ReplyError::AccountRefused => Self::conflict(
+                "account_refused",
+                sentence(
+                    "Авито не пускает этот аккаунт: проверьте его ключи и тариф.",
+                    "Avito refuses this account: check its keys and its tariff.",
+                ),
+            ),
+            ReplyError::NotFollowed => Self::conflict(
+                "account_not_monitored",
+                sentence(
+                    "Чаты этого аккаунта не отслеживаются. Включите их, чтобы отвечать.",
+                    "This account's chats are not followed. Switch that on to reply.",
+                ),
+            ),
+            ReplyError::Suspended => {
+                Self::conflict("suspended", sentence("Организация приостановлена.", "The organisation is suspended."))
+            }
+            ReplyError::OtherRequest => idempotency::other_request(),
+            ReplyError::Db(error) => error.into(),
+        }
+    }
+}
+
+/// The dialog, locked before anything else as everywhere, with what stands in the way of a reply.
+const LOOK: &str = "
+    SELECT d.bot_id, d.state = 'blocked' OR d.block_requested_at IS NOT NULL AS blocked, a.status <> 'active' AS refused,
+           NOT a.monitoring_enabled AS unfollowed, a.suspended_at IS NOT NULL AS suspended
+    FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
+    WHERE d.id = $1
+    FOR NO KEY UPDATE OF d";
+
+/// The message with its parts, if the key was claimed and nothing stands in the way. A human answer empties the mark of
+/// the auto-reply.
+const INSERT: &str = "
+    WITH inserted AS (
+        INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, author_name,
+                              author_user_id, status, to_show)
+        SELECT d.client_id, d.id, d.avito_account_id, d.bot_id, 'out', 'api', 'text', $2, nullif($3, ''), $4, 'sending', true
+        FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
+        WHERE d.id = $1 AND current_setting('app.claimed', true) = 'yes' AND d.state <> 'blocked'
+          AND d.block_requested_at IS NULL AND a.status = 'active' AND a.monitoring_enabled AND a.suspended_at IS NULL
+        RETURNING id, client_id, dialog_id, avito_account_id
+    ), cut AS (
+        INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, place, text, text_key)
+        SELECT i.client_id, i.dialog_id, i.id, i.avito_account_id, part.place, part.text, part.text_key
+        FROM inserted i CROSS JOIN jsonb_to_recordset($5) AS part (place int, text text, text_key text)
+        ORDER BY part.place
+    )
+    UPDATE dialogs d
+    SET state = 'answered', auto_reply_scheduled_at = NULL, last_message_at = now(),
+        send_at = greatest(coalesce(d.send_at, now()), now())
+    FROM inserted i WHERE d.id = i.dialog_id
+    RETURNING set_config('app.made_id', i.id::text, true)";
+
+const WAKE_LANE: &str = "
+    INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
+    SELECT bot_id, client_id, now() FROM messages
+    WHERE id = nullif(current_setting('app.made_id', true), '')::bigint AND to_show AND post_id IS NULL
+    ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)";
+
+/// Takes a reply, and answers it as it was when it was taken: the same words for the same key.
+pub async fn reply(app: &App, client: ClientId, reply: Reply) -> Result<Message, ReplyError> {
+    let Reply { dialog_id, text, user_id, author, key } = reply;
+    let request = Request::new(user_id, ROUTE, key, &format!("{dialog_id} {text}"));
+    let pieces: Vec<Value> = (0..)
+        .zip(text::split(&text, text::AVITO_LIMIT))
+        .map(|(place, part)| json!({ "place": place, "text_key": text::key(&part), "text": part }))
+        .collect();
+    let insert = Statement::new(INSERT).bind(dialog_id).bind(text).bind(author).bind(user_id).bind(json!(pieces));
+    let mut flight = vec![Statement::new(LOOK).bind(dialog_id), request.claim(), insert];
+    flight.extend(request.settle());
+    let settled = flight.len() - 1;
+    flight.extend([Statement::new(WAKE_LANE), history::made()]);
+    let answers = app.db().run(Scope::Tenant(client), flight).await?;
+    let dialog = answers.first().and_then(|rows| rows.first()).ok_or(ReplyError::NoSuchDialog)?;
+    match request.read(&answers, settled)? {
+        Claim::OtherRequest => return Err(ReplyError::OtherRequest),
+        Claim::Nothing => return Err(hindrance(dialog)?),
+        Claim::Made(_) => {}
+    }
+    let row = answers.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
+    let message = Message::read(row)?.as_taken();
+    let (avito, telegram) = (AvitoTask::V1 { dialog_id }, TelegramTask::V1 { bot_id: get(dialog, "bot_id")? });
+    tokio::join!(app.wake(&avito, Duration::ZERO), app.wake(&telegram, Duration::ZERO));
+    Ok(message)
+}
+
+fn hindrance(dialog: &Row) -> Result<ReplyError, DbError> {
+    Ok(if get(dialog, "suspended")? {
+        ReplyError::Suspended
+    } else if get(dialog, "blocked")? {
+        ReplyError::Blocked
+    } else if get(dialog, "refused")? {
+        ReplyError::AccountRefused
+    } else {
+        ReplyError::NotFollowed
+    })
+}

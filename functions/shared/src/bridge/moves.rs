@@ -1,0 +1,142 @@
+//! What becomes of dialogs when their account is shown by another bot, or their bot in another group: they get topics
+//! there, with their last messages, and what waits is shown there. Former topics stay where they are.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::tasks::{AvitoTask, PollTask, TelegramTask};
+use crate::{
+    App,
+    platform::db::{Answers, DbError, Statement, get},
+    tenancy::account_changes::Meaning,
+};
+
+/// How many of an account's dialogs are woken at once; the sweep finds the others.
+const AT_ONCE: i64 = 1000;
+
+/// Locks an account's dialogs, before the account itself as everywhere.
+fn hold(account_id: i64) -> Statement {
+    Statement::new("SELECT FROM dialogs WHERE avito_account_id = $1 ORDER BY id FOR NO KEY UPDATE").bind(account_id)
+}
+
+/// Has an account's dialogs shown by the bot that is the account's by now. Answers in former topics are not its answers
+/// any more: their bot may be gone, and cannot show what follows.
+fn follow_bot(account_id: i64) -> Vec<Statement> {
+    let free = "WITH unfinished AS (
+                    UPDATE posts p SET state = 'failed', error = 'shown by another bot'
+                    FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
+                    WHERE d.avito_account_id = $1 AND p.client_id = d.client_id AND p.dialog_id = d.id
+                      AND d.bot_id <> a.bot_id AND p.state IN ('pending', 'sending')
+                    RETURNING p.id, p.client_id, p.attempts
+                )
+                UPDATE messages m SET post_id = NULL FROM unfinished u
+                WHERE m.client_id = u.client_id AND m.post_id = u.id AND m.to_show";
+    let shown = "UPDATE messages m SET bot_id = a.bot_id
+                 FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
+                 WHERE d.avito_account_id = $1 AND m.client_id = d.client_id AND m.dialog_id = d.id
+                   AND d.bot_id <> a.bot_id AND m.to_show AND m.post_id IS NULL";
+    let forget = "DELETE FROM dialog_topics t USING dialogs d, account_routes a
+                  WHERE d.avito_account_id = $1 AND a.avito_account_id = $1 AND t.client_id = d.client_id
+                    AND t.dialog_id = d.id AND d.bot_id <> a.bot_id";
+    let follow = "UPDATE dialogs d
+                  SET bot_id = a.bot_id, topic_state = 'none', telegram_chat_id = NULL, telegram_topic_id = NULL,
+                      topic_closed = false, topic_mark = '', show_after = NULL, gathering = false
+                  FROM account_routes a
+                  WHERE d.avito_account_id = $1 AND a.avito_account_id = $1 AND d.bot_id <> a.bot_id";
+    let wake = "INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
+                SELECT bot_id, client_id, now() FROM account_routes WHERE avito_account_id = $1
+                ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)
+                RETURNING bot_id AS woken_bot_id";
+    [free, shown, forget, follow, wake].into_iter().map(|sql| Statement::new(sql).bind(account_id)).collect()
+}
+
+/// Gives what a bot was to show of a dialog to the bot that shows it by now.
+pub(super) fn hand_over(dialog_id: i64) -> Vec<Statement> {
+    let give = "UPDATE messages m SET bot_id = d.bot_id FROM dialogs d
+                WHERE d.id = $1 AND m.client_id = d.client_id AND m.dialog_id = d.id AND m.to_show AND m.post_id IS NULL";
+    let wake = "INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
+                SELECT bot_id, client_id, now() FROM dialogs WHERE id = $1
+                ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)";
+    [give, wake].into_iter().map(|sql| Statement::new(sql).bind(dialog_id)).collect()
+}
+
+/// Locks a bot's dialogs and then its lane, before the bot itself as everywhere.
+pub fn hold_bot(bot_id: i64) -> Vec<Statement> {
+    let dialogs = "SELECT FROM dialogs WHERE bot_id = $1 ORDER BY id FOR NO KEY UPDATE";
+    let lane = "SELECT FROM bot_lanes WHERE bot_id = $1 FOR NO KEY UPDATE";
+    [dialogs, lane].into_iter().map(|sql| Statement::new(sql).bind(bot_id)).collect()
+}
+
+/// Has a bot's dialogs shown in the group that is the bot's by now. Answers in topics of the former group still count.
+pub fn follow_group(bot_id: i64) -> Vec<Statement> {
+    let drop = "UPDATE posts p SET state = 'failed', error = 'shown in another group'
+                FROM dialogs d JOIN bot_routes r ON r.bot_id = d.bot_id
+                WHERE d.bot_id = $1 AND p.client_id = d.client_id AND p.dialog_id = d.id AND p.state = 'pending'
+                  AND p.kind IN ('header', 'replay', 'pin', 'rename', 'close_topic', 'reopen_topic')
+                  AND d.telegram_chat_id IS DISTINCT FROM r.group_chat_id";
+    let follow = "UPDATE dialogs d
+                  SET topic_state = 'none', telegram_chat_id = NULL, telegram_topic_id = NULL, topic_closed = false,
+                      topic_mark = '', show_after = NULL, gathering = false
+                  FROM bot_routes r
+                  WHERE d.bot_id = $1 AND r.bot_id = $1 AND d.topic_state <> 'none'
+                    AND d.telegram_chat_id IS DISTINCT FROM r.group_chat_id";
+    let wake = "UPDATE bot_lanes SET topics_off = false, drain_at = now() WHERE bot_id = $1
+                RETURNING bot_id AS woken_bot_id";
+    [drop, follow, wake].into_iter().map(|sql| Statement::new(sql).bind(bot_id)).collect()
+}
+
+/// Has a bot look again at what it could not show.
+pub fn try_again(bot_id: i64) -> Vec<Statement> {
+    vec![
+        Statement::new("UPDATE bot_lanes SET drain_at = now() WHERE bot_id = $1 RETURNING bot_id AS woken_bot_id")
+            .bind(bot_id),
+    ]
+}
+
+/// What is done about the change of an account, before and after it.
+pub fn around_account(account_id: i64, meaning: Meaning) -> (Vec<Statement>, Vec<Statement>) {
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    if meaning.moves || meaning.goes_on {
+        before.push(hold(account_id));
+    }
+    if meaning.moves {
+        after.extend(follow_bot(account_id));
+    }
+    if meaning.goes_on {
+        after.extend(go_on(account_id));
+    }
+    (before, after)
+}
+
+/// Has an account polled and its dialogs' answers sent now: Avito lets it in again. Answers the dialogs.
+fn go_on(account_id: i64) -> Vec<Statement> {
+    let send = Statement::new(
+        "UPDATE dialogs SET send_at = now() WHERE id IN (
+             SELECT id FROM dialogs WHERE avito_account_id = $1 AND send_at > now() ORDER BY send_at LIMIT $2)
+         RETURNING id AS woken_dialog_id",
+    );
+    let poll = Statement::new("UPDATE account_polls SET next_poll_at = now() WHERE avito_account_id = $1");
+    vec![send.bind(account_id).bind(AT_ONCE), poll.bind(account_id)]
+}
+
+/// Wakes whoever the statements above answered with.
+pub async fn wake(app: &App, answers: &Answers) -> Result<(), DbError> {
+    let ids = |name: &'static str| {
+        let named = move |row: &&tokio_postgres::Row| row.columns().iter().any(|column| column.name() == name);
+        answers.iter().flatten().filter(named).map(move |row| get::<i64>(row, name)).collect::<Result<Vec<_>, _>>()
+    };
+    for bot_id in ids("woken_bot_id")? {
+        app.wake(&TelegramTask::V1 { bot_id }, Duration::ZERO).await;
+    }
+    let dialogs: Vec<_> = ids("woken_dialog_id")?.into_iter().map(|dialog_id| AvitoTask::V1 { dialog_id }).collect();
+    if let Err(error) = app.send_many(&dialogs, Duration::ZERO).await {
+        tracing::warn!(%error, "dialogs could not be woken; the sweep does");
+    }
+    Ok(())
+}
+
+/// Has an account polled at once.
+pub async fn poll(app: &App, account_id: i64) {
+    app.wake(&PollTask::V1 { account_ids: vec![account_id], due: Timestamp::now() }, Duration::ZERO).await;
+}

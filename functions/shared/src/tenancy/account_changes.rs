@@ -1,0 +1,188 @@
+//! Changing an Avito account: its name, its keys, its bot, whether it is followed. New keys are checked with Avito first, and
+//! let an account that was refused work again.
+
+use super::accounts::{self, AvitoAccount, ConnectError, Inserted, NewAccount};
+use crate::{
+    App,
+    platform::{
+        db::{Answers, ClientId, DbError, Scope, Statement, get},
+        http::{Problem, text},
+        secrets::{Secret, SecretsError},
+    },
+};
+
+/// What is to change; what is left out stays.
+#[derive(Default)]
+pub struct Change {
+    /// What to call it.
+    pub name: Option<String>,
+    /// The keys' public half.
+    pub api_client_id: Option<String>,
+    /// The keys' secret half.
+    pub api_client_secret: Option<Secret>,
+    /// The bot in whose group its dialogs are shown.
+    pub bot_id: Option<i64>,
+    /// Whether its chats are followed.
+    pub monitoring_enabled: Option<bool>,
+}
+
+/// What a change means for those who follow the account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meaning {
+    /// Another bot shows its dialogs.
+    pub moves: bool,
+    /// It may work where it might not have.
+    pub goes_on: bool,
+}
+
+/// Why an account cannot be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The organisation has no such account.
+    #[error("there is no such account")]
+    NoSuchAccount,
+    /// The keys are those of another account.
+    #[error("the keys are another account's")]
+    AnotherAccount,
+    /// Avito does not take the keys, or there is no such bot.
+    #[error(transparent)]
+    Check(#[from] ConnectError),
+    /// A stored secret does not open.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    /// Our database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::NoSuchAccount => Self::not_found(),
+            ChangeError::AnotherAccount => Self::conflict(
+                "another_account",
+                text(
+                    "Это ключи другого аккаунта Авито. Подключите его отдельно.",
+                    "These are another Avito account's keys. Connect that account by itself.",
+                ),
+            ),
+            ChangeError::Check(error) => error.into(),
+            ChangeError::Secrets(error) => {
+                tracing::error!(%error, "an account's secret does not open");
+                Self::internal()
+            }
+            ChangeError::Db(error) => error.into(),
+        }
+    }
+}
+
+const READ: &str = "
+    SELECT id, name, user_id, api_client_id, bot_id, monitoring_enabled, status, status_reason, webhook_registered_at,
+           webhook_error, created_at, api_client_secret, webhook_secret
+    FROM avito_accounts WHERE id = $1";
+
+/// The new row with the record of what changed; a flight that is sent twice records nothing anew.
+const UPDATE: &str = "
+    WITH former AS (
+        SELECT * FROM avito_accounts WHERE id = $1 FOR NO KEY UPDATE
+    ), changed AS (
+        UPDATE avito_accounts a
+        SET name = coalesce($2, a.name), bot_id = coalesce($3, a.bot_id),
+            monitoring_enabled = coalesce($4, a.monitoring_enabled), api_client_id = coalesce($5, a.api_client_id),
+            api_client_secret = coalesce($6, a.api_client_secret), access_token = coalesce($7, a.access_token),
+            token_expires_at = coalesce($8, a.token_expires_at),
+            status = CASE WHEN $6 IS NULL THEN a.status ELSE 'active' END,
+            status_reason = CASE WHEN $6 IS NULL THEN a.status_reason END,
+            status_changed_at = CASE WHEN $6 IS NULL OR a.status = 'active' THEN a.status_changed_at ELSE now() END
+        FROM former WHERE a.id = former.id
+        RETURNING a.*
+    ), fields AS (
+        SELECT field.key, jsonb_build_object('before', field.value, 'after', now.value) AS change
+        FROM former, changed,
+             jsonb_each(jsonb_build_object('name', former.name, 'bot_id', former.bot_id, 'status', former.status,
+                                           'monitoring_enabled', former.monitoring_enabled,
+                                           'api_client_id', former.api_client_id)) AS field
+             JOIN LATERAL jsonb_each(jsonb_build_object('name', changed.name, 'bot_id', changed.bot_id,
+                                                        'status', changed.status,
+                                                        'monitoring_enabled', changed.monitoring_enabled,
+                                                        'api_client_id', changed.api_client_id)) AS now
+             ON now.key = field.key
+        WHERE now.value IS DISTINCT FROM field.value
+        UNION ALL
+        SELECT 'api_client_secret', to_jsonb('***'::text) FROM former, changed
+        WHERE former.api_client_secret <> changed.api_client_secret
+    )
+    INSERT INTO audit_log (client_id, user_id, action, details)
+    SELECT current_client_id(), $9, 'avito_account.update',
+           jsonb_build_object('avito_account_id', $1) || jsonb_object_agg(key, change)
+    FROM fields HAVING count(*) > 0";
+
+/// Changes an account. `around` adds what others do about it, before and after, in the same flight.
+pub async fn change(
+    app: &App,
+    client: ClientId,
+    user_id: i64,
+    account_id: i64,
+    change: Change,
+    around: impl Fn(Meaning) -> (Vec<Statement>, Vec<Statement>),
+) -> Result<(AvitoAccount, Answers, Meaning), ChangeError> {
+    let rows = app.db().query(Scope::Tenant(client), Statement::new(READ).bind(account_id)).await?;
+    let row = rows.first().ok_or(ChangeError::NoSuchAccount)?;
+    let former = AvitoAccount::read(row)?;
+    let open = |column: &'static str, place| -> Result<Secret, ChangeError> {
+        Ok(app.keyring().open(get(row, column)?, place)?)
+    };
+    let keys = if change.api_client_id.is_some() || change.api_client_secret.is_some() {
+        let secret = match &change.api_client_secret {
+            Some(secret) => secret.clone(),
+            None => open("api_client_secret", accounts::secret_place(client))?,
+        };
+        let new = NewAccount {
+            name: None,
+            api_client_id: change.api_client_id.clone().unwrap_or_else(|| former.api_client_id.clone()),
+            api_client_secret: secret,
+            bot_id: former.bot_id,
+            monitoring_enabled: former.monitoring_enabled,
+        };
+        let checked = accounts::check(app, &new).await?;
+        if checked.user_id != former.user_id {
+            return Err(ChangeError::AnotherAccount);
+        }
+        Some((new, checked))
+    } else {
+        None
+    };
+    let meaning = Meaning {
+        moves: change.bot_id.is_some_and(|bot_id| bot_id != former.bot_id),
+        goes_on: keys.is_some() || (change.monitoring_enabled == Some(true) && !former.monitoring_enabled),
+    };
+    let keyring = app.keyring();
+    let (mut flight, after) = around(meaning);
+    flight.push(
+        Statement::new(UPDATE)
+            .bind(account_id)
+            .bind(change.name)
+            .bind(change.bot_id)
+            .bind(change.monitoring_enabled)
+            .bind(keys.as_ref().map(|(new, _)| new.api_client_id.clone()))
+            .bind(keys.as_ref().map(|(new, _)| keyring.seal(&new.api_client_secret, accounts::secret_place(client))))
+            .bind(
+                keys.as_ref()
+                    .map(|(_, checked)| keyring.seal(&checked.token.access_token, accounts::token_place(client))),
+            )
+            .bind(keys.as_ref().map(|(_, checked)| accounts::end_of(&checked.token)))
+            .bind(user_id),
+    );
+    flight.extend(after);
+    flight.push(Statement::new(READ).bind(account_id));
+    let answers = app.db().run(Scope::Tenant(client), flight).await.map_err(|error| match error.constraint() {
+        Some("avito_accounts_client_id_bot_id_fkey") => ConnectError::NoSuchBot.into(),
+        _ => ChangeError::Db(error),
+    })?;
+    let row = answers.last().and_then(|rows| rows.first()).ok_or(ChangeError::NoSuchAccount)?;
+    let account = AvitoAccount::read(row)?;
+    let Some((_, checked)) = keys else { return Ok((account, answers, meaning)) };
+    let webhook_secret = open("webhook_secret", accounts::webhook_secret_place(client))?;
+    let again = Inserted { account, token: checked.token.access_token, webhook_secret };
+    Ok((accounts::register_webhook(app, client, again).await?, answers, meaning))
+}

@@ -1,0 +1,219 @@
+//! Changing a bot. What is given is checked with Telegram like a new bot's; then the row changes, then the webhook. Whoever
+//! dies in between leaves a webhook that works, or one that setting it again repairs.
+
+use axum::http::StatusCode;
+use tokio_postgres::Row;
+
+use super::{Bot, ConnectError, NewBot, checks, token_place, webhook};
+use crate::{
+    App,
+    platform::{
+        db::{Answers, ClientId, DbError, Scope, Statement, get},
+        http::{Problem, text},
+        secrets::{Secret, SecretsError},
+    },
+    telegram,
+    tenancy::{audit, chats},
+};
+
+/// What is to change; what is left out stays.
+pub struct Change {
+    /// A new token of the same bot.
+    pub token: Option<Secret>,
+    /// The group.
+    pub group_chat_id: Option<i64>,
+    /// Whether each dialog gets a topic of its own.
+    pub topic_mode: Option<bool>,
+}
+
+/// Why a bot cannot be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// The organisation has no such bot.
+    #[error("there is no such bot")]
+    NoSuchBot,
+    /// The token is that of another bot.
+    #[error("the token is another bot's")]
+    AnotherBot,
+    /// Telegram would not have it so.
+    #[error(transparent)]
+    Check(#[from] ConnectError),
+    /// Somebody else is setting the webhook.
+    #[error("the webhook is being set")]
+    Busy,
+    /// Telegram would not take the webhook's address.
+    #[error("Telegram did not take the webhook: {0}")]
+    Webhook(telegram::Error),
+    /// The stored token does not open.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    /// Our database.
+    #[error(transparent)]
+    Db(#[from] DbError),
+}
+
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::NoSuchBot => Self::not_found(),
+            ChangeError::AnotherBot => Self::conflict(
+                "another_bot",
+                text(
+                    "Это токен другого бота. Подключите его отдельно и переведите на него аккаунты Авито.",
+                    "This is another bot's token. Connect that bot and move the Avito accounts to it.",
+                ),
+            ),
+            ChangeError::Check(error) => error.into(),
+            ChangeError::Busy => Self::conflict(
+                "webhook_changing",
+                text(
+                    "Адрес для сообщений сейчас уже обновляется. Повторите через полминуты.",
+                    "The address for messages is being renewed already. Try again in half a minute.",
+                ),
+            ),
+            ChangeError::Webhook(error) => {
+                tracing::error!(%error, "Telegram did not take a webhook again");
+                let detail = text(
+                    "Telegram не принял новый адрес для сообщений. Обновите его ещё раз.",
+                    "Telegram did not take the new address for messages. Renew it once more.",
+                );
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "webhook_failed", detail)
+            }
+            ChangeError::Secrets(error) => {
+                tracing::error!(%error, "a bot's token does not open");
+                Self::internal()
+            }
+            ChangeError::Db(error) => error.into(),
+        }
+    }
+}
+
+/// What other domains do about a change, before and after it, in the same flight.
+pub type Around = (Vec<Statement>, Vec<Statement>);
+
+const READ: &str = "
+    SELECT id, telegram_bot_id, bot_username, group_chat_id, topic_mode, status, status_reason, webhook_set_at, created_at,
+           token
+    FROM bots WHERE id = $1";
+
+/// The new row with the record of what changed; a flight that is sent twice records nothing anew.
+const UPDATE: &str = "
+    WITH former AS (
+        SELECT id, token, group_chat_id, topic_mode, bot_username FROM bots WHERE id = $1 FOR NO KEY UPDATE
+    ), changed AS (
+        UPDATE bots b
+        SET token = coalesce($2, b.token), group_chat_id = $3, topic_mode = $4, bot_username = $5,
+            former_group_chat_id = CASE WHEN former.group_chat_id IS DISTINCT FROM $3 THEN former.group_chat_id
+                                        ELSE b.former_group_chat_id END,
+            status = 'active', status_reason = NULL
+        FROM former WHERE b.id = former.id
+        RETURNING b.*
+    ), fields AS (
+        SELECT field.key, jsonb_build_object('before', field.value, 'after', now.value) AS change
+        FROM former, changed,
+             jsonb_each(jsonb_build_object('group_chat_id', former.group_chat_id, 'topic_mode', former.topic_mode,
+                                           'bot_username', former.bot_username)) AS field
+             JOIN LATERAL jsonb_each(jsonb_build_object('group_chat_id', changed.group_chat_id,
+                                                        'topic_mode', changed.topic_mode,
+                                                        'bot_username', changed.bot_username)) AS now ON now.key = field.key
+        WHERE now.value IS DISTINCT FROM field.value
+        UNION ALL
+        SELECT 'token', to_jsonb('***'::text) FROM former, changed WHERE former.token <> changed.token
+    )
+    INSERT INTO audit_log (client_id, user_id, action, details)
+    SELECT current_client_id(), $6, 'bot.update', jsonb_build_object('bot_id', $1) || jsonb_object_agg(key, change)
+    FROM fields HAVING count(*) > 0";
+
+/// Changes a bot. `around` is told whether it comes into another group.
+pub async fn change(
+    app: &App,
+    client: ClientId,
+    user_id: i64,
+    bot_id: i64,
+    change: Change,
+    around: impl Fn(bool) -> Around,
+) -> Result<(Bot, Answers), ChangeError> {
+    let (bot, token) = read(app, client, bot_id).await?;
+    let new = NewBot {
+        token: change.token.clone().unwrap_or(token),
+        group_chat_id: change.group_chat_id.or(bot.group_chat_id),
+        topic_mode: change.topic_mode.unwrap_or(bot.topic_mode),
+    };
+    if change.token.is_none() && new.group_chat_id == bot.group_chat_id && new.topic_mode == bot.topic_mode {
+        return Ok((bot, Answers::default()));
+    }
+    // said before another bot is looked for in this bot's group
+    if change.token.as_ref().and_then(checks::bot_of).is_some_and(|id| id != bot.telegram_bot_id) {
+        return Err(ChangeError::AnotherBot);
+    }
+    let checked = checks::check(app, &new).await?;
+    if checked.telegram_bot_id != bot.telegram_bot_id {
+        return Err(ChangeError::AnotherBot);
+    }
+    let sealed = change.token.as_ref().map(|token| app.keyring().seal(token, token_place(client)));
+    let (mut flight, after) = around(new.group_chat_id != bot.group_chat_id);
+    flight.push(
+        Statement::new(UPDATE)
+            .bind(bot_id)
+            .bind(sealed)
+            .bind(new.group_chat_id)
+            .bind(new.topic_mode)
+            .bind(checked.username)
+            .bind(user_id),
+    );
+    if let Some(group) = checked.group {
+        let title = group.title.unwrap_or_default();
+        flight.push(chats::remember(bot_id, group.id, title, group.is_forum, group.bot_status));
+    }
+    flight.extend(after);
+    let answers = app.db().run(Scope::Tenant(client), flight).await?;
+    if change.token.is_some() {
+        set_webhook(app, client, bot_id, new.token, Vec::new()).await?;
+    }
+    let (bot, _) = read(app, client, bot_id).await?;
+    Ok((bot, answers))
+}
+
+/// Sets a bot's webhook again, with a new secret; the old one ends.
+pub async fn renew_webhook(app: &App, client: ClientId, user_id: i64, bot_id: i64) -> Result<Bot, ChangeError> {
+    let (_, token) = read(app, client, bot_id).await?;
+    let record = audit::record(Some(user_id), "bot.webhook", serde_json::json!({ "bot_id": bot_id, "secret": "***" }));
+    set_webhook(app, client, bot_id, token, vec![record]).await?;
+    Ok(read(app, client, bot_id).await?.0)
+}
+
+/// First both secrets are good, then Telegram is told, then only the new one is: wherever this ends, what Telegram uses is
+/// good.
+async fn set_webhook(
+    app: &App,
+    client: ClientId,
+    bot_id: i64,
+    token: Secret,
+    record: Vec<Statement>,
+) -> Result<(), ChangeError> {
+    let secret = Secret::random();
+    let begun = app.db().query(Scope::Tenant(client), webhook::begin(bot_id, &secret)).await?;
+    if begun.is_empty() {
+        return Err(ChangeError::Busy);
+    }
+    if let Err(error) = webhook::set(app, bot_id, token, &secret).await {
+        if !webhook::is_doubtful(&error) {
+            app.db().query(Scope::Tenant(client), webhook::undo(bot_id, &secret)).await?;
+        }
+        return Err(match error {
+            telegram::Error::BadToken => ConnectError::BadToken.into(),
+            error => ChangeError::Webhook(error),
+        });
+    }
+    let mut flight = vec![webhook::finish(bot_id, &secret)];
+    flight.extend(record);
+    app.db().run(Scope::Tenant(client), flight).await?;
+    Ok(())
+}
+
+async fn read(app: &App, client: ClientId, bot_id: i64) -> Result<(Bot, Secret), ChangeError> {
+    let rows = app.db().query(Scope::Tenant(client), Statement::new(READ).bind(bot_id)).await?;
+    let row: &Row = rows.first().ok_or(ChangeError::NoSuchBot)?;
+    let token = app.keyring().open(get(row, "token")?, token_place(client))?;
+    Ok((Bot::read(row)?, token))
+}
