@@ -1,6 +1,7 @@
 //! End to end: the deployed functions of a running stack, met only from outside — as Avito, as Telegram, as a frontend.
 //! `make test` starts that stack; every test has a seller, a bot, a group and an Avito account of its own.
 
+mod api;
 mod away;
 mod budgets;
 mod conversation;

@@ -1,0 +1,302 @@
+//! What a frontend does: it reads dialogs, replies by hand, changes bots and accounts.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::support::{Answer, SOON, Seller, Topic, new_number, wait_until};
+
+impl Seller {
+    async fn get(&self, path: &str) -> Answer {
+        self.stack.get(path, Some(&self.access_token)).await
+    }
+
+    async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.stack.post(path, Some(&self.access_token), body).await
+    }
+
+    async fn patch(&self, path: &str, body: &Value) -> Answer {
+        let bearer = format!("Bearer {}", self.access_token);
+        let headers = [("content-type", "application/json"), ("authorization", bearer.as_str())];
+        self.stack.call(Method::PATCH, path, &headers, body.to_string().into_bytes()).await
+    }
+
+    /// The address of the messages of the seller's newest dialog.
+    async fn newest_dialog(&self) -> String {
+        let dialogs = self.get("/api/dialogs").await;
+        assert_eq!(dialogs.status, 200, "{dialogs:?}");
+        format!("/api/dialogs/{}/messages", dialogs.body["items"][0]["id"].as_i64().expect("a dialog"))
+    }
+
+    async fn replies(&self, dialog: &str, key: &str, text: &str) -> Answer {
+        let bearer = format!("Bearer {}", self.access_token);
+        let headers =
+            [("content-type", "application/json"), ("authorization", bearer.as_str()), ("idempotency-key", key)];
+        self.stack.call(Method::POST, dialog, &headers, json!({ "text": text }).to_string().into_bytes()).await
+    }
+
+    /// A group with this bot as its administrator.
+    async fn new_group(&self, bot_token: &str) -> i64 {
+        let group = -1_000_000_000_000 - new_number();
+        let chat = json!({ "chat_id": group, "title": "Другая", "is_forum": true, "bot_token": bot_token });
+        self.stack.control("telegram/chats", &chat).await;
+        group
+    }
+
+    /// Waits until the last line of the only topic of a group is this.
+    async fn said_in(&self, group: i64, last: &str) -> Topic {
+        wait_until(SOON, &format!("«{last}» in the other group"), async || {
+            let answer = self.stack.ask(&format!("telegram/topics?chat_id={group}")).await;
+            let topics: Vec<Topic> = serde_json::from_value(answer["topics"].clone()).expect("topics");
+            let mut topics = topics.into_iter().filter(|topic| topic.thread_id.is_some() && !topic.deleted);
+            let topic = topics.next().filter(|_| topics.next().is_none())?;
+            (topic.said().last().map(String::as_str) == Some(last)).then_some(topic)
+        })
+        .await
+    }
+}
+
+#[tokio::test]
+async fn a_hand_made_reply_reaches_the_buyer_once_and_its_topic_with_the_authors_name() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Анна").await;
+    let dialog = seller.newest_dialog().await;
+
+    let taken = seller.post(&dialog, &json!({ "text": "Да,\n<b>приезжайте</b>" })).await;
+
+    assert_eq!(taken.status, 201, "{taken:?}");
+    assert_eq!((&taken.body["status"], &taken.body["author_name"]), (&json!("sending"), &json!("Ольга")));
+    assert_eq!(seller.answered(SOON, &chat, "Да,\n<b>приезжайте</b>").await, ["Да,\n<b>приезжайте</b>"]);
+    let topic = seller.said(SOON, "Анна", "<b>приезжайте</b>").await;
+    assert_eq!(topic.posts(), ["Здравствуйте", "✍️ Ольга — из кабинета:\nДа,\n<b>приезжайте</b>"]);
+    let listed = wait_until(SOON, "the reply is sent", async || {
+        let messages = seller.get(&dialog).await.body;
+        (messages["items"][0]["status"] == "sent").then_some(messages)
+    })
+    .await;
+    assert_eq!((&listed["items"][0]["id"], &listed["items"][0]["origin"]), (&taken.body["id"], &json!("api")));
+    assert_eq!(
+        (&listed["items"][1]["text"], &listed["items"][1]["status"]),
+        (&json!("Здравствуйте"), &json!("delivered"))
+    );
+    let dialogs = seller.get("/api/dialogs?unanswered=false&search=%D0%90%D0%BD%D0%BD%D0%B0").await.body;
+    assert_eq!(
+        (&dialogs["items"][0]["state"], &dialogs["items"][0]["buyer"]["name"]),
+        (&json!("answered"), &json!("Анна"))
+    );
+}
+
+#[tokio::test]
+async fn a_reply_posted_twice_with_one_key_is_sent_once() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Борис").await;
+    let dialog = seller.newest_dialog().await;
+
+    let (one, other) = tokio::join!(seller.replies(&dialog, "k1", "Раз"), seller.replies(&dialog, "k1", "Раз"));
+    seller.answered(SOON, &chat, "Раз").await;
+    let late = seller.replies(&dialog, "k1", "Раз").await;
+
+    assert_eq!((one.status, other.status, late.status), (201, 201, 201), "{one:?} {other:?} {late:?}");
+    assert_eq!((&one.body, &one.body), (&other.body, &late.body));
+    seller.replies(&dialog, "k2", "Два").await;
+    assert_eq!(seller.answered(SOON, &chat, "Два").await, ["Раз", "Два"]);
+}
+
+#[tokio::test]
+async fn one_key_with_another_text_is_refused() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Вера").await;
+    let dialog = seller.newest_dialog().await;
+    assert_eq!(seller.replies(&dialog, "k", "Раз").await.status, 201);
+
+    let refused = seller.replies(&dialog, "k", "Два").await;
+
+    assert_eq!((refused.status, &refused.body["code"]), (422, &json!("idempotency_key_reused")));
+    seller.replies(&dialog, "k3", "Три").await;
+    assert_eq!(seller.answered(SOON, &chat, "Три").await, ["Раз", "Три"]);
+}
+
+#[tokio::test]
+async fn a_reply_that_says_nothing_or_too_much_is_refused() {
+    let seller = Seller::new().await;
+    seller.conversation("Галина").await;
+    let dialog = seller.newest_dialog().await;
+    for text in [String::new(), " \n ".to_owned(), "я".repeat(4097), "\0".to_owned()] {
+        assert_eq!(seller.post(&dialog, &json!({ "text": text })).await.status, 422);
+    }
+    for query in ["search=ab", "limit=0", "cursor=!"] {
+        assert_eq!(seller.get(&format!("/api/dialogs?{query}")).await.status, 422, "{query}");
+    }
+    assert_eq!(seller.get("/api/dialogs?state=lost").await.status, 400);
+}
+
+#[tokio::test]
+async fn another_tenants_dialog_is_not_there() {
+    let seller = Seller::new().await;
+    seller.conversation("Дарья").await;
+    let dialog = seller.newest_dialog().await;
+    let stranger = seller.stack.newcomer().await;
+
+    let read = seller.stack.get(&dialog, Some(&stranger)).await;
+    let written = seller.stack.post(&dialog, Some(&stranger), &json!({ "text": "Привет" })).await;
+
+    assert_eq!((read.status, written.status), (404, 404));
+    assert_eq!(seller.stack.get("/api/dialogs", Some(&stranger)).await.body["items"], json!([]));
+    let bot = format!("/api/bots/{}", seller.bot_id);
+    assert_eq!(seller.stack.get(&bot, Some(&stranger)).await.status, 404);
+    assert_eq!(seller.stack.post(&format!("{bot}/webhook"), Some(&stranger), &json!({})).await.status, 404);
+}
+
+#[tokio::test]
+async fn who_is_not_followed_is_not_answered() {
+    let seller = Seller::new().await;
+    seller.conversation("Егор").await;
+    let dialog = seller.newest_dialog().await;
+    let account = format!("/api/avito/accounts/{}", seller.account_id);
+    assert_eq!(seller.patch(&account, &json!({ "monitoring_enabled": false })).await.status, 200);
+
+    let refused = seller.post(&dialog, &json!({ "text": "Да" })).await;
+
+    assert_eq!((refused.status, &refused.body["code"]), (409, &json!("account_not_monitored")));
+}
+
+#[tokio::test]
+async fn a_hand_made_reply_cancels_the_auto_reply() {
+    let seller = Seller::new().await;
+    let settings = json!({ "auto_reply_enabled": true, "auto_reply_always": true, "auto_reply_text": "Ответим позже" });
+    assert_eq!(seller.patch("/api/clients/me", &settings).await.status, 200);
+    let chat = seller.chat("Жанна").await;
+    seller.buyer_writes(&chat, "Ещё продаёте?").await;
+    let dialog = wait_until(SOON, "the dialog", async || {
+        let dialogs = seller.get("/api/dialogs").await.body;
+        dialogs["items"][0]["id"].as_i64().map(|id| format!("/api/dialogs/{id}/messages"))
+    })
+    .await;
+
+    assert_eq!(seller.post(&dialog, &json!({ "text": "Продаю" })).await.status, 201);
+
+    assert_eq!(seller.answered(SOON, &chat, "Продаю").await, ["Продаю"]);
+    // In the same day the auto-reply speaks once: were it sent for the first question, it would stand there before.
+    seller.buyer_writes(&chat, "Ау?").await;
+    assert_eq!(seller.answered(SOON, &chat, "Ответим позже").await, ["Продаю", "Ответим позже"]);
+    let mark = json!({ "text": "Конец" });
+    assert_eq!(seller.post(&dialog, &mark).await.status, 201);
+    assert_eq!(seller.answered(SOON, &chat, "Конец").await, ["Продаю", "Ответим позже", "Конец"]);
+}
+
+#[tokio::test]
+async fn a_new_webhook_secret_ends_the_old_one() {
+    let seller = Seller::new().await;
+    let (chat, thread) = seller.conversation("Зоя").await;
+    let (url, header) = seller.telegram_webhook().await;
+    let tell = async |url: &str, header: &str| {
+        let headers = [("content-type", "application/json"), ("x-telegram-bot-api-secret-token", header)];
+        let update = json!({ "update_id": new_number() });
+        seller.stack.call(Method::POST, url, &headers, update.to_string().into_bytes()).await.status
+    };
+    assert_eq!(tell(&url, &header).await, 200);
+
+    let set = seller.post(&format!("/api/bots/{}/webhook", seller.bot_id), &json!({})).await;
+
+    assert_eq!(set.status, 200, "{set:?}");
+    let (new_url, new_header) = seller.telegram_webhook().await;
+    assert_ne!((&url, &header), (&new_url, &new_header));
+    assert_eq!((tell(&url, &header).await, tell(&new_url, &new_header).await), (404, 200));
+    seller.operator_writes(thread, "Слышно?").await;
+    assert_eq!(seller.answered(SOON, &chat, "Слышно?").await, ["Слышно?"]);
+}
+
+#[tokio::test]
+async fn a_webhook_that_telegram_does_not_take_leaves_the_old_one() {
+    let seller = Seller::new().await;
+    let (chat, thread) = seller.conversation("Инна").await;
+    let webhook = format!("/api/bots/{}/webhook", seller.bot_id);
+    let fault = json!({
+        "target": "telegram", "method": "setWebhook", "kind": "status", "status": 400, "times": 1,
+        "scope": { "token": seller.bot_token },
+    });
+    seller.stack.fault(fault).await;
+
+    assert_eq!(seller.post(&webhook, &json!({})).await.status, 503);
+
+    seller.operator_writes(thread, "Слышно?").await;
+    assert_eq!(seller.answered(SOON, &chat, "Слышно?").await, ["Слышно?"]);
+    assert_eq!(seller.post(&webhook, &json!({})).await.status, 200);
+}
+
+#[tokio::test]
+async fn another_bots_token_is_refused_and_a_stranger_changes_nothing() {
+    let (seller, other) = tokio::join!(Seller::new(), Seller::new());
+    let bot = format!("/api/bots/{}", seller.bot_id);
+
+    let refused = seller.patch(&bot, &json!({ "token": other.bot_token })).await;
+
+    assert_eq!((refused.status, &refused.body["code"]), (409, &json!("another_bot")), "{refused:?}");
+    assert_eq!(other.patch(&bot, &json!({ "topic_mode": false })).await.status, 404);
+    assert_eq!(seller.get(&bot).await.body["topic_mode"], true);
+}
+
+#[tokio::test]
+async fn in_another_group_dialogs_get_new_topics_with_what_was_said() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Карина").await;
+    let group = seller.new_group(&seller.bot_token).await;
+
+    let moved = seller.patch(&format!("/api/bots/{}", seller.bot_id), &json!({ "group_chat_id": group })).await;
+
+    assert_eq!((moved.status, &moved.body["group_chat_id"]), (200, &json!(group)), "{moved:?}");
+    seller.buyer_writes(&chat, "Беру!").await;
+    let topic = seller.said_in(group, "Беру!").await;
+    assert!(topic.posts()[0].contains("Карина: Здравствуйте"), "{topic:?}");
+}
+
+#[tokio::test]
+async fn an_account_of_another_bot_is_shown_in_that_bots_group() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Лидия").await;
+    let number = new_number();
+    let token = format!("{number}:AA_only_for_tests_{number}");
+    seller.stack.control("telegram/bots", &json!({ "token": token, "username": format!("shop_{number}_bot") })).await;
+    let group = seller.new_group(&token).await;
+    let bot = seller.post("/api/bots", &json!({ "token": token, "group_chat_id": group })).await;
+    assert_eq!(bot.status, 201, "{bot:?}");
+
+    let account = format!("/api/avito/accounts/{}", seller.account_id);
+    let moved = seller.patch(&account, &json!({ "bot_id": bot.body["id"] })).await;
+
+    assert_eq!((moved.status, &moved.body["bot_id"]), (200, &bot.body["id"]), "{moved:?}");
+    seller.buyer_writes(&chat, "Беру!").await;
+    let topic = seller.said_in(group, "Беру!").await;
+    let answer = json!({ "chat_id": group, "thread_id": topic.thread(), "text": "Ждём" });
+    seller.stack.control("telegram/messages", &answer).await;
+    assert_eq!(seller.answered(SOON, &chat, "Ждём").await, ["Ждём"]);
+    assert_eq!(seller.patch(&account, &json!({ "bot_id": 1_i64 << 40 })).await.status, 422);
+}
+
+#[tokio::test]
+async fn new_keys_of_a_refused_account_bring_it_back() {
+    let seller = Seller::new().await;
+    let (chat, thread) = seller.conversation("Мария").await;
+    let (account, user_id) = (format!("/api/avito/accounts/{}", seller.account_id), seller.user_id);
+    let keys =
+        |secret: &str| json!({ "client_id": format!("id-{user_id}"), "client_secret": secret, "user_id": user_id });
+    seller.stack.control("avito/accounts", &keys("a newer secret")).await;
+    let expired = json!({ "target": "avito", "kind": "token_expired", "scope": { "user_id": user_id } });
+    seller.stack.fault(expired).await;
+    seller.operator_writes(thread, "Да").await;
+    let status = async || seller.get("/api/avito/accounts").await.body["items"][0]["status"].clone();
+    wait_until(SOON, "the account is refused", async || (status().await != "active").then_some(())).await;
+    assert_eq!(seller.post(&seller.newest_dialog().await, &json!({ "text": "Да" })).await.status, 409);
+
+    assert_eq!(seller.patch(&account, &json!({ "api_client_secret": "a wrong one" })).await.status, 422);
+    let other = Seller::new().await;
+    let foreign = json!({
+        "api_client_id": format!("id-{}", other.user_id), "api_client_secret": format!("secret-of-{}", other.user_id),
+    });
+    let refused = seller.patch(&account, &foreign).await;
+    assert_eq!((refused.status, &refused.body["code"]), (409, &json!("another_account")));
+    let changed = seller.patch(&account, &json!({ "api_client_secret": "a newer secret" })).await;
+
+    assert_eq!((changed.status, &changed.body["status"]), (200, &json!("active")), "{changed:?}");
+    assert_eq!(changed.body["webhook_error"], Value::Null);
+    assert_eq!(seller.answered(SOON, &chat, "Да").await, ["Да"]);
+}
