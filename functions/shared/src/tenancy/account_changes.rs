@@ -1,7 +1,10 @@
 //! Changing an Avito account: its name, its keys, its bot, whether it is followed. New keys are checked with Avito first, and
 //! let an account that was refused work again.
 
-use super::accounts::{self, AvitoAccount, ConnectError, Inserted, NewAccount};
+use super::{
+    account_webhooks,
+    accounts::{self, AvitoAccount, ConnectError, Inserted, NewAccount},
+};
 use crate::{
     App,
     platform::{
@@ -182,7 +185,7 @@ pub async fn change(
     let row = answers.last().and_then(|rows| rows.first()).ok_or(ChangeError::NoSuchAccount)?;
     let account = AvitoAccount::read(row)?;
     let Some((_, checked)) = keys else { return Ok((account, answers, meaning)) };
-    let webhook_secret = open("webhook_secret", accounts::webhook_secret_place(client))?;
+    let webhook_secret = open("webhook_secret", account_webhooks::secret_place(client))?;
     let again = Inserted { account, token: checked.token.access_token, webhook_secret };
-    Ok((accounts::register_webhook(app, client, again).await?, answers, meaning))
+    Ok((account_webhooks::register(app, client, again).await?, answers, meaning))
 }
