@@ -5,7 +5,7 @@ CARGO_TARGETS := --profile local --workspace --all-targets
 ARCHITECTURE ?= x86_64
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test faults check fmt openapi build deploy clean-local
+.PHONY: help dev test faults bench bench-check check fmt openapi build deploy clean-local
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 14
@@ -18,6 +18,11 @@ test: .venv/ready ## all tests, inside a stack of their own
 
 faults: .venv/ready ## two thousand messages each way while everything breaks; FAULTS_SEED=… repeats a run
 	@$(PYTHON) infra/local/suite.py --test proof -- --ignored --nocapture
+bench: .venv/ready ## what the functions cost: release binaries, measured
+	@$(PYTHON) infra/bench/run.py $(ARGS)
+
+bench-check: .venv/ready ## the same; fails where a ratio or a count is worse than infra/bench/baseline.json
+	@$(PYTHON) infra/bench/run.py --check $(ARGS)
 
 check: .venv/ready ## formatting, lints, documentation, template, dependencies
 	cargo fmt --all --check

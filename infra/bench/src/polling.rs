@@ -1,0 +1,200 @@
+//! A cycle of the poll: the schedule names the accounts that are due, the workers look at each, with and without news.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use crate::Outcome;
+use crate::cost;
+use crate::figures::{Figures, Table, count, shown};
+use crate::lambda::{Fleet, Lambda, idle};
+use crate::load::Part;
+use crate::processes::{children_cpu_ms, cpu_ms};
+use crate::proxy::CountingProxy;
+use crate::redis::commands;
+use crate::world::World;
+
+/// Accounts, and processes that look at them.
+const SIZES: [usize; 3] = [100, 1_000, 10_000];
+const PROCESSES: usize = 4;
+/// Organisations that share the accounts.
+const TENANTS: usize = 20;
+/// Avito's ids of the accounts begin here.
+const FIRST: i64 = 5_000_000_000;
+/// Accounts are copies of those that were connected: their keys are sealed for their organisation and open as well.
+const COPY: &str = "
+    INSERT INTO avito_accounts OVERRIDING SYSTEM VALUE
+    SELECT copy.* FROM generate_series(0, $2::int - 1) AS n
+    JOIN avito_accounts a ON a.id = ($1::bigint[])[1 + n % cardinality($1::bigint[])]
+    CROSS JOIN LATERAL jsonb_populate_record(NULL::avito_accounts, to_jsonb(a) || jsonb_build_object(
+        'id', nextval(pg_get_serial_sequence('avito_accounts', 'id')), 'user_id', $3::bigint + n,
+        'api_client_id', 'bench-' || n, 'access_token', NULL, 'token_expires_at', NULL)) AS copy";
+const BEGIN: &str = "
+    INSERT INTO account_polls (avito_account_id, client_id)
+    SELECT id, client_id FROM avito_accounts WHERE user_id >= $1";
+const DUE: &str = "
+    UPDATE account_polls p
+    SET next_poll_at = CASE WHEN a.user_id >= $1 AND a.user_id < $1 + $2 THEN now() ELSE now() + interval '1 day' END
+    FROM avito_accounts a WHERE a.id = p.avito_account_id";
+/// What was written before the accounts were connected is no news.
+const THREE_DAYS: i64 = 3 * 24 * 3600;
+
+/// A cycle as it went.
+struct Cycle {
+    seconds: f64,
+    parts: Vec<Part>,
+    calls: f64,
+    postgres_cpu_ms: f64,
+    simulators_cpu_ms: f64,
+    flights: f64,
+    redis: f64,
+    news: i64,
+}
+
+/// Measures cycles of all sizes.
+pub(crate) async fn measure(lambda: &Lambda, world: &mut World, figures: &mut Figures) -> Outcome<Table> {
+    world.grow(lambda, TENANTS).await?;
+    let most = SIZES[SIZES.len() - 1];
+    furnish(world, most).await?;
+    let head = [
+        "accounts",
+        "news",
+        "outside, ms",
+        "seconds",
+        "accounts/s",
+        "CPU ms an account: functions",
+        "Postgres",
+        "simulators",
+        "Avito calls an account",
+        "$ a million looks",
+    ];
+    let mut table = Table::new(format!("A poll cycle, {PROCESSES} processes"), &head);
+    let mut row = |size: usize, what: &str, latency: u64, cycle: &Cycle| {
+        let each = |all: f64| shown(all / count(size));
+        table.row([
+            size.to_string(),
+            what.to_owned(),
+            latency.to_string(),
+            shown(cycle.seconds),
+            shown(count(size) / cycle.seconds),
+            each(cycle.parts.iter().map(|part| part.cpu_ms).sum()),
+            each(cycle.postgres_cpu_ms),
+            each(cycle.simulators_cpu_ms),
+            each(cycle.calls),
+            format!("{:.2}", cycle.parts.iter().map(cost::of).sum::<f64>() / count(size) * 1e6),
+        ]);
+    };
+    let first = cycle(lambda, world, most, false).await?;
+    row(most, "first look of all", 0, &first);
+    for size in SIZES {
+        for news in [false, true] {
+            let cycle = cycle(lambda, world, size, news).await?;
+            let what = if news { "1 %" } else { "none" };
+            row(size, what, 0, &cycle);
+            figures.note(format!("poll/{size} accounts, news {what}/seconds"), cycle.seconds);
+            let cpu = cycle.parts.iter().map(|part| part.cpu_ms).sum::<f64>() / count(size);
+            figures.note(format!("poll/{size} accounts, news {what}/CPU ms an account"), cpu);
+            if !news {
+                let (calls, flights) = (cycle.calls / count(size), cycle.flights * 50.0 / count(size));
+                figures.hold(format!("poll/{size} accounts/Avito calls an account"), calls);
+                figures.hold(format!("poll/{size} accounts/Postgres round trips a fifty"), flights);
+                figures.hold(format!("poll/{size} accounts/Redis commands an account"), cycle.redis / count(size));
+            }
+        }
+    }
+    world.simulators.set_latency(50).await?;
+    let distant = cycle(lambda, world, most, false).await?;
+    world.simulators.set_latency(0).await?;
+    row(most, "none", 50, &distant);
+    figures.note(format!("poll/{most} accounts, news none, 50 ms/seconds"), distant.seconds);
+    Ok(table)
+}
+
+/// Has as many accounts as will be looked at, each with one old chat.
+async fn furnish(world: &World, accounts: usize) -> Outcome<()> {
+    let originals: Vec<i64> = world.tenants.iter().map(|tenant| tenant.account_id).collect();
+    world.database.execute(COPY, &[&originals, &i32::try_from(accounts)?, &FIRST]).await?;
+    world.database.execute(BEGIN, &[&FIRST]).await?;
+    let mut told = JoinSet::new();
+    for place in 0..accounts {
+        while told.len() >= 16 {
+            told.join_next().await.unwrap_or(Ok(Ok(())))??;
+        }
+        let (simulators, tenants) = (world.simulators.clone(), world.tenants.len());
+        told.spawn(async move {
+            // The copies have the keys' secret of the account that they were made from.
+            let secret = format!("secret-{}", 1_000_000_000 + place % tenants);
+            let user_id = FIRST + i64::try_from(place)?;
+            let account = json!({ "client_id": format!("bench-{place}"), "client_secret": secret, "user_id": user_id });
+            simulators.tell("avito/accounts", &account).await?;
+            let chat = json!({ "user_id": user_id, "chat": chat(place), "buyer": { "name": "Покупатель" },
+                               "item": { "title": "Стол дубовый" } });
+            simulators.tell("avito/chats", &chat).await?;
+            write(&simulators, place, jiff::Timestamp::now().as_second() - THREE_DAYS).await
+        });
+    }
+    while let Some(done) = told.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
+fn chat(place: usize) -> String {
+    format!("u2i-bench-{place}")
+}
+
+/// The buyer of an account writes, and no webhook tells.
+async fn write(simulators: &crate::simulators::Simulators, place: usize, created: i64) -> Outcome<()> {
+    let message =
+        json!({ "chat": chat(place), "from": "buyer", "text": "Ещё продаётся?", "created": created, "webhook": false });
+    simulators.tell("avito/messages", &message).await.map(drop)
+}
+
+/// One cycle over the first `size` accounts; with news, one of a hundred has some.
+async fn cycle(lambda: &Lambda, world: &World, size: usize, news: bool) -> Outcome<Cycle> {
+    world.quiet(lambda).await?;
+    for place in (0..size).step_by(100).filter(|_| news) {
+        write(&world.simulators, place, jiff::Timestamp::now().as_second()).await?;
+    }
+    world.database.execute(DUE, &[&FIRST, &i64::try_from(size)?]).await?;
+    let proxy = CountingProxy::start(&lambda.plan.database).await?;
+    // Few accounts are counted, many are timed.
+    let changed = [("DATABASE_URL", proxy.address.as_str())];
+    let schedule = lambda.fleet("poll-avito", 1, &[]).await?;
+    let workers = lambda.fleet("poll-accounts", PROCESSES, if size == SIZES[0] { &changed } else { &[] }).await?;
+    lambda.queues.attach(&workers.function);
+    let before = (known(world).await?, world.simulators.calls_so_far().await?, commands(&lambda.plan.redis).await?);
+    let plan = &lambda.plan;
+    let cpu = [schedule.cpu_ms(), workers.cpu_ms(), children_cpu_ms(plan.postgres_pid), cpu_ms(plan.simulators_pid)];
+    let began = Instant::now();
+    schedule.function.invoke(&json!({})).await?.body?;
+    idle(&[&workers.function], Duration::from_secs(300)).await?;
+    let seconds = began.elapsed().as_secs_f64();
+    let cycle = Cycle {
+        seconds,
+        parts: [(&schedule, cpu[0]), (&workers, cpu[1])].map(|(fleet, before)| Part::of(fleet, before)).into(),
+        calls: count(usize::try_from(world.simulators.calls_so_far().await? - before.1)?),
+        postgres_cpu_ms: children_cpu_ms(plan.postgres_pid) - cpu[2],
+        simulators_cpu_ms: cpu_ms(plan.simulators_pid) - cpu[3],
+        flights: count(proxy.flights()),
+        redis: commands(&plan.redis).await? - before.2 - 1.0,
+        news: known(world).await? - before.0,
+    };
+    stop(lambda, schedule, workers).await;
+    let expected = if news { size.div_ceil(100) } else { 0 };
+    if cycle.news != i64::try_from(expected)? {
+        return Err(format!("{} messages were found of {expected}", cycle.news).into());
+    }
+    Ok(cycle)
+}
+
+async fn stop(lambda: &Lambda, schedule: Fleet, workers: Fleet) {
+    lambda.queues.detach_all();
+    schedule.stop().await;
+    workers.stop().await;
+}
+
+async fn known(world: &World) -> Outcome<i64> {
+    Ok(world.database.query_one("SELECT count(*) FROM messages", &[]).await?.get(0))
+}

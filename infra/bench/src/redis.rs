@@ -1,0 +1,18 @@
+//! How many commands Redis has carried out: the one thing that is asked of it here.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::Outcome;
+
+/// Commands so far, this question not among them.
+pub(crate) async fn commands(address: &str) -> Outcome<f64> {
+    let address: url::Url = address.parse()?;
+    let server = (address.host_str().unwrap_or("127.0.0.1"), address.port().unwrap_or(6379));
+    let mut stream = TcpStream::connect(server).await?;
+    stream.write_all(b"INFO stats\r\nQUIT\r\n").await?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    let line = text.lines().find_map(|line| line.strip_prefix("total_commands_processed:"));
+    Ok(line.ok_or("Redis does not count commands")?.trim().parse()?)
+}
