@@ -41,8 +41,8 @@ Template.add_multi_constructor("!", lambda loader, tag, node: (
     tag, loader.construct_scalar(node) if isinstance(node, yaml.ScalarNode) else loader.construct_sequence(node)))
 
 
-def functions(settings: Settings) -> list[dict]:
-    """The template's functions, and the bare hello before them."""
+def functions(settings: Settings, sizes: bool) -> list[dict]:
+    """The template's functions, and the bare hello before them; their sizes take a while, so they are not always wanted."""
     template = yaml.load((ROOT / "template.yaml").read_text(), Template)
     resources, usual = template["Resources"], template["Globals"]["Function"]
 
@@ -69,7 +69,7 @@ def functions(settings: Settings) -> list[dict]:
                 "starts": starts(own.get("Events", {})),
                 "environment": {name: value(name, given) for name, given in variables.items()},
             })
-    return [{**function, "zipped_bytes": zipped(function["name"])} for function in found]
+    return [{**function, "zipped_bytes": zipped(function["name"]) if sizes else 0} for function in found]
 
 
 def starts(events: dict) -> dict:
@@ -116,8 +116,9 @@ class Stand:
         for log in processes.logs.glob("*.log"):
             if log.stem not in ("postgres", "redis", "simulators"):
                 log.unlink()
+        parts = [argument for argument in arguments if not argument.startswith("-")]
         plan = {
-            "functions": functions(settings), "binaries": str(BUILT), "logs": str(processes.logs), "results": str(RESULTS / "results.json"),
+            "functions": functions(settings, not parts or "startup" in parts), "binaries": str(BUILT), "logs": str(processes.logs), "results": str(RESULTS / "results.json"),
             "baseline": str(HERE / "baseline.json"), "database": settings["DATABASE_URL"], "redis": settings["REDIS_URL"], "control": control,
             "master_bot_token": settings["MASTER_BOT_TOKEN"], "postgres_pid": postmaster(settings), "simulators_pid": simulators.pid,
             "machine": machine(),

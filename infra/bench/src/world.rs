@@ -26,13 +26,15 @@ const UNLIMITED: &str = "
     END $$;
     CREATE TRIGGER bench_unlimited BEFORE INSERT OR UPDATE ON bot_lanes FOR EACH ROW EXECUTE FUNCTION bench_unlimited();";
 /// What earlier parts left for later: marks in topics' names, read marks, receipts that nobody sent. They are due a while
-/// after a chat went quiet and would fall into whatever is measured then.
+/// after a chat went quiet and would fall into whatever is measured then. And Postgres looks at its tables, as it does by
+/// itself within minutes: a database that is seconds old chooses worse plans than any other.
 const QUIET: &str = "
     UPDATE posts SET state = 'failed' WHERE state IN ('pending', 'sending');
     UPDATE parts SET state = 'cancelled' WHERE state IN ('pending', 'sending');
     UPDATE messages SET to_show = false WHERE to_show AND post_id IS NULL;
     UPDATE dialogs SET send_at = NULL, mark_read_at = NULL, show_after = NULL, lease_owner = NULL, lease_until = NULL;
-    UPDATE bot_lanes SET drain_at = NULL, wake_at = NULL, lease_owner = NULL, lease_until = NULL;";
+    UPDATE bot_lanes SET drain_at = NULL, wake_at = NULL, lease_owner = NULL, lease_until = NULL;
+    ANALYZE;";
 
 pub(crate) struct World {
     pub(crate) simulators: Simulators,
