@@ -82,6 +82,12 @@ pub(crate) async fn rush(lambda: &Lambda, world: &mut World, figures: &mut Figur
             let taken = load::run(lambda, world, load).await?;
             let name = format!("{}/{processes} processes, {tenants} tenants, {latency_ms} ms", direction.name());
             let share = share_of_allowed(&taken, &load);
+            crate::say(&format!(
+                "{name}: {} messages a second, CPU ms each: functions {}, Postgres {}",
+                shown(taken.per_second()),
+                shown(taken.cpu_ms_per_message()),
+                shown(taken.postgres_cpu_ms / taken.messages)
+            ));
             figures.note(format!("{name}/messages a second"), taken.per_second());
             if let Some(share) = share {
                 figures.note(format!("{name}/of what Telegram allows"), share);
