@@ -12,7 +12,7 @@ use crate::lambda::{Fleet, Lambda, idle};
 use crate::load::Part;
 use crate::processes::{children_cpu_ms, cpu_ms};
 use crate::proxy::CountingProxy;
-use crate::redis::commands;
+use crate::redis::{self, commands};
 use crate::world::World;
 
 /// Accounts, and processes that look at them.
@@ -178,7 +178,7 @@ async fn cycle(lambda: &Lambda, world: &World, size: usize, news: bool) -> Outco
         postgres_cpu_ms: children_cpu_ms(plan.postgres_pid) - cpu[2],
         simulators_cpu_ms: cpu_ms(plan.simulators_pid) - cpu[3],
         flights: count(proxy.flights()),
-        redis: commands(&plan.redis).await? - before.2 - 1.0,
+        redis: commands(&plan.redis).await? - before.2 - redis::OWN,
         news: known(world).await? - before.0,
     };
     stop(lambda, schedule, workers).await;

@@ -5,7 +5,10 @@ use tokio::net::TcpStream;
 
 use crate::Outcome;
 
-/// Commands so far, this question not among them.
+/// What one question adds to the count: itself and the farewell.
+pub(crate) const OWN: f64 = 2.0;
+
+/// Commands so far. Each such question is two more for the next, see [`OWN`].
 pub(crate) async fn commands(address: &str) -> Outcome<f64> {
     let address: url::Url = address.parse()?;
     let server = (address.host_str().unwrap_or("127.0.0.1"), address.port().unwrap_or(6379));

@@ -20,7 +20,7 @@ use crate::world::{Place, World};
 /// What all are compared with.
 pub(crate) const HELLO: &str = "hello";
 /// Starts of each function.
-const STARTS: usize = 15;
+const STARTS: usize = 20;
 /// Events of each function, unless they take longer than [`LONGEST`].
 const EVENTS: usize = 1000;
 const LONGEST: Duration = Duration::from_secs(6);
@@ -61,17 +61,17 @@ pub(crate) async fn measure(lambda: &Lambda, world: &mut World, figures: &mut Fi
             let subject = Subject::start(lambda, described).await?;
             let seen = seen.entry(described.name.clone()).or_default();
             seen.ready.push(milliseconds(subject.process.ready));
-            seen.first.push(subject.work(lambda, world, &feeder).await?);
+            seen.first.push(subject.work(world, &feeder).await?);
             subject.stop(lambda).await;
         }
     }
     for described in &lambda.plan.functions {
         let subject = Subject::start(lambda, described).await?;
         let seen = seen.entry(described.name.clone()).or_default();
-        subject.work(lambda, world, &feeder).await?;
+        subject.work(world, &feeder).await?;
         let (before, began) = (subject.process.cpu_ms(), Instant::now());
         while seen.warm.len() < EVENTS && began.elapsed() < LONGEST {
-            seen.warm.push(subject.work(lambda, world, &feeder).await?);
+            seen.warm.push(subject.work(world, &feeder).await?);
         }
         seen.cpu_ms = (subject.process.cpu_ms() - before) / count(seen.warm.len());
         seen.memory_mb = subject.process.memory_mb();
@@ -120,7 +120,7 @@ impl Subject {
     }
 
     /// Gives the function one thing to do; answers the milliseconds it took.
-    async fn work(&self, lambda: &Lambda, world: &mut World, feeder: &Feeder) -> Outcome<f64> {
+    async fn work(&self, world: &mut World, feeder: &Feeder) -> Outcome<f64> {
         let place = Place { tenant: 0, chat: 0 };
         let took = match self.function.name() {
             "deliver-to-telegram" => self.fed(&feeder.avito, &world.buyer_writes(place).event).await?,
@@ -129,7 +129,7 @@ impl Subject {
                 let event = match name {
                     "avito-webhook" => world.buyer_writes(place).event,
                     "telegram-webhook" => world.operator_writes(place).await?.event,
-                    _ => event(lambda, &self.function.described, world),
+                    _ => event(&self.function.described, world),
                 };
                 self.function.invoke(&event).await?.took
             }
@@ -147,7 +147,7 @@ impl Subject {
 }
 
 /// An event that a function can deal with, and that changes nothing.
-fn event(lambda: &Lambda, function: &Described, world: &World) -> Value {
+fn event(function: &Described, world: &World) -> Value {
     let tenant = &world.tenants[0];
     match &function.starts {
         Starts::Http { method, path } => {
@@ -166,7 +166,6 @@ fn event(lambda: &Lambda, function: &Described, world: &World) -> Value {
                 "AutoReplyQueue" => json!({ "v": "1", "dialog_id": 1, "scheduled_at": Timestamp::now().to_string() }),
                 _ => json!({ "v": "1", "bot_id": tenant.bot_id, "id": 1 }),
             };
-            let _ = lambda;
             events::of_queue(&[task.to_string()])
         }
         Starts::Event {} => json!({}),
@@ -191,7 +190,8 @@ fn report(functions: &[Described], seen: &BTreeMap<String, Seen>, figures: &mut 
     let hello_zipped = functions.iter().find(|function| function.name == HELLO).map_or(1, |hello| hello.zipped_bytes);
     for function in functions {
         let (name, seen) = (&function.name, &seen[&function.name]);
-        let ratio = middle(&seen.ready) / middle(&hello.ready);
+        // The quarter that was disturbed least by whatever else the machine did.
+        let ratio = percentile(&seen.ready, 0.25) / percentile(&hello.ready, 0.25);
         let kind = if function.starts.is_endpoint() { "endpoint" } else { "worker" };
         #[expect(clippy::cast_precision_loss, reason = "sizes of files")]
         let (zipped, hello_zipped) = (function.zipped_bytes as f64 / 1e6, hello_zipped as f64 / 1e6);
