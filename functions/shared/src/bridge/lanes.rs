@@ -16,6 +16,7 @@ pub const LEASE: Duration = Duration::from_secs(20);
 /// Wakes the lane of the bot whose messages these are, or whose parts, if any of them waits to be shown, or a line that
 /// one was taken back or corrected: when their dialog is shown again. Answers the bot's id and the whole seconds until the lane is due.
 pub fn wake_for_messages(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
+    // An array, found first: joined, all messages of the organisation may be read for the one.
     Statement::new(
         "INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
          SELECT m.bot_id, m.client_id, min(greatest(d.show_after, now()))
@@ -23,9 +24,9 @@ pub fn wake_for_messages(account_id: i64, avito_message_ids: Vec<String>) -> Sta
          WHERE (m.to_show AND m.post_id IS NULL OR EXISTS (
                     SELECT FROM posts p
                     WHERE p.bot_id = m.bot_id AND p.once_key IN ('deleted:' || m.id, 'corrected:' || m.id) AND p.state = 'pending'))
-           AND m.id IN (
+           AND m.id = ANY (ARRAY(
              SELECT id FROM messages WHERE avito_account_id = $1 AND avito_message_id = ANY($2)
-             UNION ALL SELECT message_id FROM parts WHERE avito_account_id = $1 AND avito_message_id = ANY($2))
+             UNION ALL SELECT message_id FROM parts WHERE avito_account_id = $1 AND avito_message_id = ANY($2)))
          GROUP BY 1, 2
          ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)
          RETURNING bot_id, ceil(extract(epoch FROM greatest(lane.drain_at - now(), interval '0')))::bigint AS wait_seconds",
