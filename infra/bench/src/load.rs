@@ -11,7 +11,7 @@ use crate::figures::{count, milliseconds};
 use crate::lambda::{Fleet, Lambda, idle};
 use crate::processes::{children_cpu_ms, cpu_ms};
 use crate::proxy::CountingProxy;
-use crate::world::{Place, World, Written, numbers};
+use crate::world::{Place, World, Written, numbers, places};
 
 /// Which way messages go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,7 +140,7 @@ pub(crate) async fn run(lambda: &Lambda, world: &mut World, load: Load) -> Outco
         lambda.queues.attach(&fleet.function);
         fleets.push(fleet);
     }
-    let free = world.places(load.tenants).into();
+    let free = places(load.tenants).collect();
     let seen = world.simulators.calls_so_far().await?;
     let (under_way, webhooks) = (HashMap::new(), JoinSet::new());
     let mut run = Run { lambda, world, load, fleets, free, under_way, webhooks, seen, calls: [0.0; 2] };

@@ -84,7 +84,9 @@ impl State {
             }
             "SendMessageBatch" => {
                 let entries = request["Entries"].as_array().cloned().unwrap_or_default();
-                entries.iter().for_each(|entry| self.take(queue, entry));
+                for entry in &entries {
+                    self.take(queue, entry);
+                }
                 let taken = |entry: &Value| json!({ "Id": entry["Id"], "MessageId": "m", "MD5OfMessageBody": "" });
                 json!({ "Successful": entries.iter().map(taken).collect::<Vec<_>>(), "Failed": [] })
             }

@@ -18,7 +18,7 @@ use crate::lambda::{Fleet, Lambda, idle};
 use crate::simulators::Simulators;
 
 /// Chats of each organisation.
-pub(crate) const CHATS: usize = 20;
+const CHATS: usize = 20;
 const UNLIMITED: &str = "
     CREATE FUNCTION bench_unlimited() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
@@ -78,6 +78,11 @@ pub(crate) struct Written {
 pub(crate) struct Place {
     pub(crate) tenant: usize,
     pub(crate) chat: usize,
+}
+
+/// Chats of the first tenants, one of each in turn.
+pub(crate) fn places(tenants: usize) -> impl Iterator<Item = Place> {
+    (0..CHATS).flat_map(move |chat| (0..tenants).map(move |tenant| Place { tenant, chat }))
 }
 
 impl World {
@@ -206,11 +211,6 @@ impl World {
     pub(crate) async fn quiet(&self, lambda: &Lambda) -> Outcome<()> {
         lambda.queues.detach_all();
         Ok(self.database.batch_execute(QUIET).await?)
-    }
-
-    /// Chats of the first tenants, one of each in turn.
-    pub(crate) fn places(&self, tenants: usize) -> Vec<Place> {
-        (0..CHATS).flat_map(|chat| (0..tenants).map(move |tenant| Place { tenant, chat })).collect()
     }
 
     fn number(&mut self) -> u64 {
