@@ -42,10 +42,11 @@ def _start_pooler(settings: Settings, processes: Processes, database: SplitResul
     program = _pgbouncer() or _install("PgBouncer", ["pgbouncer"], "pgbouncer", _pgbouncer)
     port, home = settings.port_for("pgbouncer"), postgres_home(settings)
     name, user = database.path.removeprefix("/"), database.username or "postgres"
+    password = f" password={database.password}" if database.password else ""
     _make_home(home)
     configuration = home / "pgbouncer.ini"
     configuration.write_text(f"""[databases]
-{name} = host={database.hostname} port={database.port or 5432} user={user} password={database.password or ""}
+{name} = host={database.hostname} port={database.port or 5432} user={user}{password}
 [pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = {port}

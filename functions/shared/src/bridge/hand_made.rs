@@ -154,7 +154,7 @@ pub async fn reply(app: &App, client: ClientId, reply: Reply) -> Result<Message,
         Claim::Made(_) => {}
     }
     let row = answers.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
-    let message = Message::read(row)?.as_taken();
+    let message = Message::read(row)?.when_taken();
     let (avito, telegram) = (AvitoTask::V1 { dialog_id }, TelegramTask::V1 { bot_id: get(dialog, "bot_id")? });
     tokio::join!(app.wake(&avito, Duration::ZERO), app.wake(&telegram, Duration::ZERO));
     Ok(message)

@@ -327,7 +327,7 @@ impl Message {
             author_name: get(row, "author_name")?,
             kind: get(row, "kind")?,
             text: get(row, "text")?,
-            attachments: attachments(get(row, "attachments")?, get(row, "pictures")?),
+            attachments: attachments(get(row, "attachments")?, get::<Option<Value>>(row, "pictures")?.as_ref()),
             status: get(row, "status")?,
             maybe_duplicate: get(row, "maybe_duplicate")?,
             error: get(row, "error")?,
@@ -337,16 +337,16 @@ impl Message {
     }
 
     /// As it was when it was taken, whatever became of it.
-    pub(super) fn as_taken(self) -> Self {
+    pub(super) fn when_taken(self) -> Self {
         Self { status: "sending".to_owned(), maybe_duplicate: false, error: None, ..self }
     }
 }
 
 /// What a message holds: of Avito's content, and the names of the pictures that an operator sent.
-fn attachments(content: Value, pictures: Option<Value>) -> Vec<Attachment> {
+fn attachments(content: Value, pictures: Option<&Value>) -> Vec<Attachment> {
     let content: avito::Content = serde_json::from_value(content).unwrap_or_default();
     let of = |kind: &str| Attachment { kind: kind.to_owned(), ..Attachment::default() };
-    let pictures = pictures.as_ref().and_then(Value::as_array).into_iter().flatten();
+    let pictures = pictures.and_then(Value::as_array).into_iter().flatten();
     let mut all: Vec<Attachment> =
         pictures.map(|name| Attachment { name: name.as_str().map(str::to_owned), ..of("image") }).collect();
     all.extend(content.image.map(|_| of("image")));
@@ -387,7 +387,7 @@ mod tests {
             "voice": { "voice_id": "secret" },
             "link": { "url": "https://example.com/a", "text": "https://example.com/a" },
         });
-        let shown = attachments(content, Some(json!(["стол.jpg", null])));
+        let shown = attachments(content, Some(&json!(["стол.jpg", null])));
         let kinds: Vec<_> = shown.iter().map(|attachment| (attachment.n, attachment.kind.as_str())).collect();
         assert_eq!(kinds, [(0, "image"), (1, "image"), (2, "image"), (3, "voice"), (4, "link")]);
         assert!(!json!(shown).to_string().contains("secret"));

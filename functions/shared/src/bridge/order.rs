@@ -29,8 +29,11 @@ pub(super) type Asked = Mutex<HashSet<i64>>;
 /// Has Avito say in which order messages of one second were written, if that is not known; none: it is, or was asked for.
 pub(super) async fn settle(holder: &Holder<'_>, dialog: &Dialog, messages: &[Waiting]) -> Option<Next> {
     let unsettled = unsettled(messages);
-    let news =
-        holder.ordered.lock().is_ok_and(|mut asked| unsettled.iter().fold(false, |news, id| asked.insert(*id) || news));
+    let news = holder.ordered.lock().is_ok_and(|mut asked| {
+        let before = asked.len();
+        asked.extend(unsettled);
+        asked.len() > before
+    });
     if !news {
         return None;
     }

@@ -249,9 +249,10 @@ impl Work {
 
 /// The statements by which a holder writes `outcome`, looks for the next work, and lets go when there is none.
 pub fn look(bot_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Statement> {
-    let mut flight = vec![lanes::claim(bot_id, owner)];
-    flight.extend(outcome);
+    // The lane is read as the outcome leaves it: what was just sent counts before anything else is.
+    let mut flight = outcome;
     flight.extend([
+        lanes::claim(bot_id, owner),
         Statement::new(BOT).bind(bot_id),
         Statement::new(CHOOSE).bind(bot_id).bind(owner),
         Statement::new(DIALOG),

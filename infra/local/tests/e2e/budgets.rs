@@ -1,6 +1,7 @@
 //! What a message may cost: calls to the outside, counted where they arrive, and round trips to Postgres, counted on the
 //! wire. Connecting comes apart.
 
+use jiff::Timestamp;
 use serde_json::json;
 
 use super::counting_proxy::CountingProxy;
@@ -97,6 +98,39 @@ async fn a_text_out_waits_for_postgres_five_times() {
 
     seller.receipt(SOON, "Дина", note).await;
     assert!(proxy.flights() <= 5, "{} in all", proxy.flights());
+}
+
+#[tokio::test]
+async fn every_post_of_a_round_takes_its_place_in_the_groups_minute() {
+    let seller = Seller::new().await;
+    let mut chats = Vec::new();
+    for buyer in ["Егор", "Жанна", "Зоя", "Инна"] {
+        let (chat, _) = seller.conversation(buyer).await;
+        settled(&seller, buyer).await;
+        chats.push((buyer, chat));
+    }
+    let since = seller.stack.calls_so_far().await;
+    let full = "UPDATE bot_lanes SET budget = 20, budget_at = now() WHERE bot_id = $1 RETURNING budget_at";
+    let began: Timestamp = database().await.query_one(full, &[&seller.bot_id]).await.expect("the lane").get(0);
+
+    for (_, chat) in &chats {
+        seller.buyer_writes(chat, "Ещё здесь?").await;
+    }
+    for (buyer, _) in &chats {
+        seller.said(SOON, buyer, "Ещё здесь?").await;
+    }
+
+    wait_until(SOON, "all of them counted", async || {
+        let lane = "SELECT budget, budget_at FROM bot_lanes WHERE bot_id = $1 AND lease_owner IS NULL";
+        let lane = database().await.query_opt(lane, &[&seller.bot_id]).await.expect("an answer")?;
+        let (left, at): (f64, Timestamp) = (lane.get(0), lane.get(1));
+        let refilled = at.duration_since(began).as_secs_f64() / 3.0;
+        let sent = methods(seller.telegram_calls(since).await).iter().filter(|method| *method == "sendMessage").count();
+        let places = f64::from(u32::try_from(sent).expect("a small number"));
+        assert!(sent >= chats.len() && left <= 20.0 - places + refilled + 0.01, "{sent} posts left {left} of 20");
+        Some(())
+    })
+    .await;
 }
 
 fn methods(calls: Vec<super::support::Call>) -> Vec<String> {

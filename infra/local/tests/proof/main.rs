@@ -3,6 +3,7 @@
 //! `make faults` runs the large size; a small one is among the tests. A seed repeats the plan of what breaks when.
 
 #![cfg(target_os = "linux")]
+#![expect(clippy::print_stdout, reason = "figures are what it is for")]
 
 mod people;
 #[path = "../e2e/running.rs"]

@@ -51,8 +51,8 @@ impl Verdict {
                     (1..=market.per_chat()).map(|number| question(&talk.buyer, number)).collect();
                 let ids = ids(shop, talk).await;
                 let heard = heard(&attempts, &ids);
-                let marked = marked(shop).await;
-                verdict.to_telegram.count(&expected, &shown(&topics, talk), &heard, &marked);
+                let doubted = doubted(shop).await;
+                verdict.to_telegram.count(&expected, &shown(&topics, talk), &heard, &doubted);
                 let expected: Vec<String> = (1..=market.per_chat()).map(|number| answer(&talk.buyer, number)).collect();
                 let answers = shop.seller.answers(&talk.chat).await;
                 verdict.to_avito.count(&expected, &answers, &everything_in_order(&expected), &BTreeSet::new());
@@ -150,7 +150,7 @@ fn everything_in_order(texts: &[String]) -> BTreeMap<String, Heard> {
 }
 
 /// The texts of messages that are marked as perhaps doubled.
-async fn marked(shop: &Shop) -> BTreeSet<String> {
+async fn doubted(shop: &Shop) -> BTreeSet<String> {
     let find = "SELECT text FROM messages WHERE avito_account_id = $1 AND maybe_duplicate AND text IS NOT NULL";
     let rows = super::support::database().await.query(find, &[&shop.seller.account_id]).await.expect("the rows");
     rows.iter().map(|row| row.get(0)).collect()
