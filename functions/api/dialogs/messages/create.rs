@@ -68,5 +68,5 @@ async fn create(
     let key = idempotency::key(&headers)?;
     let author = users::find(app, caller.user_id).await?.ok_or(Problem::unauthorized())?.user.name;
     let reply = Reply { dialog_id, text: body.text, user_id: caller.user_id, author, key };
-    Ok((StatusCode::CREATED, Json(hand_made::reply(app, client, reply).await?)))
+    Ok((StatusCode::CREATED, Json(Box::pin(hand_made::reply(app, client, reply)).await?)))
 }
