@@ -417,7 +417,6 @@ async fn two_thousand_accounts_without_news_cost_one_call_each_and_half_a_minute
     assert_eq!(polled, (first..first + ACCOUNTS).collect::<Vec<_>>(), "one call each");
     let flights = app.db().round_trips() - flights - extra;
     let cache = app.cache().round_trips() - cache;
-    println!("2,000 accounts without news: {took:?}, {flights} round trips to Postgres, {cache} to Redis");
     assert_eq!(flights, ids.len().div_ceil(50) as u64);
     assert!(cache <= 2 * ids.len() as u64, "{cache}");
     assert!(took < Duration::from_secs(30), "{took:?}");
