@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::support::{LATER, SOON, Seller, Shown, wait_until};
+use super::support::{LATER, SOON, Seller, Shown, new_number, wait_until};
 
 /// Waits until a message of the group carries this reaction.
 async fn reaction(seller: &Seller, message_id: i64, emoji: &str) {
@@ -317,4 +317,39 @@ async fn without_topics_an_answer_that_is_faster_than_the_posts_confirmation_rea
     seller.operator_sends(json!({ "reply_to": post.message_id, "text": "Да" })).await;
 
     assert_eq!(seller.answered(SOON, &chat, "Да").await, ["Да"]);
+}
+
+#[tokio::test]
+async fn getid_is_answered_in_the_webhooks_own_response_with_group_and_topic() {
+    let seller = Seller::new().await;
+    let (url, secret) = seller.telegram_webhook().await;
+    let asked = json!({ "update_id": new_number(), "message": {
+        "message_id": 7, "date": 1, "message_thread_id": 70, "is_topic_message": true, "text": "/getid",
+        "chat": { "id": seller.group, "type": "supergroup", "title": "Магазин", "is_forum": true },
+        "from": { "id": 7, "is_bot": false, "first_name": "Оператор" },
+    } });
+    let headers = [("x-telegram-bot-api-secret-token", secret.as_str()), ("content-type", "application/json")];
+
+    let answer = seller.stack.call(Method::POST, &url, &headers, asked.to_string().into()).await;
+
+    let text = format!("chat_id: {}\nmessage_thread_id: 70", seller.group);
+    let call = json!({ "method": "sendMessage", "chat_id": seller.group, "message_thread_id": 70, "text": text });
+    assert_eq!((answer.status, answer.body), (200, call));
+}
+
+#[tokio::test]
+async fn a_canned_reply_is_sent_by_its_name_and_an_unknown_name_is_told() {
+    let seller = Seller::new().await;
+    let (chat, thread) = seller.conversation("Борис").await;
+    let url = format!("{}/api/clients/me", super::support::variable("STACK_API"));
+    let bearer = format!("Bearer {}", seller.access_token);
+    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    let replies = json!({ "canned_replies": { "адрес": "Ленина, 1, с 9 до 18" } }).to_string();
+    assert_eq!(seller.stack.call(Method::PATCH, &url, &headers, replies.into()).await.status, 200);
+
+    let unknown = seller.operator_writes(thread, "/q цена").await;
+    seller.operator_writes(thread, "/q адрес").await;
+
+    assert_eq!(seller.answered(SOON, &chat, "Ленина, 1, с 9 до 18").await, ["Ленина, 1, с 9 до 18"]);
+    reaction(&seller, unknown, "💔").await;
 }
