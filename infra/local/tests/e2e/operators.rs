@@ -274,7 +274,7 @@ async fn a_bot_that_was_thrown_out_goes_on_when_it_is_let_in_again() {
     assert_eq!(seller.stack.call(Method::DELETE, &lifted, &[], Vec::new()).await.status, 200);
 
     seller.said(SOON, "Анна", "Раз").await;
-    assert!(!status().await);
+    wait_until(SOON, "the bot is marked no more", async || (!status().await).then_some(())).await;
 }
 
 #[tokio::test]
