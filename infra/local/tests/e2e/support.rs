@@ -453,14 +453,14 @@ impl Seller {
     }
 }
 
-/// The stack's database, for what cannot be seen from outside, and for clocks.
+/// The stack's database, past any pooler, for what cannot be seen from outside, and for clocks.
 pub(crate) async fn database() -> tokio_postgres::Client {
     try_database().await.expect("the database")
 }
 
 /// The same, where it may be away.
 pub(crate) async fn try_database() -> Option<tokio_postgres::Client> {
-    let (client, connection) = tokio_postgres::connect(&variable("DATABASE_URL"), tokio_postgres::NoTls).await.ok()?;
+    let (client, connection) = tokio_postgres::connect(&variable("MIGRATION_DATABASE_URL"), tokio_postgres::NoTls).await.ok()?;
     tokio::spawn(connection);
     Some(client)
 }
