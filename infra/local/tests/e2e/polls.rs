@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::runtime_api::{Function, NOWHERE};
-use super::support::{LATER, SOON, Seller, Shown, Topic, notification, variable, wait_until};
+use super::support::{LATER, SOON, Seller, Shown, Topic, database, notification, wait_until};
 
 #[tokio::test]
 async fn a_webhook_that_nothing_could_take_is_made_good_by_the_next_round_of_polls() {
@@ -77,10 +77,7 @@ async fn a_text_that_avitos_list_has_otherwise_is_corrected_by_a_note() {
 
 /// Changes rows of this seller's account, as time would; `$1` is its id.
 async fn change(seller: &Seller, sql: &str) {
-    let (client, connection) =
-        tokio_postgres::connect(&variable("DATABASE_URL"), tokio_postgres::NoTls).await.expect("the database");
-    tokio::spawn(connection);
-    client.execute(sql, &[&seller.account_id]).await.expect("a change");
+    database().await.execute(sql, &[&seller.account_id]).await.expect("a change");
 }
 
 /// What only a webhook told of has had its time, and the account's unread chats are due to be listed.

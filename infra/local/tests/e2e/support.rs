@@ -460,7 +460,8 @@ pub(crate) async fn database() -> tokio_postgres::Client {
 
 /// The same, where it may be away.
 pub(crate) async fn try_database() -> Option<tokio_postgres::Client> {
-    let (client, connection) = tokio_postgres::connect(&variable("MIGRATION_DATABASE_URL"), tokio_postgres::NoTls).await.ok()?;
+    let (client, connection) =
+        tokio_postgres::connect(&variable("MIGRATION_DATABASE_URL"), tokio_postgres::NoTls).await.ok()?;
     tokio::spawn(connection);
     Some(client)
 }
