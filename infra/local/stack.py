@@ -111,9 +111,9 @@ class Stack:
 
     def addresses(self) -> dict[str, str]:
         """What a test needs to find its way around."""
-        names = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "REDIS_URL", "TELEGRAM_API_BASE", "AVITO_API_BASE", "PUBLIC_BASE_URL", "MASTER_BOT_TOKEN", "MASTER_BOT_NAME",
-                 "JWT_SECRET_KEY", "SECRETS_KEY", "SERVICE_TOKEN", "POLL_INTERVAL_SECONDS", "WEBHOOK_POLL_INTERVAL_SECONDS",
-                 "AUTO_REPLY_DELAY_SECONDS", "WORKER_VISIBILITY_SECONDS")
+        names = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "REDIS_URL", "TELEGRAM_API_BASE", "AVITO_API_BASE", "PUBLIC_BASE_URL",
+                 "MASTER_BOT_TOKEN", "MASTER_BOT_NAME", "JWT_SECRET_KEY", "SECRETS_KEY", "SERVICE_TOKEN", "POLL_INTERVAL_SECONDS",
+                 "WEBHOOK_POLL_INTERVAL_SECONDS", "AUTO_REPLY_DELAY_SECONDS", "WORKER_VISIBILITY_SECONDS")
         outputs = {"TELEGRAM": "Telegram", "AVITO": "Avito", "POLL": "Poll", "INTAKE": "Intake", "AUTO_REPLY": "AutoReply"}
         queues = {f"{name}_QUEUE_URL": self.outputs[f"{output}QueueUrl"] for name, output in outputs.items()}
         return {"STACK_NAME": self.settings.stack_name, "STACK_API": self.settings.api, "STACK_CONTROL": self.front.control or "",
