@@ -71,14 +71,16 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
     let owner = Uuid::new_v4();
     let scope = Scope::TenantOf(outbox::tenant_of(dialog_id));
     let mut first = outbox::look(dialog_id, owner, Vec::new());
+    // What a look alone settles, an answer taken back before it went, is told too.
+    first.insert(first.len() - 3, outbox::bot_to_wake(dialog_id));
     first.insert(0, outbox::is_held(dialog_id, owner));
     let first = app.db().run(scope, first).await?;
+    let mut bot_to_wake = woken(first.get(1..).unwrap_or_default())?;
     let held = first.get(1).is_some_and(|rows| !rows.is_empty());
     let Some(mut outbox) = outbox::read(first)? else {
         return Ok(if held { Delivered::Held } else { Delivered::Done });
     };
     let holder = Holder { app, dialog_id, owner, client_id: outbox.keys.client_id };
-    let mut bot_to_wake = None;
     loop {
         if let Released::Yes { wake_at } = outbox.released {
             if let Some(due) = wake_at {
