@@ -1,5 +1,7 @@
 //! Pictures, voices and places, both ways: what the buyer sent is what the topic shows, and the other way round.
 
+#[path = "e2e/long_voice.rs"]
+mod long_voice;
 #[cfg(target_os = "linux")]
 #[path = "e2e/running.rs"]
 mod running;
@@ -259,19 +261,53 @@ async fn a_picture_whose_answer_was_lost_is_found_in_the_chat_and_not_sent_again
     assert_eq!(shown(&topic).len(), 1, "nothing is mirrored: {:?}", shown(&topic));
 }
 
+/// What one event may take beside what a worker has anyway, MiB.
+#[cfg(target_os = "linux")]
+fn assert_within_the_memory_of_one_event(function: &str) {
+    let peak = running::peak_memory(function).expect("the worker runs");
+    println!("{function}: {peak} MiB at most");
+    assert!(peak < 64 + 24, "{peak} MiB");
+}
+
+fn png(bytes: usize) -> String {
+    let mut picture = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x02\0\0\0\x02\0\x08\x02\0\0\0".to_vec();
+    picture.resize(bytes, 0);
+    STANDARD.encode(picture)
+}
+
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_picture_of_nearly_twenty_megabytes_passes_within_the_memory_of_one_event() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Клим").await;
-    let mut large = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x02\0\0\0\x02\0\x08\x02\0\0\0".to_vec();
-    large.resize(19 * 1024 * 1024, 0);
 
-    let file = json!({ "base64": STANDARD.encode(&large), "name": "a.png", "mime": "image/png" });
+    let file = json!({ "base64": png(19 * 1024 * 1024), "name": "a.png", "mime": "image/png" });
     seller.operator_sends(json!({ "thread_id": thread, "document": file })).await;
 
     has_sent(&seller, &chat, &["image"]).await;
-    // What one event may take, beside what a worker has anyway.
-    let peak = running::peak_memory("deliver-to-avito").expect("the worker runs");
-    assert!(peak < 64 + 24, "{peak} MiB");
+    assert_within_the_memory_of_one_event("deliver-to-avito");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_voice_message_of_an_hour_and_an_album_of_forty_megabytes_pass_within_the_memory_of_one_event_each() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Лев").await;
+    let cannot_fetch =
+        json!({ "ok": false, "error_code": 400, "description": "Bad Request: failed to get HTTP URL content" });
+    let fault = json!({ "target": "telegram", "method": "sendMediaGroup", "scope": { "chat_id": seller.group },
+                        "kind": "status", "status": 400, "body": cannot_fetch, "times": 1 });
+    seller.stack.fault(fault).await;
+
+    let hours = long_voice::said_again(VOICE, 5_400);
+    buyer_sends(&seller, &chat, json!({ "type": "voice", "voice": STANDARD.encode(&hours) })).await;
+    let topic = shows(&seller, "Лев", &["voice"]).await;
+    let note = topic.messages.iter().find(|message| message.content.get("voice").is_some()).expect("a voice note");
+    assert!(note.content["voice"]["duration"].as_u64().is_some_and(|seconds| seconds > 3600), "{note:?}");
+    for _ in 0..10 {
+        buyer_sends(&seller, &chat, json!({ "type": "image", "image": png(39 * 1024 * 1024 / 10) })).await;
+    }
+    shows(&seller, "Лев", &["voice", "album"]).await;
+
+    assert_within_the_memory_of_one_event("deliver-to-telegram");
 }

@@ -1,9 +1,10 @@
 //! Telegram's limits, as strict as the real ones: what has to wait waits, in rows, for as long as it takes, and comes
 //! whole and in order.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::support::{Call, LATER, SOON, Seller, database, variable, wait_until};
@@ -114,6 +115,49 @@ async fn a_bot_that_has_to_be_silent_does_not_hold_up_another_tenant() {
     other.said(SOON, "Борис", "Мимо").await;
     assert_eq!(after_the_order(&silent, since).await.len(), 0, "the other had to wait for the silence to end");
     assert_eq!(silent.said(LATER, "Анна", "Много 30").await.said()[1..], numbered("Много", 30));
+}
+
+/// How long a message takes to its topic, by the simulators' clock, in a group and chats that were silent before: the
+/// delay in the middle of one in each.
+async fn usual_delay(seller: &Seller, chats: &[(String, String)], text: &str) -> Duration {
+    time_passes(seller, 60.0).await;
+    let silent = "UPDATE dialogs SET heard_at = NULL WHERE bot_id = $1";
+    database().await.execute(silent, &[&seller.bot_id]).await.expect("the dialogs");
+    let mut delays = Vec::new();
+    for (buyer, chat) in chats {
+        let since = seller.stack.calls_so_far().await;
+        let written = Timestamp::now();
+        seller.buyer_writes(chat, text).await;
+        seller.said(SOON, buyer, text).await;
+        let calls = seller.telegram_calls(since).await;
+        let call = calls.iter().find(|call| call.method == "sendMessage" && call.status == 200).expect("it was sent");
+        delays.push(Duration::try_from(call.at.duration_since(written)).expect("time goes on"));
+    }
+    delays.sort();
+    delays[delays.len() / 2]
+}
+
+#[tokio::test]
+async fn a_burst_of_one_tenant_does_not_delay_the_messages_of_another() {
+    let (busy, other) = tokio::join!(Seller::new(), Seller::new());
+    let (chat, _) = busy.conversation("Анна").await;
+    limited(&busy).await;
+    let buyers = numbered("Гость", 9).into_iter();
+    let chats = join_all(buyers.map(async |buyer| (buyer.clone(), other.conversation(&buyer).await.0))).await;
+    let alone = usual_delay(&other, &chats, "Тихо").await;
+
+    let began = Instant::now();
+    for text in numbered("Много", 300) {
+        busy.buyer_writes(&chat, &text).await;
+    }
+    let beside = usual_delay(&other, &chats, "Мимо").await;
+    let waiting = busy.topic_of("Анна").await.expect("its topic").said().len();
+    busy.said(4 * SOON, "Анна", "Много 300").await;
+    let burst = began.elapsed();
+
+    println!("another tenant's message takes {alone:?} alone, {beside:?} beside a burst that takes {burst:?}");
+    assert!(waiting < 300, "the burst was over before the other wrote");
+    assert!(20 * beside < burst, "{beside:?} beside a burst of {burst:?}, {alone:?} alone");
 }
 
 #[tokio::test]
