@@ -12,6 +12,7 @@ use super::{
     words::{self, Language},
 };
 use crate::{
+    planned,
     platform::db::Statement,
     telegram::update::{Content, Message},
 };
@@ -140,7 +141,7 @@ pub(super) fn withdraw(bot_id: i64, message: &Message) -> Heard {
 /// was taken back for good.
 pub(super) fn apply(dialog_id: i64, owner: Uuid) -> Vec<Statement> {
     vec![
-        Statement::new(
+        planned!(
             "WITH due AS (
                  SELECT m.id, m.client_id, m.dialog_id, m.avito_account_id, m.change, m.text
                  FROM messages m JOIN dialogs d ON d.id = m.dialog_id
@@ -165,7 +166,7 @@ pub(super) fn apply(dialog_id: i64, owner: Uuid) -> Vec<Statement> {
         )
         .bind(dialog_id)
         .bind(owner),
-        Statement::new(concat!(
+        planned!(concat!(
             "WITH whole AS (
                  SELECT m.id, m.withdrawn_by FROM messages m JOIN dialogs d ON d.id = m.dialog_id
                  WHERE m.dialog_id = $1 AND d.lease_owner = $2 AND m.withdrawn_by IS NOT NULL AND m.change_due_at IS NULL

@@ -8,7 +8,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::budget::Budget;
-use crate::platform::db::{DbError, Statement, get};
+use crate::{
+    planned,
+    platform::db::{DbError, Statement, get},
+};
 
 /// How long a lease lasts unless its holder writes; longer than any one call to Telegram takes.
 pub const LEASE: Duration = Duration::from_secs(20);
@@ -17,7 +20,7 @@ pub const LEASE: Duration = Duration::from_secs(20);
 /// one was taken back or corrected: when their dialog is shown again. Answers the bot's id and the whole seconds until the lane is due.
 pub fn wake_for_messages(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
     // An array, found first: joined, all messages of the organisation may be read for the one.
-    Statement::new(
+    planned!(
         "INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
          SELECT m.bot_id, m.client_id, min(greatest(d.show_after, now()))
          FROM messages m JOIN dialogs d ON d.id = m.dialog_id
@@ -37,7 +40,7 @@ pub fn wake_for_messages(account_id: i64, avito_message_ids: Vec<String>) -> Sta
 
 /// Wakes the lane of a bot for posts that wait to be sent. Answers the bot's id and when the first of them is due.
 pub fn wake_for_posts(bot_id: i64) -> Statement {
-    Statement::new(
+    planned!(
         "INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
          SELECT p.bot_id, p.client_id, min(p.due_at) FROM posts p
          WHERE p.bot_id = $1 AND p.state IN ('pending', 'sending') GROUP BY 1, 2
@@ -69,12 +72,12 @@ pub struct Lane {
 
 /// Locks a dialog until the flight ends: before the lane, as every flight does that touches both.
 pub fn lock_dialog(dialog_id: Option<i64>) -> Statement {
-    Statement::new("SELECT FROM dialogs WHERE id = $1 FOR NO KEY UPDATE").bind(dialog_id)
+    planned!("SELECT id FROM dialogs WHERE id = $1 FOR NO KEY UPDATE").bind(dialog_id)
 }
 
 /// Takes the lane, or keeps it. No row: somebody else has it.
 pub fn claim(bot_id: i64, owner: Uuid) -> Statement {
-    Statement::new(
+    planned!(
         "UPDATE bot_lanes SET lease_owner = $2, lease_until = now() + make_interval(secs => $3)
          WHERE bot_id = $1 AND (lease_owner IS NULL OR lease_owner = $2 OR lease_until < now())
          RETURNING budget, budget_at, reaction_budget, reaction_budget_at, topics_off, flood_until, now() AS now",
@@ -104,7 +107,7 @@ pub fn topics_off(bot_id: i64) -> Statement {
 
 /// Notes whether the bot's group has topics, as an update from there told.
 pub fn topics_seen(bot_id: i64, chat_id: i64, has_topics: bool) -> Statement {
-    Statement::new(
+    planned!(
         "UPDATE bot_lanes lane SET topics_off = NOT $3 FROM bot_routes r
          WHERE lane.bot_id = $1 AND r.bot_id = $1 AND r.group_chat_id = $2 AND lane.topics_off = $3",
     )
@@ -115,7 +118,7 @@ pub fn topics_seen(bot_id: i64, chat_id: i64, has_topics: bool) -> Statement {
 
 /// Writes down what a send took from the budget.
 pub fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
-    Statement::new("UPDATE bot_lanes SET budget = $3, budget_at = $4 WHERE bot_id = $1 AND lease_owner = $2")
+    planned!("UPDATE bot_lanes SET budget = $3, budget_at = $4 WHERE bot_id = $1 AND lease_owner = $2")
         .bind(bot_id)
         .bind(owner)
         .bind(budget.left)
@@ -135,7 +138,7 @@ macro_rules! booked {
 pub fn release_if_idle(bot_id: i64, owner: Uuid) -> Statement {
     // Materialized: woven into each other, the three looks are planned some twenty times over, and planning is what
     // Postgres spends most of a message's time on.
-    Statement::new(concat!(
+    planned!(concat!(
         "WITH due AS MATERIALIZED (
              SELECT least(
                  (SELECT min(due_at) FROM posts
@@ -164,9 +167,9 @@ pub fn release_if_idle(bot_id: i64, owner: Uuid) -> Statement {
 
 /// Lets go until `due`, whatever is waiting: nothing may be sent before. Answers whether a wake-up is to be sent for it.
 pub fn release_until(bot_id: i64, owner: Uuid, due: Timestamp) -> Statement {
-    Statement::new(concat!(
+    planned!(concat!(
         "WITH plan AS (SELECT NOT ",
-        booked!("$3"),
+        booked!("$3::timestamptz"),
         " AS book FROM bot_lanes WHERE bot_id = $1)
          UPDATE bot_lanes lane
          SET lease_owner = NULL, lease_until = NULL, drain_at = $3,
@@ -193,9 +196,7 @@ pub fn silence(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
 
 /// Whether somebody else works for the bot now.
 pub fn is_held(bot_id: i64, owner: Uuid) -> Statement {
-    Statement::new(
-        "SELECT true AS held FROM bot_lanes WHERE bot_id = $1 AND lease_owner <> $2 AND lease_until >= now()",
-    )
-    .bind(bot_id)
-    .bind(owner)
+    planned!("SELECT true AS held FROM bot_lanes WHERE bot_id = $1 AND lease_owner <> $2 AND lease_until >= now()",)
+        .bind(bot_id)
+        .bind(owner)
 }

@@ -16,7 +16,7 @@ use super::{
     words::{self, Language},
 };
 use crate::{
-    App,
+    App, planned,
     platform::{
         db::{DbError, Scope, Statement, get},
         queue::LONGEST_DELAY,
@@ -286,13 +286,13 @@ fn refuse(bot_id: i64, message: &Message, why: &str) -> Heard {
 fn insert(bot_id: i64, message: &Message, kind: &'static str, parts: Value, refusal: Option<Value>) -> Heard {
     let author = message.from.as_ref();
     let refused = refusal.is_some();
-    let row = Statement::new(concat!(
+    let row = planned!(concat!(
         "WITH inserted AS (
              INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, author_name,
                                    telegram_chat_id, telegram_message_id, telegram_user_id, status, error, to_show,
                                    media_group_id)
              SELECT d.client_id, d.id, d.avito_account_id, d.bot_id, 'out', 'operator', $5, $6, $7, $2, $4, $8,
-                    CASE WHEN $10 IS NULL THEN 'sending' ELSE 'failed' END,
+                    CASE WHEN $10::jsonb IS NULL THEN 'sending' ELSE 'failed' END,
                     CASE WHEN $10 IS NULL THEN NULL ELSE 'not sendable' END, false, $11
              FROM dialogs d
              JOIN bot_routes r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
@@ -359,7 +359,7 @@ fn name(person: &Person) -> String {
 
 /// The dialog to wake for this message, as long as it is not sent.
 fn unfinished(bot_id: i64, message: &Message) -> Statement {
-    Statement::new(
+    planned!(
         "SELECT m.dialog_id, d.send_at FROM messages m JOIN dialogs d ON d.id = m.dialog_id
          WHERE m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3 AND m.status = 'sending'
            AND d.send_at IS NOT NULL",
@@ -375,7 +375,7 @@ fn not_yet(bot_id: i64, message: &Message) -> Statement {
     let is_new = message
         .date
         .is_some_and(|date| jiff::Timestamp::now().as_second().abs_diff(date) <= NOT_YET_SECONDS.unsigned_abs());
-    Statement::new(
+    planned!(
         "SELECT true AS not_yet FROM bot_routes r
          WHERE $4 AND r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
            AND dialog_written_in($1, $2, NULL, $3) IS NULL
@@ -389,7 +389,7 @@ fn not_yet(bot_id: i64, message: &Message) -> Statement {
 
 /// Who writes in a topic of the bot's group that no dialog owns is told so, once.
 fn told_once(bot_id: i64, message: &Message, thread_id: i64) -> Statement {
-    Statement::new(
+    planned!(
         "INSERT INTO posts (client_id, bot_id, kind, content, telegram_chat_id, telegram_topic_id, once_key)
          SELECT client_id, bot_id, 'notice', $4, $2, $3, format('nobody:%s:%s', $2::bigint, $3::bigint)
          FROM bot_routes r
@@ -405,7 +405,7 @@ fn told_once(bot_id: i64, message: &Message, thread_id: i64) -> Statement {
 }
 
 fn wake_for_notice(bot_id: i64, message: &Message, thread_id: i64) -> Statement {
-    Statement::new(
+    planned!(
         "INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
          SELECT p.bot_id, p.client_id, p.due_at FROM posts p
          WHERE p.bot_id = $1 AND p.once_key = format('nobody:%s:%s', $2::bigint, $3::bigint) AND p.state = 'pending'

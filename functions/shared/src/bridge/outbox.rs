@@ -15,6 +15,7 @@ use super::{
     work::Released,
 };
 use crate::{
+    planned,
     platform::db::{Answers, DbError, Statement, get},
     tenancy::accounts::Keys,
 };
@@ -24,8 +25,7 @@ pub const LEASE: Duration = Duration::from_secs(20);
 
 /// Finds the tenant of a dialog, for [`crate::platform::db::Scope::TenantOf`].
 pub fn tenant_of(dialog_id: i64) -> Statement {
-    Statement::new("SELECT set_config('app.client_id', client_id::text, true) FROM dialogs WHERE id = $1")
-        .bind(dialog_id)
+    planned!("SELECT set_config('app.client_id', client_id::text, true) FROM dialogs WHERE id = $1").bind(dialog_id)
 }
 
 /// A part that is to be sent, or to be looked for.
@@ -77,7 +77,7 @@ pub struct Outbox {
 /// The statements by which a holder writes `outcome`, begins the next part, and lets go when there is none.
 pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Statement> {
     let mut flight = vec![
-        Statement::new(
+        planned!(
             "UPDATE dialogs SET lease_owner = $2, lease_until = now() + make_interval(secs => $3)
              WHERE id = $1 AND (lease_owner IS NULL OR lease_owner = $2 OR lease_until < now())
                AND (lease_owner = $2 OR send_at <= now() OR mark_read_at <= now())
@@ -90,7 +90,7 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Stateme
     flight.extend(outcome);
     flight.extend(edits::apply(dialog_id, owner));
     flight.extend([
-        Statement::new(
+        planned!(
             "SELECT d.block_requested_at, d.buyer, d.item, removal.id AS removal_id, removal.avito_message_id AS removal_avito_id,
                     d.avito_chat_id, d.mark_read_at <= now() AS mark_read, d.send_at, a.client_id, a.avito_account_id,
                     a.user_id, a.api_client_id, a.api_client_secret, a.access_token, a.token_expires_at,
@@ -102,7 +102,7 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Stateme
         )
         .bind(dialog_id)
         .bind(owner),
-        Statement::new(
+        planned!(
             "UPDATE parts p
              SET state = 'sending', sending_since = CASE WHEN next.state = 'pending' THEN now() ELSE p.sending_since END
              FROM (SELECT p.id, p.state FROM parts p JOIN dialogs d ON d.id = p.dialog_id
@@ -118,7 +118,7 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Stateme
         )
         .bind(dialog_id)
         .bind(owner),
-        Statement::new(
+        planned!(
             "UPDATE dialogs SET lease_owner = NULL, lease_until = NULL,
                     send_at = (SELECT min(change_due_at) FROM messages WHERE dialog_id = $1 AND change_due_at IS NOT NULL)
              WHERE id = $1 AND lease_owner = $2 AND coalesce(mark_read_at > now(), true) AND block_requested_at IS NULL
@@ -133,7 +133,7 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Stateme
 
 /// Whether somebody else works for a dialog that is due.
 pub fn is_held(dialog_id: i64, owner: Uuid) -> Statement {
-    Statement::new(
+    planned!(
         "SELECT true AS held FROM dialogs
          WHERE id = $1 AND lease_owner <> $2 AND lease_until >= now() AND (send_at <= now() OR mark_read_at <= now())",
     )
@@ -186,7 +186,7 @@ fn read_part(row: &Row) -> Result<Part, DbError> {
 /// its row goes, and so does what the topic shows of it. The operator's message gets its receipt, an auto-reply is shown.
 pub fn sent(part_id: i64, avito_message_id: String) -> Vec<Statement> {
     vec![
-        Statement::new(
+        planned!(
             "WITH mistaken AS (
                  DELETE FROM messages m USING parts p
                  WHERE p.id = $1 AND m.avito_account_id = p.avito_account_id AND m.avito_message_id = $2
@@ -204,13 +204,13 @@ pub fn sent(part_id: i64, avito_message_id: String) -> Vec<Statement> {
         )
         .bind(part_id)
         .bind(avito_message_id.clone()),
-        Statement::new(
+        planned!(
             "UPDATE parts SET state = 'sent', avito_message_id = $2, error = NULL
              WHERE id = $1 AND state IN ('sending', 'sent')",
         )
         .bind(part_id)
         .bind(avito_message_id),
-        Statement::new(concat!(
+        planned!(concat!(
             "WITH whole AS (
                  SELECT m.* FROM messages m JOIN parts p ON p.message_id = m.id
                  WHERE p.id = $1 AND m.status IN ('sending', 'sent')
@@ -232,7 +232,7 @@ pub fn sent(part_id: i64, avito_message_id: String) -> Vec<Statement> {
 
 /// The bot to wake for a dialog's receipts and notices, if its lane is due.
 pub fn bot_to_wake(dialog_id: i64) -> Statement {
-    Statement::new(
+    planned!(
         "SELECT lane.bot_id FROM dialogs d JOIN bot_lanes lane ON lane.bot_id = d.bot_id
          WHERE d.id = $1 AND lane.drain_at <= now()",
     )
@@ -319,7 +319,7 @@ pub fn bot_of(part_id: i64) -> Statement {
 
 /// Lets go; the dialog is due again after `seconds`.
 pub fn release_for(dialog_id: i64, owner: Uuid, seconds: f64) -> Statement {
-    Statement::new(
+    planned!(
         "UPDATE dialogs SET lease_owner = NULL, lease_until = NULL,
                 send_at = CASE WHEN send_at IS NOT NULL THEN now() + make_interval(secs => $3) END,
                 mark_read_at = CASE WHEN mark_read_at <= now() THEN now() + make_interval(secs => $3) ELSE mark_read_at END

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::platform::db::Statement;
+use crate::{planned, platform::db::Statement};
 
 /// A post still to be written down.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +18,7 @@ pub struct Draft {
 
 /// Writes a draft down for a dialog, if the lane is still ours. Answers the post's id.
 pub fn insert(bot_id: i64, owner: Uuid, dialog_id: i64, draft: &Draft, begun: bool) -> Statement {
-    Statement::new(
+    planned!(
         "WITH post AS (
              INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, state)
              SELECT d.client_id, d.bot_id, d.id, $4, $5, CASE WHEN $7 THEN 'sending' ELSE 'pending' END
@@ -43,7 +43,7 @@ pub fn insert(bot_id: i64, owner: Uuid, dialog_id: i64, draft: &Draft, begun: bo
 /// been begun already. A topic that turned out to be a dialog's is not removed. Answers the post's id.
 /// `content` is set where the post was written down before it could be composed.
 pub fn begin(bot_id: i64, owner: Uuid, post_id: i64, again: bool, content: Option<Value>) -> Statement {
-    Statement::new(
+    planned!(
         "WITH begun AS (
              UPDATE posts p SET state = CASE WHEN keep THEN 'sent' ELSE 'sending' END, content = coalesce($5, p.content)
              FROM bot_lanes lane CROSS JOIN LATERAL (
@@ -67,7 +67,7 @@ pub fn begin(bot_id: i64, owner: Uuid, post_id: i64, again: bool, content: Optio
 
 /// Has a post that was just begun show these messages too.
 pub fn carry(post_id: i64, message_ids: Vec<i64>) -> Statement {
-    Statement::new(
+    planned!(
         "UPDATE messages m SET post_id = p.id FROM posts p
          WHERE p.id = $1 AND p.state = 'sending' AND m.id = ANY($2) AND m.to_show AND m.post_id IS NULL",
     )
@@ -78,7 +78,7 @@ pub fn carry(post_id: i64, message_ids: Vec<i64>) -> Statement {
 /// Finishes a post that Telegram has; its messages are delivered, and their chat is to be marked read in a while.
 pub fn sent(post_id: i64, telegram_message_ids: Vec<i64>) -> Vec<Statement> {
     vec![
-        Statement::new(
+        planned!(
             "UPDATE posts SET state = 'sent', sent_at = now(), telegram_message_ids = $2, error = NULL WHERE id = $1",
         )
         .bind(post_id)
@@ -88,7 +88,7 @@ pub fn sent(post_id: i64, telegram_message_ids: Vec<i64>) -> Vec<Statement> {
 }
 
 fn delivered(post_id: i64) -> Statement {
-    Statement::new(
+    planned!(
         "WITH shown AS (
              UPDATE messages SET status = 'delivered' WHERE post_id = $1 AND direction = 'in' AND status = 'received'
              RETURNING dialog_id, avito_account_id, origin

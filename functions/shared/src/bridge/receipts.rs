@@ -7,7 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::budget::Budget;
-use crate::platform::db::Statement;
+use crate::{planned, platform::db::Statement};
 use jiff::Timestamp;
 
 /// An answer that Avito did not take within this time is marked as waiting.
@@ -48,7 +48,7 @@ pub(super) use {receipt, wake_lanes};
 /// 👀 on the dialog's answers that Avito will not have within two seconds of their writing, because nothing is sent to it
 /// for `wait_seconds`.
 pub(super) fn waiting(dialog_id: i64, wait_seconds: f64) -> Statement {
-    Statement::new(concat!(
+    planned!(concat!(
         "WITH late AS (
              SELECT m.* FROM messages m
              WHERE m.dialog_id = $1 AND m.origin = 'operator' AND m.status = 'sending'
@@ -67,7 +67,7 @@ pub(super) fn waiting(dialog_id: i64, wait_seconds: f64) -> Statement {
 
 /// 👌 on answers that Avito was heard to have, in case the answer to our own send never comes.
 pub(super) fn heard(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
-    Statement::new(concat!(
+    planned!(concat!(
         "WITH whole AS (
              SELECT DISTINCT m.* FROM parts p JOIN messages m ON m.id = p.message_id AND m.status = 'sent'
              WHERE p.avito_account_id = $1 AND p.avito_message_id = ANY($2) AND p.state = 'sent'
@@ -108,7 +108,7 @@ pub(super) fn read(account_id: i64, newest: Vec<String>) -> Statement {
 
 /// The reaction is set, unless a later receipt came meanwhile.
 pub(super) fn set(post_id: i64, content: Value) -> Statement {
-    Statement::new(
+    planned!(
         "UPDATE posts SET state = 'sent', sent_at = now(), error = NULL WHERE id = $1 AND kind = 'reaction' AND content = $2",
     )
     .bind(post_id)
@@ -117,7 +117,7 @@ pub(super) fn set(post_id: i64, content: Value) -> Statement {
 
 /// Writes down what a reaction took from the reactions' own budget.
 pub(super) fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
-    Statement::new(
+    planned!(
         "UPDATE bot_lanes SET reaction_budget = $3, reaction_budget_at = $4 WHERE bot_id = $1 AND lease_owner = $2",
     )
     .bind(bot_id)

@@ -13,7 +13,7 @@ use super::{
     words::{self, Language},
 };
 use crate::{
-    App,
+    App, planned,
     platform::db::{Answers, DbError, Statement, get},
 };
 
@@ -254,7 +254,7 @@ const TOUCH_DIALOG: &str = "
         show_after = CASE
             WHEN d.show_after > now() AND NOT (d.gathering AND EXISTS (SELECT FROM unseen WHERE kind <> 'image'))
                 THEN d.show_after
-            WHEN $4 IS NULL AND EXISTS (SELECT FROM fresh) AND d.heard_at > now() - make_interval(secs => $7)
+            WHEN $4::text IS NULL AND EXISTS (SELECT FROM fresh) AND d.heard_at > now() - make_interval(secs => $7)
                 THEN now() + make_interval(secs => $8) END,
         heard_at = CASE WHEN EXISTS (SELECT FROM fresh) THEN now() ELSE d.heard_at END,
         gathering = d.gathering AND NOT EXISTS (SELECT FROM unseen WHERE kind <> 'image'),
@@ -272,7 +272,7 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
     let own: Vec<String> = messages.iter().filter(|message| message.own).map(|message| message.id.clone()).collect();
     let filled = |value: &Value| (!value.is_null()).then(|| value.clone());
     let mut flight = vec![
-        Statement::new(REMEMBER_DIALOG)
+        planned!(REMEMBER_DIALOG)
             .bind(*account_id)
             .bind(*user_id)
             .bind(chat_id.clone())
@@ -282,25 +282,25 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
     ];
     // What can match nothing is left out: planning it would take Postgres longer than running the rest.
     if !own.is_empty() {
-        let echo = Statement::new(ADOPT_ECHO).bind(*account_id).bind(chat_id.clone());
+        let echo = planned!(ADOPT_ECHO).bind(*account_id).bind(chat_id.clone());
         flight.push(echo.bind(heard.clone()).bind(*user_id));
     }
     if messages.iter().any(|message| message.kind == "deleted") {
-        let gone = Statement::new(TAKE_BACK).bind(*account_id).bind(chat_id.clone()).bind(heard.clone());
+        let gone = planned!(TAKE_BACK).bind(*account_id).bind(chat_id.clone()).bind(heard.clone());
         flight.push(gone.bind(words::taken_back(Language::Russian)).bind(*user_id));
     }
     if synced.is_some() {
         flight.push(correct(*account_id, *user_id, chat_id, messages));
     }
     flight.extend([
-        Statement::new(INSERT_MESSAGES)
+        planned!(INSERT_MESSAGES)
             .bind(*account_id)
             .bind(chat_id.clone())
             .bind(heard)
             .bind(synced.is_some())
             .bind(*user_id),
         if own.is_empty() { Statement::new("SELECT WHERE false") } else { receipts::heard(*account_id, own) },
-        Statement::new(TOUCH_DIALOG)
+        planned!(TOUCH_DIALOG)
             .bind(*account_id)
             .bind(chat_id.clone())
             .bind(ids.clone())

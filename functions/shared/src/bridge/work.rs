@@ -11,6 +11,7 @@ use super::{
     lanes::{self, Lane},
 };
 use crate::{
+    planned,
     platform::db::{Answers, ClientId, DbError, Statement, get},
     tenancy::accounts::Keys,
 };
@@ -253,11 +254,11 @@ pub fn look(bot_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Statement>
     let mut flight = outcome;
     flight.extend([
         lanes::claim(bot_id, owner),
-        Statement::new(BOT).bind(bot_id),
-        Statement::new(CHOOSE).bind(bot_id).bind(owner),
-        Statement::new(DIALOG),
-        Statement::new(POSTS).bind(bot_id),
-        Statement::new(MESSAGES).bind(bot_id),
+        planned!(BOT).bind(bot_id),
+        planned!(CHOOSE).bind(bot_id).bind(owner),
+        planned!(DIALOG),
+        planned!(POSTS).bind(bot_id),
+        planned!(MESSAGES).bind(bot_id),
         lanes::release_if_idle(bot_id, owner),
     ]);
     flight

@@ -2,6 +2,7 @@
 //! called, and every piece of work costs one round trip. Outside such a flight there is no way to query.
 
 use std::{
+    borrow::Cow,
     future::Future,
     pin::Pin,
     sync::atomic::{AtomicU64, Ordering},
@@ -18,7 +19,7 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use super::secrets::Secret;
+use super::{plans::Planned, secrets::Secret};
 
 /// A tenant: the id of a row in `clients`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -43,16 +44,26 @@ impl<T: Param> Param for Option<T> {
     const TYPE: Type = T::TYPE;
 }
 
+enum Sql {
+    Text(&'static str),
+    Planned(&'static Planned),
+}
+
 /// One SQL statement with its parameters.
 pub struct Statement {
-    sql: &'static str,
+    sql: Sql,
     params: Vec<(Box<dyn ToSql + Sync + Send>, Type)>,
 }
 
 impl Statement {
     /// A statement whose parameters `$1`, `$2`, … follow by [`Statement::bind`], in that order.
     pub fn new(sql: &'static str) -> Self {
-        Self { sql, params: Vec::new() }
+        Self { sql: Sql::Text(sql), params: Vec::new() }
+    }
+
+    /// As [`Statement::new`], by a plan that Postgres keeps; see [`planned!`](crate::planned).
+    pub fn planned(planned: &'static Planned) -> Self {
+        Self { sql: Sql::Planned(planned), params: Vec::new() }
     }
 
     /// Adds the next parameter.
@@ -345,7 +356,11 @@ impl<'a> Flight<'a> {
                 .iter()
                 .map(|(value, kind)| (value.as_ref() as &(dyn ToSql + Sync), kind.clone()))
                 .collect();
-            client.query_typed(statement.sql, &params).await.map(Some)
+            let sql = match statement.sql {
+                Sql::Text(sql) => Cow::Borrowed(sql),
+                Sql::Planned(planned) => Cow::Owned(planned.call(params.len())),
+            };
+            client.query_typed(&sql, &params).await.map(Some)
         }));
     }
 

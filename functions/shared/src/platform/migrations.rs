@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{
     db::{self, DbError},
+    plans,
     secrets::Secret,
 };
 
@@ -22,7 +23,8 @@ pub enum MigrationError {
     /// Postgres.
     #[error(transparent)]
     Db(#[from] DbError),
-    /// A migration that does not apply, or files that differ from what was applied before.
+    /// A migration that does not apply, files that differ from what was applied before, or a statement that does not suit
+    /// the tables.
     #[error("a migration does not apply: {0}")]
     Refused(String),
 }
@@ -37,6 +39,7 @@ pub async fn apply(address: &Secret, extra_roots: &str) -> Result<Vec<String>, M
         .run_async(&mut client)
         .await
         .map_err(|error| MigrationError::Refused(reason(&error)))?;
+    plans::keep(&mut client).await?;
     guard.batch_execute("COMMIT").await.map_err(DbError::from)?;
     Ok(report
         .applied_migrations()

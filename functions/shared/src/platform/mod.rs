@@ -8,6 +8,7 @@ pub mod http;
 pub mod media;
 pub mod migrations;
 pub mod page;
+pub mod plans;
 pub mod queue;
 pub mod secrets;
 pub mod telemetry;

@@ -8,7 +8,7 @@ use tokio_postgres::Row;
 
 use super::accounts::{self, AvitoAccount, Inserted, Keys, TokenError};
 use crate::{
-    App, avito,
+    App, avito, planned,
     platform::{
         config::var,
         db::{ClientId, DbError, Scope, Statement, get},
@@ -28,7 +28,7 @@ pub fn secret_place(client: ClientId) -> Place {
 /// For `Scope::TenantOf`: the account whose webhook carries a secret with this hash, or did before its last change.
 /// Columns: `client_id`, `avito_account_id`, `user_id`, `bot_id`, `status`.
 pub fn tenant_by_secret(account_id: i64, secret_hash: Vec<u8>) -> Statement {
-    Statement::new(
+    planned!(
         "SELECT set_config('app.client_id', client_id::text, true), client_id, id AS avito_account_id, user_id, bot_id,
                 status
          FROM avito_accounts WHERE id = $1 AND $2 IN (webhook_secret_hash, former_webhook_secret_hash)",

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::{account_webhooks, audit, notices};
 use crate::{
-    App, avito,
+    App, avito, planned,
     platform::{
         config::var,
         db::{ClientId, DbError, Scope, Statement, get},
@@ -38,7 +38,7 @@ pub fn token_place(client: ClientId) -> Place {
 
 /// For `Scope::TenantOf`: the account a task names. Columns: `client_id`, `avito_account_id`.
 pub fn tenant_of(account_id: i64) -> Statement {
-    Statement::new(
+    planned!(
         "SELECT set_config('app.client_id', client_id::text, true), client_id, id AS avito_account_id
          FROM avito_accounts WHERE id = $1",
     )

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use super::notices;
 use crate::{
-    App,
+    App, planned,
     platform::{
         config::var,
         db::{ClientId, DbError, Scope, Statement, get},
@@ -35,7 +35,7 @@ pub fn token_place(client: ClientId) -> Place {
 /// For `Scope::TenantOf`: the bot whose webhook carries a secret with this hash. Columns: `client_id`, `bot_id`,
 /// `telegram_bot_id`, `group_chat_id`, `former_group_chat_id`, `topic_mode`, `status`.
 pub fn tenant_by_webhook_secret(bot_id: i64, secret_hash: Vec<u8>) -> Statement {
-    Statement::new(
+    planned!(
         "SELECT set_config('app.client_id', client_id::text, true), client_id, id AS bot_id, telegram_bot_id,
                 group_chat_id, former_group_chat_id, topic_mode, status
          FROM bots WHERE id = $1 AND ($2 = webhook_secret_hash OR $2 = ANY (pending_webhook_hashes))",
@@ -46,7 +46,7 @@ pub fn tenant_by_webhook_secret(bot_id: i64, secret_hash: Vec<u8>) -> Statement 
 
 /// For `Scope::TenantOf`: the bot a task names. Columns: `client_id`, `bot_id`.
 pub fn tenant_of(bot_id: i64) -> Statement {
-    Statement::new(
+    planned!(
         "SELECT set_config('app.client_id', client_id::text, true), client_id, id AS bot_id FROM bots WHERE id = $1",
     )
     .bind(bot_id)
