@@ -1,32 +1,105 @@
-//! Applying the migrations to an empty database.
+//! Applying the migrations to an empty database, and what becomes of the functions that keep plans.
 
 mod support;
 
 use support::{World, variable};
-use tokio_postgres::NoTls;
-use tuberry::platform::{db::parse_address, migrations::apply, secrets::Secret};
+use tokio_postgres::{Client, NoTls};
+use tuberry::platform::{db::parse_address, migrations::apply, plans, secrets::Secret};
 
-async fn on_server(sql: &str) {
-    let config = parse_address(&variable("DATABASE_URL")).unwrap_or_else(|error| panic!("{error}"));
+async fn connected(address: &str) -> Client {
+    let config = parse_address(address).unwrap_or_else(|error| panic!("{error}"));
     let (client, connection) = config.connect(NoTls).await.unwrap_or_else(|error| panic!("{error}"));
     tokio::spawn(connection);
-    client.batch_execute(sql).await.unwrap_or_else(|error| panic!("{error}"));
+    client
+}
+
+/// An empty database of the test's own.
+struct Database {
+    name: String,
+    address: Secret,
+}
+
+impl Database {
+    async fn new() -> Self {
+        let name = format!("migrations_{}", World::new_id());
+        on_server(&format!("CREATE DATABASE {name}")).await;
+        let mut address = url::Url::parse(&variable("DATABASE_URL")).unwrap_or_else(|error| panic!("{error}"));
+        address.set_path(&name);
+        Self { name, address: Secret::new(address.as_str()) }
+    }
+
+    async fn migrated(&self) -> Client {
+        apply(&self.address, "").await.unwrap_or_else(|error| panic!("{error}"));
+        connected(self.address.expose()).await
+    }
+
+    async fn dropped(self) {
+        on_server(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
+    }
+}
+
+async fn on_server(sql: &str) {
+    connected(&variable("DATABASE_URL")).await.batch_execute(sql).await.unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// The functions that keep plans, by name, with their ids.
+async fn functions(client: &Client) -> Vec<(String, u32)> {
+    let sql = "SELECT proname::text, oid FROM pg_proc WHERE pronamespace = 'plans'::regnamespace ORDER BY 1";
+    let rows = client.query(sql, &[]).await.unwrap_or_else(|error| panic!("{error}"));
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
 }
 
 #[tokio::test]
 async fn migrations_started_three_times_at_once_are_applied_once() {
-    let name = format!("migrations_{}", World::new_id());
-    on_server(&format!("CREATE DATABASE {name}")).await;
-    let mut address = url::Url::parse(&variable("DATABASE_URL")).unwrap_or_else(|error| panic!("{error}"));
-    address.set_path(&name);
-    let address = Secret::new(address.as_str());
-    let (one, two, three) = tokio::join!(apply(&address, ""), apply(&address, ""), apply(&address, ""));
-    let again = apply(&address, "").await;
-    on_server(&format!("DROP DATABASE {name} WITH (FORCE)")).await;
+    let database = Database::new().await;
+    let address = &database.address;
+    let (one, two, three) = tokio::join!(apply(address, ""), apply(address, ""), apply(address, ""));
+    let again = apply(address, "").await;
+    database.dropped().await;
 
     let applied = [one, two, three].map(|outcome| outcome.unwrap_or_else(|error| panic!("{error}")));
     let some: Vec<_> = applied.iter().filter(|names| !names.is_empty()).collect();
     assert_eq!(some.len(), 1, "{applied:?}");
     assert_eq!(some[0].first().map(String::as_str), Some("V0001__tenancy_and_identity"));
     assert_eq!(again.ok(), Some(Vec::new()));
+}
+
+#[tokio::test]
+async fn each_planned_statement_has_a_function_that_later_migrations_leave_alone() {
+    let database = Database::new().await;
+    let first = functions(&database.migrated().await).await;
+    let second = functions(&database.migrated().await).await;
+    database.dropped().await;
+
+    let mut wanted: Vec<String> = plans::all().map(plans::Planned::name).collect();
+    wanted.sort();
+    wanted.dedup();
+    assert!(wanted.len() > 40, "{wanted:?}");
+    assert_eq!(first.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>(), wanted);
+    assert_eq!(first, second);
+}
+
+#[tokio::test]
+async fn a_function_of_other_code_stays_for_a_week_and_one_that_answers_otherwise_is_made_anew() {
+    let database = Database::new().await;
+    let client = database.migrated().await;
+    let (changed, _) = functions(&client).await.remove(0);
+    let others = format!(
+        "CREATE FUNCTION plans.recent() RETURNS int LANGUAGE sql AS 'SELECT 1';
+         CREATE FUNCTION plans.old() RETURNS int LANGUAGE sql AS 'SELECT 1';
+         DO $$ BEGIN EXECUTE format('COMMENT ON FUNCTION plans.old() IS %L', current_date - 8); END $$;
+         ALTER FUNCTION plans.{changed} RENAME TO misplaced;
+         CREATE FUNCTION plans.{changed}(text) RETURNS text LANGUAGE sql AS 'SELECT $1'"
+    );
+    client.batch_execute(&others).await.unwrap_or_else(|error| panic!("{error}"));
+    let client = database.migrated().await;
+    let names: Vec<String> = functions(&client).await.into_iter().map(|(name, _)| name).collect();
+    let body = format!("SELECT prosrc FROM pg_proc WHERE proname = '{changed}'");
+    let bodies = client.query(&body, &[]).await.unwrap_or_else(|error| panic!("{error}"));
+    database.dropped().await;
+
+    assert!(names.contains(&"recent".to_owned()) && names.contains(&"misplaced".to_owned()), "{names:?}");
+    assert!(!names.contains(&"old".to_owned()), "{names:?}");
+    assert_eq!(bodies.len(), 1);
+    assert!(bodies[0].get::<_, String>(0).contains("BEGIN"));
 }

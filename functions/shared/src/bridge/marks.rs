@@ -7,7 +7,7 @@ use super::{
     compose,
     work::{Dialog, Post},
 };
-use crate::{platform::db::Statement, telegram::text::truncate_utf16};
+use crate::{planned, platform::db::Statement, telegram::text::truncate_utf16};
 
 /// How long a state stands before it is shown, seconds.
 const QUIET: f64 = 60.0;
@@ -33,7 +33,7 @@ fn wanted(dialog: &Dialog) -> &'static str {
 pub(super) fn owed(dialog: &Dialog) -> Option<Statement> {
     let mark = wanted(dialog);
     (mark != dialog.topic_mark).then(|| {
-        Statement::new(
+        planned!(
             "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, due_at, once_key)
              SELECT client_id, bot_id, id, 'rename', $2, now() + make_interval(secs => $3), 'mark:' || id
              FROM dialogs WHERE id = $1 AND topic_state = 'open'

@@ -6,10 +6,12 @@ use std::{collections::HashSet, sync::Mutex, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
+    allowance::{self, Purpose},
     drain::{Holder, Next},
     work::{Dialog, Waiting},
 };
 use crate::{
+    avito,
     platform::db::Statement,
     tenancy::accounts::{self, TokenError},
 };
@@ -37,7 +39,8 @@ pub(super) async fn settle(holder: &Holder<'_>, dialog: &Dialog, messages: &[Wai
     if !news {
         return None;
     }
-    match places(holder, dialog).await {
+    let late = || Err(avito::Error::Unknown(None).into());
+    match tokio::time::timeout(ANSWER_WITHIN, places(holder, dialog)).await.unwrap_or_else(|_| late()) {
         Ok(places) => Some(Next::Look(vec![place(dialog.id, places)])),
         Err(error) => {
             tracing::warn!(dialog_id = dialog.id, %error, "the order within a second is not known; arrival decides");
@@ -63,8 +66,10 @@ fn unsettled(messages: &[Waiting]) -> Vec<i64> {
 async fn places(holder: &Holder<'_>, dialog: &Dialog) -> Result<Value, TokenError> {
     let keys = &dialog.keys;
     let token = accounts::access_token(holder.app, keys).await?;
-    let avito = accounts::avito(holder.app).with_timeout(ANSWER_WITHIN);
-    let newest_first = avito.messages(&token, keys.user_id, &dialog.avito_chat_id, LOOK, 0).await?.value;
+    let avito = accounts::avito(holder.app);
+    let call = avito.messages(&token, keys.user_id, &dialog.avito_chat_id, LOOK, 0);
+    let call = allowance::within(holder.app, keys.account_id, Purpose::Patient, call);
+    let newest_first = call.await?.value;
     Ok((0..)
         .zip(newest_first.iter().rev())
         .map(|(place, message)| json!({ "id": message.id, "place": place }))
