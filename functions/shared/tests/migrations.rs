@@ -4,7 +4,15 @@ mod support;
 
 use support::{World, variable};
 use tokio_postgres::{Client, NoTls};
-use tuberry::platform::{db::parse_address, migrations::apply, plans, secrets::Secret};
+use tuberry::{
+    planned,
+    platform::{
+        db::{Db, Patience, Scope, Statement, get, parse_address},
+        migrations::apply,
+        plans,
+        secrets::Secret,
+    },
+};
 
 async fn connected(address: &str) -> Client {
     let config = parse_address(address).unwrap_or_else(|error| panic!("{error}"));
@@ -102,4 +110,26 @@ async fn a_function_of_other_code_stays_for_a_week_and_one_that_answers_otherwis
     assert!(!names.contains(&"old".to_owned()), "{names:?}");
     assert_eq!(bodies.len(), 1);
     assert!(bodies[0].get::<_, String>(0).contains("BEGIN"));
+}
+
+/// A planned statement of this test's own.
+fn sum(one: i64, other: i64) -> Statement {
+    planned!("SELECT $1::bigint + $2::bigint AS sum").bind(one).bind(other)
+}
+
+#[tokio::test]
+async fn a_statement_whose_function_is_missing_is_sent_as_it_is_written() {
+    let database = Database::new().await;
+    let client = database.migrated().await;
+    let db = Db::new(Secret::new(database.address.expose()), String::new(), Patience::USUAL);
+    let with_plan = db.query(Scope::Service, sum(1, 2)).await;
+    let by_function = db.round_trips();
+    client.batch_execute("DROP SCHEMA plans CASCADE").await.unwrap_or_else(|error| panic!("{error}"));
+    let without = [db.query(Scope::Service, sum(3, 4)).await, db.query(Scope::Service, sum(5, 6)).await];
+    database.dropped().await;
+
+    let read = |rows: Result<Vec<tokio_postgres::Row>, _>| get::<i64>(&rows.expect("rows")[0], "sum").expect("a sum");
+    assert_eq!((read(with_plan), by_function), (3, 1));
+    assert_eq!(without.map(read), [7, 11]);
+    assert_eq!(db.round_trips(), 4, "its absence is found once, and remembered");
 }

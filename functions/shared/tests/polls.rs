@@ -289,6 +289,23 @@ async fn an_account_with_broken_keys_is_reported_once_and_tried_hourly() {
 }
 
 #[tokio::test]
+async fn a_poll_that_fails_for_a_passing_reason_is_made_again_at_the_usual_pace() {
+    let shop = Shop::new().await;
+    shop.turn().await;
+    assert!(shop.is_polled_rarely().await);
+    let out_of_order = json!({ "target": "avito", "method": "chats.list", "kind": "status", "status": 503, "times": 1,
+                               "scope": { "user_id": shop.outside.user_id } });
+    shop.world.control("faults", &out_of_order).await;
+
+    shop.turn().await;
+    assert!(!shop.is_polled_rarely().await);
+    assert_eq!(shop.notices().await, 0);
+
+    shop.turn().await;
+    assert!(shop.is_polled_rarely().await, "Avito answers again");
+}
+
+#[tokio::test]
 async fn whoever_meets_an_ended_token_second_takes_the_one_that_the_first_got() {
     let shop = Shop::new().await;
     let read = || async {

@@ -265,7 +265,6 @@ async fn a_picture_whose_answer_was_lost_is_found_in_the_chat_and_not_sent_again
 #[cfg(target_os = "linux")]
 fn assert_within_the_memory_of_one_event(function: &str) {
     let peak = running::peak_memory(function).expect("the worker runs");
-    println!("{function}: {peak} MiB at most");
     assert!(peak < 64 + 24, "{peak} MiB");
 }
 

@@ -15,7 +15,7 @@ use super::{BridgeError, tasks::PollTask};
 use crate::{
     App, avito,
     platform::{
-        config::var,
+        config::{Variable, var},
         db::{DbError, Scope, Statement, get},
     },
     tenancy::accounts::{self, Keys, TokenError},
@@ -45,10 +45,17 @@ use pause;
 
 /// The intervals of the macro `pause`, as they follow its statement's first parameter.
 fn with_intervals(app: &App, statement: Statement) -> Statement {
-    let interval = |variable| app.config().number(variable).and_then(|seconds| u32::try_from(seconds).ok());
-    let usual = interval(var::POLL_INTERVAL_SECONDS).map_or(REFUSED_INTERVAL, f64::from);
-    let trusted = interval(var::WEBHOOK_POLL_INTERVAL_SECONDS).map_or(usual, f64::from).max(usual);
-    statement.bind(usual * EARLY).bind(trusted * EARLY).bind(REFUSED_INTERVAL)
+    let usual = usual_pause(app);
+    let trusted = interval(app, var::WEBHOOK_POLL_INTERVAL_SECONDS).map_or(usual, |seconds| seconds * EARLY);
+    statement.bind(usual).bind(trusted.max(usual)).bind(REFUSED_INTERVAL)
+}
+
+fn usual_pause(app: &App) -> f64 {
+    interval(app, var::POLL_INTERVAL_SECONDS).unwrap_or(REFUSED_INTERVAL) * EARLY
+}
+
+fn interval(app: &App, variable: Variable) -> Option<f64> {
+    app.config().number(variable).and_then(|seconds| u32::try_from(seconds).ok()).map(f64::from)
 }
 
 /// The statement that begins an account's polling, or has it polled at once if it is polled already.
@@ -171,11 +178,26 @@ async fn poll_account(app: &App, account: &Account) -> Result<(), PollError> {
     if account.judge_webhook {
         app.db().query(scope(), judge_webhook(account.keys.account_id)).await?;
     }
-    let Some((status, reason)) = outcome.as_ref().err().and_then(refusal) else { return outcome };
+    let Some((status, reason)) = outcome.as_ref().err().and_then(refusal) else {
+        if outcome.is_err() && account.working {
+            app.db().query(scope(), again_soon(app, account.keys.account_id)).await?;
+        }
+        return outcome;
+    };
     metrics::counter!("accounts_refused").increment(1);
     let refused = accounts::mark_refused(account.keys.account_id, status, reason);
     app.db().run(scope(), vec![refused, rest(account.keys.account_id)]).await?;
     outcome
+}
+
+/// What failed for a reason that may pass is looked at again at the usual pace, however far its webhook is trusted.
+fn again_soon(app: &App, account_id: i64) -> Statement {
+    Statement::new(
+        "UPDATE account_polls SET next_poll_at = least(next_poll_at, now() + make_interval(secs => $2))
+         WHERE avito_account_id = $1",
+    )
+    .bind(account_id)
+    .bind(usual_pause(app))
 }
 
 /// Lets a refused account rest at once, not only when it is next claimed.

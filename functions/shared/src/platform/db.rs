@@ -5,9 +5,12 @@ use std::{
     borrow::Cow,
     future::Future,
     pin::Pin,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -164,6 +167,13 @@ fn undone(state: &str) -> bool {
     [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE].iter().any(|code| code.code() == state)
 }
 
+/// Answers that say that `migrate` has not yet made, or no longer keeps, the functions of this code's planned statements.
+fn lacks_plans(state: &str) -> bool {
+    [SqlState::UNDEFINED_FUNCTION, SqlState::INVALID_SCHEMA_NAME].iter().any(|code| code.code() == state)
+}
+
+/// How long statements are sent as they are written, once their functions were missing.
+const WITHOUT_PLANS: Duration = Duration::from_secs(60);
 /// How often a flight that was undone is sent again.
 const UNDONE_REPEATS: usize = 2;
 
@@ -198,12 +208,15 @@ pub struct Db {
     patience: Patience,
     connection: Mutex<Option<Client>>,
     round_trips: AtomicU64,
+    lacked_plans: std::sync::Mutex<Option<Instant>>,
 }
 
 impl Db {
     /// Describes the database; nothing is opened yet. `extra_roots`: PEM certificates besides the public ones.
     pub fn new(address: Secret, extra_roots: String, patience: Patience) -> Self {
-        Self { address, extra_roots, patience, connection: Mutex::new(None), round_trips: AtomicU64::new(0) }
+        let (connection, round_trips, lacked_plans) =
+            (Mutex::new(None), AtomicU64::new(0), std::sync::Mutex::new(None));
+        Self { address, extra_roots, patience, connection, round_trips, lacked_plans }
     }
 
     /// How many times this process waited for Postgres, connecting apart.
@@ -222,6 +235,12 @@ impl Db {
                 Err(DbError::Statement(state)) if undone(&state) => {
                     metrics::counter!("flights_undone").increment(1);
                     tracing::warn!(state, "Postgres undid a flight for another; it is sent again");
+                }
+                // Between a deployment and its `migrate`, and long after a rollback: slower, and nothing else.
+                Err(DbError::Statement(state)) if lacks_plans(&state) && self.has_plans() => {
+                    metrics::counter!("plans_missing").increment(1);
+                    tracing::warn!(state, "plans are missing: run `migrate`; statements are sent as they are written");
+                    *self.lacked_plans.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
                 }
                 outcome => return outcome,
             }
@@ -248,6 +267,11 @@ impl Db {
         outcome
     }
 
+    fn has_plans(&self) -> bool {
+        let lacked = *self.lacked_plans.lock().unwrap_or_else(PoisonError::into_inner);
+        lacked.is_none_or(|since| since.elapsed() > WITHOUT_PLANS)
+    }
+
     /// Runs one statement as [`Db::run`] does.
     pub async fn query(&self, scope: Scope, statement: Statement) -> Result<Vec<Row>, DbError> {
         Ok(self.run(scope, vec![statement]).await?.pop().unwrap_or_default())
@@ -257,7 +281,7 @@ impl Db {
         self.round_trips.fetch_add(1, Ordering::Relaxed);
         let timeout_ms = self.patience.answer.as_millis();
         // BEGIN stands alone: in one string with a setting that fails, no transaction would open at all.
-        let mut flight = Flight::default();
+        let mut flight = Flight { has_plans: self.has_plans(), requests: Vec::new() };
         flight.execute(client, "BEGIN".to_owned());
         let limit = format!("SET LOCAL statement_timeout = {timeout_ms}; SET LOCAL ROLE");
         match scope {
@@ -341,24 +365,28 @@ type Landing<'a> = Pin<Box<dyn Future<Output = Result<Option<Vec<Row>>, tokio_po
 
 /// Requests under way on one connection. The driver queues a request when its future is first polled, so polling them
 /// all, in order, sends them in one go.
-#[derive(Default)]
-struct Flight<'a>(Vec<Landing<'a>>);
+struct Flight<'a> {
+    has_plans: bool,
+    requests: Vec<Landing<'a>>,
+}
 
 impl<'a> Flight<'a> {
     fn execute(&mut self, client: &'a Client, sql: String) {
-        self.0.push(Box::pin(async move { client.batch_execute(&sql).await.map(|()| None) }));
+        self.requests.push(Box::pin(async move { client.batch_execute(&sql).await.map(|()| None) }));
     }
 
     fn query(&mut self, client: &'a Client, statement: &'a Statement) {
-        self.0.push(Box::pin(async move {
+        let has_plans = self.has_plans;
+        self.requests.push(Box::pin(async move {
             let params: Vec<(&(dyn ToSql + Sync), Type)> = statement
                 .params
                 .iter()
                 .map(|(value, kind)| (value.as_ref() as &(dyn ToSql + Sync), kind.clone()))
                 .collect();
             let sql = match statement.sql {
+                Sql::Planned(planned) if has_plans => Cow::Owned(planned.call(params.len())),
+                Sql::Planned(planned) => Cow::Borrowed(planned.sql()),
                 Sql::Text(sql) => Cow::Borrowed(sql),
-                Sql::Planned(planned) => Cow::Owned(planned.call(params.len())),
             };
             client.query_typed(&sql, &params).await.map(Some)
         }));
@@ -367,10 +395,10 @@ impl<'a> Flight<'a> {
     /// Waits for all answers. The first error counts: those behind it only say that the transaction is lost.
     async fn land(mut self) -> Result<Answers, DbError> {
         let mut answers: Vec<Option<Result<Option<Vec<Row>>, tokio_postgres::Error>>> =
-            self.0.iter().map(|_| None).collect();
+            self.requests.iter().map(|_| None).collect();
         std::future::poll_fn(|context| {
             let mut waiting = false;
-            for (request, answer) in self.0.iter_mut().zip(&mut answers) {
+            for (request, answer) in self.requests.iter_mut().zip(&mut answers) {
                 if answer.is_none() {
                     match request.as_mut().poll(context) {
                         Poll::Ready(outcome) => *answer = Some(outcome),

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+#[doc(hidden)]
+pub use inventory;
 use tokio_postgres::{Client, Transaction};
 
 use super::{db::DbError, migrations::MigrationError};
@@ -24,7 +26,7 @@ inventory::collect!(Planned);
 macro_rules! planned {
     ($sql:expr $(,)?) => {{
         static PLANNED: $crate::platform::plans::Planned = $crate::platform::plans::Planned::new(module_path!(), $sql);
-        ::inventory::submit! { $crate::platform::plans::Planned::new(module_path!(), $sql) }
+        $crate::platform::plans::inventory::submit! { $crate::platform::plans::Planned::new(module_path!(), $sql) }
         $crate::platform::db::Statement::planned(&PLANNED)
     }};
 }
@@ -44,6 +46,11 @@ impl Planned {
     pub fn name(&self) -> String {
         let module = self.module.rsplit("::").next().unwrap_or_default();
         format!("{module}_{:016x}", self.digest)
+    }
+
+    /// The statement as it is written.
+    pub(super) fn sql(&self) -> &'static str {
+        self.sql
     }
 
     /// The statement that calls the function with `params` parameters.

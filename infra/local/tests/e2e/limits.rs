@@ -1,7 +1,7 @@
 //! Telegram's limits, as strict as the real ones: what has to wait waits, in rows, for as long as it takes, and comes
 //! whole and in order.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use jiff::Timestamp;
@@ -63,13 +63,8 @@ fn numbered(what: &str, count: usize) -> Vec<String> {
     (1..=count).map(|number| format!("{what} {number}")).collect()
 }
 
-#[tokio::test]
-async fn a_burst_of_three_hundred_texts_arrives_whole_and_in_order_in_few_posts() {
-    let seller = Seller::new().await;
-    limited(&seller).await;
-    let since = seller.stack.calls_so_far().await;
-    let buyers: Vec<String> = (1..=10).map(|number| format!("Покупатель {number}")).collect();
-
+/// Thirty texts of each of these buyers, in chats that are new.
+async fn burst(seller: &Seller, buyers: &[String]) {
     join_all(buyers.iter().map(async |buyer| {
         let chat = seller.chat(buyer).await;
         for text in numbered(buyer, 30) {
@@ -77,6 +72,16 @@ async fn a_burst_of_three_hundred_texts_arrives_whole_and_in_order_in_few_posts(
         }
     }))
     .await;
+}
+
+#[tokio::test]
+async fn a_burst_of_three_hundred_texts_arrives_whole_and_in_order_in_few_posts() {
+    let seller = Seller::new().await;
+    limited(&seller).await;
+    let since = seller.stack.calls_so_far().await;
+    let buyers = numbered("Покупатель", 10);
+
+    burst(&seller, &buyers).await;
 
     for buyer in &buyers {
         let topic = seller.said(4 * SOON, buyer, &format!("{buyer} 30")).await;
@@ -140,24 +145,23 @@ async fn usual_delay(seller: &Seller, chats: &[(String, String)], text: &str) ->
 #[tokio::test]
 async fn a_burst_of_one_tenant_does_not_delay_the_messages_of_another() {
     let (busy, other) = tokio::join!(Seller::new(), Seller::new());
-    let (chat, _) = busy.conversation("Анна").await;
     limited(&busy).await;
-    let buyers = numbered("Гость", 9).into_iter();
-    let chats = join_all(buyers.map(async |buyer| (buyer.clone(), other.conversation(&buyer).await.0))).await;
+    let guests = numbered("Гость", 9).into_iter();
+    let chats = join_all(guests.map(async |guest| (guest.clone(), other.conversation(&guest).await.0))).await;
     let alone = usual_delay(&other, &chats, "Тихо").await;
 
-    let began = Instant::now();
-    for text in numbered("Много", 300) {
-        busy.buyer_writes(&chat, &text).await;
-    }
+    let buyers = numbered("Покупатель", 10);
+    burst(&busy, &buyers).await;
     let beside = usual_delay(&other, &chats, "Мимо").await;
-    let waiting = busy.topic_of("Анна").await.expect("its topic").said().len();
-    busy.said(4 * SOON, "Анна", "Много 300").await;
-    let burst = began.elapsed();
 
-    println!("another tenant's message takes {alone:?} alone, {beside:?} beside a burst that takes {burst:?}");
-    assert!(waiting < 300, "the burst was over before the other wrote");
-    assert!(20 * beside < burst, "{beside:?} beside a burst of {burst:?}, {alone:?} alone");
+    let mut shown = 0;
+    for buyer in &buyers {
+        shown += busy.topic_of(buyer).await.map_or(0, |topic| topic.said().len());
+    }
+    assert!(shown < 300, "the burst was over before the other wrote");
+    // One post of the burst waits three seconds for its place in the minute; the other waits for none.
+    let noise = Duration::from_millis(50);
+    assert!(beside < 5 * alone.max(noise), "{beside:?} beside a burst, {alone:?} alone");
 }
 
 #[tokio::test]
