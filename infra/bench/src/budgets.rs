@@ -24,7 +24,7 @@ const BUDGETS: &[(&str, &str, Bound)] = &[
     ("text out: Postgres round trips", "outbound/Postgres round trips a message", Bound::AtMost(5.0)),
     ("idle account: Avito calls", "poll/100 accounts/Avito calls an account", Bound::AtMost(1.0)),
     ("fifty idle accounts: Postgres round trips", "poll/100 accounts/Postgres round trips a fifty", Bound::AtMost(1.0)),
-    ("idle account: Redis commands", "poll/100 accounts/Redis commands an account", Bound::AtMost(2.0)),
+    ("idle account: Redis round trips", "poll/100 accounts/Redis round trips an account", Bound::AtMost(2.0)),
     ("messages in, a second and core", "inbound/messages a second and core", Bound::AtLeast(150.0)),
     ("messages out, a second and core", "outbound/messages a second and core", Bound::AtLeast(150.0)),
     (

@@ -1,10 +1,11 @@
 //! A proxy in front of Postgres that counts how often a client waits for it: what is sent while an answer is still under
-//! way belongs to the same round trip, and connecting does not count. It reads no more of the protocol than where a message
+//! way belongs to the same round trip, and so does what comes within an open transaction: a flight is sent in one go, but may be
+//! handed over in pieces. Connecting does not count. It reads no more of the protocol than where a message
 //! begins (postgresql.org/docs/current/protocol-message-formats.html).
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, tcp};
@@ -52,32 +53,44 @@ impl CountingProxy {
 }
 
 async fn connect(client: TcpStream, server: TcpStream, flights: Arc<AtomicUsize>) {
-    let unanswered = AtomicUsize::new(0);
+    let session = Session::default();
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        _ = requests(from_client, to_server, &unanswered, &flights) => {}
-        _ = answers(from_server, to_client, &unanswered) => {}
+        _ = requests(from_client, to_server, &session, &flights) => {}
+        _ = answers(from_server, to_client, &session) => {}
     }
+}
+
+/// What the server still owes to one client.
+#[derive(Default)]
+struct Session {
+    unanswered: AtomicUsize,
+    in_transaction: AtomicBool,
 }
 
 /// A query, or the end of an extended one: the server answers each with one `ReadyForQuery`.
 const ASKS: [u8; 2] = [b'Q', b'S'];
 const READY: u8 = b'Z';
+/// What `ReadyForQuery` says outside a transaction.
+const IDLE: u8 = b'I';
 
 async fn requests(
     mut client: tcp::OwnedReadHalf,
     mut server: tcp::OwnedWriteHalf,
-    unanswered: &AtomicUsize,
+    session: &Session,
     flights: &AtomicUsize,
 ) -> std::io::Result<()> {
     // The first message has no type, and its answer ends with `ReadyForQuery` too.
     let startup = read(&mut client, 0).await?;
-    unanswered.store(1, Ordering::SeqCst);
+    session.unanswered.store(1, Ordering::SeqCst);
     server.write_all(&startup).await?;
     loop {
         let message = read(&mut client, 1).await?;
-        if ASKS.contains(&message[0]) && unanswered.fetch_add(1, Ordering::SeqCst) == 0 {
+        if ASKS.contains(&message[0])
+            && session.unanswered.fetch_add(1, Ordering::SeqCst) == 0
+            && !session.in_transaction.load(Ordering::SeqCst)
+        {
             flights.fetch_add(1, Ordering::SeqCst);
         }
         server.write_all(&message).await?;
@@ -87,12 +100,13 @@ async fn requests(
 async fn answers(
     mut server: tcp::OwnedReadHalf,
     mut client: tcp::OwnedWriteHalf,
-    unanswered: &AtomicUsize,
+    session: &Session,
 ) -> std::io::Result<()> {
     loop {
         let message = read(&mut server, 1).await?;
         if message[0] == READY {
-            unanswered.fetch_sub(1, Ordering::SeqCst);
+            session.in_transaction.store(message.get(5) != Some(&IDLE), Ordering::SeqCst);
+            session.unanswered.fetch_sub(1, Ordering::SeqCst);
         }
         client.write_all(&message).await?;
     }
