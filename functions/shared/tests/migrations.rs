@@ -133,3 +133,69 @@ async fn a_statement_whose_function_is_missing_is_sent_as_it_is_written() {
     assert_eq!(without.map(read), [7, 11]);
     assert_eq!(db.round_trips(), 4, "its absence is found once, and remembered");
 }
+
+/// Tables that grow with every message.
+const GROWING: [&str; 5] = ["dialogs", "dialog_topics", "messages", "parts", "posts"];
+/// A few organisations with some history: of an empty table Postgres would read all as gladly as one row.
+const HISTORY: &str = "
+    SET session_replication_role = replica;
+    INSERT INTO dialogs (client_id, avito_account_id, bot_id, avito_chat_id)
+    SELECT n % 20, n % 20, n % 20, n FROM generate_series(1, 4000) AS n;
+    INSERT INTO dialog_topics (client_id, bot_id, telegram_chat_id, telegram_topic_id, dialog_id)
+    SELECT n % 20, n % 20, n % 20, n, n FROM generate_series(1, 4000) AS n;
+    INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, state)
+    SELECT n % 20, n % 20, 1 + n % 4000, 'text', '{}', 'sent' FROM generate_series(1, 40000) AS n;
+    INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, status, to_show, post_id,
+                          avito_message_id, avito_created)
+    SELECT n % 20, 1 + n % 4000, n % 20, n % 20, 'in', 'buyer', 'text', 'delivered', true, n, n, now()
+    FROM generate_series(1, 40000) AS n;
+    INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, place, text, text_key, state)
+    SELECT n % 20, 1 + n % 4000, n, n % 20, 0, 'x', 'x', 'sent' FROM generate_series(1, 40000) AS n;
+    SET session_replication_role = origin;
+    ANALYZE";
+
+/// How Postgres would run a statement whatever its parameters, if there is any index that it could use.
+async fn plan(client: &Client, sql: &str) -> String {
+    let prepared = client.prepare(sql).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
+    let parameters = vec!["NULL"; prepared.params().len()].join(", ");
+    let execute = if parameters.is_empty() { "s".to_owned() } else { format!("s({parameters})") };
+    let explain = format!("PREPARE s AS {sql}; EXPLAIN (COSTS off) EXECUTE {execute}; DEALLOCATE s");
+    let answers = client.simple_query(&explain).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
+    let lines = answers.iter().filter_map(|answer| match answer {
+        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
+        _ => None,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What a plan reads as a whole, or of the whole tenant, of the tables that grow.
+fn read_as_a_whole(plan: &str) -> Vec<&str> {
+    let grows = |line: &str| GROWING.iter().any(|table| format!("{line} ").contains(&format!(" on {table} ")));
+    let lines: Vec<&str> = plan.lines().collect();
+    let by_tenant = |line: &str| line.contains("Index Cond: (client_id = ") && !line.contains(" AND ");
+    let scans = lines.windows(2).filter(|pair| {
+        grows(pair[0]) && (pair[0].contains("Seq Scan") || pair[0].contains("Index Scan using") && by_tenant(pair[1]))
+    });
+    scans.map(|pair| pair[0].trim()).collect()
+}
+
+#[tokio::test]
+async fn no_planned_statement_reads_the_whole_of_a_table_that_grows() {
+    let database = Database::new().await;
+    let client = database.migrated().await;
+    client.batch_execute(HISTORY).await.unwrap_or_else(|error| panic!("{error}"));
+    let settings = "SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; SET ROLE tuberry_app";
+    client.batch_execute(settings).await.unwrap_or_else(|error| panic!("{error}"));
+    let (mut read, mut seen) = (Vec::new(), 0);
+    for planned in plans::all() {
+        let plan = plan(&client, planned.sql()).await;
+        seen += usize::from(plan.contains("Index"));
+        if !read_as_a_whole(&plan).is_empty() {
+            read.push(format!("{:?} in {}\n{plan}", read_as_a_whole(&plan), planned.sql()));
+        }
+    }
+    database.dropped().await;
+
+    assert!(seen > 30, "{seen} statements use an index");
+    assert!(read.is_empty(), "{}", read.join("\n\n"));
+}

@@ -49,7 +49,7 @@ impl Planned {
     }
 
     /// The statement as it is written.
-    pub(super) fn sql(&self) -> &'static str {
+    pub fn sql(&self) -> &'static str {
         self.sql
     }
 
