@@ -66,6 +66,8 @@ pub(crate) async fn rush(lambda: &Lambda, world: &mut World, figures: &mut Figur
     ];
     let mut table = Table::new("Messages a second", &head);
     for direction in WAYS {
+        // Of all loads, that which was disturbed least: what else the machine does only adds.
+        let mut least = f64::INFINITY;
         for (processes, tenants, latency_ms) in [
             (1, 1, 0),
             (1, TENANTS, 0),
@@ -95,9 +97,8 @@ pub(crate) async fn rush(lambda: &Lambda, world: &mut World, figures: &mut Figur
             if (processes, tenants, latency_ms) == (4, TENANTS, 0) {
                 let core = 1000.0 / taken.cpu_ms_per_message();
                 figures.note(format!("{}/messages a second and core", direction.name()), core);
-                let hello = figures.get("hello/cpu_ms").unwrap_or(1.0);
-                figures.hold(format!("{}/CPU, times hello's", direction.name()), taken.cpu_ms_per_message() / hello);
             }
+            least = least.min(taken.cpu_ms_per_message());
             table.row([
                 direction.name().to_owned(),
                 processes.to_string(),
@@ -111,6 +112,8 @@ pub(crate) async fn rush(lambda: &Lambda, world: &mut World, figures: &mut Figur
                 share.map_or_else(String::new, |share| format!("{:.0} %", share * 100.0)),
             ]);
         }
+        let hello = figures.get("hello/cpu_ms").unwrap_or(1.0);
+        figures.hold(format!("{}/CPU, times hello's", direction.name()), least / hello);
     }
     Ok(table)
 }
