@@ -20,6 +20,10 @@ use crate::{
 pub(super) const CLOSE: Duration = Duration::from_secs(5);
 /// How long such a message waits for those that it overtook.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// After Postgres was away, what came meanwhile is still on its way through the intake queue for about this long.
+pub(super) const OUTAGE: Duration = Duration::from_secs(15);
+/// How long what comes then waits for it.
+pub(super) const OUTAGE_PATIENCE: Duration = Duration::from_secs(4);
 /// Order is worth no longer wait for Avito than this.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// Messages that one look at a chat shows (Avito's maximum).
@@ -68,7 +72,7 @@ async fn places(holder: &Holder<'_>, dialog: &Dialog) -> Result<Value, TokenErro
     let token = accounts::access_token(holder.app, keys).await?;
     let avito = accounts::avito(holder.app);
     let call = avito.messages(&token, keys.user_id, &dialog.avito_chat_id, LOOK, 0);
-    let call = allowance::within(holder.app, keys.account_id, Purpose::Patient, call);
+    let call = allowance::within(holder.app, keys.account_id, Purpose::Answer, call);
     let newest_first = call.await?.value;
     Ok((0..)
         .zip(newest_first.iter().rev())

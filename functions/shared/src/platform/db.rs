@@ -209,14 +209,21 @@ pub struct Db {
     connection: Mutex<Option<Client>>,
     round_trips: AtomicU64,
     lacked_plans: std::sync::Mutex<Option<Instant>>,
+    away: std::sync::Mutex<Option<Instant>>,
 }
 
 impl Db {
     /// Describes the database; nothing is opened yet. `extra_roots`: PEM certificates besides the public ones.
     pub fn new(address: Secret, extra_roots: String, patience: Patience) -> Self {
-        let (connection, round_trips, lacked_plans) =
-            (Mutex::new(None), AtomicU64::new(0), std::sync::Mutex::new(None));
-        Self { address, extra_roots, patience, connection, round_trips, lacked_plans }
+        Self {
+            address,
+            extra_roots,
+            patience,
+            connection: Mutex::new(None),
+            round_trips: AtomicU64::new(0),
+            lacked_plans: std::sync::Mutex::new(None),
+            away: std::sync::Mutex::new(None),
+        }
     }
 
     /// How many times this process waited for Postgres, connecting apart.
@@ -248,20 +255,35 @@ impl Db {
         self.run_once(&scope, &statements).await
     }
 
+    /// Whether Postgres was away for this process within the last `period`: others may not have noticed yet that it is back.
+    pub fn was_away(&self, period: Duration) -> bool {
+        let away = *self.away.lock().unwrap_or_else(PoisonError::into_inner);
+        away.is_some_and(|since| since.elapsed() < period)
+    }
+
+    fn is_away(&self) {
+        *self.away.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
     async fn run_once(&self, scope: &Scope, statements: &[Statement]) -> Result<Answers, DbError> {
         let mut slot = self.connection.lock().await;
-        if let Some(client) = slot.take().filter(|client| !client.is_closed()) {
-            match self.fly(&client, scope, statements).await {
-                Err(DbError::Unavailable(_)) => {}
-                outcome => {
-                    *slot = Some(client);
-                    return outcome;
+        if let Some(client) = slot.take() {
+            if !client.is_closed() {
+                match self.fly(&client, scope, statements).await {
+                    Err(DbError::Unavailable(_)) => {}
+                    outcome => {
+                        *slot = Some(client);
+                        return outcome;
+                    }
                 }
             }
+            self.is_away();
         }
-        let client = self.connect().await?;
+        let client = self.connect().await.inspect_err(|_| self.is_away())?;
         let outcome = self.fly(&client, scope, statements).await;
-        if !matches!(outcome, Err(DbError::Unavailable(_))) {
+        if matches!(outcome, Err(DbError::Unavailable(_))) {
+            self.is_away();
+        } else {
             *slot = Some(client);
         }
         outcome

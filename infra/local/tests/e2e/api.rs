@@ -42,6 +42,36 @@ impl Seller {
         group
     }
 
+    /// Another bot of the organisation; gives its id and its group.
+    async fn another_bot(&self) -> (i64, i64) {
+        let number = new_number();
+        let token = format!("{number}:AA_only_for_tests_{number}");
+        self.stack.control("telegram/bots", &json!({ "token": token, "username": format!("shop_{number}_bot") })).await;
+        let group = self.new_group(&token).await;
+        let bot = self.post("/api/bots", &json!({ "token": token, "group_chat_id": group })).await;
+        assert_eq!(bot.status, 201, "{bot:?}");
+        (bot.body["id"].as_i64().expect("the bot's id"), group)
+    }
+
+    /// The buyer writes questions while this is changed, and the last one then; gives what was shown where the chat was shown
+    /// before, and in the only topic of the other group.
+    async fn asked_while(&self, buyer: &str, path: &str, change: Value, group: i64) -> [Vec<String>; 2] {
+        let (chat, _) = self.conversation(buyer).await;
+        let (last, others) = (questions().pop().expect("a question"), questions().len() - 1);
+        let ask = async {
+            for question in questions().iter().take(others) {
+                self.buyer_writes(&chat, question).await;
+            }
+        };
+        let ((), changed) = tokio::join!(ask, self.patch(path, &change));
+        assert_eq!(changed.status, 200, "{changed:?}");
+        self.buyer_writes(&chat, &last).await;
+        let there = self.said_in(group, "Вопрос 20").await.said();
+        let here = self.topic_of(buyer).await.expect("the former topic").said();
+        // What the new topic tells of before has names before it.
+        [here, there].map(|said| said.into_iter().filter(|line| line.starts_with("Вопрос ")).collect())
+    }
+
     /// Waits until the last line of the only topic of a group is this.
     async fn said_in(&self, group: i64, last: &str) -> Topic {
         wait_until(SOON, &format!("«{last}» in the other group"), async || {
@@ -253,23 +283,48 @@ async fn in_another_group_dialogs_get_new_topics_with_what_was_said() {
 async fn an_account_of_another_bot_is_shown_in_that_bots_group() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Лидия").await;
-    let number = new_number();
-    let token = format!("{number}:AA_only_for_tests_{number}");
-    seller.stack.control("telegram/bots", &json!({ "token": token, "username": format!("shop_{number}_bot") })).await;
-    let group = seller.new_group(&token).await;
-    let bot = seller.post("/api/bots", &json!({ "token": token, "group_chat_id": group })).await;
-    assert_eq!(bot.status, 201, "{bot:?}");
+    let (bot_id, group) = seller.another_bot().await;
 
     let account = format!("/api/avito/accounts/{}", seller.account_id);
-    let moved = seller.patch(&account, &json!({ "bot_id": bot.body["id"] })).await;
+    let moved = seller.patch(&account, &json!({ "bot_id": bot_id })).await;
 
-    assert_eq!((moved.status, &moved.body["bot_id"]), (200, &bot.body["id"]), "{moved:?}");
+    assert_eq!((moved.status, &moved.body["bot_id"]), (200, &json!(bot_id)), "{moved:?}");
     seller.buyer_writes(&chat, "Беру!").await;
     let topic = seller.said_in(group, "Беру!").await;
     let answer = json!({ "chat_id": group, "thread_id": topic.thread(), "text": "Ждём" });
     seller.stack.control("telegram/messages", &answer).await;
     assert_eq!(seller.answered(SOON, &chat, "Ждём").await, ["Ждём"]);
     assert_eq!(seller.patch(&account, &json!({ "bot_id": 1_i64 << 40 })).await.status, 422);
+}
+
+fn questions() -> Vec<String> {
+    (1..=20).map(|number| format!("Вопрос {number}")).collect()
+}
+
+/// Whether all questions were shown here or there, and in each place in their order, each once.
+fn assert_whole([here, there]: &[Vec<String>; 2]) {
+    let all = questions();
+    let in_order =
+        |said: &[String]| said.iter().map(|one| all.iter().position(|other| other == one)).is_sorted_by(|a, b| a < b);
+    assert!(in_order(here) && in_order(there), "{here:?} and {there:?}");
+    let missing: Vec<_> = all.iter().filter(|question| !here.contains(question) && !there.contains(question)).collect();
+    assert!(missing.is_empty(), "{missing:?} of {here:?} and {there:?}");
+}
+
+#[tokio::test]
+async fn what_is_written_while_an_account_moves_is_shown_by_its_former_bot_or_by_the_new_one() {
+    let seller = Seller::new().await;
+    let (bot_id, group) = seller.another_bot().await;
+    let account = format!("/api/avito/accounts/{}", seller.account_id);
+    assert_whole(&seller.asked_while("Марина", &account, json!({ "bot_id": bot_id }), group).await);
+}
+
+#[tokio::test]
+async fn what_is_written_while_a_bot_moves_is_shown_in_its_former_group_or_in_the_new_one() {
+    let seller = Seller::new().await;
+    let group = seller.new_group(&seller.bot_token).await;
+    let bot = format!("/api/bots/{}", seller.bot_id);
+    assert_whole(&seller.asked_while("Нина", &bot, json!({ "group_chat_id": group }), group).await);
 }
 
 #[tokio::test]

@@ -1,10 +1,14 @@
 //! Postgres, Redis or SQS are away: nothing is acknowledged that nothing durable holds, and what was acknowledged arrives.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::counting_proxy::CountingProxy;
 use super::runtime_api::{Function, NOWHERE, run_to_end};
-use super::support::{LATER, SOON, Seller, new_number, notification};
+use super::support::{LATER, SOON, Seller, new_number, notification, variable};
 
 fn nowhere(scheme: &str) -> String {
     format!("{scheme}://{NOWHERE}")
@@ -22,6 +26,39 @@ fn update(seller: &Seller, thread: i64, message_id: i64, text: &str) -> Value {
         "chat": { "id": seller.group, "type": "supergroup", "title": "Магазин", "is_forum": true },
         "from": { "id": 7, "is_bot": false, "first_name": "Оператор" },
     } })
+}
+
+/// An address at which nobody answers, and how many have come there.
+async fn doorstep() -> (String, Arc<AtomicUsize>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let came = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&came);
+    tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    (address, came)
+}
+
+#[tokio::test]
+async fn a_function_opens_only_what_an_event_needs_and_not_before() {
+    let seller = Seller::new().await;
+    let (url, secret) = seller.telegram_webhook().await;
+    let ((postgres, asked), (redis, cached), (sqs, queued)) = tokio::join!(doorstep(), doorstep(), doorstep());
+    let postgres = format!("postgres://postgres@{postgres}/tuberry");
+    let (redis, sqs) = (format!("redis://{redis}"), format!("http://{sqs}"));
+    let doors = [("DATABASE_URL", &*postgres), ("REDIS_URL", &*redis), ("AWS_ENDPOINT_URL", &*sqs)];
+    let webhook = Function::start("telegram-webhook", &doors).await;
+    let came = || [&asked, &cached, &queued].map(|door| door.load(Ordering::SeqCst) > 0);
+
+    let said = update(&seller, 1, 900_100, "Ау");
+    let wrong = webhook.post(&url, &[("x-telegram-bot-api-secret-token", "wrong")], &said).await;
+    assert_eq!((wrong.0, came()), (404, [false, false, false]), "a header is wrong by itself");
+
+    webhook.post(&url, &[("x-telegram-bot-api-secret-token", secret.as_str())], &said).await;
+    assert_eq!(came(), [true, false, false]);
 }
 
 #[tokio::test]
@@ -65,6 +102,53 @@ async fn with_postgres_away_a_buyers_message_waits_in_the_intake_queue_and_arriv
 
     let said = seller.said(SOON, "Вера", "Без базы 3").await.said();
     assert_eq!(said, ["Здравствуйте", "Без базы 1", "Без базы 2", "Без базы 3"]);
+}
+
+/// A way to Postgres that can be shut and opened again, at this port.
+async fn way_to_postgres(port: u16) -> (u16, tokio::task::JoinHandle<()>) {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("the port");
+    let port = listener.local_addr().expect("an address").port();
+    let address = reqwest::Url::parse(&variable("DATABASE_URL")).expect("an address");
+    let server = format!("{}:{}", address.host_str().expect("a host"), address.port().unwrap_or(5432));
+    let way = tokio::spawn(async move {
+        let mut connections = tokio::task::JoinSet::new();
+        while let Ok((mut client, _)) = listener.accept().await {
+            let server = server.clone();
+            connections.spawn(async move {
+                let mut server = tokio::net::TcpStream::connect(server).await.expect("Postgres");
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    (port, way)
+}
+
+#[tokio::test]
+async fn what_came_while_postgres_was_away_is_not_overtaken_by_what_comes_when_it_is_back() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Лада").await;
+    let url = seller.avito_webhook().await;
+    let (port, way) = way_to_postgres(0).await;
+    let mut address = reqwest::Url::parse(&variable("DATABASE_URL")).expect("an address");
+    address.set_host(Some("127.0.0.1")).expect("a host");
+    address.set_port(Some(port)).expect("a port");
+    let webhook = Function::start("avito-webhook", &[("DATABASE_URL", address.as_str())]).await;
+    let began = Timestamp::now().as_second();
+    let tell = async |text: &str, after: i64| {
+        let mut told = notification(&seller, &chat, &format!("way-{text}"), text);
+        told["payload"]["value"]["created"] = json!(began + after);
+        assert_eq!(webhook.post(&url, &[], &told).await.0, 200, "{text}");
+    };
+
+    tell("До", 1).await;
+    way.abort();
+    assert!(way.await.is_err(), "the way is shut, with all connections");
+    tell("Вместо", 2).await;
+    let (_, _way) = way_to_postgres(port).await;
+    tell("После", 3).await;
+
+    let said = seller.said(SOON, "Лада", "После").await.said();
+    assert_eq!(said, ["Здравствуйте", "До", "Вместо", "После"]);
 }
 
 #[tokio::test]
