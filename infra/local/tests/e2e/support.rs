@@ -134,6 +134,12 @@ impl Stack {
         self.control("faults", &fault).await["fault_id"].as_u64().expect("an id")
     }
 
+    /// Has it go wrong no more.
+    pub(crate) async fn mend(&self, fault: u64) {
+        let answer = self.client.delete(format!("{}/_local/faults/{fault}", self.control)).send().await;
+        assert!(answer.expect("the simulators answer").status().is_success());
+    }
+
     /// Runs a function as its schedule does.
     pub(crate) async fn run_schedule(&self, name: &str) {
         let (endpoint, stack) = (variable("AWS_ENDPOINT_URL"), variable("STACK_NAME"));
