@@ -55,17 +55,22 @@ async fn a_text_that_avitos_list_has_otherwise_is_corrected_by_a_note() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Вера").await;
     let url = seller.avito_webhook().await;
-    // No poll sees the truth first, not even one that is under way.
-    let blind = json!({ "target": "avito", "method": "chats.list", "kind": "status", "status": 503,
-                        "scope": { "user_id": seller.user_id } });
-    let blind = seller.stack.fault(blind).await;
+    // No poll sees the truth first, not even one that has listed the chats and now reads this one.
+    let blind = async |method: &str| {
+        let blind = json!({ "target": "avito", "method": method, "kind": "status", "status": 503,
+                            "scope": { "user_id": seller.user_id } });
+        seller.stack.fault(blind).await
+    };
+    let faults = [blind("chats.list").await, blind("messages.list").await];
     let truth = json!({ "chat": chat, "from": "buyer", "text": "Возьму за 12 000", "webhook": false });
     let id = seller.avito_message(truth).await;
     post(&url, &notification(&seller, &chat, &id, "Возьму за 2 000")).await;
     let topic = seller.said(SOON, "Вера", "Возьму за 2 000").await;
     let wrong = shown(&topic, "Возьму за 2 000").message_id;
 
-    seller.stack.mend(blind).await;
+    for fault in faults {
+        seller.stack.mend(fault).await;
+    }
     change(&seller, "UPDATE account_polls SET next_poll_at = now() WHERE avito_account_id = $1").await;
     seller.stack.run_schedule("poll-avito").await;
 

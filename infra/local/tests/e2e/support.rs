@@ -36,13 +36,20 @@ pub(crate) fn new_number() -> i64 {
 }
 
 /// Looks again and again until there is something to see; `what` is what the failure says was waited for.
-pub(crate) async fn wait_until<T>(within: Duration, what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn wait_until<T>(within: Duration, what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    seen(within, look).await.unwrap_or_else(|| panic!("within {within:?} not: {what}"))
+}
+
+/// Looks again and again until there is something to see, or the time is over.
+async fn seen<T>(within: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let deadline = tokio::time::Instant::now() + within;
     loop {
         if let Some(found) = look().await {
-            return found;
+            return Some(found);
         }
-        assert!(tokio::time::Instant::now() < deadline, "within {within:?} not: {what}");
+        if tokio::time::Instant::now() >= deadline {
+            return None;
+        }
         tokio::time::sleep(Duration::from_millis(150)).await;
     }
 }
@@ -377,11 +384,14 @@ impl Seller {
 
     /// Waits until a buyer's topic says this, as its last line.
     pub(crate) async fn said(&self, within: Duration, buyer: &str, last: &str) -> Topic {
-        wait_until(within, &format!("«{last}» in the topic of {buyer}"), async || {
+        let mut lines = Vec::new();
+        let topic = seen(within, async || {
             let topic = self.topic_of(buyer).await?;
-            (topic.said().last().map(String::as_str) == Some(last)).then_some(topic)
-        })
-        .await
+            lines = topic.said();
+            (lines.last().map(String::as_str) == Some(last)).then_some(topic)
+        });
+        let topic = topic.await;
+        topic.unwrap_or_else(|| panic!("within {within:?} «{last}» is not the last line of {buyer}'s topic: {lines:?}"))
     }
 
     /// A chat whose topic stands and holds its first message.
