@@ -4,7 +4,7 @@
 use std::{
     collections::HashSet,
     sync::{LazyLock, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -20,6 +20,7 @@ use crate::{
     App, avito,
     platform::{
         db::{DbError, Scope},
+        last::Last,
         secrets::{Secret, same},
     },
     tenancy::{account_webhooks, accounts},
@@ -38,6 +39,8 @@ pub enum Accepted {
 
 /// Avito waits 2 s in all: Postgres gets a part of that, the second way the rest.
 const POSTGRES_PART: Duration = Duration::from_millis(1000);
+/// Between two tries to record what was kept.
+const KEPT_AGAIN: Duration = Duration::from_secs(1);
 /// How long a secret's hash is known without Postgres.
 const SECRET_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Hashes known of one account: its secret is renewed monthly.
@@ -50,6 +53,9 @@ const LOST_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// An account and the hash of its secret.
 type Known = (i64, [u8; 32]);
+
+/// When this process last gave a webhook to the intake queue.
+pub(super) static KEPT: Last = Last::never();
 
 static SECRETS_SEEN: LazyLock<Mutex<HashSet<Known>>> = LazyLock::new(Mutex::default);
 
@@ -79,8 +85,9 @@ pub async fn accept(app: &App, account_id: i64, secret: &Secret, payload: &serde
     }
 }
 
-/// Records a webhook that waited in the intake queue. Its secret was checked when it came.
-pub async fn record_kept(app: &App, account_id: i64, payload: &str) -> Result<(), DbError> {
+/// Records a webhook that waited in the intake queue. Its secret was checked when it came. While Postgres is away it is
+/// tried again until `deadline`: given back, it would wait longer than those behind it that need no queue any more.
+pub async fn record_kept(app: &App, account_id: i64, payload: &str, deadline: Instant) -> Result<(), DbError> {
     let Some(hearing) = serde_json::from_str(payload)
         .ok()
         .and_then(avito::webhook::Notification::from_value)
@@ -88,7 +95,16 @@ pub async fn record_kept(app: &App, account_id: i64, payload: &str) -> Result<()
     else {
         return Ok(());
     };
-    let answers = app.db().run(Scope::TenantOf(accounts::tenant_of(account_id)), record(app, &hearing)).await?;
+    let tries = async {
+        loop {
+            match app.db().run(Scope::TenantOf(accounts::tenant_of(account_id)), record(app, &hearing)).await {
+                Err(DbError::Unavailable(_)) => tokio::time::sleep(KEPT_AGAIN).await,
+                outcome => return outcome,
+            }
+        }
+    };
+    let too_long = || DbError::Unavailable("it is still away");
+    let answers = tokio::time::timeout_at(deadline.into(), tries).await.map_err(|_| too_long())??;
     Woken::read(&answers)?.wake(app).await;
     Ok(())
 }
@@ -201,6 +217,7 @@ async fn send_to_intake(
     match app.send_in_order(&task, &group, &once).await {
         Ok(()) => {
             metrics::counter!("webhooks_kept").increment(1);
+            KEPT.note();
             Accepted::Done
         }
         Err(error) => {

@@ -1,5 +1,6 @@
 //! The order of what a buyer writes in one breath. Webhooks overtake each other, and Avito counts in whole seconds: what
-//! follows closely waits a moment, and where one second holds several messages, Avito's own list says which came first.
+//! follows closely waits a moment, what comes just after Postgres was away waits for what was kept meanwhile, and where one
+//! second holds several messages, Avito's own list says which came first.
 
 use std::{collections::HashSet, sync::Mutex, time::Duration};
 
@@ -20,11 +21,11 @@ use crate::{
 pub(super) const CLOSE: Duration = Duration::from_secs(5);
 /// How long such a message waits for those that it overtook.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
-/// After Postgres was away, what came meanwhile is still on its way through the intake queue for about this long.
-pub(super) const OUTAGE: Duration = Duration::from_secs(15);
-/// How long what comes then waits for it.
-pub(super) const OUTAGE_PATIENCE: Duration = Duration::from_secs(4);
-/// Order is worth no longer wait for Avito than this.
+/// For so long after Postgres was away, what came meanwhile may still be on its way through the intake queue.
+pub(super) const AFTER_OUTAGE: Duration = Duration::from_secs(15);
+/// How long what comes then waits for it: the queue's consumer tries every second, but for a pause of two.
+pub(super) const AFTER_OUTAGE_PATIENCE: Duration = Duration::from_secs(4);
+/// Order is worth no longer wait than this, that for a new token included.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// Messages that one look at a chat shows (Avito's maximum).
 const LOOK: u16 = 100;

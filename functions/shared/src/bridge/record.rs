@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    auto_reply, lanes, order, receipts,
+    auto_reply, avito_webhook, lanes, order, receipts,
     tasks::{AutoReplyTask, TelegramTask},
     words::{self, Language},
 };
@@ -212,7 +212,8 @@ pub(super) fn correct(account_id: i64, user_id: i64, chat_id: &str, messages: &[
 /// answer empties the auto-reply's mark, unless the buyer wrote after it; a buyer's message sets an empty one, if the
 /// auto-reply is active, was not yet sent in this interval, and nobody answered later. Only what this very flight
 /// inserted counts, by `created_at = now()`: a message heard again neither asks nor answers anew. What follows another
-/// message closely waits a moment, for webhooks overtake each other; and so does all that comes just after Postgres was away.
+/// message closely waits a moment, for webhooks overtake each other; and so does what comes just after Postgres was away:
+/// it has just started, or this process has just kept something for the intake queue.
 const TOUCH_DIALOG: &str = "
     WITH unseen AS (
         SELECT m.direction, m.origin, m.kind, m.avito_created, m.list_place FROM messages m
@@ -252,10 +253,11 @@ const TOUCH_DIALOG: &str = "
         auto_reply_scheduled_at = coalesce(
             CASE WHEN NOT EXISTS (SELECT FROM answered) THEN d.auto_reply_scheduled_at END, (SELECT due FROM asked)),
         show_after = CASE
-            WHEN $9 AND $4::text IS NULL AND EXISTS (SELECT FROM fresh)
-                THEN greatest(d.show_after, now() + make_interval(secs => $8))
             WHEN d.show_after > now() AND NOT (d.gathering AND EXISTS (SELECT FROM unseen WHERE kind <> 'image'))
                 THEN d.show_after
+            WHEN $4::text IS NULL AND EXISTS (SELECT FROM fresh)
+                 AND ($9 OR pg_postmaster_start_time() > now() - make_interval(secs => $10))
+                THEN now() + make_interval(secs => $11)
             WHEN $4::text IS NULL AND EXISTS (SELECT FROM fresh) AND d.heard_at > now() - make_interval(secs => $7)
                 THEN now() + make_interval(secs => $8) END,
         heard_at = CASE WHEN EXISTS (SELECT FROM fresh) THEN now() ELSE d.heard_at END,
@@ -273,8 +275,6 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
     let ids: Vec<String> = messages.iter().map(|message| message.id.clone()).collect();
     let own: Vec<String> = messages.iter().filter(|message| message.own).map(|message| message.id.clone()).collect();
     let filled = |value: &Value| (!value.is_null()).then(|| value.clone());
-    let was_away = app.db().was_away(order::OUTAGE);
-    let patience = if was_away { order::OUTAGE_PATIENCE } else { order::PATIENCE };
     let mut flight = vec![
         planned!(REMEMBER_DIALOG)
             .bind(*account_id)
@@ -284,7 +284,7 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
             .bind(synced.as_ref().and_then(|synced| filled(&synced.item)))
             .bind(synced.is_some()),
     ];
-    // What can match nothing is left out: planning it would take Postgres longer than running the rest.
+    // What can match nothing is left out: each statement of a flight has packets of its own, there and back.
     if !own.is_empty() {
         let echo = planned!(ADOPT_ECHO).bind(*account_id).bind(chat_id.clone());
         flight.push(echo.bind(heard.clone()).bind(*user_id));
@@ -312,8 +312,10 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
             .bind(synced.as_ref().map(|synced| synced.updated))
             .bind(auto_reply::delay(app).as_secs_f64())
             .bind(order::CLOSE.as_secs_f64())
-            .bind(patience.as_secs_f64())
-            .bind(was_away),
+            .bind(order::PATIENCE.as_secs_f64())
+            .bind(avito_webhook::KEPT.is_within(order::AFTER_OUTAGE))
+            .bind(order::AFTER_OUTAGE.as_secs_f64())
+            .bind(order::AFTER_OUTAGE_PATIENCE.as_secs_f64()),
         lanes::wake_for_messages(*account_id, ids),
     ]);
     flight

@@ -20,13 +20,14 @@ pub struct Planned {
 inventory::collect!(Planned);
 
 /// A [`Statement`](crate::platform::db::Statement) whose plan is kept, for what each message needs. It is SQL known when
-/// compiling; each column it answers has a name. Where Postgres would take a parameter for another type than the one that
-/// is bound, the SQL casts it.
+/// compiling, always run by the same role. A `SELECT` answers one column at least (PL/pgSQL refuses a bare one when it
+/// runs), and each column has a name. Where Postgres would take a parameter for another type than the one that is bound,
+/// the SQL casts it: a call with another type looks like one of a function that is missing.
 #[macro_export]
 macro_rules! planned {
     ($sql:expr $(,)?) => {{
-        static PLANNED: $crate::platform::plans::Planned = $crate::platform::plans::Planned::new(module_path!(), $sql);
-        $crate::platform::plans::inventory::submit! { $crate::platform::plans::Planned::new(module_path!(), $sql) }
+        const PLANNED: $crate::platform::plans::Planned = $crate::platform::plans::Planned::new(module_path!(), $sql);
+        $crate::platform::plans::inventory::submit! { PLANNED }
         $crate::platform::db::Statement::planned(&PLANNED)
     }};
 }
@@ -75,10 +76,10 @@ pub fn all() -> impl Iterator<Item = &'static Planned> {
     inventory::iter::<Planned>.into_iter()
 }
 
-/// Makes the functions that are missing or answer something else by now, and forgets those that no recent code has
-/// called for. For the owner of the tables, on a connection without a pooler.
+/// Makes the functions that are missing or answer something else by now, and forgets those that are not of this code and
+/// were not a week ago either. For the owner of the tables, on a connection without a pooler.
 pub(super) async fn keep(client: &mut Client) -> Result<(), MigrationError> {
-    let there = there(client).await?;
+    let existing = existing(client).await?;
     let (mut wanted, mut refused) = (Vec::new(), Vec::new());
     for planned in all() {
         match define(client, planned).await {
@@ -94,7 +95,7 @@ pub(super) async fn keep(client: &mut Client) -> Result<(), MigrationError> {
     }
     let transaction = client.transaction().await.map_err(DbError::from)?;
     for (name, definition) in &wanted {
-        if there.get(name) != Some(definition) {
+        if existing.get(name) != Some(definition) {
             create(&transaction, name, definition).await?;
         }
     }
@@ -111,7 +112,7 @@ struct Definition {
     body: String,
 }
 
-async fn there(client: &Client) -> Result<HashMap<String, Definition>, DbError> {
+async fn existing(client: &Client) -> Result<HashMap<String, Definition>, DbError> {
     let rows = client
         .query(
             "SELECT proname::text, pg_get_function_identity_arguments(oid), pg_get_function_result(oid), prosrc

@@ -1,7 +1,7 @@
 //! SQS: typed tasks out, typed batches in. A task only says where to look, so its loss or repetition changes nothing.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     hash::Hash,
     time::{Duration, Instant},
 };
@@ -125,6 +125,8 @@ pub struct Received<T> {
     /// Whether SQS hands it out again: whoever had it before did not finish.
     pub again: bool,
     message_ids: Vec<String>,
+    /// Within which a FIFO queue keeps the order.
+    group: Option<String>,
 }
 
 /// A batch as a worker sees it: equal tasks merged, in the order of their first message.
@@ -150,7 +152,8 @@ impl<T: Task> Batch<T> {
                 continue;
             };
             let place = *places.entry(task.clone()).or_insert_with(|| {
-                batch.tasks.push(Received { task, again: false, message_ids: Vec::new() });
+                let group = record.attributes.get("MessageGroupId").cloned();
+                batch.tasks.push(Received { task, again: false, message_ids: Vec::new(), group });
                 batch.tasks.len() - 1
             });
             batch.tasks[place].again |= again;
@@ -172,14 +175,16 @@ impl<T: Task> Batch<T> {
         self.answer(&done)
     }
 
-    /// Works the tasks one after the other; the first that is not done goes back with all behind it.
+    /// Works the tasks of a FIFO queue one after the other; one that is not done goes back with all of its group behind it.
     pub async fn work_in_order<F: Future<Output = bool>>(self, handle: impl Fn(T) -> F) -> SqsBatchResponse {
-        let mut done = vec![false; self.tasks.len()];
-        for (received, done) in self.tasks.iter().zip(&mut done) {
-            *done = handle(received.task.clone()).await;
-            if !*done {
-                break;
+        let mut done = Vec::with_capacity(self.tasks.len());
+        let mut held_up = HashSet::new();
+        for received in &self.tasks {
+            let is_done = !held_up.contains(&received.group) && handle(received.task.clone()).await;
+            if !is_done {
+                held_up.insert(&received.group);
             }
+            done.push(is_done);
         }
         self.answer(&done)
     }
@@ -241,6 +246,23 @@ mod tests {
         let failed: Vec<_> =
             batch.answer(&[false, true]).batch_item_failures.into_iter().map(|f| f.item_identifier).collect();
         assert_eq!(failed, ["a", "c"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_done_holds_up_its_own_group_alone() {
+        let record = |id: &str, group: &str, number: i64| {
+            serde_json::json!({"messageId": id, "body": format!(r#"{{"v":"1","id":{number}}}"#), "messageAttributes": {},
+                "attributes": {"ApproximateReceiveCount": "1", "MessageGroupId": group}})
+        };
+        let records = [record("a", "one", 1), record("b", "other", 2), record("c", "one", 3), record("d", "other", 4)];
+        let event = serde_json::from_value(serde_json::json!({ "Records": records })).expect("an event");
+        let handled = std::cell::RefCell::new(Vec::new());
+        let answer = Batch::<Look>::read(event, Instant::now()).work_in_order(async |Look::At { id }| {
+            handled.borrow_mut().push(id);
+            id != 1
+        });
+        let failed: Vec<_> = answer.await.batch_item_failures.into_iter().map(|f| f.item_identifier).collect();
+        assert_eq!((failed, handled.into_inner()), (vec!["a".to_owned(), "c".to_owned()], vec![1, 2, 4]));
     }
 
     #[test]

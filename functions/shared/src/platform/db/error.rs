@@ -1,0 +1,89 @@
+//! How a flight can fail: what a caller may decide by, and nothing that a log must not hold.
+
+use tokio_postgres::error::SqlState;
+
+/// What a flight can end in besides rows. Texts carry the SQLSTATE and a constraint's name, never a value.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// Postgres cannot be reached, or did not answer in time. Whether the flight took effect is not known.
+    #[error("Postgres cannot be reached: {0}")]
+    Unavailable(&'static str),
+    /// A constraint was broken.
+    #[error("the constraint {constraint} refuses the row ({sqlstate})")]
+    Constraint {
+        /// The five-character code.
+        sqlstate: String,
+        /// The constraint's name.
+        constraint: String,
+    },
+    /// Postgres refused the statement.
+    #[error("Postgres refused a statement ({0})")]
+    Statement(String),
+    /// A row is not of the shape the code reads.
+    #[error("a row is not as expected")]
+    Shape,
+}
+
+impl DbError {
+    /// The name of the broken constraint.
+    pub fn constraint(&self) -> Option<&str> {
+        match self {
+            Self::Constraint { constraint, .. } => Some(constraint),
+            Self::Unavailable(_) | Self::Statement(_) | Self::Shape => None,
+        }
+    }
+
+    /// Whether Postgres undid the transaction for the sake of another.
+    pub(super) fn is_undone(&self) -> bool {
+        self.is_one_of(&[SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE])
+    }
+
+    /// Whether `migrate` has not yet made the functions of this code's planned statements, keeps them no longer, or a
+    /// migration has changed what one of them answers.
+    pub(super) fn lacks_plans(&self) -> bool {
+        self.is_one_of(&[SqlState::UNDEFINED_FUNCTION, SqlState::INVALID_SCHEMA_NAME, SqlState::DATATYPE_MISMATCH])
+    }
+
+    fn is_one_of(&self, codes: &[SqlState]) -> bool {
+        matches!(self, Self::Statement(state) if codes.iter().any(|code| code.code() == state))
+    }
+}
+
+impl From<tokio_postgres::Error> for DbError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let Some(refusal) = error.as_db_error() else {
+            return if error.is_closed() || is_broken(&error) {
+                Self::Unavailable("the connection broke")
+            } else {
+                Self::Shape
+            };
+        };
+        let sqlstate = refusal.code().code().to_owned();
+        if gone(refusal.code()) {
+            Self::Unavailable("it is shutting down or refuses connections")
+        } else if let Some(constraint) = refusal.constraint() {
+            Self::Constraint { sqlstate, constraint: constraint.to_owned() }
+        } else {
+            Self::Statement(sqlstate)
+        }
+    }
+}
+
+fn is_broken(error: &tokio_postgres::Error) -> bool {
+    std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
+}
+
+/// Answers with which a server or a pooler says that this connection is of no use any more.
+fn gone(code: &SqlState) -> bool {
+    [
+        SqlState::ADMIN_SHUTDOWN,
+        SqlState::CRASH_SHUTDOWN,
+        SqlState::CANNOT_CONNECT_NOW,
+        SqlState::TOO_MANY_CONNECTIONS,
+        SqlState::CONNECTION_FAILURE,
+        SqlState::CONNECTION_EXCEPTION,
+        SqlState::PROTOCOL_VIOLATION,
+        SqlState::QUERY_CANCELED,
+    ]
+    .contains(code)
+}

@@ -1,0 +1,75 @@
+//! One flight: its requests leave together, and their answers are waited for together.
+
+use std::{borrow::Cow, future::Future, pin::Pin, task::Poll};
+
+use tokio_postgres::{
+    Client, Row,
+    types::{ToSql, Type},
+};
+
+use super::{Answers, Sql, Statement, error::DbError};
+
+type Landing<'a> = Pin<Box<dyn Future<Output = Result<Option<Vec<Row>>, tokio_postgres::Error>> + Send + 'a>>;
+
+/// Requests under way on one connection. The driver queues a request when its future is first polled, so polling them
+/// all, in order, sends them in one go.
+pub(super) struct Flight<'a> {
+    client: &'a Client,
+    has_plans: bool,
+    requests: Vec<Landing<'a>>,
+}
+
+impl<'a> Flight<'a> {
+    /// A flight with nothing in it yet. `has_plans`: planned statements call their functions.
+    pub(super) fn new(client: &'a Client, has_plans: bool) -> Self {
+        Self { client, has_plans, requests: Vec::new() }
+    }
+
+    /// Adds what answers no rows.
+    pub(super) fn execute(&mut self, sql: String) {
+        let client = self.client;
+        self.requests.push(Box::pin(async move { client.batch_execute(&sql).await.map(|()| None) }));
+    }
+
+    /// Adds a statement.
+    pub(super) fn query(&mut self, statement: &'a Statement) {
+        let (client, has_plans) = (self.client, self.has_plans);
+        self.requests.push(Box::pin(async move {
+            let params: Vec<(&(dyn ToSql + Sync), Type)> = statement
+                .params
+                .iter()
+                .map(|(value, kind)| (value.as_ref() as &(dyn ToSql + Sync), kind.clone()))
+                .collect();
+            let sql = match statement.sql {
+                Sql::Planned(planned) if has_plans => Cow::Owned(planned.call(params.len())),
+                Sql::Planned(planned) => Cow::Borrowed(planned.sql()),
+                Sql::Text(sql) => Cow::Borrowed(sql),
+            };
+            client.query_typed(&sql, &params).await.map(Some)
+        }));
+    }
+
+    /// Waits for all answers. The first error counts: those behind it only say that the transaction is lost.
+    pub(super) async fn land(mut self) -> Result<Answers, DbError> {
+        let mut answers: Vec<Option<Result<Option<Vec<Row>>, tokio_postgres::Error>>> =
+            self.requests.iter().map(|_| None).collect();
+        std::future::poll_fn(|context| {
+            let mut waiting = false;
+            for (request, answer) in self.requests.iter_mut().zip(&mut answers) {
+                if answer.is_none() {
+                    match request.as_mut().poll(context) {
+                        Poll::Ready(outcome) => *answer = Some(outcome),
+                        Poll::Pending => waiting = true,
+                    }
+                }
+            }
+            if waiting { Poll::Pending } else { Poll::Ready(()) }
+        })
+        .await;
+        let mut rows = Vec::new();
+        for answer in answers.into_iter().flatten() {
+            rows.extend(answer?);
+        }
+        Ok(rows)
+    }
+}
