@@ -78,7 +78,12 @@ pub(crate) async fn rush(lambda: &Lambda, world: &mut World, figures: &mut Figur
             (4, 1, 50),
             (4, TENANTS, 50),
         ] {
-            let messages = if tenants == 1 && latency_ms > 0 { 80 } else { 400 };
+            // Enough for many to run as most do in production: with plans and connections that are there already.
+            let messages = match (tenants, latency_ms) {
+                (1, 0) => 400,
+                (1, _) => 80,
+                _ => 1_600,
+            };
             let pace = Pace::UnderWay(tenants * if tenants == 1 { 8 } else { 4 });
             let load = Load { direction, tenants, processes, latency_ms, messages, pace };
             let taken = load::run(lambda, world, load).await?;

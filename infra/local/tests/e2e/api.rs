@@ -3,23 +3,9 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::support::{Answer, SOON, Seller, Topic, new_number, wait_until};
+use super::support::{Answer, SOON, Seller, Topic, new_number, numbered, wait_until};
 
 impl Seller {
-    async fn get(&self, path: &str) -> Answer {
-        self.stack.get(path, Some(&self.access_token)).await
-    }
-
-    async fn post(&self, path: &str, body: &Value) -> Answer {
-        self.stack.post(path, Some(&self.access_token), body).await
-    }
-
-    async fn patch(&self, path: &str, body: &Value) -> Answer {
-        let bearer = format!("Bearer {}", self.access_token);
-        let headers = [("content-type", "application/json"), ("authorization", bearer.as_str())];
-        self.stack.call(Method::PATCH, path, &headers, body.to_string().into_bytes()).await
-    }
-
     /// The address of the messages of the seller's newest dialog.
     async fn newest_dialog(&self) -> String {
         let dialogs = self.get("/api/dialogs").await;
@@ -57,16 +43,17 @@ impl Seller {
     /// before, and in the only topic of the other group.
     async fn asked_while(&self, buyer: &str, path: &str, change: Value, group: i64) -> [Vec<String>; 2] {
         let (chat, _) = self.conversation(buyer).await;
-        let (last, others) = (questions().pop().expect("a question"), questions().len() - 1);
+        let questions = numbered("Вопрос", 20);
+        let (last, others) = questions.split_last().expect("questions");
         let ask = async {
-            for question in questions().iter().take(others) {
+            for question in others {
                 self.buyer_writes(&chat, question).await;
             }
         };
         let ((), changed) = tokio::join!(ask, self.patch(path, &change));
         assert_eq!(changed.status, 200, "{changed:?}");
-        self.buyer_writes(&chat, &last).await;
-        let there = self.said_in(group, "Вопрос 20").await.said();
+        self.buyer_writes(&chat, last).await;
+        let there = self.said_in(group, last).await.said();
         let here = self.topic_of(buyer).await.expect("the former topic").said();
         // What the new topic tells of before has names before it.
         [here, there].map(|said| said.into_iter().filter(|line| line.starts_with("Вопрос ")).collect())
@@ -297,13 +284,9 @@ async fn an_account_of_another_bot_is_shown_in_that_bots_group() {
     assert_eq!(seller.patch(&account, &json!({ "bot_id": 1_i64 << 40 })).await.status, 422);
 }
 
-fn questions() -> Vec<String> {
-    (1..=20).map(|number| format!("Вопрос {number}")).collect()
-}
-
-/// Whether all questions were shown here or there, and in each place in their order, each once.
+/// All questions are shown, here or there; in each place in their order, none twice.
 fn assert_whole([here, there]: &[Vec<String>; 2]) {
-    let all = questions();
+    let all = numbered("Вопрос", 20);
     let in_order =
         |said: &[String]| said.iter().map(|one| all.iter().position(|other| other == one)).is_sorted_by(|a, b| a < b);
     assert!(in_order(here) && in_order(there), "{here:?} and {there:?}");

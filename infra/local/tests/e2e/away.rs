@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::counting_proxy::CountingProxy;
 use super::runtime_api::{Function, NOWHERE, run_to_end};
-use super::support::{LATER, SOON, Seller, new_number, notification, variable};
+use super::support::{LATER, SOON, Seller, notification, update, wait_until};
 
 fn nowhere(scheme: &str) -> String {
     format!("{scheme}://{NOWHERE}")
@@ -17,15 +17,6 @@ fn nowhere(scheme: &str) -> String {
 /// Postgres at an address where nobody listens.
 fn no_database() -> String {
     format!("postgres://postgres@{NOWHERE}/tuberry")
-}
-
-/// An operator's message as Telegram tells of it, which the simulator knows nothing of.
-fn update(seller: &Seller, thread: i64, message_id: i64, text: &str) -> Value {
-    json!({ "update_id": new_number(), "message": {
-        "message_id": message_id, "date": 1, "message_thread_id": thread, "is_topic_message": true, "text": text,
-        "chat": { "id": seller.group, "type": "supergroup", "title": "Магазин", "is_forum": true },
-        "from": { "id": 7, "is_bot": false, "first_name": "Оператор" },
-    } })
 }
 
 /// An address at which nobody answers, and how many have come there.
@@ -104,35 +95,13 @@ async fn with_postgres_away_a_buyers_message_waits_in_the_intake_queue_and_arriv
     assert_eq!(said, ["Здравствуйте", "Без базы 1", "Без базы 2", "Без базы 3"]);
 }
 
-/// A way to Postgres that can be shut and opened again, at this port.
-async fn way_to_postgres(port: u16) -> (u16, tokio::task::JoinHandle<()>) {
-    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.expect("the port");
-    let port = listener.local_addr().expect("an address").port();
-    let address = reqwest::Url::parse(&variable("DATABASE_URL")).expect("an address");
-    let server = format!("{}:{}", address.host_str().expect("a host"), address.port().unwrap_or(5432));
-    let way = tokio::spawn(async move {
-        let mut connections = tokio::task::JoinSet::new();
-        while let Ok((mut client, _)) = listener.accept().await {
-            let server = server.clone();
-            connections.spawn(async move {
-                let mut server = tokio::net::TcpStream::connect(server).await.expect("Postgres");
-                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-            });
-        }
-    });
-    (port, way)
-}
-
 #[tokio::test]
 async fn what_came_while_postgres_was_away_is_not_overtaken_by_what_comes_when_it_is_back() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Лада").await;
     let url = seller.avito_webhook().await;
-    let (port, way) = way_to_postgres(0).await;
-    let mut address = reqwest::Url::parse(&variable("DATABASE_URL")).expect("an address");
-    address.set_host(Some("127.0.0.1")).expect("a host");
-    address.set_port(Some(port)).expect("a port");
-    let webhook = Function::start("avito-webhook", &[("DATABASE_URL", address.as_str())]).await;
+    let postgres = CountingProxy::to_the_database().await;
+    let webhook = Function::start("avito-webhook", &[("DATABASE_URL", &postgres.address)]).await;
     let began = Timestamp::now().as_second();
     let tell = async |text: &str, after: i64| {
         let mut told = notification(&seller, &chat, &format!("way-{text}"), text);
@@ -141,14 +110,32 @@ async fn what_came_while_postgres_was_away_is_not_overtaken_by_what_comes_when_i
     };
 
     tell("До", 1).await;
-    way.abort();
-    assert!(way.await.is_err(), "the way is shut, with all connections");
+    postgres.shut();
     tell("Вместо", 2).await;
-    let (_, _way) = way_to_postgres(port).await;
+    postgres.open();
     tell("После", 3).await;
 
     let said = seller.said(SOON, "Лада", "После").await.said();
     assert_eq!(said, ["Здравствуйте", "До", "Вместо", "После"]);
+}
+
+#[tokio::test]
+async fn what_was_kept_is_recorded_when_postgres_is_back_by_the_same_invocation_that_met_it_away() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Майя").await;
+    let postgres = CountingProxy::to_the_database().await;
+    let consumer = Function::start("record-intake", &[("DATABASE_URL", &postgres.address)]).await;
+    let kept = notification(&seller, &chat, "kept-long", "Дождалось").to_string();
+    let task = json!({ "v": "1", "account_id": seller.account_id, "payload": kept });
+
+    postgres.shut();
+    let back = async {
+        wait_until(SOON, "it tries again", async || (postgres.turned_away() > 1).then_some(())).await;
+        postgres.open();
+    };
+    tokio::join!(consumer.work(&task), back);
+
+    assert_eq!(seller.said(SOON, "Майя", "Дождалось").await.said(), ["Здравствуйте", "Дождалось"]);
 }
 
 #[tokio::test]

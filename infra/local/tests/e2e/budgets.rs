@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::counting_proxy::CountingProxy;
 use super::runtime_api::{Function, NOWHERE};
-use super::support::{SOON, Seller, database, new_number, notification, wait_until};
+use super::support::{SOON, Seller, database, notification, update, wait_until};
 
 #[tokio::test]
 async fn a_text_in_costs_one_call_to_telegram_and_none_to_avito() {
@@ -83,11 +83,7 @@ async fn a_text_out_waits_for_postgres_five_times() {
 
     // Telegram did hear this message, so that it can carry the receipt; only its update is ours.
     let note = seller.operator_writes(thread, "// для отметки").await;
-    let said = json!({ "update_id": new_number(), "message": {
-        "message_id": note, "date": 1, "message_thread_id": thread, "is_topic_message": true, "text": "Посчитано",
-        "chat": { "id": seller.group, "type": "supergroup", "title": "Магазин", "is_forum": true },
-        "from": { "id": 7, "is_bot": false, "first_name": "Оператор" },
-    } });
+    let said = update(&seller, thread, note, "Посчитано");
     let header = [("x-telegram-bot-api-secret-token", secret.as_str())];
     assert_eq!(webhook.post(&url, &header, &said).await.0, 200);
     assert_eq!(proxy.flights(), 1, "the webhook");

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::support::{SOON, Seller, wait_until};
+use super::support::{SOON, Seller, numbered, wait_until};
 
 #[tokio::test]
 async fn a_buyers_text_opens_a_topic_with_a_pinned_header_and_the_answer_reaches_the_buyer() {
@@ -54,7 +54,7 @@ async fn two_chats_have_two_topics_and_each_answer_goes_to_its_own() {
 async fn twenty_messages_of_one_chat_arrive_complete_and_in_order() {
     let seller = Seller::new().await;
     let chat = seller.chat("Галина").await;
-    let texts: Vec<String> = (1..=20).map(|number| format!("Вопрос {number}")).collect();
+    let texts = numbered("Вопрос", 20);
 
     for text in &texts {
         seller.buyer_writes(&chat, text).await;
@@ -67,7 +67,7 @@ async fn twenty_messages_of_one_chat_arrive_complete_and_in_order() {
 async fn twenty_answers_in_one_topic_arrive_complete_and_in_order() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Дарья").await;
-    let texts: Vec<String> = (1..=20).map(|number| format!("Ответ {number}")).collect();
+    let texts = numbered("Ответ", 20);
 
     for text in &texts {
         seller.operator_writes(thread, text).await;
@@ -81,13 +81,13 @@ async fn two_sellers_at_once_do_not_see_each_others_buyers() {
     let (one, other) = tokio::join!(Seller::new(), Seller::new());
     let (chat_of_one, chat_of_other) = tokio::join!(one.chat("Егор"), other.chat("Егор"));
 
-    let number = |seller: &str| (1..=5).map(|number| format!("{seller} {number}")).collect::<Vec<_>>();
-    for (text_to_one, text_to_other) in number("Первому").into_iter().zip(number("Второму")) {
-        tokio::join!(one.buyer_writes(&chat_of_one, &text_to_one), other.buyer_writes(&chat_of_other, &text_to_other));
+    let (to_one, to_other) = (numbered("Первому", 5), numbered("Второму", 5));
+    for (text_to_one, text_to_other) in to_one.iter().zip(&to_other) {
+        tokio::join!(one.buyer_writes(&chat_of_one, text_to_one), other.buyer_writes(&chat_of_other, text_to_other));
     }
 
-    assert_eq!(one.said(SOON, "Егор", "Первому 5").await.said(), number("Первому"));
-    assert_eq!(other.said(SOON, "Егор", "Второму 5").await.said(), number("Второму"));
+    assert_eq!(one.said(SOON, "Егор", "Первому 5").await.said(), to_one);
+    assert_eq!(other.said(SOON, "Егор", "Второму 5").await.said(), to_other);
     assert_eq!((one.topics().await.len(), other.topics().await.len()), (1, 1));
 }
 

@@ -1,8 +1,9 @@
-//! A proxy in front of Postgres that counts how often a client waits for it: what is sent while an answer is still under
-//! way belongs to the same round trip. It reads no more of the protocol than where a message begins
+//! A proxy in front of Postgres that can be shut, and that counts how often a client waits for it: what is sent while an
+//! answer is still under way belongs to the same round trip, and so does what comes within an open transaction: a flight is
+//! sent in one go, but may be handed over in pieces. It reads no more of the protocol than where a message begins
 //! (postgresql.org/docs/current/protocol-message-formats.html).
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,13 +16,22 @@ use super::support::variable;
 pub(crate) struct CountingProxy {
     pub(crate) address: String,
     flights: Arc<AtomicUsize>,
+    door: Arc<Door>,
     connections: Arc<Mutex<Vec<AbortHandle>>>,
+}
+
+/// Whether anybody is let in, and how many were not.
+#[derive(Default)]
+struct Door {
+    is_shut: AtomicBool,
+    turned_away: AtomicUsize,
 }
 
 /// What one connection still waits for.
 #[derive(Default)]
 struct Connection {
     unanswered: AtomicUsize,
+    in_transaction: AtomicBool,
 }
 
 impl CountingProxy {
@@ -34,9 +44,14 @@ impl CountingProxy {
         address.set_port(Some(port)).expect("a port");
         let flights = Arc::new(AtomicUsize::new(0));
         let connections = Arc::<Mutex<Vec<AbortHandle>>>::default();
-        let (counted, opened) = (Arc::clone(&flights), Arc::clone(&connections));
+        let door = Arc::<Door>::default();
+        let (counted, opened, guarded) = (Arc::clone(&flights), Arc::clone(&connections), Arc::clone(&door));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
+                if guarded.is_shut.load(Ordering::SeqCst) {
+                    guarded.turned_away.fetch_add(1, Ordering::SeqCst);
+                    continue;
+                }
                 let server = TcpStream::connect(&upstream).await.expect("the database");
                 let _ = (client.set_nodelay(true), server.set_nodelay(true));
                 let connection = Arc::new(Connection::default());
@@ -48,12 +63,28 @@ impl CountingProxy {
                 opened.lock().expect("a lock").extend([asking, answering]);
             }
         });
-        Self { address: address.to_string(), flights, connections }
+        Self { address: address.to_string(), flights, door, connections }
     }
 
     /// Ends every connection, as a pooler or a restart does.
     pub(crate) fn cut(&self) {
         self.connections.lock().expect("a lock").drain(..).for_each(|connection| connection.abort());
+    }
+
+    /// Ends every connection and lets nobody in any more: Postgres is away.
+    pub(crate) fn shut(&self) {
+        self.door.is_shut.store(true, Ordering::SeqCst);
+        self.cut();
+    }
+
+    /// Postgres is back.
+    pub(crate) fn open(&self) {
+        self.door.is_shut.store(false, Ordering::SeqCst);
+    }
+
+    /// How many came while it was shut.
+    pub(crate) fn turned_away(&self) -> usize {
+        self.door.turned_away.load(Ordering::SeqCst)
     }
 
     /// How many round trips there were, connecting apart.
@@ -65,6 +96,8 @@ impl CountingProxy {
 /// A query, or the end of an extended one: the server answers each with one `ReadyForQuery`.
 const ASKS: [u8; 2] = [b'Q', b'S'];
 const READY: u8 = b'Z';
+/// What `ReadyForQuery` says outside a transaction.
+const IDLE: u8 = b'I';
 
 async fn requests(
     mut client: tcp::OwnedReadHalf,
@@ -79,7 +112,10 @@ async fn requests(
         return;
     }
     while let Some(message) = read(&mut client, 1).await {
-        if ASKS.contains(&message[0]) && connection.unanswered.fetch_add(1, Ordering::SeqCst) == 0 {
+        if ASKS.contains(&message[0])
+            && connection.unanswered.fetch_add(1, Ordering::SeqCst) == 0
+            && !connection.in_transaction.load(Ordering::SeqCst)
+        {
             flights.fetch_add(1, Ordering::SeqCst);
         }
         if server.write_all(&message).await.is_err() {
@@ -91,6 +127,7 @@ async fn requests(
 async fn answers(mut server: tcp::OwnedReadHalf, mut client: tcp::OwnedWriteHalf, connection: Arc<Connection>) {
     while let Some(message) = read(&mut server, 1).await {
         if message[0] == READY {
+            connection.in_transaction.store(message.get(5) != Some(&IDLE), Ordering::SeqCst);
             connection.unanswered.fetch_sub(1, Ordering::SeqCst);
         }
         if client.write_all(&message).await.is_err() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::support::{Call, LATER, SOON, Seller, wait_until};
+use super::support::{Call, LATER, SOON, Seller, numbered, wait_until};
 
 /// Something goes wrong in this seller's group.
 async fn in_group(seller: &Seller, mut fault: Value) {
@@ -256,8 +256,8 @@ async fn a_storm_on_both_sides_loses_nothing_and_doubles_nothing_for_the_buyers(
         in_group(&seller, fault).await;
     }
 
-    let numbered = |what: &str| (1..=5).map(|number| format!("{what} {number}")).collect::<Vec<_>>();
-    for (question, answer) in numbered("Вопрос").iter().zip(&numbered("Ответ")) {
+    let (questions, answers) = (numbered("Вопрос", 5), numbered("Ответ", 5));
+    for (question, answer) in questions.iter().zip(&answers) {
         for (chat, thread) in chats.values() {
             seller.buyer_writes(chat, question).await;
             seller.operator_writes(*thread, answer).await;
@@ -265,9 +265,9 @@ async fn a_storm_on_both_sides_loses_nothing_and_doubles_nothing_for_the_buyers(
     }
 
     for (buyer, (chat, _)) in &chats {
-        assert_eq!(seller.answered(LATER, chat, "Ответ 5").await, numbered("Ответ"), "{buyer}");
+        assert_eq!(seller.answered(LATER, chat, "Ответ 5").await, answers, "{buyer}");
         let said = seller.said(LATER, buyer, "Вопрос 5").await.said_at_least_once();
-        assert_eq!(said[1..], numbered("Вопрос"), "{buyer}");
+        assert_eq!(said[1..], questions, "{buyer}");
     }
     let cut = |calls: Vec<Call>| calls.iter().filter(|call| call.status == 0).count();
     assert!(cut(seller.telegram_calls(0).await) > 0 && cut(seller.avito_calls(0).await) > 0, "there was no storm");

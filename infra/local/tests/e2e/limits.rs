@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::support::{Call, LATER, SOON, Seller, database, variable, wait_until};
+use super::support::{Call, LATER, SOON, Seller, database, numbered, variable, wait_until};
 
 /// Twenty messages a minute into this seller's group, thirty calls a second by the bot.
 async fn limited(seller: &Seller) {
@@ -57,10 +57,6 @@ async fn dead_letters(seller: &Seller) -> u64 {
         sum += waiting.unwrap_or_else(|| panic!("{dead}: {answer:?}")).expect("a number");
     }
     sum
-}
-
-fn numbered(what: &str, count: usize) -> Vec<String> {
-    (1..=count).map(|number| format!("{what} {number}")).collect()
 }
 
 /// Thirty texts of each of these buyers, in chats that are new.

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::support::{LATER, SOON, Seller, Shown, new_number, wait_until};
+use super::support::{LATER, SOON, Seller, Shown, update, wait_until};
 
 /// Waits until a message of the group carries this reaction.
 async fn reaction(seller: &Seller, message_id: i64, emoji: &str) {
@@ -270,8 +270,7 @@ async fn a_bot_that_was_thrown_out_goes_on_when_it_is_let_in_again() {
     };
     wait_until(SOON, "the bot is marked", async || status().await.then_some(())).await;
 
-    let lifted = format!("{}/_local/faults/{fault}", super::support::variable("STACK_CONTROL"));
-    assert_eq!(seller.stack.call(Method::DELETE, &lifted, &[], Vec::new()).await.status, 200);
+    seller.stack.mend(fault).await;
 
     seller.said(SOON, "Анна", "Раз").await;
     wait_until(SOON, "the bot is marked no more", async || (!status().await).then_some(())).await;
@@ -323,11 +322,7 @@ async fn without_topics_an_answer_that_is_faster_than_the_posts_confirmation_rea
 async fn getid_is_answered_in_the_webhooks_own_response_with_group_and_topic() {
     let seller = Seller::new().await;
     let (url, secret) = seller.telegram_webhook().await;
-    let asked = json!({ "update_id": new_number(), "message": {
-        "message_id": 7, "date": 1, "message_thread_id": 70, "is_topic_message": true, "text": "/getid",
-        "chat": { "id": seller.group, "type": "supergroup", "title": "Магазин", "is_forum": true },
-        "from": { "id": 7, "is_bot": false, "first_name": "Оператор" },
-    } });
+    let asked = update(&seller, 70, 7, "/getid");
     let headers = [("x-telegram-bot-api-secret-token", secret.as_str()), ("content-type", "application/json")];
 
     let answer = seller.stack.call(Method::POST, &url, &headers, asked.to_string().into()).await;
@@ -341,11 +336,8 @@ async fn getid_is_answered_in_the_webhooks_own_response_with_group_and_topic() {
 async fn a_canned_reply_is_sent_by_its_name_and_an_unknown_name_is_told() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Борис").await;
-    let url = format!("{}/api/clients/me", super::support::variable("STACK_API"));
-    let bearer = format!("Bearer {}", seller.access_token);
-    let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
-    let replies = json!({ "canned_replies": { "адрес": "Ленина, 1, с 9 до 18" } }).to_string();
-    assert_eq!(seller.stack.call(Method::PATCH, &url, &headers, replies.into()).await.status, 200);
+    let replies = json!({ "canned_replies": { "адрес": "Ленина, 1, с 9 до 18" } });
+    assert_eq!(seller.patch("/api/clients/me", &replies).await.status, 200);
 
     let unknown = seller.operator_writes(thread, "/q цена").await;
     seller.operator_writes(thread, "/q адрес").await;

@@ -54,6 +54,11 @@ async fn seen<T>(within: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> 
     }
 }
 
+/// `what 1`, `what 2`, …
+pub(crate) fn numbered(what: &str, count: usize) -> Vec<String> {
+    (1..=count).map(|number| format!("{what} {number}")).collect()
+}
+
 /// An answer of the API.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -382,6 +387,20 @@ impl Seller {
         if found.len() == 1 { found.pop() } else { None }
     }
 
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.stack.get(path, Some(&self.access_token)).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.stack.post(path, Some(&self.access_token), body).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: &Value) -> Answer {
+        let bearer = format!("Bearer {}", self.access_token);
+        let headers = [("content-type", "application/json"), ("authorization", bearer.as_str())];
+        self.stack.call(Method::PATCH, path, &headers, body.to_string().into_bytes()).await
+    }
+
     /// Waits until a buyer's topic says this, as its last line.
     pub(crate) async fn said(&self, within: Duration, buyer: &str, last: &str) -> Topic {
         let mut lines = Vec::new();
@@ -492,4 +511,13 @@ pub(crate) fn notification(seller: &Seller, chat: &str, message_id: &str, text: 
             "type": "text", "content": { "text": text }, "created": now,
         } },
     })
+}
+
+/// An operator's message as Telegram tells of it, which the simulator knows nothing of.
+pub(crate) fn update(seller: &Seller, thread: i64, message_id: i64, text: &str) -> Value {
+    json!({ "update_id": new_number(), "message": {
+        "message_id": message_id, "date": 1, "message_thread_id": thread, "is_topic_message": true, "text": text,
+        "chat": { "id": seller.group, "type": "supergroup", "title": "Магазин", "is_forum": true },
+        "from": { "id": 7, "is_bot": false, "first_name": "Оператор" },
+    } })
 }

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
-use super::support::{Answer, SOON, Seller, Stack, notification};
+use super::support::{Answer, SOON, Seller, Stack, notification, update};
 
 const WRONG_SECRET: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
@@ -85,12 +85,7 @@ async fn telegrams_webhook_takes_what_it_cannot_use_and_refuses_wrong_secrets() 
     let huge = format!(r#"{{"update_id":4,"padding":"{}"}}"#, "x".repeat(256 * 1024));
     assert_eq!(problem(&send(stack, &url, &right, huge).await).0, 413);
 
-    let forged = json!({ "update_id": 5, "message": {
-        "message_id": 900_000, "date": 1, "message_thread_id": thread, "is_topic_message": true, "text": "Подделка",
-        "chat": { "id": seller.group, "type": "supergroup", "title": "Магазин", "is_forum": true },
-        "from": { "id": 7, "is_bot": false, "first_name": "Никто" },
-    } })
-    .to_string();
+    let forged = update(&seller, thread, 900_000, "Подделка").to_string();
     let wrong = [("x-telegram-bot-api-secret-token", WRONG_SECRET)];
     for (url, headers) in [(&elsewhere(&url), &right[..]), (&url, &wrong[..]), (&url, &[][..])] {
         assert_eq!(problem(&send(stack, url, headers, forged.clone()).await).0, 404);

@@ -7,12 +7,11 @@ use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::people::{Market, Shop};
 use super::running;
-use super::support::{Stack, variable};
+use super::support::Stack;
 
 /// The kinds of function that are ended at random.
 const KILLED: [&str; 6] =
@@ -55,7 +54,7 @@ pub(crate) async fn befall(market: &Market, seed: u64) {
         events(market, seed)
     );
     for (shop, fault) in standing {
-        lift(&shop.seller.stack, fault).await;
+        shop.seller.stack.mend(fault).await;
     }
     println!("{killed} functions killed");
     assert!(killed >= market.size.kills, "only {killed} were there to be killed");
@@ -90,11 +89,6 @@ async fn bad_days(market: &Market, seed: u64) -> Vec<(&Shop, u64)> {
         }
     }
     standing
-}
-
-async fn lift(stack: &Stack, fault: u64) {
-    let url = format!("{}/_local/faults/{fault}", variable("STACK_CONTROL"));
-    stack.call(Method::DELETE, &url, &[], Vec::new()).await;
 }
 
 /// Lets each event happen in a slot of its own, in any order; what lasts longer goes on beside the others.
@@ -145,7 +139,7 @@ async fn happen(market: &Market, shop: &Shop, event: Event, dice: &mut StdRng) {
             shop.bot_is_out.store(true, Ordering::Relaxed);
             let fault = stack.fault(in_group("kicked")).await;
             tokio::time::sleep(Duration::from_secs(10).min(market.size.lasts / 10)).await;
-            lift(stack, fault).await;
+            stack.mend(fault).await;
             shop.bot_is_out.store(false, Ordering::Relaxed);
         }
         Event::TokensExpire => {
