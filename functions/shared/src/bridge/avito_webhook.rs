@@ -119,9 +119,12 @@ async fn hear(app: &App, account_id: i64, hash: [u8; 32], hearing: Option<&Heari
     if hearing.is_some() { Woken::read(&answers).map(Some) } else { Ok(Some(Woken::default())) }
 }
 
-/// What a notification says, as a hearing of one message.
+/// What a notification says, as a hearing of one message. None for what Avito never sends and Postgres cannot hold.
 fn hearing(account_id: i64, notification: &avito::webhook::Notification) -> Option<Hearing> {
     let message = &notification.message;
+    if notification.chat_id.contains('\0') {
+        return None;
+    }
     Some(Hearing {
         account_id,
         user_id: notification.user_id,
@@ -131,8 +134,12 @@ fn hearing(account_id: i64, notification: &avito::webhook::Notification) -> Opti
     })
 }
 
-/// A message of Avito's as it is recorded; none when it does not say when it was written.
+/// A message of Avito's as it is recorded; none when it does not say when it was written, or Postgres cannot hold its id.
 pub(super) fn heard(message: &avito::Message, own_user_id: i64, place: i32) -> Option<Heard> {
+    let created = message.created.filter(|second| *second >= 0)?;
+    if message.id.contains('\0') || message.kind.as_str().contains('\0') {
+        return None;
+    }
     let system = message.is_system();
     let text = message.content.text.as_deref().map(|text| text.replace('\0', ""));
     Some(Heard {
@@ -144,7 +151,7 @@ pub(super) fn heard(message: &avito::Message, own_user_id: i64, place: i32) -> O
         text,
         attachments: serde_json::from_str(&serde_json::to_string(&attachments(message)?).ok()?.replace("\\u0000", ""))
             .ok()?,
-        created: Timestamp::from_second(message.created?).ok()?,
+        created: Timestamp::from_second(created).ok()?,
         place,
     })
 }
@@ -243,4 +250,37 @@ pub(super) async fn have_the_lost_polled(app: &App) -> Result<(), DbError> {
         tracing::warn!("Redis forgot no lost webhooks; their accounts are polled once more");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// What is heard of a notification whose value has this at `place`.
+    fn heard_with(place: &str, value: Value) -> Option<Hearing> {
+        let mut payload = json!({ "payload": { "type": "message", "value": {
+            "id": "m-1", "chat_id": "u2i-1", "user_id": 1, "author_id": 2, "chat_type": "u2i", "type": "text",
+            "content": { "text": "Здравствуйте" }, "created": 1_700_000_000,
+        } } });
+        payload["payload"]["value"][place] = value;
+        avito::webhook::Notification::from_value(payload).and_then(|notification| hearing(1, &notification))
+    }
+
+    #[test]
+    fn what_postgres_cannot_hold_is_not_heard() {
+        assert!(heard_with("id", json!("m-1")).is_some());
+        for place in ["id", "chat_id", "type"] {
+            assert!(heard_with(place, json!("a\0b")).is_none(), "{place}");
+        }
+        assert!(heard_with("created", json!(-300_000_000_000_i64)).is_none());
+    }
+
+    #[test]
+    fn a_text_that_postgres_cannot_hold_is_heard_without_what_it_cannot() {
+        let heard = heard_with("content", json!({ "text": "Куп\0лю" }));
+        let texts: Vec<_> =
+            heard.into_iter().flat_map(|hearing| hearing.messages).map(|message| message.text).collect();
+        assert_eq!(texts, [Some("Куплю".to_owned())]);
+    }
 }

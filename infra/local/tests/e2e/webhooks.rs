@@ -46,6 +46,9 @@ async fn avitos_webhook_takes_probes_and_other_json_and_refuses_what_is_wrong() 
 
     let forged = notification(&seller, &chat, "forged", "Подделка").to_string();
     assert_eq!(send(stack, &elsewhere(&url), &[], forged).await.status, 404);
+    let nobodys = elsewhere(&url).replace(&format!("/{}/", seller.account_id), &format!("/{}/", i64::MAX));
+    let unstorable = notification(&seller, "u2i-\0", "nul", "Подделка").to_string();
+    assert_eq!(problem(&send(stack, &nobodys, &[], unstorable).await).0, 404, "Postgres is not to blame");
     let mut of_another = notification(&seller, &chat, "another", "Чужое");
     of_another["payload"]["value"]["user_id"] = json!(seller.user_id + 1);
     assert_eq!(send(stack, &url, &[], of_another.to_string()).await.status, 200);
