@@ -1,5 +1,7 @@
 //! Queue `poll`: asks Avito about accounts, fifty a task, and records what no webhook told.
 
+use std::time::Duration;
+
 use aws_lambda_events::sqs::SqsBatchResponse;
 use tuberry::{
     App,
@@ -13,10 +15,14 @@ tuberry::worker!(
     [Database, Cache, Secrets, AvitoApi, PollInterval, AutoReplyDelay, TelegramQueue, AutoReplyQueue]
 );
 
+/// What is left of the function's time for writing down which accounts were not polled, and for telling of it.
+const CLOSING: Duration = Duration::from_secs(3);
+
 async fn poll_batch(app: &'static App, batch: Batch<PollTask>) -> SqsBatchResponse {
+    let stop = batch.deadline.checked_sub(CLOSING).unwrap_or(batch.deadline);
     batch
         .work(|task, _| async move {
-            match poll(app, &task).await {
+            match poll(app, &task, stop).await {
                 Ok(()) => true,
                 Err(error) => {
                     tracing::error!(%error, "accounts could not be looked at");

@@ -5,6 +5,8 @@ mod provisional;
 mod schedule;
 mod sync;
 
+use std::time::Instant;
+
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use tokio_postgres::Row;
@@ -92,8 +94,9 @@ struct Account {
     judge_webhook: bool,
 }
 
-/// Polls those of the accounts that are due. What fails for one account leaves it as it was, for its next turn.
-pub async fn poll(app: &App, task: &PollTask) -> Result<(), BridgeError> {
+/// Polls those of the accounts that are due, until `stop` at the latest. What fails for one account leaves it as it was,
+/// for its next turn.
+pub async fn poll(app: &App, task: &PollTask, stop: Instant) -> Result<(), BridgeError> {
     let PollTask::V1 { account_ids, due } = task;
     if Timestamp::now().duration_since(*due).as_secs() > TOO_LATE {
         metrics::counter!("polls_dropped").increment(1);
@@ -101,14 +104,23 @@ pub async fn poll(app: &App, task: &PollTask) -> Result<(), BridgeError> {
     }
     let accounts = claim(app, account_ids.clone()).await?;
     metrics::counter!("accounts_polled").increment(accounts.len() as u64);
-    stream::iter(&accounts)
-        .for_each_concurrent(AT_ONCE, |account| async move {
-            if let Err(error) = poll_account(app, account).await {
+    let failed: Vec<i64> = stream::iter(&accounts)
+        .map(|account| async move {
+            let polled = tokio::time::timeout_at(stop.into(), poll_account(app, account)).await;
+            let error = polled.unwrap_or(Err(PollError::TooLong)).err()?;
+            tracing::warn!(account_id = account.keys.account_id, %error, "an account was not polled");
+            if refusal(&error).is_none() {
                 metrics::counter!("polls_failed").increment(1);
-                tracing::warn!(account_id = account.keys.account_id, %error, "an account was not polled");
             }
+            (account.working && error.may_pass()).then_some(account.keys.account_id)
         })
+        .buffer_unordered(AT_ONCE)
+        .filter_map(std::future::ready)
+        .collect()
         .await;
+    if !failed.is_empty() {
+        app.db().query(Scope::Service, again_soon(app, failed)).await?;
+    }
     Ok(())
 }
 
@@ -159,6 +171,19 @@ enum PollError {
     Avito(#[from] avito::Error),
     #[error("Avito asks for a tariff with access to its API")]
     Tariff,
+    #[error("it took too long")]
+    TooLong,
+}
+
+impl PollError {
+    /// Whether the next poll has a better chance with nothing changed.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Db(_) | Self::TooLong | Self::Token(TokenError::Db(_) | TokenError::Unavailable(_)) => true,
+            Self::Avito(error) => error.retry_in().is_some(),
+            Self::Token(TokenError::Refused(_) | TokenError::Secrets(_)) | Self::Tariff => false,
+        }
+    }
 }
 
 async fn poll_account(app: &App, account: &Account) -> Result<(), PollError> {
@@ -178,25 +203,22 @@ async fn poll_account(app: &App, account: &Account) -> Result<(), PollError> {
     if account.judge_webhook {
         app.db().query(scope(), judge_webhook(account.keys.account_id)).await?;
     }
-    let Some((status, reason)) = outcome.as_ref().err().and_then(refusal) else {
-        if outcome.is_err() && account.working {
-            app.db().query(scope(), again_soon(app, account.keys.account_id)).await?;
-        }
-        return outcome;
-    };
-    metrics::counter!("accounts_refused").increment(1);
+    let Some((status, reason)) = outcome.as_ref().err().and_then(refusal) else { return outcome };
+    if account.working {
+        metrics::counter!("accounts_refused").increment(1);
+    }
     let refused = accounts::mark_refused(account.keys.account_id, status, reason);
     app.db().run(scope(), vec![refused, rest(account.keys.account_id)]).await?;
     outcome
 }
 
 /// What failed for a reason that may pass is looked at again at the usual pace, however far its webhook is trusted.
-fn again_soon(app: &App, account_id: i64) -> Statement {
+fn again_soon(app: &App, account_ids: Vec<i64>) -> Statement {
     Statement::new(
         "UPDATE account_polls SET next_poll_at = least(next_poll_at, now() + make_interval(secs => $2))
-         WHERE avito_account_id = $1",
+         WHERE avito_account_id = ANY($1)",
     )
-    .bind(account_id)
+    .bind(account_ids)
     .bind(usual_pause(app))
 }
 
@@ -235,6 +257,6 @@ fn refusal(error: &PollError) -> Option<(&'static str, String)> {
             Some(("blocked", message.clone()))
         }
         PollError::Tariff => Some(("blocked", error.to_string())),
-        PollError::Db(_) | PollError::Token(_) | PollError::Avito(_) => None,
+        PollError::Db(_) | PollError::Token(_) | PollError::Avito(_) | PollError::TooLong => None,
     }
 }
