@@ -19,6 +19,24 @@ pub(super) enum Purpose {
     Answer,
     /// It can wait: polls, marking read.
     Patient,
+    /// It is of use within a moment or not at all: the order within a second.
+    Optional,
+}
+
+impl Purpose {
+    /// How many of the minute's calls it leaves to others.
+    fn leaves(self) -> i64 {
+        if self == Self::Answer { 0 } else { KEPT_FOR_ANSWERS }
+    }
+
+    /// How long it waits for its turn at the slow pace. Answers do not: the lease that they are sent under would run out.
+    fn patience(self) -> Duration {
+        match self {
+            Self::Answer => Duration::ZERO,
+            Self::Patient => SLOW_TURN,
+            Self::Optional => SLOW_PACE,
+        }
+    }
 }
 
 /// Calls a minute until Avito names another number.
@@ -88,8 +106,7 @@ async fn note<T>(app: &App, account_id: i64, answer: &Result<Reply<T>, Error>) {
 }
 
 async fn take(app: &App, account_id: i64, purpose: Purpose) -> Result<(), Error> {
-    let kept = if purpose == Purpose::Patient { KEPT_FOR_ANSWERS } else { 0 };
-    let (key, arguments) = (key(account_id), [USUAL, kept]);
+    let (key, arguments) = (key(account_id), [USUAL, purpose.leaves()]);
     let taking = app.cache().script(TAKE, &key, &arguments);
     match tokio::time::timeout(REDIS_PART, taking).await {
         Ok(Ok(0)) => Ok(()),
@@ -101,10 +118,8 @@ async fn take(app: &App, account_id: i64, purpose: Purpose) -> Result<(), Error>
     }
 }
 
-/// Answers do not wait here: the lease that they are sent under would run out.
 async fn at_slow_pace(account_id: i64, purpose: Purpose) -> Result<(), Error> {
-    let patience = if purpose == Purpose::Patient { SLOW_TURN } else { Duration::ZERO };
-    match turn(account_id, patience) {
+    match turn(account_id, purpose.patience()) {
         Ok(wait) => {
             tokio::time::sleep(wait).await;
             Ok(())

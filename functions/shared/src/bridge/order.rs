@@ -73,7 +73,7 @@ async fn places(holder: &Holder<'_>, dialog: &Dialog) -> Result<Value, TokenErro
     let token = accounts::access_token(holder.app, keys).await?;
     let avito = accounts::avito(holder.app);
     let call = avito.messages(&token, keys.user_id, &dialog.avito_chat_id, LOOK, 0);
-    let call = allowance::within(holder.app, keys.account_id, Purpose::Answer, call);
+    let call = allowance::within(holder.app, keys.account_id, Purpose::Optional, call);
     let newest_first = call.await?.value;
     Ok((0..)
         .zip(newest_first.iter().rev())
