@@ -128,7 +128,9 @@ async fn create(holder: &Holder<'_>, work: &Work, dialog: &Dialog, name: String,
                 outcome.push(wait_with(dialog.id, AVITO_WAIT));
                 return Next::Look(outcome);
             };
-            metrics::counter!("bots_broken").increment(1);
+            if !work.bot.broken {
+                metrics::counter!("bots_broken").increment(1);
+            }
             outcome.push(bots::mark_broken(holder.bot_id, reason));
             Next::Rest(outcome, later(now, BROKEN_PAUSE))
         }

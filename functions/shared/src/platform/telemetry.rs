@@ -25,11 +25,20 @@ pub fn start(name: &'static str) {
     let collector = metrics_cloudwatch_embedded::Builder::new()
         .cloudwatch_namespace("Tuberry")
         .with_dimension("function", name)
+        .with_dimension("stack", stack(name))
         .init();
     match collector {
         Ok(collector) => _ = COLLECTOR.set(collector),
         Err(error) => tracing::warn!(%error, "metrics could not be started"),
     }
+}
+
+/// The stack that this function belongs to, so that two of one AWS account do not ring each other's alarms: what stands
+/// before `-<name>` in the name that the template gives it.
+fn stack(name: &str) -> String {
+    let deployed_as = std::env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default();
+    let before = deployed_as.strip_suffix(name).and_then(|before| before.strip_suffix('-'));
+    before.unwrap_or("none").to_owned()
 }
 
 /// Writes out what was counted since the last time; called after each invocation.
