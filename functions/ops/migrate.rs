@@ -1,4 +1,4 @@
-//! `migrate`: brings the database to this code's version. Invoked by hand before a deployment, and by the local stack.
+//! `migrate`: brings the database to this code's version. Invoked by hand after a deployment, and by the local stack.
 //! Answers what was applied now; nothing, when all was there already.
 
 use lambda_runtime::Error;

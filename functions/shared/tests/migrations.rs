@@ -91,11 +91,18 @@ async fn each_planned_statement_has_a_function_that_later_migrations_leave_alone
 async fn a_function_of_other_code_stays_for_a_week_and_one_that_answers_otherwise_is_made_anew() {
     let database = Database::new().await;
     let client = database.migrated().await;
-    let (changed, _) = functions(&client).await.remove(0);
+    let mut ours = functions(&client).await.into_iter().map(|(name, _)| name);
+    let (changed, returned) = (ours.next().unwrap_or_default(), ours.next().unwrap_or_default());
     let others = format!(
-        "CREATE FUNCTION plans.recent() RETURNS int LANGUAGE sql AS 'SELECT 1';
+        "CREATE FUNCTION plans.unmarked() RETURNS int LANGUAGE sql AS 'SELECT 1';
+         CREATE FUNCTION plans.recent() RETURNS int LANGUAGE sql AS 'SELECT 1';
          CREATE FUNCTION plans.old() RETURNS int LANGUAGE sql AS 'SELECT 1';
-         DO $$ BEGIN EXECUTE format('COMMENT ON FUNCTION plans.old() IS %L', current_date - 8); END $$;
+         CREATE FUNCTION pg_temp.mark(name text, days int) RETURNS void LANGUAGE plpgsql AS $$
+         BEGIN
+             EXECUTE (SELECT format('COMMENT ON FUNCTION %s IS %L', oid::regprocedure, current_date - days)
+                      FROM pg_proc WHERE proname = name);
+         END $$;
+         SELECT pg_temp.mark('recent', 7), pg_temp.mark('old', 8), pg_temp.mark('{returned}', 8);
          ALTER FUNCTION plans.{changed} RENAME TO misplaced;
          CREATE FUNCTION plans.{changed}(text) RETURNS text LANGUAGE sql AS 'SELECT $1'"
     );
@@ -104,9 +111,14 @@ async fn a_function_of_other_code_stays_for_a_week_and_one_that_answers_otherwis
     let names: Vec<String> = functions(&client).await.into_iter().map(|(name, _)| name).collect();
     let body = format!("SELECT prosrc FROM pg_proc WHERE proname = '{changed}'");
     let bodies = client.query(&body, &[]).await.unwrap_or_else(|error| panic!("{error}"));
+    let mark = format!("SELECT obj_description(oid, 'pg_proc') FROM pg_proc WHERE proname = '{returned}'");
+    let mark = client.query_one(&mark, &[]).await.unwrap_or_else(|error| panic!("{error}"));
     database.dropped().await;
 
-    assert!(names.contains(&"recent".to_owned()) && names.contains(&"misplaced".to_owned()), "{names:?}");
+    for kept in ["unmarked", "recent", "misplaced", &returned] {
+        assert!(names.contains(&kept.to_owned()), "{kept}: {names:?}");
+    }
+    assert_eq!(mark.get::<_, Option<String>>(0), None, "what has come back is marked no more");
     assert!(!names.contains(&"old".to_owned()), "{names:?}");
     assert_eq!(bodies.len(), 1);
     assert!(bodies[0].get::<_, String>(0).contains("BEGIN"));
@@ -171,11 +183,9 @@ async fn plan(client: &Client, sql: &str) -> String {
 /// What a plan reads as a whole, or of the whole tenant, of the tables that grow.
 fn read_as_a_whole(plan: &str) -> Vec<&str> {
     let grows = |line: &str| GROWING.iter().any(|table| format!("{line} ").contains(&format!(" on {table} ")));
-    let lines: Vec<&str> = plan.lines().collect();
-    let by_tenant = |line: &str| line.contains("Index Cond: (client_id = ") && !line.contains(" AND ");
-    let scans = lines.windows(2).filter(|pair| {
-        grows(pair[0]) && (pair[0].contains("Seq Scan") || pair[0].contains("Index Scan using") && by_tenant(pair[1]))
-    });
+    let lines: Vec<&str> = plan.lines().chain([""]).collect();
+    let by_tenant = |line: &str| line.contains("Cond: (client_id = ") && !line.contains(" AND ");
+    let scans = lines.windows(2).filter(|pair| grows(pair[0]) && (pair[0].contains("Seq Scan") || by_tenant(pair[1])));
     scans.map(|pair| pair[0].trim()).collect()
 }
 

@@ -27,6 +27,9 @@ pub enum MigrationError {
     /// the tables.
     #[error("a migration does not apply: {0}")]
     Refused(String),
+    /// The server keeps a plan across a change of role, with the rows that the former role may see.
+    #[error("Postgres {0} mixes up roles in the plans that it keeps (CVE-2024-10976): use 15.9, 16.5, 17.1 or newer")]
+    Unsafe(String),
 }
 
 /// Applies what is missing and answers the names of what was applied now, in order.
@@ -35,6 +38,11 @@ pub async fn apply(address: &Secret, extra_roots: &str) -> Result<Vec<String>, M
     guard.batch_execute("BEGIN").await.map_err(DbError::from)?;
     guard.batch_execute(LOCK).await.map_err(DbError::from)?;
     let mut client = db::connect(address, extra_roots, PATIENCE).await?;
+    let settings = "SELECT current_setting('server_version'), current_setting('server_version_num')::int";
+    let server = client.query_one(settings, &[]).await.map_err(DbError::from)?;
+    if !keeps_roles_apart(server.get(1)) {
+        return Err(MigrationError::Unsafe(server.get(0)));
+    }
     let report = embedded::migrations::runner()
         .run_async(&mut client)
         .await
@@ -48,6 +56,18 @@ pub async fn apply(address: &Secret, extra_roots: &str) -> Result<Vec<String>, M
         .collect())
 }
 
+/// Whether a server of this version, as `server_version_num` has it, plans anew when the role has changed
+/// (postgresql.org/support/security/CVE-2024-10976).
+fn keeps_roles_apart(version: i32) -> bool {
+    match version / 10_000 {
+        ..15 => false,
+        15 => version >= 150_009,
+        16 => version >= 160_005,
+        17 => version >= 170_001,
+        18.. => true,
+    }
+}
+
 /// Names the failure without Postgres's detail, which may quote a row.
 fn reason(error: &refinery::Error) -> String {
     let mut source = std::error::Error::source(error);
@@ -59,4 +79,19 @@ fn reason(error: &refinery::Error) -> String {
         source = cause.source();
     }
     error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_that_mix_up_roles_are_refused() {
+        for version in [140_020, 150_008, 160_004, 170_000] {
+            assert!(!keeps_roles_apart(version), "{version}");
+        }
+        for version in [150_009, 150_018, 160_005, 170_001, 180_000] {
+            assert!(keeps_roles_apart(version), "{version}");
+        }
+    }
 }
