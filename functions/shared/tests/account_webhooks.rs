@@ -7,25 +7,31 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::{Owner, World, variable};
+use tokio::sync::{Mutex, MutexGuard};
 use tuberry::{
     platform::db::{Scope, Statement},
     tenancy::account_webhooks::check,
 };
+
+/// One shop at a time: a check takes every account that is due, whosever it is.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 struct Shop {
     world: World,
     owner: Owner,
     account_id: i64,
     user_id: i64,
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Shop {
     async fn new() -> Self {
+        let alone = ALONE.lock().await;
         let world = World::new();
         let owner = world.owner().await;
         let (bot, _) = world.bot(&owner).await;
         let (account, outside) = world.account(&owner, bot.id).await;
-        Self { world, owner, account_id: account.id, user_id: outside.user_id }
+        Self { world, owner, account_id: account.id, user_id: outside.user_id, _alone: alone }
     }
 
     async fn change(&self, sql: &'static str) {

@@ -175,6 +175,19 @@ impl Shop {
         }
     }
 
+    /// Waits until the mark is set, and moves it by an hour: whatever follows comes before its time, however slow this
+    /// machine is. Gives the dialog's id and the mark.
+    async fn asked_for_later(&self) -> (i64, Timestamp) {
+        self.asked().await;
+        let put_off = Statement::new(
+            "UPDATE dialogs SET auto_reply_scheduled_at = auto_reply_scheduled_at + interval '1 hour'
+             WHERE avito_chat_id = $1 AND auto_reply_scheduled_at IS NOT NULL
+             RETURNING id, auto_reply_scheduled_at",
+        );
+        let rows = self.world.query(Scope::Tenant(self.owner.client), put_off.bind(self.chat.clone())).await;
+        (rows[0].get(0), rows[0].get(1))
+    }
+
     /// Waits until the mark is gone.
     async fn unasked(&self) {
         let since = Instant::now();
@@ -308,16 +321,15 @@ async fn a_buyer_whom_nobody_answers_hears_once_and_the_topic_sees_it() {
 async fn an_answer_in_the_topic_before_its_time_cancels() {
     let shop = Shop::of(World::new()).await;
     shop.write("buyer", "Ещё продаёте?").await;
-    shop.asked().await;
+    let (dialog_id, mark) = shop.asked_for_later().await;
     shop.until_shown("Ещё продаёте?").await;
     let thread = shop.topic().await.1;
     let body = json!({ "chat_id": shop.bot.chat_id, "thread_id": thread, "text": "Да, приезжайте" });
     shop.world.control("telegram/messages", &body).await;
     shop.answers_become(&["Да, приезжайте"]).await;
     assert_eq!(shop.mark().await, None);
-    let_time_pass().await;
-    assert_eq!(shop.answers().await, ["Да, приезжайте"]);
-    assert_eq!(shop.shown("Автоответчик").await, 0);
+    assert!(!must(auto_reply::send(shop.world.app, dialog_id, mark).await), "somebody had answered");
+    assert!(!shop.rows().await.iter().any(|(origin, ..)| origin == "auto_reply"));
 }
 
 #[tokio::test]

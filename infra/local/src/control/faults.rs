@@ -67,14 +67,16 @@ pub(crate) async fn remove(State(world): State<Arc<World>>, Path(id): Path<u64>)
     Ok(lift(&world, Some(id)))
 }
 
-/// Removes faults; a bot that was kicked is let in again.
+/// Removes faults; a bot that was kicked is let in again, where its group is by now.
 fn lift(world: &Arc<World>, id: Option<u64>) -> Json<Value> {
     let removed = {
         let state = &mut *world.state();
         let gone = state.faults.remove(id);
         for request in gone.iter().filter(|request| request.kind == Kind::Kicked && request.changes_the_world()) {
             if let Some(chat_id) = request.scope.chat_id {
-                let token = request.scope.token.as_deref();
+                // A group that became another took the kicked bot along.
+                let moved_to = state.telegram.chats.get(&chat_id.to_string()).and_then(|chat| chat.migrated_to);
+                let (chat_id, token) = (moved_to.unwrap_or(chat_id), request.scope.token.as_deref());
                 membership::set_status(&mut state.telegram, chat_id, token, Status::Administrator);
             }
         }

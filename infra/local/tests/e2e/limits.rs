@@ -119,13 +119,13 @@ async fn a_bot_that_has_to_be_silent_does_not_hold_up_another_tenant() {
 }
 
 /// How long a message takes to its topic, by the simulators' clock, in a group and chats that were silent before: the
-/// delay in the middle of one in each.
-async fn usual_delay(seller: &Seller, chats: &[(String, String)], text: &str) -> Duration {
+/// delay in the middle of one in each. `check` is made as soon as more than half of them are known.
+async fn usual_delay(seller: &Seller, chats: &[(String, String)], text: &str, check: impl AsyncFn()) -> Duration {
     time_passes(seller, 60.0).await;
     let silent = "UPDATE dialogs SET heard_at = NULL WHERE bot_id = $1";
     database().await.execute(silent, &[&seller.bot_id]).await.expect("the dialogs");
     let mut delays = Vec::new();
-    for (buyer, chat) in chats {
+    for (place, (buyer, chat)) in chats.iter().enumerate() {
         let since = seller.stack.calls_so_far().await;
         let written = Timestamp::now();
         seller.buyer_writes(chat, text).await;
@@ -133,6 +133,9 @@ async fn usual_delay(seller: &Seller, chats: &[(String, String)], text: &str) ->
         let calls = seller.telegram_calls(since).await;
         let call = calls.iter().find(|call| call.method == "sendMessage" && call.status == 200).expect("it was sent");
         delays.push(Duration::try_from(call.at.duration_since(written)).expect("time goes on"));
+        if place == chats.len() / 2 {
+            check().await;
+        }
     }
     delays.sort();
     delays[delays.len() / 2]
@@ -144,19 +147,22 @@ async fn a_burst_of_one_tenant_does_not_delay_the_messages_of_another() {
     limited(&busy).await;
     let guests = numbered("Гость", 9).into_iter();
     let chats = join_all(guests.map(async |guest| (guest.clone(), other.conversation(&guest).await.0))).await;
-    let alone = usual_delay(&other, &chats, "Тихо").await;
+    let alone = usual_delay(&other, &chats, "Тихо", async || {}).await;
 
     let buyers = numbered("Покупатель", 10);
     burst(&busy, &buyers).await;
-    let beside = usual_delay(&other, &chats, "Мимо").await;
+    let the_burst_goes_on = async || {
+        let mut shown = 0;
+        for buyer in &buyers {
+            shown += busy.topic_of(buyer).await.map_or(0, |topic| topic.said().len());
+        }
+        assert!(shown < 300, "the burst was over before the other had written");
+    };
+    let beside = usual_delay(&other, &chats, "Мимо", the_burst_goes_on).await;
 
-    let mut shown = 0;
-    for buyer in &buyers {
-        shown += busy.topic_of(buyer).await.map_or(0, |topic| topic.said().len());
-    }
-    assert!(shown < 300, "the burst was over before the other wrote");
-    // One post of the burst waits three seconds for its place in the minute; the other waits for none.
-    let noise = Duration::from_millis(50);
+    // One post of the burst waits three seconds for its place in the minute; the other waits for none, though a busy
+    // machine may take two seconds.
+    let noise = Duration::from_millis(400);
     assert!(beside < 5 * alone.max(noise), "{beside:?} beside a burst, {alone:?} alone");
 }
 

@@ -56,7 +56,7 @@ async fn replies(seller: &Seller, thread: i64, to: i64, text: &str) -> i64 {
 async fn an_answer_that_has_to_wait_says_so_and_then_that_avito_has_it() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Анна").await;
-    answers_fail(&seller, json!({ "kind": "status", "status": 429, "retry_after": 6 })).await;
+    answers_fail(&seller, json!({ "kind": "status", "status": 429, "retry_after": 20 })).await;
 
     let answer = seller.operator_writes(thread, "Да").await;
 
@@ -69,8 +69,8 @@ async fn an_answer_that_has_to_wait_says_so_and_then_that_avito_has_it() {
 async fn an_answer_that_avito_is_slow_to_confirm_says_that_it_waits_and_then_that_avito_has_it() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Анна").await;
-    // Neither an answer nor its echo comes for a while.
-    answers_fail(&seller, json!({ "kind": "latency", "latency_ms": 6000, "times": 1 })).await;
+    // Neither an answer nor its echo comes for a while, but before the worker gives up.
+    answers_fail(&seller, json!({ "kind": "latency", "latency_ms": 8000 })).await;
 
     let answer = seller.operator_writes(thread, "Да").await;
 
@@ -156,7 +156,7 @@ async fn an_edited_answer_is_deleted_and_sent_anew_the_latest_text_alone_even_wh
 async fn an_answer_edited_before_it_went_goes_once_in_its_new_form() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Анна").await;
-    answers_fail(&seller, json!({ "kind": "status", "status": 429, "retry_after": 6 })).await;
+    answers_fail(&seller, json!({ "kind": "status", "status": 429, "retry_after": 20 })).await;
     let answer = seller.operator_writes(thread, "Да").await;
     reaction(&seller, answer, "👀").await;
 
@@ -190,7 +190,7 @@ async fn del_takes_back_what_was_sent_and_cancels_what_waits() {
 
     let del = replies(&seller, thread, sent, "/del").await;
     reaction(&seller, del, "👌").await;
-    answers_fail(&seller, json!({ "kind": "status", "status": 429, "retry_after": 6 })).await;
+    answers_fail(&seller, json!({ "kind": "status", "status": 429, "retry_after": 20 })).await;
     let waiting = seller.operator_writes(thread, "Нет").await;
     reaction(&seller, waiting, "👀").await;
     let del = replies(&seller, thread, waiting, "/del").await;

@@ -82,7 +82,8 @@ async fn reactions_that_telegram_limits_hold_up_nothing_but_themselves() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Вера").await;
     let limited = json!({
-        "target": "telegram", "kind": "reactions_limited", "retry_after": 8, "times": 1, "scope": { "chat_id": seller.group },
+        "target": "telegram", "kind": "reactions_limited", "retry_after": 30, "times": 1,
+        "scope": { "chat_id": seller.group },
     });
     seller.stack.fault(limited).await;
     let since = seller.stack.calls_so_far().await;
@@ -103,7 +104,7 @@ async fn reactions_that_telegram_limits_hold_up_nothing_but_themselves() {
         call.at.duration_since(refused.at).as_secs_f64()
     };
     let (message, receipt) = (after("sendMessage"), after("setMessageReaction"));
-    assert!(receipt >= 8.0 && message < receipt, "the message after {message} s, the receipt after {receipt} s");
+    assert!(receipt >= 30.0 && message < receipt, "the message after {message} s, the receipt after {receipt} s");
 }
 
 #[tokio::test]
