@@ -134,7 +134,8 @@ impl Client {
         Self { http, base, timeout: CALL_TIMEOUT }
     }
 
-    /// The same with another time limit, for callers who have less time left.
+    /// The same for tests that do not want to wait.
+    #[cfg(test)]
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }

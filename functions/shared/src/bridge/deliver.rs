@@ -71,11 +71,9 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
     let owner = Uuid::new_v4();
     let scope = Scope::TenantOf(outbox::tenant_of(dialog_id));
     let mut first = outbox::look(dialog_id, owner, Vec::new());
-    // What a look alone settles, an answer taken back before it went, is told too.
-    first.insert(first.len() - 3, outbox::bot_to_wake(dialog_id));
     first.insert(0, outbox::is_held(dialog_id, owner));
     let first = app.db().run(scope, first).await?;
-    let mut bot_to_wake = woken(first.get(1..).unwrap_or_default())?;
+    let mut bot_to_wake = woken(&first)?;
     let held = first.get(1).is_some_and(|rows| !rows.is_empty());
     let Some(mut outbox) = outbox::read(first)? else {
         return Ok(if held { Delivered::Held } else { Delivered::Done });
@@ -98,9 +96,7 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
         };
         match next {
             Next::Look(outcome) => {
-                let mut flight = outbox::look(dialog_id, owner, outcome);
-                flight.insert(flight.len() - 3, outbox::bot_to_wake(dialog_id));
-                let answers = holder.run(flight).await?;
+                let answers = holder.run(outbox::look(dialog_id, owner, outcome)).await?;
                 bot_to_wake = woken(&answers)?.or(bot_to_wake);
                 match outbox::read(answers)? {
                     Some(found) => outbox = found,

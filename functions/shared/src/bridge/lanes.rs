@@ -136,8 +136,7 @@ macro_rules! booked {
 /// Lets go when the flight chose no work (`bridge.dialog_id` is not set); the lane is due again when the first thing
 /// that waits for its time is. Answers that time, and whether a wake-up is to be sent for it; no row: there is more to do.
 pub fn release_if_idle(bot_id: i64, owner: Uuid) -> Statement {
-    // Materialized: woven into each other, the three looks are planned some twenty times over, and planning is what
-    // Postgres spends most of a message's time on.
+    // Materialized: woven into each other, the three looks would stand in the plan some twenty times.
     planned!(concat!(
         "WITH due AS MATERIALIZED (
              SELECT least(

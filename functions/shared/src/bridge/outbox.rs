@@ -74,7 +74,8 @@ pub struct Outbox {
     pub released: Released,
 }
 
-/// The statements by which a holder writes `outcome`, begins the next part, and lets go when there is none.
+/// The statements by which a holder writes `outcome`, begins the next part, and lets go when there is none. They answer the
+/// bot to wake too: what a look alone settles, an answer taken back before it went, is told as well.
 pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Statement> {
     let mut flight = vec![
         planned!(
@@ -89,6 +90,7 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Stateme
     ];
     flight.extend(outcome);
     flight.extend(edits::apply(dialog_id, owner));
+    flight.push(bot_to_wake(dialog_id));
     flight.extend([
         planned!(
             "SELECT d.block_requested_at, d.buyer, d.item, removal.id AS removal_id, removal.avito_message_id AS removal_avito_id,
