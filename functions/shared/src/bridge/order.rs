@@ -23,7 +23,8 @@ pub(super) const CLOSE: Duration = Duration::from_secs(5);
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// For so long after Postgres was away, what came meanwhile may still be on its way through the intake queue.
 pub(super) const AFTER_OUTAGE: Duration = Duration::from_secs(15);
-/// How long what comes then waits for it: the queue's consumer tries every second, but for a pause of two.
+/// How long what comes then waits for it: the queue's consumer tries every second, but for a pause of two. Nothing waits
+/// longer for the sake of order.
 pub(super) const AFTER_OUTAGE_PATIENCE: Duration = Duration::from_secs(4);
 /// Order is worth no longer wait than this, that for a new token included.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);

@@ -213,7 +213,8 @@ pub(super) fn correct(account_id: i64, user_id: i64, chat_id: &str, messages: &[
 /// auto-reply is active, was not yet sent in this interval, and nobody answered later. Only what this very flight
 /// inserted counts, by `created_at = now()`: a message heard again neither asks nor answers anew. What follows another
 /// message closely waits a moment, for webhooks overtake each other; and so does what comes just after Postgres was away:
-/// it has just started, or this process has just kept something for the intake queue.
+/// it has just started, or this process has just kept something for the intake queue. Where a message has waited long
+/// enough, nothing waits any more: who writes without a pause is shown all the same.
 const TOUCH_DIALOG: &str = "
     WITH unseen AS (
         SELECT m.direction, m.origin, m.kind, m.avito_created, m.list_place FROM messages m
@@ -256,10 +257,13 @@ const TOUCH_DIALOG: &str = "
             WHEN d.show_after > now() AND NOT (d.gathering AND EXISTS (SELECT FROM unseen WHERE kind <> 'image'))
                 THEN d.show_after
             WHEN $4::text IS NULL AND EXISTS (SELECT FROM fresh)
-                 AND ($9 OR pg_postmaster_start_time() > now() - make_interval(secs => $10))
-                THEN now() + make_interval(secs => $11)
-            WHEN $4::text IS NULL AND EXISTS (SELECT FROM fresh) AND d.heard_at > now() - make_interval(secs => $7)
-                THEN now() + make_interval(secs => $8) END,
+                 AND NOT EXISTS (SELECT FROM messages w
+                                 WHERE w.bot_id = d.bot_id AND w.dialog_id = d.id AND w.to_show AND w.post_id IS NULL
+                                   AND w.created_at < now() - make_interval(secs => $11))
+                THEN CASE WHEN $9 OR pg_postmaster_start_time() > now() - make_interval(secs => $10)
+                              THEN now() + make_interval(secs => $11)
+                          WHEN d.heard_at > now() - make_interval(secs => $7) THEN now() + make_interval(secs => $8) END
+            END,
         heard_at = CASE WHEN EXISTS (SELECT FROM fresh) THEN now() ELSE d.heard_at END,
         gathering = d.gathering AND NOT EXISTS (SELECT FROM unseen WHERE kind <> 'image'),
         synced_message_id = coalesce($4, d.synced_message_id),

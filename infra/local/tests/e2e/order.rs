@@ -1,5 +1,7 @@
 //! Messages that overtake each other on their way: the topic shows them as the chat holds them.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -31,8 +33,10 @@ async fn unavailable(seller: &Seller, method: &str) -> u64 {
 /// machine is, and so has to wait a second for those that it may have overtaken.
 async fn told_before_any_is_shown<'a>(seller: &Seller, message_ids: impl IntoIterator<Item = &'a String>) {
     let database = database().await;
-    let just_heard = "UPDATE dialogs SET heard_at = now() + interval '1 hour', show_after = NULL
-        WHERE avito_account_id = $1";
+    let just_heard = "WITH waiting AS (
+            UPDATE messages SET created_at = now() WHERE avito_account_id = $1 AND to_show AND post_id IS NULL
+        )
+        UPDATE dialogs SET heard_at = now() + interval '1 hour', show_after = NULL WHERE avito_account_id = $1";
     let is_to_wait = "SELECT coalesce(show_after >= heard_at + interval '1 second', false) FROM dialogs
         WHERE avito_account_id = $1";
     for id in message_ids {
@@ -76,6 +80,24 @@ async fn webhooks_of_different_seconds_that_overtake_each_other_are_shown_by_the
     seller.let_go().await;
 
     assert_eq!(seller.said(SOON, "Борис", "Два").await.said(), ["Здравствуйте", "Раз", "Два"]);
+}
+
+#[tokio::test]
+async fn a_buyer_who_writes_without_a_pause_is_shown_all_the_same() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Глеб").await;
+    let mut written = vec!["Здравствуйте".to_owned()];
+    let is_shown = async || seller.topic_of("Глеб").await.is_some_and(|topic| topic.said().len() > 1);
+
+    while !is_shown().await {
+        assert!(written.len() < 60, "nothing of it is shown while it goes on");
+        written.push(format!("И ещё {}", written.len()));
+        seller.buyer_writes(&chat, &written[written.len() - 1]).await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+
+    let last = &written[written.len() - 1];
+    assert_eq!(seller.said(LATER, "Глеб", last).await.said(), written);
 }
 
 #[tokio::test]
