@@ -56,7 +56,7 @@ pub(super) async fn after(
     error: Error,
     mut outcome: Vec<Statement>,
 ) -> Next {
-    let now = work.lane.now;
+    let now = work.lane.current();
     if let Error::TooManyRequests { retry_after } = error {
         return too_many(holder, post, now, retry_after, outcome);
     }

@@ -88,7 +88,7 @@ pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained,
     };
     loop {
         if let Released::Yes { wake_at } = work.released {
-            holder.wake_at(wake_at, work.lane.now).await;
+            holder.wake_at(wake_at, work.lane.current()).await;
             return Ok(Drained::Done);
         }
         let next = match Holder::hindrance(&work) {
@@ -106,7 +106,7 @@ pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained,
                 let answers = holder.run(&work, outcome).await?;
                 let book =
                     answers.last().and_then(|rows| rows.first()).is_some_and(|row| get(row, "book").unwrap_or(true));
-                holder.wake_at(book.then_some(until), work.lane.now).await;
+                holder.wake_at(book.then_some(until), work.lane.current()).await;
                 return Ok(Drained::Done);
             }
             Next::Lost => return Ok(Drained::Held),

@@ -2,12 +2,12 @@
 //! A lease is a compare-and-set on the row. Each flight of its holder takes the row first and looks for work then: whoever
 //! adds work wakes the lane last and so waits for that flight, or was seen by it. Nothing new is overlooked.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::budget::Budget;
+use super::budget::{Budget, later};
 use crate::{
     planned,
     platform::db::{DbError, Statement, get},
@@ -66,8 +66,10 @@ pub struct Lane {
     pub topics_off: bool,
     /// Telegram's order to be silent until then.
     pub flood_until: Option<Timestamp>,
-    /// The database's clock.
+    /// The database's clock at that flight.
     pub now: Timestamp,
+    /// The same moment by this process's clock.
+    pub read: Instant,
 }
 
 /// Locks a dialog until the flight ends: before the lane, as every flight does that touches both.
@@ -96,7 +98,13 @@ impl Lane {
             topics_off: get(row, "topics_off")?,
             flood_until: get(row, "flood_until")?,
             now: get(row, "now")?,
+            read: Instant::now(),
         })
+    }
+
+    /// The database's clock by now: a call may have taken long since the lane was read.
+    pub fn current(&self) -> Timestamp {
+        later(self.now, self.read.elapsed())
     }
 }
 

@@ -89,10 +89,10 @@ struct CreatedTopic {
 }
 
 async fn create(holder: &Holder<'_>, work: &Work, dialog: &Dialog, name: String, budget: Budget) -> Next {
-    let now = work.lane.now;
     let chat_id = work.bot.group_chat_id.unwrap_or_default();
     let params = CreateForumTopicParams::builder().chat_id(chat_id).name(name).build();
     let answer: Result<CreatedTopic, Error> = holder.telegram.call("createForumTopic", &params).await;
+    let now = work.lane.current();
     let mut outcome = vec![lanes::spend(holder.bot_id, holder.owner, budget)];
     let error = match answer {
         Ok(topic) => {

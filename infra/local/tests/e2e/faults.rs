@@ -153,18 +153,21 @@ async fn telegrams_gateway_errors_delay_posts_and_neither_lose_nor_mix_them() {
 }
 
 #[tokio::test]
-async fn a_flood_order_is_obeyed_to_the_second_and_nothing_is_lost() {
+async fn a_flood_order_is_obeyed_to_the_second_however_late_it_came_and_nothing_is_lost() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Леонид").await;
     let since = seller.stack.calls_so_far().await;
     let order = json!({ "kind": "status", "status": 429, "retry_after": 6, "method": "sendMessage", "times": 1 });
     in_group(&seller, order).await;
+    in_group(&seller, json!({ "kind": "latency", "latency_ms": 5000, "method": "sendMessage", "times": 1 })).await;
 
-    let texts = ["Один", "Два", "Три"];
-    for text in texts {
+    // Each wakes the bot, all through the silence.
+    let texts = numbered("Ау", 50);
+    for text in &texts {
         seller.buyer_writes(&chat, text).await;
+        tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    assert_eq!(seller.said(LATER, "Леонид", "Три").await.said()[1..], texts);
+    assert_eq!(seller.said(LATER, "Леонид", "Ау 50").await.said()[1..], texts);
 
     let calls = seller.telegram_calls(since).await;
     let ordered = calls.iter().position(|call| call.status == 429).expect("the order was given");
