@@ -86,18 +86,20 @@ const MESSAGES: &str = concat!(
     "
     SELECT id, origin, kind, text, attachments, author_name, avito_created, created_at,
            confirmed_at IS NOT NULL AS confirmed, (
-               SELECT coalesce(q.telegram_message_id, shown.telegram_message_ids[1]) FROM messages q
-               LEFT JOIN posts shown ON shown.id = q.post_id
-               WHERE q.id = coalesce(
+               -- found first: as a condition on q it would be tried on all messages of the organisation
+               SELECT coalesce(q.telegram_message_id, shown.telegram_message_ids[1])
+               FROM (SELECT coalesce(
                    (SELECT k.id FROM messages k WHERE k.avito_account_id = messages.avito_account_id
                     AND k.avito_message_id = messages.attachments #>> '{quote,id}'),
                    (SELECT p.message_id FROM parts p WHERE p.avito_account_id = messages.avito_account_id
-                    AND p.avito_message_id = messages.attachments #>> '{quote,id}'))
+                    AND p.avito_message_id = messages.attachments #>> '{quote,id}')) AS id OFFSET 0) AS quoted
+               JOIN messages q ON q.id = quoted.id
+               LEFT JOIN posts shown ON shown.id = q.post_id
            ) AS reply_to
-    FROM messages
-    WHERE bot_id = $1 AND dialog_id = ",
+    -- found before they are sorted: else the whole history is read in its order
+    FROM (SELECT * FROM messages WHERE bot_id = $1 AND dialog_id = ",
     chosen!(),
-    " AND to_show AND post_id IS NULL
+    " AND to_show AND post_id IS NULL OFFSET 0) AS messages
     ORDER BY coalesce(avito_created, created_at), list_place, id
     LIMIT 100"
 );
