@@ -423,9 +423,9 @@ impl Seller {
 
     /// Nothing is posted into the group, where something was posted before, until [`Seller::let_go`].
     pub(crate) async fn hold_back(&self) {
-        let hold = "UPDATE bot_lanes SET flood_until = now() + interval '1 hour' WHERE bot_id = $1";
-        let held = database().await.execute(hold, &[&self.bot_id]).await.expect("the lane");
-        assert_eq!(held, 1, "the bot has no lane yet");
+        let silence = "UPDATE bot_lanes SET flood_until = now() + interval '1 hour' WHERE bot_id = $1";
+        let lanes = database().await.execute(silence, &[&self.bot_id]).await.expect("the lane");
+        assert_eq!(lanes, 1, "the bot has no lane yet");
     }
 
     /// Whatever was held back is posted now.
