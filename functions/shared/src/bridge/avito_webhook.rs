@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::{
-    polls,
+    order, polls,
     record::{Heard, Hearing, Woken, record},
     tasks::IntakeTask,
     text,
@@ -20,7 +20,6 @@ use crate::{
     App, avito,
     platform::{
         db::{DbError, Scope},
-        last::Last,
         secrets::{Secret, same},
     },
     tenancy::{account_webhooks, accounts},
@@ -53,9 +52,6 @@ const LOST_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// An account and the hash of its secret.
 type Known = (i64, [u8; 32]);
-
-/// When this process last gave a webhook to the intake queue.
-pub(super) static KEPT: Last = Last::never();
 
 static SECRETS_SEEN: LazyLock<Mutex<HashSet<Known>>> = LazyLock::new(Mutex::default);
 
@@ -224,7 +220,7 @@ async fn send_to_intake(
     match app.send_in_order(&task, &group, &once).await {
         Ok(()) => {
             metrics::counter!("webhooks_kept").increment(1);
-            KEPT.note();
+            order::KEPT.note();
             Accepted::Done
         }
         Err(error) => {

@@ -67,9 +67,7 @@ pub(super) async fn after(
     if let Some(reason) = broken(&error) {
         outcome.extend(posts::put_back(post.id, false, 0.0));
         outcome.push(bots::mark_broken(holder.bot_id, reason));
-        if !work.bot.broken {
-            metrics::counter!("bots_broken").increment(1);
-        }
+        metrics::counter!("bots_broken").increment(1);
         return Next::Rest(outcome, later(now, BROKEN_PAUSE));
     }
     match error {

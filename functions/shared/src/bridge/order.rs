@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     avito,
-    platform::db::Statement,
+    platform::{db::Statement, last::Last},
     tenancy::accounts::{self, TokenError},
 };
 
@@ -21,6 +21,8 @@ use crate::{
 pub(super) const CLOSE: Duration = Duration::from_secs(5);
 /// How long such a message waits for those that it overtook.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+/// When this process last gave a webhook to the intake queue, for Postgres was away.
+pub(super) static KEPT: Last = Last::never();
 /// For so long after Postgres was away, what came meanwhile may still be on its way through the intake queue.
 pub(super) const AFTER_OUTAGE: Duration = Duration::from_secs(15);
 /// How long what comes then waits for it: the queue's consumer tries every second, but for a pause of two. Nothing waits

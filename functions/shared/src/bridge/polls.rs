@@ -204,9 +204,7 @@ async fn poll_account(app: &App, account: &Account) -> Result<(), PollError> {
         app.db().query(scope(), judge_webhook(account.keys.account_id)).await?;
     }
     let Some((status, reason)) = outcome.as_ref().err().and_then(refusal) else { return outcome };
-    if account.working {
-        metrics::counter!("accounts_refused").increment(1);
-    }
+    metrics::counter!("accounts_refused").increment(1);
     let refused = accounts::mark_refused(account.keys.account_id, status, reason);
     app.db().run(scope(), vec![refused, rest(account.keys.account_id)]).await?;
     outcome

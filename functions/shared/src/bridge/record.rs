@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    auto_reply, avito_webhook, lanes, order, receipts,
+    auto_reply, lanes, order, receipts,
     tasks::{AutoReplyTask, TelegramTask},
     words::{self, Language},
 };
@@ -317,7 +317,7 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
             .bind(auto_reply::delay(app).as_secs_f64())
             .bind(order::CLOSE.as_secs_f64())
             .bind(order::PATIENCE.as_secs_f64())
-            .bind(avito_webhook::KEPT.is_within(order::AFTER_OUTAGE))
+            .bind(order::KEPT.is_within(order::AFTER_OUTAGE))
             .bind(order::AFTER_OUTAGE.as_secs_f64())
             .bind(order::AFTER_OUTAGE_PATIENCE.as_secs_f64()),
         lanes::wake_for_messages(*account_id, ids),

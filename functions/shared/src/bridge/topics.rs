@@ -128,9 +128,7 @@ async fn create(holder: &Holder<'_>, work: &Work, dialog: &Dialog, name: String,
                 outcome.push(wait_with(dialog.id, AVITO_WAIT));
                 return Next::Look(outcome);
             };
-            if !work.bot.broken {
-                metrics::counter!("bots_broken").increment(1);
-            }
+            metrics::counter!("bots_broken").increment(1);
             outcome.push(bots::mark_broken(holder.bot_id, reason));
             Next::Rest(outcome, later(now, BROKEN_PAUSE))
         }
