@@ -1,6 +1,5 @@
 //! A proxy in front of Postgres that can be shut, and that counts how often a client waits for it: what is sent while an
-//! answer is still under way belongs to the same round trip, and so does what comes within an open transaction: a flight is
-//! sent in one go, but may be handed over in pieces. It reads no more of the protocol than where a message begins
+//! answer is still under way belongs to the same round trip. It reads no more of the protocol than where a message begins
 //! (postgresql.org/docs/current/protocol-message-formats.html).
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -31,7 +30,6 @@ struct Door {
 #[derive(Default)]
 struct Connection {
     unanswered: AtomicUsize,
-    in_transaction: AtomicBool,
 }
 
 impl CountingProxy {
@@ -96,8 +94,6 @@ impl CountingProxy {
 /// A query, or the end of an extended one: the server answers each with one `ReadyForQuery`.
 const ASKS: [u8; 2] = [b'Q', b'S'];
 const READY: u8 = b'Z';
-/// What `ReadyForQuery` says outside a transaction.
-const IDLE: u8 = b'I';
 
 async fn requests(
     mut client: tcp::OwnedReadHalf,
@@ -112,10 +108,7 @@ async fn requests(
         return;
     }
     while let Some(message) = read(&mut client, 1).await {
-        if ASKS.contains(&message[0])
-            && connection.unanswered.fetch_add(1, Ordering::SeqCst) == 0
-            && !connection.in_transaction.load(Ordering::SeqCst)
-        {
+        if ASKS.contains(&message[0]) && connection.unanswered.fetch_add(1, Ordering::SeqCst) == 0 {
             flights.fetch_add(1, Ordering::SeqCst);
         }
         if server.write_all(&message).await.is_err() {
@@ -127,7 +120,6 @@ async fn requests(
 async fn answers(mut server: tcp::OwnedReadHalf, mut client: tcp::OwnedWriteHalf, connection: Arc<Connection>) {
     while let Some(message) = read(&mut server, 1).await {
         if message[0] == READY {
-            connection.in_transaction.store(message.get(5) != Some(&IDLE), Ordering::SeqCst);
             connection.unanswered.fetch_sub(1, Ordering::SeqCst);
         }
         if client.write_all(&message).await.is_err() {

@@ -16,10 +16,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// What takes a few seconds, even on a busy machine; a sweep finds within 75 s what a lost wake-up left behind.
-pub(crate) const SOON: Duration = Duration::from_mins(2);
+/// What takes a few seconds, even on a busy machine.
+pub(crate) const SOON: Duration = Duration::from_mins(1);
 /// What waits for a schedule, a lease or a pause first.
-pub(crate) const LATER: Duration = Duration::from_mins(4);
+pub(crate) const LATER: Duration = Duration::from_mins(2);
 
 /// A variable that the stack gives to every test.
 pub(crate) fn variable(name: &str) -> String {
