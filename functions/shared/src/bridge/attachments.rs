@@ -378,13 +378,13 @@ pub(super) fn other_way(post: &Post, doubted: bool) -> Option<Vec<Statement>> {
 pub(super) fn appeared(post: &Post, message_ids: Vec<i64>) -> Vec<Statement> {
     let pictures = addresses(post).len();
     if post.kind != "album" {
-        return posts::sent(post.id, message_ids);
+        return vec![posts::sent(post.id, Some(message_ids))];
     }
     if Way::of(post).is_whole() {
         // An album is whole or not at all, but for the day on which it is not.
         return match other_way(post, true) {
             Some(again) if message_ids.len() < pictures => again,
-            _ => posts::sent(post.id, message_ids),
+            _ => vec![posts::sent(post.id, Some(message_ids))],
         };
     }
     let mut content = post.content.clone();
@@ -392,7 +392,7 @@ pub(super) fn appeared(post: &Post, message_ids: Vec<i64>) -> Vec<Statement> {
     content["way"] = json!(Way::Each.as_str());
     let mut outcome = vec![posts::rewrite(post.id, content, message_ids, false)];
     if place(post) + 1 >= pictures {
-        outcome.extend(posts::finished(post.id));
+        outcome.push(posts::sent(post.id, None));
     }
     outcome
 }

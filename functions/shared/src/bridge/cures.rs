@@ -73,7 +73,7 @@ pub(super) async fn after(
     match error {
         Error::NotSent(_) => outcome.extend(posts::put_back(post.id, false, NOT_SENT_PAUSE)),
         // Telegram did it and said so in words we cannot read: to repeat it would do it twice.
-        Error::Unreadable => outcome.extend(posts::sent(post.id, Vec::new())),
+        Error::Unreadable => outcome.push(posts::sent(post.id, Some(Vec::new()))),
         Error::NotAForum => {
             outcome.extend(posts::put_back(post.id, false, 0.0));
             outcome.push(lanes::topics_off(holder.bot_id));

@@ -13,12 +13,11 @@ use super::{
     auto_reply,
     blocking::{self, Blocking},
     edits::{self, Removal},
-    outbox::{self, Outbox, Part},
+    outbox::{self, Look, Outbox, Part},
     presses, receipts,
     tasks::{AvitoTask, TelegramTask},
     text,
     words::{self, Language},
-    work::Released,
 };
 use crate::{
     App, avito,
@@ -69,24 +68,12 @@ pub(super) struct Holder<'a> {
 /// or a secret that does not open; whatever was begun is found again.
 pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<Delivered, BridgeError> {
     let owner = Uuid::new_v4();
-    let scope = Scope::TenantOf(outbox::tenant_of(dialog_id));
-    let mut first = outbox::look(dialog_id, owner, Vec::new());
-    first.insert(0, outbox::is_held(dialog_id, owner));
-    let first = app.db().run(scope, first).await?;
-    let mut bot_to_wake = woken(&first)?;
-    let held = first.get(1).is_some_and(|rows| !rows.is_empty());
-    let Some(mut outbox) = outbox::read(first)? else {
-        return Ok(if held { Delivered::Held } else { Delivered::Done });
-    };
-    let holder = Holder { app, dialog_id, owner, client_id: outbox.keys.client_id };
-    loop {
-        if let Released::Yes { wake_at } = outbox.released {
-            if let Some(due) = wake_at {
-                let wait = Duration::try_from(due.duration_since(outbox.now)).unwrap_or_default();
-                app.wake(&AvitoTask::V1 { dialog_id }, wait).await;
-            }
-            break;
-        }
+    let first = outbox::look(dialog_id, owner, Vec::new());
+    let first = app.db().run(Scope::TenantOf(outbox::tenant_of(dialog_id)), first).await?;
+    let (mut look, mut bot_to_wake) = outbox::read(&first)?;
+    let ends = if matches!(look, Look::Held) { Delivered::Held } else { Delivered::Done };
+    while let Look::Found(outbox) = look {
+        let holder = Holder { app, dialog_id, owner, client_id: outbox.keys.client_id };
         let next = if outbox.stopped {
             outbox.rest(Vec::new(), REFUSED_PAUSE)
         } else if Instant::now() >= stop {
@@ -94,14 +81,11 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
         } else {
             holder.step(&outbox).await?
         };
-        match next {
+        let woken = match next {
             Next::Look(outcome) => {
-                let answers = holder.run(outbox::look(dialog_id, owner, outcome)).await?;
-                bot_to_wake = woken(&answers)?.or(bot_to_wake);
-                match outbox::read(answers)? {
-                    Some(found) => outbox = found,
-                    None => break,
-                }
+                let (next, woken) = outbox::read(&holder.run(outbox::look(dialog_id, owner, outcome)).await?)?;
+                look = next;
+                woken
             }
             Next::Rest(mut outcome, wait) => {
                 if !wait.is_zero() {
@@ -109,16 +93,19 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
                 }
                 outcome.push(outbox::release_for(dialog_id, owner, wait.as_secs_f64()));
                 outcome.push(outbox::bot_to_wake(dialog_id));
-                bot_to_wake = woken(&holder.run(outcome).await?)?.or(bot_to_wake);
-                app.wake(&AvitoTask::V1 { dialog_id }, wait).await;
-                break;
+                look = Look::Idle { wake_in: Some(wait) };
+                woken(&holder.run(outcome).await?)?
             }
-        }
+        };
+        bot_to_wake = woken.or(bot_to_wake);
+    }
+    if let Look::Idle { wake_in: Some(wait) } = look {
+        app.wake(&AvitoTask::V1 { dialog_id }, wait).await;
     }
     if let Some(bot_id) = bot_to_wake {
         app.wake(&TelegramTask::V1 { bot_id }, Duration::ZERO).await;
     }
-    Ok(Delivered::Done)
+    Ok(ends)
 }
 
 fn woken(answers: &[Vec<tokio_postgres::Row>]) -> Result<Option<i64>, BridgeError> {
@@ -200,7 +187,7 @@ impl Holder<'_> {
             answer = self.within(outbox, avito.send_text(&token, user_id, &outbox.avito_chat_id, &part.text)).await;
         }
         Ok(match answer {
-            Ok(reply) => Next::Look(outbox::sent(part.id, reply.value.id)),
+            Ok(reply) => Next::Look(vec![outbox::sent(part.id, reply.value.id)]),
             Err(error) => {
                 tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a part was not sent");
                 not_sent(outbox, part, error)
@@ -282,7 +269,7 @@ impl Holder<'_> {
         match self.find(outbox, part, &messages).await? {
             Some(id) => {
                 metrics::counter!("parts_found_sent").increment(1);
-                Ok(Next::Look(outbox::sent(part.id, id)))
+                Ok(Next::Look(vec![outbox::sent(part.id, id)]))
             }
             None if part.lookups + 1 < LOOKS => Ok(Next::Rest(vec![outbox::not_found(part.id)], SECOND_LOOK)),
             None => {

@@ -17,11 +17,11 @@ use super::{
     compose, cures, header, lanes, marks, moves, order, posts, receipts, replay,
     tasks::TelegramTask,
     topics,
-    work::{self, Dialog, Post, Released, Topic, Work},
+    work::{self, Dialog, Look, Post, Topic, Work},
 };
 use crate::{
     App,
-    platform::db::{Answers, ClientId, Scope, Statement, get},
+    platform::db::{Answers, ClientId, DbError, Scope, Statement, get},
     telegram,
     tenancy::bots,
 };
@@ -69,11 +69,12 @@ pub(super) struct Target {
 /// a secret that does not open; whatever was begun is found again.
 pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained, BridgeError> {
     let owner = Uuid::new_v4();
-    let mut first = work::look(bot_id, owner, Vec::new());
-    first.insert(0, lanes::is_held(bot_id, owner));
-    let first = app.db().run(Scope::TenantOf(bots::tenant_of(bot_id)), first).await?;
-    let held = first.get(1).is_some_and(|rows| !rows.is_empty());
-    let Some(mut work) = work::read(first)? else { return Ok(if held { Drained::Held } else { Drained::Done }) };
+    let first = work::look(bot_id, owner, Vec::new());
+    let first = work::read(&app.db().run(Scope::TenantOf(bots::tenant_of(bot_id)), first).await?)?;
+    let mut work = match first {
+        Look::Found(work) => work,
+        ended => return Ok(end(app, bot_id, ended).await),
+    };
     let client_id = work.bot.client_id;
     let token = app.keyring().open(&work.bot.token, bots::token_place(client_id))?;
     let telegram = bots::telegram(app, token);
@@ -87,30 +88,46 @@ pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained,
         ordered: order::Asked::default(),
     };
     loop {
-        if let Released::Yes { wake_at } = work.released {
-            holder.wake_at(wake_at, work.lane.current()).await;
-            return Ok(Drained::Done);
-        }
         let next = match Holder::hindrance(&work) {
             Some(until) => Next::Rest(Vec::new(), until),
             None if Instant::now() >= stop => Next::Rest(Vec::new(), work.lane.now),
             None => holder.step(&work).await?,
         };
         match next {
-            Next::Look(outcome) => match work::read(holder.run(&work, work::look(bot_id, owner, outcome)).await?)? {
-                Some(found) => work = found,
-                None => return Ok(Drained::Held),
+            Next::Look(outcome) => match work::read(&holder.run(&work, work::look(bot_id, owner, outcome)).await?)? {
+                Look::Found(found) => work = found,
+                ended => return Ok(end(app, bot_id, ended).await),
             },
             Next::Rest(mut outcome, until) => {
                 outcome.push(lanes::release_until(bot_id, owner, until));
                 let answers = holder.run(&work, outcome).await?;
                 let book =
                     answers.last().and_then(|rows| rows.first()).is_some_and(|row| get(row, "book").unwrap_or(true));
-                holder.wake_at(book.then_some(until), work.lane.current()).await;
+                if book {
+                    let wait = Duration::try_from(until.duration_since(work.lane.current())).unwrap_or_default();
+                    wake_in(app, bot_id, wait).await;
+                }
                 return Ok(Drained::Done);
             }
             Next::Lost => return Ok(Drained::Held),
         }
+    }
+}
+
+/// What a look that found nothing to do leads to.
+async fn end(app: &App, bot_id: i64, look: Look) -> Drained {
+    match look {
+        Look::Held => return Drained::Held,
+        Look::Idle { wake_in: Some(wait) } => wake_in(app, bot_id, wait).await,
+        Look::Idle { wake_in: None } | Look::Gone | Look::Found(_) => {}
+    }
+    Drained::Done
+}
+
+/// One delayed wake-up for what waits; beyond the queue's longest delay the sweep does it.
+async fn wake_in(app: &App, bot_id: i64, wait: Duration) {
+    if wait <= crate::platform::queue::LONGEST_DELAY {
+        app.wake(&TelegramTask::V1 { bot_id }, wait).await;
     }
 }
 
@@ -159,15 +176,6 @@ impl Holder<'_> {
             return Some(until);
         }
         (work.bot.suspended || work.bot.group_chat_id.is_none()).then(|| later(work.lane.now, SUSPENDED_PAUSE))
-    }
-
-    /// One delayed wake-up for what waits; beyond the queue's longest delay the sweep does it.
-    async fn wake_at(&self, due: Option<Timestamp>, now: Timestamp) {
-        let Some(due) = due else { return };
-        let wait = Duration::try_from(due.duration_since(now)).unwrap_or_default();
-        if wait <= crate::platform::queue::LONGEST_DELAY {
-            self.app.wake(&TelegramTask::V1 { bot_id: self.bot_id }, wait).await;
-        }
     }
 
     async fn step(&self, work: &Work) -> Result<Next, BridgeError> {
@@ -237,19 +245,17 @@ impl Holder<'_> {
             Err(next) => return Ok(next),
         };
         let begins = !attachments::needs_files(&post.kind);
-        let mut flight = vec![lanes::claim(self.bot_id, self.owner)];
-        for (place, draft) in drafts.iter().enumerate() {
-            flight.push(posts::insert(self.bot_id, self.owner, dialog.id, draft, place == 0 && begins));
-        }
+        let mut flight = vec![posts::insert(self.bot_id, self.owner, dialog.id, &drafts, begins)];
         if dialog.topic_closed && cures::reopen(self, target).await {
             flight.push(topics::closed(dialog.id, false));
         }
         let answers = self.run(work, flight).await?;
-        let Some(row) = answers.get(1).and_then(|rows| rows.first()) else { return Ok(Next::Lost) };
+        let row = answers.first().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
+        let Some(id) = get(row, "id")? else { return Ok(Next::Lost) };
         if !begins {
             return Ok(Next::Look(Vec::new()));
         }
-        post.id = get(row, "id")?;
+        post.id = id;
         Ok(self.send(work, &post, target, spent, Files::default()).await)
     }
 
@@ -258,7 +264,7 @@ impl Holder<'_> {
         let mut composed = match self.composed(work, post).await? {
             Composed::AsItIs => None,
             Composed::Now(content) => Some(content),
-            Composed::Pointless => return Ok(Next::Look(posts::sent(post.id, Vec::new()))),
+            Composed::Pointless => return Ok(Next::Look(vec![posts::sent(post.id, Some(Vec::new()))])),
         };
         let mut carried = Vec::new();
         if let Some((both, message_ids)) = composed.as_ref().and_then(|alone| header::under_pressure(work, post, alone))
@@ -279,7 +285,7 @@ impl Holder<'_> {
         // What changes nothing when done twice is not begun before the call.
         if !is_repeatable(&post.kind) {
             let flight = vec![
-                lanes::claim(self.bot_id, self.owner),
+                lanes::keep(self.bot_id, self.owner),
                 posts::begin(self.bot_id, self.owner, post.id, post.begun, composed.clone()),
                 posts::carry(post.id, carried),
             ];
@@ -348,12 +354,12 @@ impl Holder<'_> {
                     ("reaction", _) => outcome.push(receipts::set(post.id, post.content.clone())),
                     ("close_topic" | "reopen_topic", Some(dialog)) => {
                         outcome.push(topics::closed(dialog.id, post.kind == "close_topic"));
-                        outcome.extend(posts::sent(post.id, message_ids));
+                        outcome.push(posts::sent(post.id, Some(message_ids)));
                     }
                     ("rename", Some(dialog)) => {
                         let mark = post.content["mark"].as_str().unwrap_or_default();
                         outcome.push(marks::shown(dialog.id, mark));
-                        outcome.extend(posts::sent(post.id, message_ids));
+                        outcome.push(posts::sent(post.id, Some(message_ids)));
                     }
                     _ => outcome.extend(attachments::appeared(post, message_ids)),
                 }

@@ -2,17 +2,15 @@
 //! and sent anew. The wish is written on the message, the dialog's holder makes parts of it, and each step is a row.
 
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use super::{
     compose, lanes,
     operator::{Heard, command},
-    receipts::{receipt, wake_lanes},
+    receipts::wake_lanes,
     text,
     words::{self, Language},
 };
 use crate::{
-    planned,
     platform::db::Statement,
     telegram::update::{Content, Message},
 };
@@ -136,40 +134,40 @@ pub(super) fn withdraw(bot_id: i64, message: &Message) -> Heard {
     }
 }
 
-/// Makes parts of the wishes that are due, for the dialog's holder: what Avito shows is to be deleted, what it does not
-/// have is cancelled, the new text follows in its place. A part of unknown outcome is waited for. Then confirms what
-/// was taken back for good.
-pub(super) fn apply(dialog_id: i64, owner: Uuid) -> Vec<Statement> {
-    vec![
-        planned!(
-            "WITH due AS (
-                 SELECT m.id, m.client_id, m.dialog_id, m.avito_account_id, m.change, m.text
-                 FROM messages m JOIN dialogs d ON d.id = m.dialog_id
-                 WHERE m.dialog_id = $1 AND d.lease_owner = $2 AND m.change_due_at <= now()
-                   AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sending')
-             ), given_up AS (
-                 UPDATE parts p SET state = CASE WHEN p.state = 'sent' THEN 'deleting' ELSE 'cancelled' END
-                 FROM due WHERE p.message_id = due.id AND p.state IN ('sent', 'pending', 'failed')
-             ), instead AS (
-                 INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, place, text, text_key)
-                 SELECT due.client_id, due.dialog_id, due.id, due.avito_account_id, part.place + 1 +
-                        (SELECT max(p.place) FROM parts p WHERE p.message_id = due.id), part.text, part.text_key
-                 FROM due CROSS JOIN jsonb_to_recordset(due.change -> 'parts') AS part (place int, text text, text_key text)
-                 ORDER BY part.place
-             )
-             UPDATE messages m
-             SET change = jsonb_build_object('was', due.text), change_due_at = NULL,
-                 text = coalesce(due.change ->> 'text', m.text),
-                 status = CASE WHEN due.change ? 'text' THEN 'sending' WHEN m.status = 'sending' THEN 'failed' ELSE m.status END,
-                 error = CASE WHEN due.change ? 'text' THEN NULL ELSE 'taken back' END
-             FROM due WHERE m.id = due.id",
-        )
-        .bind(dialog_id)
-        .bind(owner),
-        planned!(concat!(
+/// Makes parts of a dialog's wishes that are due, for its holder: what Avito shows is to be deleted, what it does not have is
+/// cancelled, the new text follows in its place. A part of unknown outcome is waited for.
+macro_rules! apply {
+    () => {
+        "WITH due AS (
+             SELECT m.id, m.client_id, m.dialog_id, m.avito_account_id, m.change, m.text FROM messages m
+             WHERE m.dialog_id = _dialog AND m.change_due_at <= now()
+               AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sending')
+         ), given_up AS (
+             UPDATE parts p SET state = CASE WHEN p.state = 'sent' THEN 'deleting' ELSE 'cancelled' END
+             FROM due WHERE p.message_id = due.id AND p.state IN ('sent', 'pending', 'failed')
+         ), instead AS (
+             INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, place, text, text_key)
+             SELECT due.client_id, due.dialog_id, due.id, due.avito_account_id, part.place + 1 +
+                    (SELECT max(p.place) FROM parts p WHERE p.message_id = due.id), part.text, part.text_key
+             FROM due CROSS JOIN jsonb_to_recordset(due.change -> 'parts') AS part (place int, text text, text_key text)
+             ORDER BY part.place
+         )
+         UPDATE messages m
+         SET change = jsonb_build_object('was', due.text), change_due_at = NULL,
+             text = coalesce(due.change ->> 'text', m.text),
+             status = CASE WHEN due.change ? 'text' THEN 'sending' WHEN m.status = 'sending' THEN 'failed' ELSE m.status END,
+             error = CASE WHEN due.change ? 'text' THEN NULL ELSE 'taken back' END
+         FROM due WHERE m.id = due.id"
+    };
+}
+
+/// Confirms what was taken back from a dialog for good.
+macro_rules! confirm {
+    () => {
+        concat!(
             "WITH whole AS (
-                 SELECT m.id, m.withdrawn_by FROM messages m JOIN dialogs d ON d.id = m.dialog_id
-                 WHERE m.dialog_id = $1 AND d.lease_owner = $2 AND m.withdrawn_by IS NOT NULL AND m.change_due_at IS NULL
+                 SELECT m.id, m.withdrawn_by FROM messages m
+                 WHERE m.dialog_id = _dialog AND m.withdrawn_by IS NOT NULL AND m.change_due_at IS NULL
                    AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id
                                    AND p.state IN ('pending', 'sending', 'deleting'))
              ), done AS (
@@ -177,14 +175,13 @@ pub(super) fn apply(dialog_id: i64, owner: Uuid) -> Vec<Statement> {
                  RETURNING m.client_id, m.bot_id, m.dialog_id, m.telegram_chat_id, whole.withdrawn_by AS telegram_message_id,
                            'taken back:' || m.id AS id
              ), receipt AS (",
-            receipt!("👌", "done"),
+            $crate::bridge::receipts::receipt!("👌", "done"),
             ")",
-            wake_lanes!("receipt")
-        ))
-        .bind(dialog_id)
-        .bind(owner),
-    ]
+            $crate::bridge::receipts::wake_lanes!("receipt")
+        )
+    };
 }
+pub(super) use {apply, confirm};
 
 /// A part that is to disappear from Avito.
 pub(super) struct Removal {

@@ -16,26 +16,51 @@ use crate::{
 /// How long a lease lasts unless its holder writes; longer than any one call to Telegram takes.
 pub const LEASE: Duration = Duration::from_secs(20);
 
-/// Wakes the lane of the bot whose messages these are, or whose parts, if any of them waits to be shown, or a line that
-/// one was taken back or corrected: when their dialog is shown again. Answers the bot's id and the whole seconds until the lane is due.
-pub fn wake_for_messages(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
-    // An array, found first: joined, all messages of the organisation may be read for the one.
-    planned!(
-        "INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
-         SELECT m.bot_id, m.client_id, min(greatest(d.show_after, now()))
-         FROM messages m JOIN dialogs d ON d.id = m.dialog_id
-         WHERE (m.to_show AND m.post_id IS NULL OR EXISTS (
-                    SELECT FROM posts p
-                    WHERE p.bot_id = m.bot_id AND p.once_key IN ('deleted:' || m.id, 'corrected:' || m.id) AND p.state = 'pending'))
-           AND m.id = ANY (ARRAY(
-             SELECT id FROM messages WHERE avito_account_id = $1 AND avito_message_id = ANY($2)
-             UNION ALL SELECT message_id FROM parts WHERE avito_account_id = $1 AND avito_message_id = ANY($2)))
-         GROUP BY 1, 2
-         ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)
-         RETURNING bot_id, ceil(extract(epoch FROM greatest(lane.drain_at - now(), interval '0')))::bigint AS wait_seconds",
-    )
-    .bind(account_id)
-    .bind(avito_message_ids)
+/// Wakes the lanes of `$rows`: bots, their tenants, and when they are due. Answers the bot's id and the whole seconds until
+/// then.
+macro_rules! wake {
+    ($($rows:expr),+) => {
+        concat!(
+            "INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at) ",
+            $($rows),+,
+            " ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)
+             RETURNING lane.bot_id,
+                       ceil(extract(epoch FROM greatest(lane.drain_at - now(), interval '0')))::bigint AS wait_seconds"
+        )
+    };
+}
+
+/// As [`wake!`], for the bot whose messages these are, or whose parts, if any of them waits to be shown, or a line that one
+/// was taken back or corrected: when their dialog is shown again.
+macro_rules! wake_for_messages {
+    ($account:literal, $avito_message_ids:literal) => {
+        $crate::bridge::lanes::wake!(
+            "SELECT m.bot_id, m.client_id, min(greatest(d.show_after, now()))
+             FROM messages m JOIN dialogs d ON d.id = m.dialog_id
+             WHERE (m.to_show AND m.post_id IS NULL OR EXISTS (
+                        SELECT FROM posts p
+                        WHERE p.bot_id = m.bot_id AND p.once_key IN ('deleted:' || m.id, 'corrected:' || m.id) AND p.state = 'pending'))
+               -- an array, found first: joined, all messages of the organisation may be read for the one
+               AND m.id = ANY (ARRAY(
+                 SELECT id FROM messages WHERE avito_account_id = ",
+            $account,
+            " AND avito_message_id = ANY(",
+            $avito_message_ids,
+            ")
+                 UNION ALL SELECT message_id FROM parts WHERE avito_account_id = ",
+            $account,
+            " AND avito_message_id = ANY(",
+            $avito_message_ids,
+            ")))
+             GROUP BY 1, 2"
+        )
+    };
+}
+pub(super) use {wake, wake_for_messages};
+
+/// Wakes the lane for messages that Avito was asked about.
+pub fn wake_for(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
+    planned!(wake_for_messages!("$1", "$2")).bind(account_id).bind(avito_message_ids)
 }
 
 /// Wakes the lane of a bot for posts that wait to be sent. Answers the bot's id and when the first of them is due.
@@ -77,12 +102,11 @@ pub fn lock_dialog(dialog_id: Option<i64>) -> Statement {
     planned!("SELECT id FROM dialogs WHERE id = $1 FOR NO KEY UPDATE").bind(dialog_id)
 }
 
-/// Takes the lane, or keeps it. No row: somebody else has it.
-pub fn claim(bot_id: i64, owner: Uuid) -> Statement {
+/// Keeps the lane for another while. No row: somebody else has it.
+pub fn keep(bot_id: i64, owner: Uuid) -> Statement {
     planned!(
-        "UPDATE bot_lanes SET lease_owner = $2, lease_until = now() + make_interval(secs => $3)
-         WHERE bot_id = $1 AND (lease_owner IS NULL OR lease_owner = $2 OR lease_until < now())
-         RETURNING budget, budget_at, reaction_budget, reaction_budget_at, topics_off, flood_until, now() AS now",
+        "UPDATE bot_lanes SET lease_until = now() + make_interval(secs => $3) WHERE bot_id = $1 AND lease_owner = $2
+         RETURNING bot_id",
     )
     .bind(bot_id)
     .bind(owner)
@@ -90,7 +114,7 @@ pub fn claim(bot_id: i64, owner: Uuid) -> Statement {
 }
 
 impl Lane {
-    /// Reads a row of [`claim`].
+    /// Reads the columns as the table names them, with `now`.
     pub fn read(row: &tokio_postgres::Row) -> Result<Self, DbError> {
         Ok(Self {
             budget: Budget { left: get(row, "budget")?, at: get(row, "budget_at")? },
@@ -133,57 +157,18 @@ pub fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
         .bind(budget.at)
 }
 
-/// Whether a lane has a delayed wake-up under way for about then: hundreds of wake-ups while nothing may be sent must not
-/// make hundreds of others.
-macro_rules! booked {
-    ($due:literal) => {
-        concat!("coalesce(wake_at > now() AND wake_at <= ", $due, " + interval '1 second', false)")
-    };
-}
-
-/// Lets go when the flight chose no work (`bridge.dialog_id` is not set); the lane is due again when the first thing
-/// that waits for its time is. Answers that time, and whether a wake-up is to be sent for it; no row: there is more to do.
-pub fn release_if_idle(bot_id: i64, owner: Uuid) -> Statement {
-    // Materialized: woven into each other, the three looks would stand in the plan some twenty times.
-    planned!(concat!(
-        "WITH due AS MATERIALIZED (
-             SELECT least(
-                 (SELECT min(due_at) FROM posts
-                  WHERE bot_id = $1 AND state IN ('pending', 'sending') AND dialog_id IS NULL),
-                 (SELECT min(greatest(p.due_at, d.show_after, CASE WHEN p.kind = 'reaction' THEN lane.reactions_after END))
-                  FROM posts p JOIN dialogs d ON d.id = p.dialog_id JOIN bot_lanes lane ON lane.bot_id = p.bot_id
-                  WHERE p.bot_id = $1 AND p.state IN ('pending', 'sending')),
-                 (SELECT min(coalesce(d.show_after, now())) FROM messages m JOIN dialogs d ON d.id = m.dialog_id
-                  WHERE m.bot_id = $1 AND m.to_show AND m.post_id IS NULL)) AS at
-         ), plan AS MATERIALIZED (
-             SELECT due.at, due.at IS NOT NULL AND NOT ",
-        booked!("due.at"),
-        " AS book FROM due CROSS JOIN bot_lanes WHERE bot_id = $1
-         )
-         UPDATE bot_lanes lane
-         SET lease_owner = NULL, lease_until = NULL, drain_at = plan.at,
-             wake_at = CASE WHEN plan.book THEN plan.at ELSE lane.wake_at END
-         FROM plan
-         WHERE lane.bot_id = $1 AND lane.lease_owner = $2
-           AND nullif(current_setting('bridge.dialog_id', true), '') IS NULL
-         RETURNING lane.drain_at, plan.book"
-    ))
-    .bind(bot_id)
-    .bind(owner)
-}
-
 /// Lets go until `due`, whatever is waiting: nothing may be sent before. Answers whether a wake-up is to be sent for it.
 pub fn release_until(bot_id: i64, owner: Uuid, due: Timestamp) -> Statement {
-    planned!(concat!(
-        "WITH plan AS (SELECT NOT ",
-        booked!("$3::timestamptz"),
-        " AS book FROM bot_lanes WHERE bot_id = $1)
+    planned!(
+        "WITH plan AS (
+             SELECT NOT coalesce(wake_at > now() AND wake_at <= $3::timestamptz + interval '1 second', false) AS book
+             FROM bot_lanes WHERE bot_id = $1)
          UPDATE bot_lanes lane
          SET lease_owner = NULL, lease_until = NULL, drain_at = $3,
              wake_at = CASE WHEN plan.book THEN $3 ELSE lane.wake_at END
          FROM plan WHERE lane.bot_id = $1 AND lane.lease_owner = $2
          RETURNING plan.book"
-    ))
+    )
     .bind(bot_id)
     .bind(owner)
     .bind(due)
@@ -199,11 +184,4 @@ pub fn silence(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
     .bind(owner)
     .bind(until)
     .bind(empty.left)
-}
-
-/// Whether somebody else works for the bot now.
-pub fn is_held(bot_id: i64, owner: Uuid) -> Statement {
-    planned!("SELECT true AS held FROM bot_lanes WHERE bot_id = $1 AND lease_owner <> $2 AND lease_until >= now()",)
-        .bind(bot_id)
-        .bind(owner)
 }

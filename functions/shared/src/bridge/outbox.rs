@@ -11,12 +11,13 @@ use uuid::Uuid;
 use super::{
     blocking::Blocking,
     edits::{self, Removal},
+    lanes,
     receipts::{receipt, wake_lanes},
-    work::Released,
 };
 use crate::{
     planned,
     platform::db::{Answers, DbError, Statement, get},
+    routine,
     tenancy::accounts::Keys,
 };
 
@@ -70,113 +71,200 @@ pub struct Outbox {
     pub blocking: Option<Blocking>,
     /// The next part, committed as `sending`.
     pub part: Option<Part>,
-    /// Whether the dialog was let go, because nothing is left now.
-    pub released: Released,
+}
+
+/// How a look ended.
+pub enum Look {
+    /// There is something to do, and the dialog is ours.
+    Found(Box<Outbox>),
+    /// Nothing is left to be done now, and the dialog was let go.
+    Idle {
+        /// How long the first thing waits that waits for its time.
+        wake_in: Option<Duration>,
+    },
+    /// Somebody else has the dialog.
+    Held,
+    /// There is no such dialog, or nothing of it is due.
+    Gone,
+}
+
+/// The part of a dialog that comes next: what is to disappear from Avito first, then what was begun.
+macro_rules! next_part {
+    () => {
+        "SELECT p.id, p.state FROM parts p
+         WHERE p.dialog_id = _dialog AND p.state IN ('pending', 'sending', 'deleting')
+         ORDER BY p.state = 'deleting' DESC, p.state DESC, p.message_id, p.place LIMIT 1"
+    };
+}
+
+/// Whether one of the dialog's messages is to be changed or was taken back.
+macro_rules! changing {
+    () => {
+        "SELECT EXISTS (SELECT FROM messages
+                        WHERE dialog_id = _dialog AND (change_due_at IS NOT NULL OR withdrawn_by IS NOT NULL))"
+    };
+}
+
+/// When the first change to one of the dialog's messages is due.
+macro_rules! next_change {
+    () => {
+        "SELECT min(change_due_at) FROM messages WHERE dialog_id = _dialog AND change_due_at IS NOT NULL"
+    };
+}
+
+/// The bot to wake for a dialog's receipts and notices, if its lane is due.
+macro_rules! bot_to_wake {
+    () => {
+        "SELECT lane.bot_id FROM dialogs d JOIN bot_lanes lane ON lane.bot_id = d.bot_id
+         WHERE d.id = _dialog AND lane.drain_at <= now()"
+    };
+}
+
+/// All that is needed for the next step of the dialog.
+macro_rules! found {
+    () => {
+        "SELECT 'work', (SELECT lane.bot_id FROM bot_lanes lane WHERE lane.bot_id = d.bot_id AND lane.drain_at <= now()),
+                NULL::double precision, now(), d.block_requested_at, d.buyer, d.item, d.avito_chat_id, d.mark_read_at <= now(),
+                a.client_id, a.avito_account_id, a.user_id, a.api_client_id, a.api_client_secret, a.access_token,
+                a.token_expires_at, a.suspended_at IS NOT NULL, p.id, _state, coalesce(p.text, ''), coalesce(p.text_key, ''),
+                p.attachment, p.sending_since, p.lookups, p.attempts, p.avito_message_id,
+                (SELECT m.is_auto_reply FROM messages m WHERE m.client_id = p.client_id AND m.id = p.message_id)
+         FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
+         LEFT JOIN parts p ON p.id = _part
+         WHERE d.id = _dialog"
+    };
 }
 
 /// The statements by which a holder writes `outcome`, begins the next part, and lets go when there is none. They answer the
 /// bot to wake too: what a look alone settles, an answer taken back before it went, is told as well.
 pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Statement> {
-    let mut flight = vec![
-        planned!(
-            "UPDATE dialogs SET lease_owner = $2, lease_until = now() + make_interval(secs => $3)
-             WHERE id = $1 AND (lease_owner IS NULL OR lease_owner = $2 OR lease_until < now())
-               AND (lease_owner = $2 OR send_at <= now() OR mark_read_at <= now())
-             RETURNING now() AS now",
+    let mut flight = Vec::new();
+    // As all that touch both: first the dialog, then the lane that an outcome wakes.
+    if !outcome.is_empty() {
+        flight.push(lanes::lock_dialog(Some(dialog_id)));
+        flight.extend(outcome);
+    }
+    flight.push(
+        routine!(
+            "(_dialog bigint, _owner uuid, _lease_seconds double precision, _part bigint DEFAULT NULL,
+              _state text DEFAULT NULL)
+             RETURNS TABLE (ends text, bot_id bigint, wake_in double precision, now timestamptz, block_requested_at timestamptz,
+                            buyer jsonb, item jsonb, avito_chat_id text, mark_read boolean, client_id bigint,
+                            avito_account_id bigint, user_id bigint, api_client_id text, api_client_secret bytea,
+                            access_token bytea, token_expires_at timestamptz, stopped boolean, part_id bigint, state text,
+                            text text, text_key text, attachment jsonb, sending_since timestamptz, lookups int, attempts int,
+                            avito_message_id text, auto_reply boolean)",
+            concat!(
+                "DECLARE
+                     due boolean;
+                     to_read boolean;
+                     to_block boolean;
+                     due_at timestamptz;
+                 BEGIN
+                     SELECT d.send_at <= now(), d.mark_read_at <= now(), d.block_requested_at IS NOT NULL
+                     INTO due, to_read, to_block FROM dialogs AS d
+                     WHERE d.id = _dialog AND (d.lease_owner IS NULL OR d.lease_owner = _owner OR d.lease_until < now())
+                       AND (d.lease_owner = _owner OR d.send_at <= now() OR d.mark_read_at <= now())
+                     FOR NO KEY UPDATE;
+                     IF NOT FOUND THEN
+                         ends := (SELECT 'held' FROM dialogs AS d
+                                  WHERE d.id = _dialog AND d.lease_owner <> _owner AND d.lease_until >= now()
+                                    AND (d.send_at <= now() OR d.mark_read_at <= now()));
+                         bot_id := (",
+                bot_to_wake!(),
+                ");
+                         RETURN NEXT;
+                         RETURN;
+                     END IF;
+                     IF (",
+                changing!(),
+                ") THEN
+                         ",
+                edits::apply!(),
+                ";
+                         ",
+                edits::confirm!(),
+                ";
+                     END IF;
+                     SELECT next.id, next.state INTO _part, _state FROM (",
+                next_part!(),
+                ") AS next;
+                     IF _part IS NULL AND NOT coalesce(to_read, false) AND NOT to_block THEN
+                         due_at := (",
+                next_change!(),
+                ");
+                         UPDATE dialogs AS d SET lease_owner = NULL, lease_until = NULL, send_at = due_at WHERE d.id = _dialog;
+                         ends := 'idle';
+                         wake_in := extract(epoch FROM due_at - now());
+                         bot_id := (",
+                bot_to_wake!(),
+                ");
+                         RETURN NEXT;
+                         RETURN;
+                     END IF;
+                     UPDATE dialogs AS d SET lease_owner = _owner, lease_until = now() + make_interval(secs => _lease_seconds)
+                     WHERE d.id = _dialog;
+                     IF _state <> 'deleting' AND (to_block OR NOT coalesce(due, false)) THEN
+                         _part := NULL;
+                     ELSIF _state = 'pending' THEN
+                         UPDATE parts AS p SET state = 'sending', sending_since = now() WHERE p.id = _part;
+                     END IF;
+                     RETURN QUERY ",
+                found!(),
+                ";
+                 END"
+            ),
+            [next_part!(), changing!(), next_change!(), bot_to_wake!(), found!()]
         )
         .bind(dialog_id)
         .bind(owner)
         .bind(LEASE.as_secs_f64()),
-    ];
-    flight.extend(outcome);
-    flight.extend(edits::apply(dialog_id, owner));
-    flight.push(bot_to_wake(dialog_id));
-    flight.extend([
-        planned!(
-            "SELECT d.block_requested_at, d.buyer, d.item, removal.id AS removal_id, removal.avito_message_id AS removal_avito_id,
-                    d.avito_chat_id, d.mark_read_at <= now() AS mark_read, d.send_at, a.client_id, a.avito_account_id,
-                    a.user_id, a.api_client_id, a.api_client_secret, a.access_token, a.token_expires_at,
-                    a.suspended_at IS NOT NULL AS stopped, now() AS now
-             FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
-             LEFT JOIN LATERAL (SELECT p.id, p.avito_message_id FROM parts p WHERE p.dialog_id = d.id AND p.state = 'deleting'
-                                ORDER BY p.message_id, p.place LIMIT 1) AS removal ON true
-             WHERE d.id = $1 AND d.lease_owner = $2",
-        )
-        .bind(dialog_id)
-        .bind(owner),
-        planned!(
-            "UPDATE parts p
-             SET state = 'sending', sending_since = CASE WHEN next.state = 'pending' THEN now() ELSE p.sending_since END
-             FROM (SELECT p.id, p.state FROM parts p JOIN dialogs d ON d.id = p.dialog_id
-                   WHERE p.dialog_id = $1 AND d.lease_owner = $2 AND d.send_at <= now()
-                     AND p.state IN ('pending', 'sending') AND d.block_requested_at IS NULL
-                     AND NOT EXISTS (SELECT FROM parts r WHERE r.dialog_id = $1 AND r.state = 'deleting')
-                   ORDER BY p.state DESC, p.message_id, p.place LIMIT 1) AS next
-             WHERE p.id = next.id
-             RETURNING p.id, coalesce(p.text, '') AS text, coalesce(p.text_key, '') AS text_key, p.attachment,
-                       next.state = 'sending' AS begun, p.sending_since, p.lookups, p.attempts,
-                       (SELECT m.is_auto_reply FROM messages m WHERE m.client_id = p.client_id AND m.id = p.message_id)
-                           AS auto_reply",
-        )
-        .bind(dialog_id)
-        .bind(owner),
-        planned!(
-            "UPDATE dialogs SET lease_owner = NULL, lease_until = NULL,
-                    send_at = (SELECT min(change_due_at) FROM messages WHERE dialog_id = $1 AND change_due_at IS NOT NULL)
-             WHERE id = $1 AND lease_owner = $2 AND coalesce(mark_read_at > now(), true) AND block_requested_at IS NULL
-               AND NOT EXISTS (SELECT FROM parts WHERE dialog_id = $1 AND state IN ('pending', 'sending', 'deleting'))
-             RETURNING send_at",
-        )
-        .bind(dialog_id)
-        .bind(owner),
-    ]);
+    );
     flight
 }
 
-/// Whether somebody else works for a dialog that is due.
-pub fn is_held(dialog_id: i64, owner: Uuid) -> Statement {
-    planned!(
-        "SELECT true AS held FROM dialogs
-         WHERE id = $1 AND lease_owner <> $2 AND lease_until >= now() AND (send_at <= now() OR mark_read_at <= now())",
-    )
-    .bind(dialog_id)
-    .bind(owner)
-}
-
-/// Reads the answers to [`look`]; none: somebody else has the dialog, or nothing of it is due.
-pub fn read(mut answers: Answers) -> Result<Option<Outbox>, DbError> {
-    let mut next = || answers.pop().unwrap_or_default();
-    let (released, parts, dialogs) = (next(), next(), next());
-    let Some(dialog) = dialogs.first() else { return Ok(None) };
-    Ok(Some(Outbox {
-        keys: Keys::read(dialog)?,
-        avito_chat_id: get(dialog, "avito_chat_id")?,
-        mark_read: get::<Option<bool>>(dialog, "mark_read")?.unwrap_or_default(),
-        stopped: get(dialog, "stopped")?,
-        now: get(dialog, "now")?,
-        leased: Instant::now(),
-        removal: read_removal(dialog)?,
-        blocking: Blocking::read(dialog)?,
-        part: parts.first().map(read_part).transpose()?,
-        released: match released.first() {
-            Some(row) => Released::Yes { wake_at: get(row, "send_at")? },
-            None => Released::No,
+/// Reads the answers to [`look`]: how it ended, and the bot to wake.
+pub fn read(answers: &Answers) -> Result<(Look, Option<i64>), DbError> {
+    let row = answers.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
+    let look = match get::<Option<&str>>(row, "ends")? {
+        None => Look::Gone,
+        Some("held") => Look::Held,
+        Some("idle") => Look::Idle {
+            wake_in: get::<Option<f64>>(row, "wake_in")?
+                .map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()),
         },
-    }))
+        Some(_) => Look::Found(Box::new(read_outbox(row)?)),
+    };
+    Ok((look, get(row, "bot_id")?))
 }
 
-fn read_removal(row: &Row) -> Result<Option<Removal>, DbError> {
-    let (part_id, avito_id): (Option<i64>, Option<String>) = (get(row, "removal_id")?, get(row, "removal_avito_id")?);
-    Ok(part_id.map(|part_id| Removal { part_id, avito_message_id: avito_id.unwrap_or_default() }))
+fn read_outbox(row: &Row) -> Result<Outbox, DbError> {
+    let state: Option<&str> = get::<Option<i64>>(row, "part_id")?.and(get(row, "state")?);
+    Ok(Outbox {
+        keys: Keys::read(row)?,
+        avito_chat_id: get(row, "avito_chat_id")?,
+        mark_read: get::<Option<bool>>(row, "mark_read")?.unwrap_or_default(),
+        stopped: get(row, "stopped")?,
+        now: get(row, "now")?,
+        leased: Instant::now(),
+        removal: (state == Some("deleting")).then(|| read_removal(row)).transpose()?,
+        blocking: Blocking::read(row)?,
+        part: state.filter(|state| *state != "deleting").map(|state| read_part(row, state == "sending")).transpose()?,
+    })
 }
 
-fn read_part(row: &Row) -> Result<Part, DbError> {
+fn read_removal(row: &Row) -> Result<Removal, DbError> {
+    let avito_id: Option<String> = get(row, "avito_message_id")?;
+    Ok(Removal { part_id: get(row, "part_id")?, avito_message_id: avito_id.unwrap_or_default() })
+}
+
+fn read_part(row: &Row, begun: bool) -> Result<Part, DbError> {
     Ok(Part {
-        id: get(row, "id")?,
+        id: get(row, "part_id")?,
         text: get(row, "text")?,
         text_key: get(row, "text_key")?,
         picture: get(row, "attachment")?,
-        begun: get(row, "begun")?,
+        begun,
         since: get(row, "sending_since")?,
         lookups: get(row, "lookups")?,
         attempts: get(row, "attempts")?,
@@ -184,52 +272,73 @@ fn read_part(row: &Row) -> Result<Part, DbError> {
     })
 }
 
+/// An own message of this id of Avito's that was taken for one from the app.
+macro_rules! mistaken {
+    () => {
+        "SELECT m.id FROM parts p JOIN messages m
+             ON m.avito_account_id = p.avito_account_id AND m.avito_message_id = _avito_id AND m.origin = 'avito_app'
+         WHERE p.id = _part"
+    };
+}
+
+/// Whether nothing of a message is left to be sent.
+macro_rules! whole {
+    () => {
+        "SELECT NOT EXISTS (SELECT FROM parts o WHERE o.message_id = _message AND o.state NOT IN ('sent', 'cancelled', 'deleted'))"
+    };
+}
+
 /// Avito has the part, under this id. An own message of that id that was taken for one from the app is ours after all:
 /// its row goes, and so does what the topic shows of it. The operator's message gets its receipt, an auto-reply is shown.
-pub fn sent(part_id: i64, avito_message_id: String) -> Vec<Statement> {
-    vec![
-        planned!(
-            "WITH mistaken AS (
-                 DELETE FROM messages m USING parts p
-                 WHERE p.id = $1 AND m.avito_account_id = p.avito_account_id AND m.avito_message_id = $2
-                   AND m.origin = 'avito_app'
-                 RETURNING m.post_id
-             ), unsent AS (
-                 UPDATE posts SET state = 'failed', error = 'our own answer'
-                 FROM mistaken WHERE posts.id = mistaken.post_id AND posts.state = 'pending'
-             )
-             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
-             SELECT p.client_id, p.bot_id, p.dialog_id, 'delete', jsonb_build_object('message_id', message_id), 'mirror:' || p.id
-             FROM mistaken JOIN posts p ON p.id = mistaken.post_id AND p.state IN ('sending', 'sent')
-             CROSS JOIN LATERAL unnest(p.telegram_message_ids) AS message_id
-             ON CONFLICT (bot_id, once_key) DO NOTHING",
-        )
-        .bind(part_id)
-        .bind(avito_message_id.clone()),
-        planned!(
-            "UPDATE parts SET state = 'sent', avito_message_id = $2, error = NULL
-             WHERE id = $1 AND state IN ('sending', 'sent')",
-        )
-        .bind(part_id)
-        .bind(avito_message_id),
-        planned!(concat!(
-            "WITH whole AS (
-                 SELECT m.* FROM messages m JOIN parts p ON p.message_id = m.id
-                 WHERE p.id = $1 AND m.status IN ('sending', 'sent')
-                   AND NOT EXISTS (SELECT FROM parts o WHERE o.message_id = m.id
-                                   AND o.state NOT IN ('sent', 'cancelled', 'deleted'))
-             ), status AS (
-                 UPDATE messages m SET status = 'sent', to_show = m.to_show OR m.is_auto_reply
-                 FROM whole WHERE m.id = whole.id
-             ), receipt AS (",
-            receipt!("👌", "whole"),
-            ")",
-            wake_lanes!(
-                "(SELECT bot_id, client_id FROM receipt UNION SELECT bot_id, client_id FROM whole WHERE is_auto_reply) AS shown"
-            )
-        ))
-        .bind(part_id),
-    ]
+pub fn sent(part_id: i64, avito_message_id: String) -> Statement {
+    routine!(
+        "(_part bigint, _avito_id text, _message bigint DEFAULT NULL) RETURNS void",
+        concat!(
+            "DECLARE
+                 other bigint;
+                 shown boolean;
+             BEGIN
+                 other := (",
+            mistaken!(),
+            ");
+                 IF other IS NOT NULL THEN
+                     WITH mistaken AS (
+                         DELETE FROM messages m WHERE m.id = other RETURNING m.post_id
+                     ), unsent AS (
+                         UPDATE posts SET state = 'failed', error = 'our own answer'
+                         FROM mistaken WHERE posts.id = mistaken.post_id AND posts.state = 'pending'
+                     )
+                     INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+                     SELECT p.client_id, p.bot_id, p.dialog_id, 'delete', jsonb_build_object('message_id', message_id), 'mirror:' || p.id
+                     FROM mistaken JOIN posts p ON p.id = mistaken.post_id AND p.state IN ('sending', 'sent')
+                     CROSS JOIN LATERAL unnest(p.telegram_message_ids) AS message_id
+                     ON CONFLICT (bot_id, once_key) DO NOTHING;
+                 END IF;
+                 UPDATE parts SET state = 'sent', avito_message_id = _avito_id, error = NULL
+                 WHERE id = _part AND state IN ('sending', 'sent');
+                 _message := (SELECT p.message_id FROM parts p WHERE p.id = _part);
+                 IF (",
+            whole!(),
+            ") THEN
+                     UPDATE messages m SET status = 'sent', to_show = m.to_show OR m.is_auto_reply
+                     WHERE m.id = _message AND m.status IN ('sending', 'sent')
+                     RETURNING m.is_auto_reply INTO shown;
+                 END IF;
+                 IF shown IS NOT NULL THEN
+                     ",
+            receipt!("👌", "(SELECT * FROM messages m WHERE m.id = _message) AS whole", ""),
+            ";
+                     IF FOUND OR shown THEN",
+            wake_lanes!("messages WHERE id = _message"),
+            ";
+                     END IF;
+                 END IF;
+             END"
+        ),
+        [mistaken!(), whole!()]
+    )
+    .bind(part_id)
+    .bind(avito_message_id)
 }
 
 /// The bot to wake for a dialog's receipts and notices, if its lane is due.

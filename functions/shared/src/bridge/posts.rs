@@ -1,12 +1,14 @@
 //! The life of a post: written down, begun, finished. `sending` is committed before the call, the outcome after it.
 
+use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::{planned, platform::db::Statement};
+use super::lanes::LEASE;
+use crate::{planned, platform::db::Statement, routine};
 
 /// A post still to be written down.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Draft {
     /// `text`, `mirror`, `header`, `notice`, `photo`, `album`, `voice` or `venue`.
     pub kind: &'static str,
@@ -16,27 +18,40 @@ pub struct Draft {
     pub message_ids: Vec<i64>,
 }
 
-/// Writes a draft down for a dialog, if the lane is still ours. Answers the post's id.
-pub fn insert(bot_id: i64, owner: Uuid, dialog_id: i64, draft: &Draft, begun: bool) -> Statement {
-    planned!(
-        "WITH post AS (
-             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, state)
-             SELECT d.client_id, d.bot_id, d.id, $4, $5, CASE WHEN $7 THEN 'sending' ELSE 'pending' END
-             FROM dialogs d JOIN bot_lanes lane ON lane.bot_id = $1 AND lane.lease_owner = $2
-             WHERE d.id = $3
-             RETURNING id
-         ), shown AS (
-             UPDATE messages m SET post_id = post.id FROM post WHERE m.id = ANY($6) AND m.post_id IS NULL
-         )
-         SELECT id FROM post",
+/// Writes drafts down for a dialog, in their order, if the lane is still ours, and keeps that. The first is begun with it if
+/// `begun`. Answers its id; null when the lane is somebody else's.
+pub fn insert(bot_id: i64, owner: Uuid, dialog_id: i64, drafts: &[Draft], begun: bool) -> Statement {
+    routine!(
+        "(_bot bigint, _owner uuid, _dialog bigint, _drafts jsonb, _begun boolean, _lease_seconds double precision,
+          OUT id bigint)",
+        "DECLARE
+             draft jsonb;
+             post bigint;
+         BEGIN
+             UPDATE bot_lanes SET lease_until = now() + make_interval(secs => _lease_seconds)
+             WHERE bot_id = _bot AND lease_owner = _owner;
+             IF NOT FOUND THEN
+                 RETURN;
+             END IF;
+             FOR draft IN SELECT value FROM jsonb_array_elements(_drafts) LOOP
+                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, state)
+                 SELECT d.client_id, d.bot_id, d.id, draft ->> 'kind', draft -> 'content',
+                        CASE WHEN _begun AND post IS NULL THEN 'sending' ELSE 'pending' END
+                 FROM dialogs d WHERE d.id = _dialog
+                 RETURNING id INTO post;
+                 UPDATE messages m SET post_id = post
+                 WHERE m.id = ANY (ARRAY(SELECT jsonb_array_elements(draft -> 'message_ids')::bigint)) AND m.post_id IS NULL;
+                 id := coalesce(id, post);
+             END LOOP;
+         END",
+        ["UPDATE messages m SET post_id = 0 WHERE m.id = ANY (ARRAY(SELECT jsonb_array_elements(_drafts)::bigint)) AND m.post_id IS NULL"]
     )
     .bind(bot_id)
     .bind(owner)
     .bind(dialog_id)
-    .bind(draft.kind)
-    .bind(draft.content.clone())
-    .bind(draft.message_ids.clone())
+    .bind(serde_json::to_value(drafts).unwrap_or_default())
     .bind(begun)
+    .bind(LEASE.as_secs_f64())
 }
 
 /// Begins a post that was written down before, if the lane is still ours. Its messages may now appear twice when it had
@@ -75,29 +90,48 @@ pub fn carry(post_id: i64, message_ids: Vec<i64>) -> Statement {
     .bind(message_ids)
 }
 
-/// Finishes a post that Telegram has; its messages are delivered, and their chat is to be marked read in a while.
-pub fn sent(post_id: i64, telegram_message_ids: Vec<i64>) -> Vec<Statement> {
-    vec![
-        planned!(
-            "UPDATE posts SET state = 'sent', sent_at = now(), telegram_message_ids = $2, error = NULL WHERE id = $1",
-        )
-        .bind(post_id)
-        .bind(telegram_message_ids),
-        delivered(post_id),
-    ]
+/// Whether a post shows something that a buyer wrote.
+macro_rules! buyers {
+    () => {
+        "SELECT EXISTS (SELECT FROM messages m WHERE m.post_id = _post AND m.origin = 'buyer')"
+    };
 }
 
-fn delivered(post_id: i64) -> Statement {
-    planned!(
-        "WITH shown AS (
-             UPDATE messages SET status = 'delivered' WHERE post_id = $1 AND direction = 'in' AND status = 'received'
-             RETURNING dialog_id, avito_account_id, origin
-         )
-         UPDATE dialogs d SET mark_read_at = now() + interval '30 seconds'
-         FROM shown JOIN account_routes a ON a.avito_account_id = shown.avito_account_id
-         WHERE d.id = shown.dialog_id AND shown.origin = 'buyer' AND a.mark_read",
+/// Delivers what a post shows.
+macro_rules! deliver {
+    () => {
+        "UPDATE messages SET status = 'delivered' WHERE post_id = _post AND direction = 'in' AND status = 'received'"
+    };
+}
+
+/// Finishes a post that Telegram has; its messages are delivered, and their chat is to be marked read in a while.
+/// `telegram_message_ids`: none when they stand there already.
+pub fn sent(post_id: i64, telegram_message_ids: Option<Vec<i64>>) -> Statement {
+    routine!(
+        "(_post bigint, _telegram_message_ids bigint[], _dialog bigint DEFAULT NULL) RETURNS void",
+        concat!(
+            "BEGIN
+                 UPDATE posts
+                 SET state = 'sent', sent_at = now(), error = NULL,
+                     telegram_message_ids = coalesce(_telegram_message_ids, telegram_message_ids)
+                 WHERE id = _post
+                 RETURNING dialog_id INTO _dialog;
+                 ",
+            deliver!(),
+            ";
+                 IF FOUND AND (",
+            buyers!(),
+            ") THEN
+                     UPDATE dialogs d SET mark_read_at = now() + interval '30 seconds'
+                     FROM account_routes a
+                     WHERE d.id = _dialog AND a.avito_account_id = d.avito_account_id AND a.mark_read;
+                 END IF;
+             END"
+        ),
+        [deliver!(), buyers!()]
     )
     .bind(post_id)
+    .bind(telegram_message_ids)
 }
 
 /// Has a post be sent anew with other content; `message_ids` are those that appeared of it so far. `doubted`: others may
@@ -115,14 +149,6 @@ pub fn rewrite(post_id: i64, content: Value, message_ids: Vec<i64>, doubted: boo
     .bind(content)
     .bind(message_ids)
     .bind(doubted)
-}
-
-/// Finishes a post whose messages are written down already.
-pub fn finished(post_id: i64) -> Vec<Statement> {
-    vec![
-        Statement::new("UPDATE posts SET state = 'sent', sent_at = now(), error = NULL WHERE id = $1").bind(post_id),
-        delivered(post_id),
-    ]
 }
 
 /// Puts a post back that Telegram certainly does not have, to be sent after `wait_seconds`; whoever's dialog it is waits.

@@ -13,9 +13,13 @@ use jiff::Timestamp;
 /// An answer that Avito did not take within this time is marked as waiting.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Puts a receipt on the operators' messages among `$from`, rows of `messages`. Answers `bot_id` and `client_id`.
+/// Puts a receipt on the operators' messages among `$from`, rows of `messages`. Answers `bot_id` and `client_id`, unless
+/// something else is to be answered.
 macro_rules! receipt {
     ($emoji:literal, $from:literal) => {
+        $crate::bridge::receipts::receipt!($emoji, $from, " RETURNING bot_id, client_id")
+    };
+    ($emoji:literal, $from:literal, $answer:literal) => {
         concat!(
             "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, telegram_chat_id, once_key)
              SELECT client_id, bot_id, dialog_id, 'reaction',
@@ -27,8 +31,8 @@ macro_rules! receipt {
             " WHERE telegram_message_id IS NOT NULL
              ON CONFLICT (bot_id, once_key) DO UPDATE
              SET content = excluded.content, state = 'pending', attempts = 0, due_at = now()
-             WHERE posts.content IS DISTINCT FROM excluded.content
-             RETURNING bot_id, client_id"
+             WHERE posts.content IS DISTINCT FROM excluded.content",
+            $answer
         )
     };
 }
@@ -65,21 +69,26 @@ pub(super) fn waiting(dialog_id: i64, wait_seconds: f64) -> Statement {
     .bind(PATIENCE.as_secs_f64())
 }
 
-/// 👌 on answers that Avito was heard to have, in case the answer to our own send never comes.
-pub(super) fn heard(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
-    planned!(concat!(
-        "WITH whole AS (
-             SELECT DISTINCT m.* FROM parts p JOIN messages m ON m.id = p.message_id AND m.status = 'sent'
-             WHERE p.avito_account_id = $1 AND p.avito_message_id = ANY($2) AND p.state = 'sent'
-         ), receipt AS (",
-        receipt!("👌", "whole"),
-        ")",
-        wake_lanes!("receipt"),
-        " RETURNING lane.bot_id"
-    ))
-    .bind(account_id)
-    .bind(avito_message_ids)
+/// 👌 on answers that Avito was heard to have, in case the answer to our own send never comes. Answers the bots to wake.
+macro_rules! heard {
+    ($account:literal, $avito_message_ids:literal) => {
+        concat!(
+            "WITH whole AS (
+                 SELECT DISTINCT m.* FROM parts p JOIN messages m ON m.id = p.message_id AND m.status = 'sent'
+                 WHERE p.avito_account_id = ",
+            $account,
+            " AND p.avito_message_id = ANY(",
+            $avito_message_ids,
+            ") AND p.state = 'sent'
+             ), receipt AS (",
+            $crate::bridge::receipts::receipt!("👌", "whole"),
+            ")",
+            $crate::bridge::receipts::wake_lanes!("receipt"),
+            " RETURNING lane.bot_id"
+        )
+    };
 }
+pub(super) use heard;
 
 /// 👍 on what the buyers have read: of each chat, all answers up to the newest own message that Avito shows as read.
 /// `newest` is a list of such messages' ids. Answers the bots to wake as `read_bot_id`.

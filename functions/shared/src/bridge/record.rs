@@ -13,8 +13,9 @@ use super::{
     words::{self, Language},
 };
 use crate::{
-    App, planned,
+    App,
     platform::db::{Answers, DbError, Statement, get},
+    routine,
 };
 
 /// A message as Avito told of it.
@@ -68,261 +69,400 @@ pub struct Hearing {
     pub synced: Option<Synced>,
 }
 
-const REMEMBER_DIALOG: &str = "
-    INSERT INTO dialogs AS d (client_id, avito_account_id, bot_id, avito_chat_id, buyer, item, proven_at)
-    SELECT client_id, avito_account_id, bot_id, $3, $4, $5, CASE WHEN $6 THEN now() END
-    FROM account_routes WHERE avito_account_id = $1 AND user_id = $2
-    ON CONFLICT (avito_account_id, avito_chat_id) DO UPDATE
-    SET bot_id = excluded.bot_id,
-        -- the topic of another bot is not ours to write in
-        topic_state = CASE WHEN d.bot_id = excluded.bot_id THEN d.topic_state ELSE 'none' END,
-        buyer = coalesce(excluded.buyer, d.buyer),
-        item = coalesce(excluded.item, d.item),
-        proven_at = coalesce(d.proven_at, excluded.proven_at)";
-
-/// The columns of a heard message, for `jsonb_to_recordset`.
-macro_rules! heard {
+/// Finds or makes the dialog.
+macro_rules! remember {
     () => {
-        "jsonb_to_recordset($3) AS heard (id text, own boolean, system boolean, kind text, text text, text_key text,
-                                          attachments jsonb, created timestamptz, place int)"
+        "INSERT INTO dialogs AS d (client_id, avito_account_id, bot_id, avito_chat_id, buyer, item, proven_at)
+         VALUES (_client, _account, _bot, _chat, _buyer, _item, CASE WHEN _synced THEN now() END)
+         ON CONFLICT (avito_account_id, avito_chat_id) DO UPDATE
+         SET bot_id = excluded.bot_id,
+             -- the topic of another bot is not ours to write in
+             topic_state = CASE WHEN d.bot_id = excluded.bot_id THEN d.topic_state ELSE 'none' END,
+             buyer = coalesce(excluded.buyer, d.buyer),
+             item = coalesce(excluded.item, d.item),
+             proven_at = coalesce(d.proven_at, excluded.proven_at)
+         RETURNING d.id"
+    };
+}
+
+/// Heard messages as rows.
+macro_rules! heard {
+    ($messages:literal) => {
+        concat!(
+            "jsonb_to_recordset(",
+            $messages,
+            ") AS heard (id text, own boolean, system boolean, kind text, text text, text_key text, attachments jsonb,
+                         created timestamptz, place int)"
+        )
     };
 }
 
 /// An echo of our own send may come before the answer to it. One part of a dialog is under way at a time, so the oldest
 /// own message that looks like it and stands nowhere else is it. Avito counts in seconds and by its own clock.
-const ADOPT_ECHO: &str = concat!(
-    "
-    WITH echo AS (
-        SELECT DISTINCT ON (p.id) p.id AS part_id, heard.id AS avito_message_id
-        FROM ",
-    heard!(),
-    "
-        JOIN account_routes a ON a.avito_account_id = $1 AND a.user_id = $4
-        JOIN dialogs d ON d.avito_account_id = $1 AND d.avito_chat_id = $2
-        JOIN parts p ON p.dialog_id = d.id AND p.state = 'sending' AND p.kind = heard.kind
-                    AND (p.kind = 'image' OR p.text_key = heard.text_key)
-        WHERE heard.own AND heard.created >= p.sending_since - interval '10 seconds'
-          AND NOT EXISTS (SELECT FROM parts o WHERE o.avito_account_id = $1 AND o.avito_message_id = heard.id)
-          AND NOT EXISTS (SELECT FROM messages o WHERE o.avito_account_id = $1 AND o.avito_message_id = heard.id)
-        ORDER BY p.id, heard.created, heard.place
-    ), adopted AS (
-        UPDATE parts p SET state = 'sent', avito_message_id = echo.avito_message_id
-        FROM echo WHERE p.id = echo.part_id
-        RETURNING p.id, p.message_id
-    )
-    UPDATE messages m SET status = 'sent', to_show = m.to_show OR m.is_auto_reply
-    FROM adopted
-    WHERE m.id = adopted.message_id AND m.status = 'sending'
-      AND NOT EXISTS (SELECT FROM parts o WHERE o.message_id = m.id AND o.id <> adopted.id
-                      AND o.state NOT IN ('sent', 'cancelled', 'deleted'))"
-);
+macro_rules! adopt_echo {
+    () => {
+        concat!(
+            "WITH echo AS (
+                 SELECT DISTINCT ON (p.id) p.id AS part_id, heard.id AS avito_message_id
+                 FROM ",
+            heard!("_heard"),
+            "
+                 JOIN parts p ON p.dialog_id = _dialog AND p.state = 'sending' AND p.kind = heard.kind
+                             AND (p.kind = 'image' OR p.text_key = heard.text_key)
+                 WHERE heard.own AND heard.created >= p.sending_since - interval '10 seconds'
+                   AND NOT EXISTS (SELECT FROM parts o WHERE o.avito_account_id = _account AND o.avito_message_id = heard.id)
+                   AND NOT EXISTS (SELECT FROM messages o WHERE o.avito_account_id = _account AND o.avito_message_id = heard.id)
+                 ORDER BY p.id, heard.created, heard.place
+             ), adopted AS (
+                 UPDATE parts p SET state = 'sent', avito_message_id = echo.avito_message_id
+                 FROM echo WHERE p.id = echo.part_id
+                 RETURNING p.id, p.message_id
+             )
+             UPDATE messages m SET status = 'sent', to_show = m.to_show OR m.is_auto_reply
+             FROM adopted
+             WHERE m.id = adopted.message_id AND m.status = 'sending'
+               AND NOT EXISTS (SELECT FROM parts o WHERE o.message_id = m.id AND o.id <> adopted.id
+                               AND o.state NOT IN ('sent', 'cancelled', 'deleted'))"
+        )
+    };
+}
 
-const INSERT_MESSAGES: &str = concat!(
-    "
-    INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, attachments,
-                          avito_message_id, avito_created, list_place, confirmed_at, told_at, status, to_show)
-    SELECT d.client_id, d.id, d.avito_account_id, d.bot_id,
-           CASE WHEN heard.own THEN 'out' ELSE 'in' END,
-           CASE WHEN heard.own THEN 'avito_app' WHEN heard.system THEN 'system' ELSE 'buyer' END,
-           heard.kind, heard.text, heard.attachments, heard.id, heard.created, heard.place,
-           CASE WHEN $4 THEN now() END, CASE WHEN NOT $4 THEN now() END,
-           CASE WHEN hidden THEN 'filtered' WHEN heard.own THEN 'sent' ELSE 'received' END,
-           NOT hidden
-    FROM ",
-    heard!(),
-    "
-    JOIN dialogs d ON d.avito_account_id = $1 AND d.avito_chat_id = $2
-    JOIN account_routes a ON a.avito_account_id = $1 AND a.user_id = $5
-    CROSS JOIN LATERAL (
-        SELECT NOT heard.own AND (
-            (heard.system AND a.hide_system_messages)
-            OR EXISTS (SELECT FROM regexp_split_to_table(a.filter_keywords, '[,\\n]') AS keyword
-                       WHERE btrim(keyword) <> '' AND strpos(lower(heard.text), lower(btrim(keyword))) > 0)
-        ) AS hidden
-    ) AS filter
-    WHERE NOT EXISTS (SELECT FROM parts o WHERE o.avito_account_id = $1 AND o.avito_message_id = heard.id)
-    ORDER BY heard.created, heard.place
-    ON CONFLICT (avito_account_id, avito_message_id) DO UPDATE
-    SET confirmed_at = coalesce(messages.confirmed_at, excluded.confirmed_at),
-        told_at = coalesce(messages.told_at, excluded.told_at),
-        attachments = CASE WHEN messages.confirmed_at IS NULL AND excluded.confirmed_at IS NOT NULL
-                           THEN messages.attachments || excluded.attachments ELSE messages.attachments END,
-        list_place = CASE WHEN messages.confirmed_at IS NULL AND excluded.confirmed_at IS NOT NULL
-                          THEN excluded.list_place ELSE messages.list_place END
-    WHERE (messages.confirmed_at IS NULL AND excluded.confirmed_at IS NOT NULL)
-       OR (messages.told_at IS NULL AND excluded.told_at IS NOT NULL)"
-);
+macro_rules! insert_messages {
+    () => {
+        concat!(
+            "INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, attachments,
+                                   avito_message_id, avito_created, list_place, confirmed_at, told_at, status, to_show)
+             SELECT _client, _dialog, _account, _bot,
+                    CASE WHEN heard.own THEN 'out' ELSE 'in' END,
+                    CASE WHEN heard.own THEN 'avito_app' WHEN heard.system THEN 'system' ELSE 'buyer' END,
+                    heard.kind, heard.text, heard.attachments, heard.id, heard.created, heard.place,
+                    CASE WHEN _synced THEN now() END, CASE WHEN NOT _synced THEN now() END,
+                    CASE WHEN hidden THEN 'filtered' WHEN heard.own THEN 'sent' ELSE 'received' END,
+                    NOT hidden
+             FROM ",
+            heard!("_heard"),
+            "
+             CROSS JOIN LATERAL (
+                 SELECT NOT heard.own AND (
+                     (heard.system AND _hide_system)
+                     OR EXISTS (SELECT FROM regexp_split_to_table(_filter, '[,\\n]') AS keyword
+                                WHERE btrim(keyword) <> '' AND strpos(lower(heard.text), lower(btrim(keyword))) > 0)
+                 ) AS hidden
+             ) AS filter
+             WHERE NOT EXISTS (SELECT FROM parts o WHERE o.avito_account_id = _account AND o.avito_message_id = heard.id)
+             ORDER BY heard.created, heard.place
+             ON CONFLICT (avito_account_id, avito_message_id) DO UPDATE
+             SET confirmed_at = coalesce(messages.confirmed_at, excluded.confirmed_at),
+                 told_at = coalesce(messages.told_at, excluded.told_at),
+                 attachments = CASE WHEN messages.confirmed_at IS NULL AND excluded.confirmed_at IS NOT NULL
+                                    THEN messages.attachments || excluded.attachments ELSE messages.attachments END,
+                 list_place = CASE WHEN messages.confirmed_at IS NULL AND excluded.confirmed_at IS NOT NULL
+                                   THEN excluded.list_place ELSE messages.list_place END
+             WHERE (messages.confirmed_at IS NULL AND excluded.confirmed_at IS NOT NULL)
+                OR (messages.told_at IS NULL AND excluded.told_at IS NOT NULL)"
+        )
+    };
+}
 
 /// What its writer took back is marked; where the topic shows it, a line says so, and where not yet, it stands in its place.
-const TAKE_BACK: &str = concat!(
-    "
-    WITH gone AS (
-        UPDATE messages m SET deleted_at = now(), kind = CASE WHEN m.post_id IS NULL THEN 'deleted' ELSE m.kind END
-        FROM ",
-    heard!(),
-    "
-        JOIN account_routes a ON a.avito_account_id = $1 AND a.user_id = $5
-        JOIN dialogs d ON d.avito_account_id = $1 AND d.avito_chat_id = $2
-        WHERE m.dialog_id = d.id AND m.avito_message_id = heard.id AND heard.kind = 'deleted'
-          AND m.kind <> 'deleted' AND m.deleted_at IS NULL
-        RETURNING m.id, m.client_id, m.bot_id, m.dialog_id, m.post_id
-    )
-    INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
-    SELECT gone.client_id, gone.bot_id, gone.dialog_id, 'notice',
-           jsonb_strip_nulls(jsonb_build_object('text', $4::text, 'reply_to', p.telegram_message_ids[1])), 'deleted:' || gone.id
-    FROM gone JOIN posts p ON p.id = gone.post_id
-    ON CONFLICT (bot_id, once_key) DO NOTHING"
-);
+macro_rules! take_back {
+    () => {
+        concat!(
+            "WITH gone AS (
+                 UPDATE messages m SET deleted_at = now(), kind = CASE WHEN m.post_id IS NULL THEN 'deleted' ELSE m.kind END
+                 FROM ",
+            heard!("_heard"),
+            "
+                 WHERE m.dialog_id = _dialog AND m.avito_account_id = _account AND m.avito_message_id = heard.id
+                   AND heard.kind = 'deleted' AND m.kind <> 'deleted' AND m.deleted_at IS NULL
+                 RETURNING m.id, m.client_id, m.bot_id, m.dialog_id, m.post_id
+             )
+             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+             SELECT gone.client_id, gone.bot_id, gone.dialog_id, 'notice',
+                    jsonb_strip_nulls(jsonb_build_object('text', _taken_back, 'reply_to', p.telegram_message_ids[1])), 'deleted:' || gone.id
+             FROM gone JOIN posts p ON p.id = gone.post_id
+             ON CONFLICT (bot_id, once_key) DO NOTHING"
+        )
+    };
+}
 
 /// A webhook told of another text than Avito's list has: the list is right. Where the topic shows the other one, a line
 /// says so.
-const CORRECT: &str = concat!(
-    "
-    WITH other AS (
-        UPDATE messages m SET text = heard.text, attachments = m.attachments || heard.attachments
-        FROM ",
-    heard!(),
-    "
-        JOIN account_routes a ON a.avito_account_id = $1 AND a.user_id = $5
-        JOIN dialogs d ON d.avito_account_id = $1 AND d.avito_chat_id = $2
-        WHERE m.dialog_id = d.id AND m.avito_message_id = heard.id AND m.confirmed_at IS NULL
-          AND m.kind = 'text' AND heard.kind = 'text'
-          AND normalize(regexp_replace(btrim(m.text), '\\s+', ' ', 'g')) <> normalize(regexp_replace(btrim(heard.text), '\\s+', ' ', 'g'))
-        RETURNING m.id, m.client_id, m.bot_id, m.dialog_id, m.post_id, m.text
-    )
-    INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
-    SELECT other.client_id, other.bot_id, other.dialog_id, 'notice',
-           jsonb_strip_nulls(jsonb_build_object('text', $4::text || ' ' || left(other.text, 3500), 'reply_to', p.telegram_message_ids[1])),
-           'corrected:' || other.id
-    FROM other JOIN posts p ON p.id = other.post_id
-    ON CONFLICT (bot_id, once_key) DO NOTHING"
-);
+macro_rules! correct {
+    ($account:literal, $user:literal, $chat:literal, $messages:literal, $corrected:literal) => {
+        concat!(
+            "WITH other AS (
+                 UPDATE messages m SET text = heard.text, attachments = m.attachments || heard.attachments
+                 FROM ",
+            heard!($messages),
+            "
+                 JOIN account_routes a ON a.avito_account_id = ",
+            $account,
+            " AND a.user_id = ",
+            $user,
+            "
+                 JOIN dialogs d ON d.avito_account_id = ",
+            $account,
+            " AND d.avito_chat_id = ",
+            $chat,
+            "
+                 WHERE m.dialog_id = d.id AND m.avito_message_id = heard.id AND m.confirmed_at IS NULL
+                   AND m.kind = 'text' AND heard.kind = 'text'
+                   AND normalize(regexp_replace(btrim(m.text), '\\s+', ' ', 'g')) <> normalize(regexp_replace(btrim(heard.text), '\\s+', ' ', 'g'))
+                 RETURNING m.id, m.client_id, m.bot_id, m.dialog_id, m.post_id, m.text
+             )
+             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+             SELECT other.client_id, other.bot_id, other.dialog_id, 'notice',
+                    jsonb_strip_nulls(jsonb_build_object('text', ",
+            $corrected,
+            "::text || ' ' || left(other.text, 3500), 'reply_to', p.telegram_message_ids[1])),
+                    'corrected:' || other.id
+             FROM other JOIN posts p ON p.id = other.post_id
+             ON CONFLICT (bot_id, once_key) DO NOTHING"
+        )
+    };
+}
 
 /// The statement that puts what Avito's list says in the place of what a webhook said.
 pub(super) fn correct(account_id: i64, user_id: i64, chat_id: &str, messages: &[Heard]) -> Statement {
-    Statement::new(CORRECT)
+    Statement::new(correct!("$1", "$2", "$3", "$4", "$5"))
         .bind(account_id)
+        .bind(user_id)
         .bind(chat_id.to_owned())
         .bind(serde_json::to_value(messages).unwrap_or_default())
         .bind(words::corrected(Language::Russian))
-        .bind(user_id)
 }
 
-/// The dialog waits when the newest thing still to be shown is the buyer's, and is answered when it is ours. A human
-/// answer empties the auto-reply's mark, unless the buyer wrote after it; a buyer's message sets an empty one, if the
-/// auto-reply is active, was not yet sent in this interval, and nobody answered later. Only what this very flight
-/// inserted counts, by `created_at = now()`: a message heard again neither asks nor answers anew. What follows another
-/// message closely waits a moment, for webhooks overtake each other; and so does what comes just after Postgres was away:
-/// it has just started, or this process has just kept something for the intake queue. Where a message has waited long
-/// enough, nothing waits any more: who writes without a pause is shown all the same.
-const TOUCH_DIALOG: &str = "
-    WITH unseen AS (
-        SELECT m.direction, m.origin, m.kind, m.avito_created, m.list_place FROM messages m
-        WHERE m.avito_account_id = $1 AND m.avito_message_id = ANY($3) AND m.post_id IS NULL AND m.status <> 'filtered'
-    ), newest AS (
-        SELECT direction, avito_created FROM unseen WHERE origin <> 'system' ORDER BY avito_created DESC, list_place DESC LIMIT 1
-    ), fresh AS (
-        SELECT m.origin, m.avito_created FROM messages m
-        WHERE m.avito_account_id = $1 AND m.avito_message_id = ANY($3) AND m.created_at = now() AND m.status <> 'filtered'
-    ), answered AS (
-        SELECT FROM fresh
-        WHERE origin = 'avito_app' AND NOT EXISTS (
-            SELECT FROM messages b JOIN dialogs d ON d.client_id = b.client_id AND d.id = b.dialog_id
-            WHERE d.avito_account_id = $1 AND d.avito_chat_id = $2 AND b.origin = 'buyer'
-              AND b.avito_created > fresh.avito_created)
-    ), asked AS (
-        SELECT now() + make_interval(secs => $6) AS due
-        FROM dialogs d
-        JOIN auto_reply_settings s ON s.client_id = d.client_id AND s.enabled
-        CROSS JOIN LATERAL auto_reply_interval(s.always, s.start_time, s.end_time, s.zone, now()) AS i
-        WHERE d.avito_account_id = $1 AND d.avito_chat_id = $2 AND d.state <> 'blocked'
-          AND coalesce(d.auto_reply_last_sent_at < i.begins_at, true)
-          AND EXISTS (
-            SELECT FROM fresh
-            WHERE fresh.origin = 'buyer' AND fresh.avito_created > now() - interval '10 minutes'
-              -- what was there when the account was connected is shown, and nothing more
-              AND NOT EXISTS (SELECT FROM account_polls p WHERE p.avito_account_id = $1
-                              AND fresh.avito_created < date_trunc('second', p.started_at))
-              AND NOT EXISTS (SELECT FROM messages o WHERE o.client_id = d.client_id AND o.dialog_id = d.id
-                              AND o.origin = 'avito_app' AND o.avito_created > fresh.avito_created))
-    )
-    UPDATE dialogs d
-    SET last_message_at = greatest(d.last_message_at, (SELECT avito_created FROM newest)),
-        state = CASE WHEN d.state = 'blocked' THEN 'blocked'
-                     WHEN (SELECT direction FROM newest) = 'in' THEN 'waiting'
-                     WHEN (SELECT direction FROM newest) = 'out' AND d.state <> 'closed' THEN 'answered' ELSE d.state END,
-        auto_reply_scheduled_at = coalesce(
-            CASE WHEN NOT EXISTS (SELECT FROM answered) THEN d.auto_reply_scheduled_at END, (SELECT due FROM asked)),
-        show_after = CASE
-            WHEN d.show_after > now() AND NOT (d.gathering AND EXISTS (SELECT FROM unseen WHERE kind <> 'image'))
-                THEN d.show_after
-            WHEN $4::text IS NULL AND EXISTS (SELECT FROM fresh)
-                 AND NOT EXISTS (SELECT FROM messages w
-                                 WHERE w.bot_id = d.bot_id AND w.dialog_id = d.id AND w.to_show AND w.post_id IS NULL
-                                   AND w.created_at < now() - make_interval(secs => $11))
-                THEN CASE WHEN $9 OR pg_postmaster_start_time() > now() - make_interval(secs => $10)
-                              THEN now() + make_interval(secs => $11)
-                          WHEN d.heard_at > now() - make_interval(secs => $7) THEN now() + make_interval(secs => $8) END
-            END,
-        heard_at = CASE WHEN EXISTS (SELECT FROM fresh) THEN now() ELSE d.heard_at END,
-        gathering = d.gathering AND NOT EXISTS (SELECT FROM unseen WHERE kind <> 'image'),
-        synced_message_id = coalesce($4, d.synced_message_id),
-        synced_updated = greatest($5, d.synced_updated)
-    WHERE d.avito_account_id = $1 AND d.avito_chat_id = $2
-    RETURNING d.id AS dialog_id,
-              CASE WHEN d.auto_reply_scheduled_at = now() + make_interval(secs => $6) THEN d.auto_reply_scheduled_at END AS due";
+/// What is to be known of what was heard, now that it is recorded. Only what this very flight inserted is new, by
+/// `created_at = now()`: a message heard again neither asks nor answers anew.
+macro_rules! news {
+    () => {
+        "SELECT coalesce(bool_or(m.created_at = now()), false) AS fresh,
+                coalesce(bool_or(m.post_id IS NULL AND m.kind <> 'image'), false) AS more_than_pictures,
+                coalesce(bool_or(m.post_id IS NULL AND m.to_show), false) AS waits,
+                (array_agg(m.direction ORDER BY m.avito_created DESC, m.list_place DESC)
+                 FILTER (WHERE m.post_id IS NULL AND m.origin <> 'system'))[1] AS direction,
+                max(m.avito_created) FILTER (WHERE m.post_id IS NULL AND m.origin <> 'system') AS last_at,
+                max(m.avito_created) FILTER (WHERE m.created_at = now() AND m.origin = 'avito_app') AS answered_at,
+                max(m.avito_created) FILTER (WHERE m.created_at = now() AND m.origin = 'buyer') AS asked_at
+         FROM messages m
+         WHERE m.avito_account_id = _account AND m.avito_message_id = ANY (_ids) AND m.status <> 'filtered'"
+    };
+}
+
+/// Whether the dialog holds something later of this origin.
+macro_rules! later {
+    ($origin:literal, $than:literal) => {
+        concat!(
+            "SELECT EXISTS (SELECT FROM messages o WHERE o.client_id = _client AND o.dialog_id = _dialog AND o.origin = ",
+            $origin,
+            " AND o.avito_created > ",
+            $than,
+            ")"
+        )
+    };
+}
+
+/// Whether the account was connected after this: what was there then is shown, and nothing more.
+macro_rules! before_us {
+    () => {
+        "SELECT EXISTS (SELECT FROM account_polls p
+                        WHERE p.avito_account_id = _account AND _asked_at < date_trunc('second', p.started_at))"
+    };
+}
+
+/// When a buyer's message is answered by the machine: if the auto-reply is active and was not yet sent in this interval.
+macro_rules! auto_reply_due {
+    () => {
+        "SELECT now() + make_interval(secs => _auto_reply_seconds)
+         FROM dialogs d JOIN auto_reply_settings s ON s.client_id = d.client_id AND s.enabled
+         CROSS JOIN LATERAL auto_reply_interval(s.always, s.start_time, s.end_time, s.zone, now()) AS i
+         WHERE d.id = _dialog AND d.state <> 'blocked' AND coalesce(d.auto_reply_last_sent_at < i.begins_at, true)"
+    };
+}
+
+macro_rules! auto_replies {
+    () => {
+        "SELECT EXISTS (SELECT FROM auto_reply_settings s WHERE s.client_id = _client AND s.enabled)"
+    };
+}
+
+/// Whether something of the dialog has waited so long that nothing waits for its order any more.
+macro_rules! long_waiting {
+    () => {
+        "SELECT EXISTS (SELECT FROM messages w
+                        WHERE w.bot_id = _bot AND w.dialog_id = _dialog AND w.to_show AND w.post_id IS NULL
+                          AND w.created_at < now() - make_interval(secs => _outage_seconds))"
+    };
+}
 
 /// The statements that record a hearing, within one flight; [`Woken`] reads their answers.
+///
+/// The dialog waits when the newest thing still to be shown is the buyer's, and is answered when it is ours. A human answer
+/// empties the auto-reply's mark, unless the buyer wrote after it; a buyer's message sets an empty one, if the auto-reply is
+/// active, was not yet sent in this interval, and nobody answered later. What follows another message closely waits a moment,
+/// for webhooks overtake each other; and so does what comes just after Postgres was away: it has just started, or this process
+/// has just kept something for the intake queue. Where a message has waited long enough, nothing waits any more: who writes
+/// without a pause is shown all the same.
 pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
     let Hearing { account_id, user_id, chat_id, messages, synced } = hearing;
-    let heard = serde_json::to_value(messages).unwrap_or_default();
     let ids: Vec<String> = messages.iter().map(|message| message.id.clone()).collect();
     let own: Vec<String> = messages.iter().filter(|message| message.own).map(|message| message.id.clone()).collect();
     let filled = |value: &Value| (!value.is_null()).then(|| value.clone());
-    let mut flight = vec![
-        planned!(REMEMBER_DIALOG)
-            .bind(*account_id)
-            .bind(*user_id)
-            .bind(chat_id.clone())
-            .bind(synced.as_ref().and_then(|synced| filled(&synced.buyer)))
-            .bind(synced.as_ref().and_then(|synced| filled(&synced.item)))
-            .bind(synced.is_some()),
-    ];
-    // What can match nothing is left out: each statement of a flight has packets of its own, there and back.
-    if !own.is_empty() {
-        let echo = planned!(ADOPT_ECHO).bind(*account_id).bind(chat_id.clone());
-        flight.push(echo.bind(heard.clone()).bind(*user_id));
-    }
-    if messages.iter().any(|message| message.kind == "deleted") {
-        let gone = planned!(TAKE_BACK).bind(*account_id).bind(chat_id.clone()).bind(heard.clone());
-        flight.push(gone.bind(words::taken_back(Language::Russian)).bind(*user_id));
-    }
-    if synced.is_some() {
-        flight.push(correct(*account_id, *user_id, chat_id, messages));
-    }
-    flight.extend([
-        planned!(INSERT_MESSAGES)
-            .bind(*account_id)
-            .bind(chat_id.clone())
-            .bind(heard)
-            .bind(synced.is_some())
-            .bind(*user_id),
-        if own.is_empty() { Statement::new("SELECT WHERE false") } else { receipts::heard(*account_id, own) },
-        planned!(TOUCH_DIALOG)
-            .bind(*account_id)
-            .bind(chat_id.clone())
-            .bind(ids.clone())
-            .bind(synced.as_ref().and_then(|synced| synced.last_message_id.clone()))
-            .bind(synced.as_ref().map(|synced| synced.updated))
-            .bind(auto_reply::delay(app).as_secs_f64())
-            .bind(order::CLOSE.as_secs_f64())
-            .bind(order::PATIENCE.as_secs_f64())
-            .bind(order::KEPT.is_within(order::AFTER_OUTAGE))
-            .bind(order::AFTER_OUTAGE.as_secs_f64())
-            .bind(order::AFTER_OUTAGE_PATIENCE.as_secs_f64()),
-        lanes::wake_for_messages(*account_id, ids),
-    ]);
-    flight
+    vec![
+        routine!(
+            "(_account bigint, _user bigint, _chat text, _heard jsonb, _ids text[], _own text[], _gone boolean,
+              _synced boolean, _buyer jsonb, _item jsonb, _last_message text, _updated bigint,
+              _taken_back text, _corrected text, _auto_reply_seconds double precision,
+              _close_seconds double precision, _order_seconds double precision,
+              _outage boolean, _since_outage_seconds double precision, _outage_seconds double precision,
+              _client bigint DEFAULT NULL, _bot bigint DEFAULT NULL, _hide_system boolean DEFAULT NULL,
+              _filter text DEFAULT NULL, _dialog bigint DEFAULT NULL, _answered_at timestamptz DEFAULT NULL,
+              _asked_at timestamptz DEFAULT NULL)
+             RETURNS TABLE (bot_id bigint, wait_seconds bigint, dialog_id bigint, due timestamptz)",
+            concat!(
+                "DECLARE
+                     news record;
+                     answered boolean := false;
+                     asked_due timestamptz;
+                     held_up timestamptz;
+                 BEGIN
+                     SELECT a.client_id, a.bot_id, a.hide_system_messages, a.filter_keywords
+                     INTO _client, _bot, _hide_system, _filter
+                     FROM account_routes a WHERE a.avito_account_id = _account AND a.user_id = _user;
+                     IF NOT FOUND THEN
+                         RETURN;
+                     END IF;
+                     -- a dialog that is as it should be is only locked
+                     SELECT d.id INTO _dialog FROM dialogs d
+                     WHERE d.avito_account_id = _account AND d.avito_chat_id = _chat AND d.bot_id = _bot FOR NO KEY UPDATE;
+                     IF _dialog IS NULL OR _synced THEN
+                         ",
+                remember!(),
+                " INTO _dialog;
+                     END IF;
+                     IF cardinality(_own) > 0 THEN
+                         ",
+                adopt_echo!(),
+                ";
+                     END IF;
+                     IF _gone THEN
+                         ",
+                take_back!(),
+                ";
+                     END IF;
+                     IF _synced THEN
+                         ",
+                correct!("_account", "_user", "_chat", "_heard", "_corrected"),
+                ";
+                     END IF;
+                     ",
+                insert_messages!(),
+                ";
+                     IF cardinality(_own) > 0 THEN
+                         RETURN QUERY ",
+                receipts::heard!("_account", "_own"),
+                ", 0::bigint, NULL::bigint, NULL::timestamptz;
+                     END IF;
+                     SELECT * INTO news FROM (",
+                news!(),
+                ") AS n;
+                     _answered_at := news.answered_at;
+                     _asked_at := news.asked_at;
+                     IF _answered_at IS NOT NULL THEN
+                         answered := NOT (",
+                later!("'buyer'", "_answered_at"),
+                ");
+                     END IF;
+                     IF _asked_at > now() - interval '10 minutes' AND (",
+                auto_replies!(),
+                ") AND NOT (",
+                before_us!(),
+                ") AND NOT (",
+                later!("'avito_app'", "_asked_at"),
+                ") THEN
+                         asked_due := (",
+                auto_reply_due!(),
+                ");
+                     END IF;
+                     IF news.fresh AND _last_message IS NULL AND NOT (",
+                long_waiting!(),
+                ") THEN
+                         IF _outage OR pg_postmaster_start_time() > now() - make_interval(secs => _since_outage_seconds) THEN
+                             held_up := now() + make_interval(secs => _outage_seconds);
+                         ELSIF (SELECT d.heard_at > now() - make_interval(secs => _close_seconds) FROM dialogs d WHERE d.id = _dialog) THEN
+                             held_up := now() + make_interval(secs => _order_seconds);
+                         END IF;
+                     END IF;
+                     UPDATE dialogs d
+                     SET last_message_at = greatest(d.last_message_at, news.last_at),
+                         state = CASE WHEN d.state = 'blocked' THEN 'blocked'
+                                      WHEN news.direction = 'in' THEN 'waiting'
+                                      WHEN news.direction = 'out' AND d.state <> 'closed' THEN 'answered' ELSE d.state END,
+                         auto_reply_scheduled_at = coalesce(CASE WHEN NOT answered THEN d.auto_reply_scheduled_at END, asked_due),
+                         show_after = CASE WHEN d.show_after > now() AND NOT (d.gathering AND news.more_than_pictures)
+                                           THEN d.show_after ELSE held_up END,
+                         heard_at = CASE WHEN news.fresh THEN now() ELSE d.heard_at END,
+                         gathering = d.gathering AND NOT news.more_than_pictures,
+                         synced_message_id = coalesce(_last_message, d.synced_message_id),
+                         synced_updated = greatest(_updated, d.synced_updated)
+                     WHERE d.id = _dialog
+                     RETURNING d.show_after,
+                               CASE WHEN d.auto_reply_scheduled_at = now() + make_interval(secs => _auto_reply_seconds)
+                                    THEN d.auto_reply_scheduled_at END
+                     INTO held_up, due;
+                     IF due IS NOT NULL THEN
+                         dialog_id := _dialog;
+                         RETURN NEXT;
+                     END IF;
+                     IF news.fresh AND news.waits AND cardinality(_own) = 0 AND NOT _gone AND NOT _synced THEN
+                         RETURN QUERY ",
+                lanes::wake!("SELECT _bot, _client, greatest(held_up, now())"),
+                ", NULL::bigint, NULL::timestamptz;
+                     ELSE
+                         RETURN QUERY ",
+                lanes::wake_for_messages!("_account", "_ids"),
+                ", NULL::bigint, NULL::timestamptz;
+                     END IF;
+                 END"
+            ),
+            [
+                adopt_echo!(),
+                take_back!(),
+                correct!("_account", "_user", "_chat", "_heard", "_corrected"),
+                insert_messages!(),
+                receipts::heard!("_account", "_own"),
+                news!(),
+                later!("'buyer'", "_answered_at"),
+                auto_replies!(),
+                before_us!(),
+                later!("'avito_app'", "_asked_at"),
+                auto_reply_due!(),
+                long_waiting!(),
+                lanes::wake_for_messages!("_account", "_ids"),
+            ]
+        )
+        .bind(*account_id)
+        .bind(*user_id)
+        .bind(chat_id.clone())
+        .bind(serde_json::to_value(messages).unwrap_or_default())
+        .bind(ids)
+        .bind(own)
+        .bind(messages.iter().any(|message| message.kind == "deleted"))
+        .bind(synced.is_some())
+        .bind(synced.as_ref().and_then(|synced| filled(&synced.buyer)))
+        .bind(synced.as_ref().and_then(|synced| filled(&synced.item)))
+        .bind(synced.as_ref().and_then(|synced| synced.last_message_id.clone()))
+        .bind(synced.as_ref().map(|synced| synced.updated))
+        .bind(words::taken_back(Language::Russian))
+        .bind(words::corrected(Language::Russian))
+        .bind(auto_reply::delay(app).as_secs_f64())
+        .bind(order::CLOSE.as_secs_f64())
+        .bind(order::PATIENCE.as_secs_f64())
+        .bind(order::KEPT.is_within(order::AFTER_OUTAGE))
+        .bind(order::AFTER_OUTAGE.as_secs_f64())
+        .bind(order::AFTER_OUTAGE_PATIENCE.as_secs_f64()),
+    ]
 }
 
 /// Whom a recorded hearing wakes.
@@ -333,18 +473,14 @@ pub struct Woken {
 }
 
 impl Woken {
-    /// Reads the answers to the statements of [`record`], whatever stood before them.
+    /// Reads the answers to [`record`], whatever stood before it.
     pub fn read(answers: &Answers) -> Result<Self, DbError> {
-        let [.., receipts, dialogs, bots] = answers.as_slice() else { return Ok(Self::default()) };
         let mut woken = Self::default();
-        for row in receipts {
-            woken.bots.push((TelegramTask::V1 { bot_id: get(row, "bot_id")? }, Duration::ZERO));
-        }
-        for row in bots {
-            let wait = Duration::from_secs(get::<i64>(row, "wait_seconds")?.unsigned_abs());
-            woken.bots.push((TelegramTask::V1 { bot_id: get(row, "bot_id")? }, wait));
-        }
-        for row in dialogs {
+        for row in answers.last().into_iter().flatten() {
+            if let Some(bot_id) = get(row, "bot_id")? {
+                let wait = Duration::from_secs(get::<i64>(row, "wait_seconds")?.unsigned_abs());
+                woken.bots.push((TelegramTask::V1 { bot_id }, wait));
+            }
             if let Some(scheduled_at) = get(row, "due")? {
                 woken.auto_replies.push(AutoReplyTask::V1 { dialog_id: get(row, "dialog_id")?, scheduled_at });
             }

@@ -3,12 +3,13 @@
 
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
+use tokio_postgres::types::Json;
 
 use super::{
     BridgeError, compose,
     drain::Holder,
     words::{self, Language},
-    work::{self, Dialog, Work},
+    work::{Dialog, Work},
 };
 use crate::{
     platform::db::{DbError, Statement, get},
@@ -21,9 +22,10 @@ const LONGEST: usize = 350;
 /// The last messages that were delivered either way, oldest first.
 fn delivered(dialog_id: i64) -> Statement {
     Statement::new(
-        "SELECT * FROM (
-             SELECT m.id, m.direction, m.origin, m.kind, m.text, m.attachments, m.author_name, m.confirmed_at IS NOT NULL AS confirmed,
-                    coalesce(m.avito_created, m.created_at) AS avito_created, m.created_at, NULL::bigint AS reply_to
+        "SELECT direction, to_json(last) AS message FROM (
+             SELECT m.id, m.direction, m.origin, m.kind, m.text, m.attachments, m.author_name AS author,
+                    m.confirmed_at IS NOT NULL AS confirmed, coalesce(m.avito_created, m.created_at) AS created,
+                    m.created_at AS arrived, NULL::bigint AS reply_to
              FROM messages m LEFT JOIN posts p ON p.id = m.post_id
              WHERE m.dialog_id = $1 AND m.error IS DISTINCT FROM 'taken back'
                AND (p.state = 'sent' OR (m.direction = 'out' AND NOT m.to_show AND m.status IN ('sent', 'read')))
@@ -43,7 +45,8 @@ pub(super) async fn compose(holder: &Holder<'_>, work: &Work, dialog: &Dialog) -
         .map(|row| {
             let own = get::<String>(row, "direction")? == "out";
             let who = if own { words::you(Language::Russian) } else { compose::buyer(dialog) };
-            Ok(compose::replay_line(&work::read_waiting(row)?, who, &zone))
+            let Json(message) = get(row, "message")?;
+            Ok(compose::replay_line(&message, who, &zone))
         })
         .collect::<Result<Vec<String>, DbError>>()?;
     Ok((!lines.is_empty()).then(|| text(&lines)))

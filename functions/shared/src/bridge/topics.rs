@@ -55,7 +55,7 @@ pub(super) async fn establish(holder: &Holder<'_>, work: &Work, dialog: &Dialog)
         }
     };
     let name = compose::topic_name(context.buyer.as_ref(), context.item.as_ref());
-    let request = vec![lanes::claim(holder.bot_id, holder.owner), request(holder, dialog, &name, context)];
+    let request = vec![lanes::keep(holder.bot_id, holder.owner), request(holder, dialog, &name, context)];
     let answers = holder.run(work, request).await?;
     if answers.first().is_none_or(Vec::is_empty) {
         return Ok(Next::Lost);

@@ -1,9 +1,12 @@
 //! What a bot has to do next: the dialog that has waited longest, with its unfinished posts and unshown messages.
 //! Looking is part of every flight of the lane's holder, so a message costs no round trip of its own for it.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::Value;
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::Json};
 use uuid::Uuid;
 
 use super::{
@@ -11,98 +14,110 @@ use super::{
     lanes::{self, Lane},
 };
 use crate::{
-    planned,
     platform::db::{Answers, ClientId, DbError, Statement, get},
+    routine,
     tenancy::accounts::Keys,
 };
 
-/// Messages and topics first, then notices, then what only decorates.
-const CHOOSE: &str = "
-    SELECT set_config('bridge.dialog_id', chosen.dialog_id::text, true)
-    FROM (
-        SELECT waiting.dialog_id FROM (
-            SELECT m.dialog_id, 1 AS claim, min(m.created_at) AS since
-            FROM messages m JOIN dialogs d ON d.id = m.dialog_id
-            WHERE m.bot_id = $1 AND m.to_show AND m.post_id IS NULL AND coalesce(d.show_after <= now(), true)
-            GROUP BY 1
-            UNION ALL
-            SELECT coalesce(p.dialog_id, 0),
-                   CASE WHEN p.kind IN ('header', 'replay', 'text', 'mirror', 'photo', 'album', 'voice', 'venue') THEN 1
-                        WHEN p.kind = 'notice' THEN 2 ELSE 3 END,
-                   min(p.created_at)
-            FROM posts p LEFT JOIN dialogs d ON d.id = p.dialog_id
-            WHERE p.bot_id = $1 AND p.state IN ('pending', 'sending') AND p.due_at <= now()
-              AND coalesce(d.show_after <= now(), true)
-              AND (p.kind <> 'reaction'
-                   OR coalesce((SELECT reactions_after FROM bot_lanes WHERE bot_id = $1) <= now(), true))
-            GROUP BY 1, 2
-        ) AS waiting
-        JOIN bot_lanes lane ON lane.bot_id = $1 AND lane.lease_owner = $2
-        ORDER BY claim, since, dialog_id LIMIT 1
-    ) AS chosen";
-
-/// The dialog that the flight chose.
-macro_rules! chosen {
+/// The dialog that has waited longest; 0 when that is a post outside dialogs. Messages and topics first, then notices, then
+/// what only decorates. `$1`: the bot.
+macro_rules! choose {
     () => {
-        "nullif(current_setting('bridge.dialog_id', true), '')::bigint"
+        "SELECT waiting.dialog_id FROM (
+             SELECT m.dialog_id, 1 AS claim, min(m.created_at) AS since
+             FROM messages m JOIN dialogs d ON d.id = m.dialog_id
+             WHERE m.bot_id = _bot AND m.to_show AND m.post_id IS NULL AND coalesce(d.show_after <= now(), true)
+             GROUP BY 1
+             UNION ALL
+             SELECT coalesce(p.dialog_id, 0),
+                    CASE WHEN p.kind IN ('header', 'replay', 'text', 'mirror', 'photo', 'album', 'voice', 'venue') THEN 1
+                         WHEN p.kind = 'notice' THEN 2 ELSE 3 END,
+                    min(p.created_at)
+             FROM posts p LEFT JOIN dialogs d ON d.id = p.dialog_id
+             WHERE p.bot_id = _bot AND p.state IN ('pending', 'sending') AND p.due_at <= now()
+               AND coalesce(d.show_after <= now(), true)
+               AND (p.kind <> 'reaction' OR coalesce(_reactions_after <= now(), true))
+             GROUP BY 1, 2
+         ) AS waiting
+         ORDER BY claim, since, dialog_id LIMIT 1"
     };
 }
 
-const BOT: &str = "
-    SELECT client_id, telegram_bot_id, token, group_chat_id, topic_mode, status, suspended_at IS NOT NULL AS suspended
-    FROM bot_routes WHERE bot_id = $1";
-
-const DIALOG: &str = concat!(
-    "
-    SELECT d.state, d.topic_closed, d.topic_mark, d.id, d.bot_id,
-           coalesce((SELECT m.is_auto_reply FROM messages m WHERE m.client_id = d.client_id AND m.dialog_id = d.id
-                     AND m.origin <> 'system' ORDER BY m.id DESC LIMIT 1), false) AS answered_by_machine,
-           d.avito_chat_id, d.buyer, d.item, d.proven_at, d.topic_state, d.topic_requested_at,
-           d.telegram_chat_id, d.telegram_topic_id, a.avito_account_id, a.client_id, a.name AS account_name, a.user_id,
-           a.api_client_id, a.api_client_secret, a.access_token, a.token_expires_at, a.timezone,
-           (SELECT m.avito_created FROM messages m WHERE m.client_id = d.client_id AND m.dialog_id = d.id
-            AND m.post_id IS NOT NULL AND m.avito_created IS NOT NULL ORDER BY m.id DESC LIMIT 1) AS last_shown
-    FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
-    WHERE d.id = ",
-    chosen!()
-);
-
+/// A dialog's unfinished posts, in their order.
 // Not `now()`: a header that another flight wrote after this one began, and committed before it looks, is seen and goes
 // first.
-const POSTS: &str = concat!(
-    "
-    SELECT id, kind, content, state, attempts, telegram_chat_id, telegram_topic_id
-    FROM posts
-    WHERE bot_id = $1 AND coalesce(dialog_id, 0) = ",
-    chosen!(),
-    " AND state IN ('pending', 'sending') AND due_at <= statement_timestamp()
-      AND (kind <> 'reaction' OR coalesce((SELECT reactions_after FROM bot_lanes WHERE bot_id = $1) <= now(), true))
-    ORDER BY CASE WHEN kind = 'header' THEN 0 WHEN kind = 'replay' THEN 1
-                  WHEN kind IN ('text', 'mirror', 'photo', 'album', 'voice', 'venue', 'notice') THEN 2 ELSE 3 END, id
-    LIMIT 20"
-);
+macro_rules! posts {
+    () => {
+        "SELECT id, kind, content, state = 'sending' AS begun, attempts, telegram_chat_id AS chat_id, telegram_topic_id AS thread_id
+         FROM posts
+         WHERE bot_id = _bot AND coalesce(dialog_id, 0) = _dialog AND state IN ('pending', 'sending') AND due_at <= clock_timestamp()
+           AND (kind <> 'reaction' OR coalesce(_reactions_after <= now(), true))
+         ORDER BY CASE WHEN kind = 'header' THEN 0 WHEN kind = 'replay' THEN 1
+                       WHEN kind IN ('text', 'mirror', 'photo', 'album', 'voice', 'venue', 'notice') THEN 2 ELSE 3 END, id
+         LIMIT 20"
+    };
+}
 
-const MESSAGES: &str = concat!(
-    "
-    SELECT id, origin, kind, text, attachments, author_name, avito_created, created_at,
-           confirmed_at IS NOT NULL AS confirmed, (
-               -- found first: as a condition on q it would be tried on all messages of the organisation
-               SELECT coalesce(q.telegram_message_id, shown.telegram_message_ids[1])
-               FROM (SELECT coalesce(
-                   (SELECT k.id FROM messages k WHERE k.avito_account_id = messages.avito_account_id
-                    AND k.avito_message_id = messages.attachments #>> '{quote,id}'),
-                   (SELECT p.message_id FROM parts p WHERE p.avito_account_id = messages.avito_account_id
-                    AND p.avito_message_id = messages.attachments #>> '{quote,id}')) AS id OFFSET 0) AS quoted
-               JOIN messages q ON q.id = quoted.id
-               LEFT JOIN posts shown ON shown.id = q.post_id
-           ) AS reply_to
-    -- found before they are sorted: else the whole history is read in its order
-    FROM (SELECT * FROM messages WHERE bot_id = $1 AND dialog_id = ",
-    chosen!(),
-    " AND to_show AND post_id IS NULL OFFSET 0) AS messages
-    ORDER BY coalesce(avito_created, created_at), list_place, id
-    LIMIT 100"
-);
+/// A dialog's messages that wait to be shown, in their order.
+macro_rules! messages {
+    () => {
+        "SELECT id, origin, kind, text, attachments, author_name AS author, avito_created AS created, created_at AS arrived,
+                confirmed_at IS NOT NULL AS confirmed, CASE WHEN attachments ? 'quote' THEN (
+                    -- found first: as a condition on q it would be tried on all messages of the organisation
+                    SELECT coalesce(q.telegram_message_id, shown.telegram_message_ids[1])
+                    FROM (SELECT coalesce(
+                        (SELECT k.id FROM messages k WHERE k.avito_account_id = messages.avito_account_id
+                         AND k.avito_message_id = messages.attachments #>> '{quote,id}'),
+                        (SELECT p.message_id FROM parts p WHERE p.avito_account_id = messages.avito_account_id
+                         AND p.avito_message_id = messages.attachments #>> '{quote,id}')) AS id OFFSET 0) AS quoted
+                    JOIN messages q ON q.id = quoted.id
+                    LEFT JOIN posts shown ON shown.id = q.post_id
+                ) END AS reply_to
+         -- found before they are sorted: else the whole history is read in its order
+         FROM (SELECT * FROM messages WHERE bot_id = _bot AND dialog_id = _dialog AND to_show AND post_id IS NULL OFFSET 0) AS messages
+         ORDER BY coalesce(avito_created, created_at), list_place, id
+         LIMIT 100"
+    };
+}
+
+/// All that is needed to work for the chosen dialog.
+macro_rules! found {
+    () => {
+        concat!(
+            "SELECT 'work', NULL::double precision, lane.budget, lane.budget_at, lane.reaction_budget, lane.reaction_budget_at,
+                    lane.topics_off, lane.flood_until, now(), b.client_id, b.token, b.group_chat_id, b.topic_mode,
+                    b.status <> 'active', b.suspended_at IS NOT NULL,
+                    d.id, d.bot_id, d.state, d.topic_closed, d.topic_mark, d.avito_chat_id, d.buyer, d.item,
+                    d.proven_at IS NOT NULL, d.topic_state, d.topic_requested_at, d.telegram_chat_id, d.telegram_topic_id,
+                    a.avito_account_id, a.name, a.user_id, a.api_client_id, a.api_client_secret, a.access_token,
+                    a.token_expires_at, a.timezone,
+                    coalesce((SELECT m.is_auto_reply FROM messages m WHERE m.client_id = d.client_id AND m.dialog_id = d.id
+                              AND m.origin <> 'system' ORDER BY m.id DESC LIMIT 1), false),
+                    (SELECT m.avito_created FROM messages m WHERE m.client_id = d.client_id AND m.dialog_id = d.id
+                     AND m.post_id IS NOT NULL AND m.avito_created IS NOT NULL ORDER BY m.id DESC LIMIT 1),
+                    (SELECT json_agg(post) FROM (",
+            posts!(),
+            ") AS post), (SELECT json_agg(message) FROM (",
+            messages!(),
+            ") AS message)
+             FROM bot_lanes lane JOIN bot_routes b ON b.bot_id = lane.bot_id
+             LEFT JOIN (dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id) ON d.id = _dialog
+             WHERE lane.bot_id = _bot"
+        )
+    };
+}
+
+/// When the first thing is due that waits for its time.
+macro_rules! first_due {
+    () => {
+        "SELECT least(
+             (SELECT min(greatest(p.due_at, d.show_after, CASE WHEN p.kind = 'reaction' THEN _reactions_after END))
+              FROM posts p LEFT JOIN dialogs d ON d.id = p.dialog_id
+              WHERE p.bot_id = _bot AND p.state IN ('pending', 'sending')),
+             (SELECT min(coalesce(d.show_after, now())) FROM messages m JOIN dialogs d ON d.id = m.dialog_id
+              WHERE m.bot_id = _bot AND m.to_show AND m.post_id IS NULL))"
+    };
+}
 
 /// The bot as a lane's holder needs it.
 pub struct Bot {
@@ -174,6 +189,7 @@ pub struct Dialog {
 }
 
 /// A post that is not finished.
+#[derive(Deserialize)]
 pub struct Post {
     /// The row in `posts`.
     pub id: i64,
@@ -192,6 +208,7 @@ pub struct Post {
 }
 
 /// A message that waits to be shown.
+#[derive(Deserialize)]
 pub struct Waiting {
     /// The row in `messages`.
     pub id: i64,
@@ -215,31 +232,33 @@ pub struct Waiting {
     pub reply_to: Option<i64>,
 }
 
-/// Whether a flight that found nothing to do let the lane go.
-pub enum Released {
-    /// There is more to do.
-    No,
-    /// Nothing is to be done now.
-    Yes {
-        /// When the first thing that waits for its time is due, if a wake-up is to be sent for it.
-        wake_at: Option<Timestamp>,
-    },
-}
-
 /// What the flight found.
 pub struct Work {
     /// The lane.
     pub lane: Lane,
     /// The bot.
     pub bot: Bot,
-    /// The chosen dialog; none when only posts outside dialogs wait, or nothing.
+    /// The chosen dialog; none when only posts outside dialogs wait.
     pub dialog: Option<Dialog>,
     /// Its unfinished posts, in their order.
     pub posts: Vec<Post>,
     /// Its unshown messages, in their order.
     pub messages: Vec<Waiting>,
-    /// Whether the lane was let go.
-    pub released: Released,
+}
+
+/// How a look ended.
+pub enum Look {
+    /// There is something to do, and the lane is ours.
+    Found(Box<Work>),
+    /// Nothing is to be done now, and the lane was let go.
+    Idle {
+        /// How long the first thing waits that waits for its time, if a wake-up is to be sent for it.
+        wake_in: Option<Duration>,
+    },
+    /// Somebody else has the lane.
+    Held,
+    /// There is no such bot.
+    Gone,
 }
 
 impl Work {
@@ -250,69 +269,116 @@ impl Work {
     }
 }
 
-/// The statements by which a holder writes `outcome`, looks for the next work, and lets go when there is none.
-pub fn look(bot_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Statement> {
-    // The lane is read as the outcome leaves it: what was just sent counts before anything else is.
-    let mut flight = outcome;
-    flight.extend([
-        lanes::claim(bot_id, owner),
-        planned!(BOT).bind(bot_id),
-        planned!(CHOOSE).bind(bot_id).bind(owner),
-        planned!(DIALOG),
-        planned!(POSTS).bind(bot_id),
-        planned!(MESSAGES).bind(bot_id),
-        lanes::release_if_idle(bot_id, owner),
-    ]);
-    flight
+/// The statements by which a holder writes `outcome`, looks for the next work, and lets go when there is none. The lane is
+/// read as the outcome leaves it: what was just sent counts before anything else is.
+pub fn look(bot_id: i64, owner: Uuid, mut outcome: Vec<Statement>) -> Vec<Statement> {
+    outcome.push(
+        routine!(
+            "(_bot bigint, _owner uuid, _lease_seconds double precision, _dialog bigint DEFAULT NULL,
+              _reactions_after timestamptz DEFAULT NULL)
+             RETURNS TABLE (ends text, wake_in double precision, budget double precision, budget_at timestamptz,
+                            reaction_budget double precision, reaction_budget_at timestamptz, topics_off boolean,
+                            flood_until timestamptz, now timestamptz, client_id bigint, token bytea, group_chat_id bigint,
+                            topic_mode boolean, broken boolean, suspended boolean,
+                            id bigint, bot_id bigint, state text, topic_closed boolean, topic_mark text, avito_chat_id text,
+                            buyer jsonb, item jsonb, proven boolean, topic_state text, topic_requested_at timestamptz,
+                            telegram_chat_id bigint, telegram_topic_id bigint, avito_account_id bigint, account_name text,
+                            user_id bigint, api_client_id text, api_client_secret bytea, access_token bytea,
+                            token_expires_at timestamptz, timezone text, answered_by_machine boolean,
+                            last_shown timestamptz, posts json, messages json)",
+            concat!(
+                "DECLARE
+                     booked timestamptz;
+                     due timestamptz;
+                 BEGIN
+                     SELECT lane.wake_at, lane.reactions_after INTO booked, _reactions_after FROM bot_lanes AS lane
+                     WHERE lane.bot_id = _bot
+                       AND (lane.lease_owner IS NULL OR lane.lease_owner = _owner OR lane.lease_until < now())
+                     FOR NO KEY UPDATE;
+                     IF NOT FOUND THEN
+                         ends := (SELECT 'held' FROM bot_lanes WHERE bot_lanes.bot_id = _bot);
+                         RETURN NEXT;
+                         RETURN;
+                     END IF;
+                     _dialog := (",
+                choose!(),
+                ");
+                     IF _dialog IS NOT NULL THEN
+                         UPDATE bot_lanes AS lane
+                         SET lease_owner = _owner, lease_until = now() + make_interval(secs => _lease_seconds)
+                         WHERE lane.bot_id = _bot;
+                         RETURN QUERY ",
+                found!(),
+                ";
+                         RETURN;
+                     END IF;
+                     due := (",
+                first_due!(),
+                ");
+                     -- hundreds of wake-ups while nothing may be sent must not make hundreds of others
+                     IF due IS NOT NULL AND coalesce(booked <= now() OR booked > due + interval '1 second', true) THEN
+                         booked := due;
+                         wake_in := extract(epoch FROM due - now());
+                     END IF;
+                     UPDATE bot_lanes AS lane SET lease_owner = NULL, lease_until = NULL, drain_at = due, wake_at = booked
+                     WHERE lane.bot_id = _bot;
+                     ends := 'idle';
+                     RETURN NEXT;
+                 END"
+            ),
+            [choose!(), found!(), first_due!()]
+        )
+        .bind(bot_id)
+        .bind(owner)
+        .bind(lanes::LEASE.as_secs_f64()),
+    );
+    outcome
 }
 
-/// Reads the answers to [`look`]; none: somebody else has the lane, or there is no such bot.
-pub fn read(mut answers: Answers) -> Result<Option<Work>, DbError> {
-    let mut next = || answers.pop().unwrap_or_default();
-    let (released, messages, posts, dialogs, _chosen, bots) = (next(), next(), next(), next(), next(), next());
-    let (Some(lane), Some(bot)) = (answers.into_iter().find(|rows| is_claim(rows)), bots.first()) else {
-        return Ok(None);
-    };
-    Ok(Some(Work {
-        lane: Lane::read(&lane[0])?,
+/// Reads the answers to [`look`].
+pub fn read(answers: &Answers) -> Result<Look, DbError> {
+    let row = answers.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
+    Ok(match get::<Option<&str>>(row, "ends")? {
+        None => Look::Gone,
+        Some("held") => Look::Held,
+        Some("idle") => Look::Idle {
+            wake_in: get::<Option<f64>>(row, "wake_in")?
+                .map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()),
+        },
+        Some(_) => Look::Found(Box::new(read_work(row)?)),
+    })
+}
+
+fn read_work(row: &Row) -> Result<Work, DbError> {
+    Ok(Work {
+        lane: Lane::read(row)?,
         bot: Bot {
-            client_id: ClientId(get(bot, "client_id")?),
-            token: get(bot, "token")?,
-            group_chat_id: get(bot, "group_chat_id")?,
-            topic_mode: get(bot, "topic_mode")?,
-            broken: get::<String>(bot, "status")? != "active",
-            suspended: get(bot, "suspended")?,
+            client_id: ClientId(get(row, "client_id")?),
+            token: get(row, "token")?,
+            group_chat_id: get(row, "group_chat_id")?,
+            topic_mode: get(row, "topic_mode")?,
+            broken: get(row, "broken")?,
+            suspended: get(row, "suspended")?,
         },
-        dialog: dialogs.first().map(read_dialog).transpose()?,
-        posts: posts.iter().map(read_post).collect::<Result<_, _>>()?,
-        messages: messages.iter().map(read_waiting).collect::<Result<_, _>>()?,
-        released: match released.first() {
-            Some(row) => {
-                let due: Option<Timestamp> = get(row, "drain_at")?;
-                Released::Yes { wake_at: due.filter(|_| get(row, "book").unwrap_or(true)) }
-            }
-            None => Released::No,
-        },
-    }))
+        dialog: get::<Option<i64>>(row, "id")?.map(|id| read_dialog(id, row)).transpose()?,
+        posts: get::<Option<Json<_>>>(row, "posts")?.map(|Json(posts)| posts).unwrap_or_default(),
+        messages: get::<Option<Json<_>>>(row, "messages")?.map(|Json(messages)| messages).unwrap_or_default(),
+    })
 }
 
-fn is_claim(rows: &[Row]) -> bool {
-    rows.first().is_some_and(|row| row.columns().iter().any(|column| column.name() == "flood_until"))
-}
-
-fn read_dialog(row: &Row) -> Result<Dialog, DbError> {
+fn read_dialog(id: i64, row: &Row) -> Result<Dialog, DbError> {
     let topic = match get::<String>(row, "topic_state")?.as_str() {
         "open" => Topic::Open { chat_id: get(row, "telegram_chat_id")?, thread_id: get(row, "telegram_topic_id")? },
         "creating" => Topic::Creating { since: get(row, "topic_requested_at")? },
         _ => Topic::None,
     };
     Ok(Dialog {
-        id: get(row, "id")?,
+        id,
         bot_id: get(row, "bot_id")?,
         avito_chat_id: get(row, "avito_chat_id")?,
         buyer: get(row, "buyer")?,
         item: get(row, "item")?,
-        proven: get::<Option<Timestamp>>(row, "proven_at")?.is_some(),
+        proven: get(row, "proven")?,
         topic,
         topic_closed: get(row, "topic_closed")?,
         topic_mark: get(row, "topic_mark")?,
@@ -322,33 +388,5 @@ fn read_dialog(row: &Row) -> Result<Dialog, DbError> {
         keys: Keys::read(row)?,
         timezone: get(row, "timezone")?,
         last_shown: get(row, "last_shown")?,
-    })
-}
-
-fn read_post(row: &Row) -> Result<Post, DbError> {
-    Ok(Post {
-        id: get(row, "id")?,
-        kind: get(row, "kind")?,
-        content: get(row, "content")?,
-        begun: get::<String>(row, "state")? == "sending",
-        attempts: get(row, "attempts")?,
-        chat_id: get(row, "telegram_chat_id")?,
-        thread_id: get(row, "telegram_topic_id")?,
-    })
-}
-
-/// Reads a message as [`MESSAGES`] has it.
-pub(super) fn read_waiting(row: &Row) -> Result<Waiting, DbError> {
-    Ok(Waiting {
-        id: get(row, "id")?,
-        origin: get(row, "origin")?,
-        kind: get(row, "kind")?,
-        text: get(row, "text")?,
-        attachments: get(row, "attachments")?,
-        created: get(row, "avito_created")?,
-        arrived: get(row, "created_at")?,
-        author: get(row, "author_name")?,
-        confirmed: get(row, "confirmed")?,
-        reply_to: get(row, "reply_to")?,
     })
 }

@@ -1,7 +1,8 @@
 //! Statements whose plans Postgres keeps. Planning a statement of the bridge takes longer than running it, and prepared
-//! statements do not survive a pooler; a function's statements stay planned in each of the server's own sessions.
+//! statements do not survive a pooler; a function's statements stay planned in each of the server's own sessions. What each
+//! message needs of several statements is one function too, a routine: it runs only those that this message needs.
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
 #[doc(hidden)]
 pub use inventory;
@@ -9,12 +10,19 @@ use tokio_postgres::{Client, Transaction};
 
 use super::{db::DbError, migrations::MigrationError};
 
-/// One SQL statement that `migrate` makes a function of. Written by [`planned!`](crate::planned).
+/// One SQL statement, or a routine of several, that `migrate` makes a function of. Written by [`planned!`](crate::planned)
+/// and [`routine!`](crate::routine).
 #[derive(Debug)]
 pub struct Planned {
     module: &'static str,
-    sql: &'static str,
+    kind: Kind,
     digest: u64,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Statement(&'static str),
+    Routine { signature: &'static str, body: &'static str, statements: &'static [&'static str] },
 }
 
 inventory::collect!(Planned);
@@ -32,15 +40,44 @@ macro_rules! planned {
     }};
 }
 
+/// As [`planned!`] for a routine: `signature` is what stands behind the function's name, parameters and what it returns, and
+/// `body` is PL/pgSQL from `DECLARE` or `BEGIN` to `END`. Each statement of it sees what those before it did and what others
+/// committed until then. Its parameters' names begin with `_`, so that none is a column's; they may be assigned to, so one that
+/// has a `DEFAULT` and is not bound is a variable. `statements` are those that look anything up, whose plans a test looks at:
+/// they use no other variables.
+#[macro_export]
+macro_rules! routine {
+    ($signature:expr, $body:expr, [$($statement:expr),* $(,)?] $(,)?) => {{
+        const ROUTINE: $crate::platform::plans::Planned =
+            $crate::platform::plans::Planned::routine(module_path!(), $signature, $body, &[$($statement),*]);
+        $crate::platform::plans::inventory::submit! { ROUTINE }
+        $crate::platform::db::Statement::planned(&ROUTINE)
+    }};
+}
+
 /// The schema of the functions.
 const SCHEMA: &str = "plans";
+/// The schema of a session's own functions.
+const TEMPORARY: &str = "pg_temp";
+const DIGEST_OF_NOTHING: u64 = 0xcbf2_9ce4_8422_2325;
 /// Functions of other versions of the code stay this long: theirs may still be running, and may come back.
 const KEPT_DAYS: i32 = 7;
 
 impl Planned {
     /// A statement of a module.
     pub const fn new(module: &'static str, sql: &'static str) -> Self {
-        Self { module, sql, digest: digest(sql.as_bytes()) }
+        Self { module, kind: Kind::Statement(sql), digest: digest(DIGEST_OF_NOTHING, sql.as_bytes()) }
+    }
+
+    /// A routine of a module.
+    pub const fn routine(
+        module: &'static str,
+        signature: &'static str,
+        body: &'static str,
+        statements: &'static [&'static str],
+    ) -> Self {
+        let digest = digest(digest(DIGEST_OF_NOTHING, signature.as_bytes()), body.as_bytes());
+        Self { module, kind: Kind::Routine { signature, body, statements }, digest }
     }
 
     /// The function's name: the last part of the module's, and a digest of the SQL, so that versions do not meet.
@@ -49,21 +86,53 @@ impl Planned {
         format!("{module}_{:016x}", self.digest)
     }
 
-    /// The statement as it is written.
-    pub fn sql(&self) -> &'static str {
-        self.sql
+    /// The statements that look something up, as they are written.
+    pub fn statements(&self) -> &[&'static str] {
+        match &self.kind {
+            Kind::Statement(sql) => std::slice::from_ref(sql),
+            Kind::Routine { statements, .. } => statements,
+        }
     }
 
-    /// The statement that calls the function with `params` parameters.
+    /// What is sent for a call with `params` parameters.
     pub(super) fn call(&self, params: usize) -> String {
+        self.call_in(SCHEMA, params)
+    }
+
+    /// What is sent while the function is missing: for a routine, what makes it for this session; then what is asked.
+    pub(super) fn as_written(&self, params: usize) -> (Option<String>, Cow<'static, str>) {
+        match &self.kind {
+            Kind::Statement(sql) => (None, Cow::Borrowed(sql)),
+            Kind::Routine { signature, body, .. } => {
+                let made = function(TEMPORARY, &self.name(), signature, &with_columns_first(body));
+                (Some(made), Cow::Owned(self.call_in(TEMPORARY, params)))
+            }
+        }
+    }
+
+    fn call_in(&self, schema: &str, params: usize) -> String {
         let params: Vec<String> = (1..=params).map(|place| format!("${place}")).collect();
-        format!("SELECT * FROM {SCHEMA}.{}({})", self.name(), params.join(", "))
+        format!("SELECT * FROM {schema}.{}({})", self.name(), params.join(", "))
     }
 }
 
-/// FNV-1a: short, and known when compiling.
-const fn digest(bytes: &[u8]) -> u64 {
-    let (mut hash, mut place) = (0xcbf2_9ce4_8422_2325, 0);
+/// Where a column and a variable have one name, the column is meant.
+fn with_columns_first(body: &str) -> String {
+    format!("#variable_conflict use_column\n{body}")
+}
+
+/// What makes a function. It has one plan for all parameters: the tenant's rows are found by index whatever they are, and
+/// planning for each call is what is to be saved.
+fn function(schema: &str, name: &str, signature: &str, body: &str) -> String {
+    format!(
+        "CREATE OR REPLACE FUNCTION {schema}.{name}{signature} LANGUAGE plpgsql
+         SET plan_cache_mode = force_generic_plan AS $planned${body}$planned$"
+    )
+}
+
+/// FNV-1a: short, and known when compiling. Goes on from `hash`.
+const fn digest(mut hash: u64, bytes: &[u8]) -> u64 {
+    let mut place = 0;
     while place < bytes.len() {
         hash = (hash ^ bytes[place] as u64).wrapping_mul(0x0100_0000_01b3);
         place += 1;
@@ -86,7 +155,7 @@ pub(super) async fn keep(client: &mut Client) -> Result<(), MigrationError> {
             Ok(definition) => wanted.push((planned.name(), definition)),
             Err(error) => {
                 let reason = error.as_db_error().map_or("Postgres cannot be asked", |refusal| refusal.message());
-                refused.push(format!("{reason} in {}: {}", planned.module, planned.sql));
+                refused.push(format!("{reason} in {}: {}", planned.module, planned.statements().join("; ")));
             }
         }
     }
@@ -95,7 +164,7 @@ pub(super) async fn keep(client: &mut Client) -> Result<(), MigrationError> {
     }
     let transaction = client.transaction().await.map_err(DbError::from)?;
     for (name, definition) in &wanted {
-        if existing.get(name) != Some(definition) {
+        if !existing.get(name).is_some_and(|existing| definition.is(existing)) {
             create(&transaction, name, definition).await?;
         }
     }
@@ -104,15 +173,30 @@ pub(super) async fn keep(client: &mut Client) -> Result<(), MigrationError> {
     Ok(transaction.commit().await.map_err(DbError::from)?)
 }
 
-/// What a function takes, answers and does.
-#[derive(Debug, PartialEq)]
-struct Definition {
+/// A function as the catalogue has it.
+struct Existing {
     arguments: String,
     result: String,
     body: String,
 }
 
-async fn existing(client: &Client) -> Result<HashMap<String, Definition>, DbError> {
+/// A function as it is to be.
+struct Definition {
+    /// What it takes and answers, as the catalogue words it; none for a routine, whose name says it.
+    described: Option<(String, String)>,
+    signature: String,
+    body: String,
+}
+
+impl Definition {
+    fn is(&self, existing: &Existing) -> bool {
+        let described =
+            |(arguments, result): &(String, String)| (arguments, result) == (&existing.arguments, &existing.result);
+        self.body == existing.body && self.described.as_ref().is_none_or(described)
+    }
+}
+
+async fn existing(client: &Client) -> Result<HashMap<String, Existing>, DbError> {
     let rows = client
         .query(
             "SELECT proname::text, pg_get_function_identity_arguments(oid), pg_get_function_result(oid), prosrc
@@ -122,13 +206,20 @@ async fn existing(client: &Client) -> Result<HashMap<String, Definition>, DbErro
         .await?;
     Ok(rows
         .iter()
-        .map(|row| (row.get(0), Definition { arguments: row.get(1), result: row.get(2), body: row.get(3) }))
+        .map(|row| (row.get(0), Existing { arguments: row.get(1), result: row.get(2), body: row.get(3) }))
         .collect())
 }
 
-/// Has Postgres say what a statement takes and answers.
+/// Has Postgres say what a statement takes and answers. Of a routine it is written down.
 async fn define(client: &Client, planned: &Planned) -> Result<Definition, tokio_postgres::Error> {
-    let described = client.prepare(planned.sql).await?;
+    let sql = match &planned.kind {
+        Kind::Statement(sql) => *sql,
+        Kind::Routine { signature, body, .. } => {
+            let (signature, body) = ((*signature).to_owned(), with_columns_first(body));
+            return Ok(Definition { described: None, signature, body });
+        }
+    };
+    let described = client.prepare(sql).await?;
     let mut types = Vec::new();
     for kind in described.params().iter().chain(described.columns().iter().map(tokio_postgres::Column::type_)) {
         types.push(client.query_one("SELECT format_type($1, NULL)", &[&kind.oid()]).await?.get::<_, String>(0));
@@ -137,25 +228,18 @@ async fn define(client: &Client, planned: &Planned) -> Result<Definition, tokio_
     let columns: Vec<String> =
         described.columns().iter().zip(results).map(|(column, kind)| format!("{} {kind}", column.name())).collect();
     let (result, statement) = if columns.is_empty() {
-        ("SETOF void".to_owned(), planned.sql.to_owned())
+        ("SETOF void".to_owned(), sql.to_owned())
     } else {
-        (format!("TABLE({})", columns.join(", ")), format!("RETURN QUERY {}", planned.sql))
+        (format!("TABLE({})", columns.join(", ")), format!("RETURN QUERY {sql}"))
     };
-    // Where an answered column and a table's have one name, the table's is meant.
-    let body = format!("#variable_conflict use_column\nBEGIN {statement}; END");
-    Ok(Definition { arguments: types.join(", "), result, body })
+    let arguments = types.join(", ");
+    let body = with_columns_first(&format!("BEGIN {statement}; END"));
+    Ok(Definition { signature: format!("({arguments}) RETURNS {result}"), described: Some((arguments, result)), body })
 }
 
 async fn create(transaction: &Transaction<'_>, name: &str, definition: &Definition) -> Result<(), DbError> {
-    let Definition { arguments, result, body } = definition;
-    // One plan for all parameters: the tenant's rows are found by index whatever they are, and planning for each call is
-    // what is to be saved.
-    let sql = format!(
-        "DROP FUNCTION IF EXISTS {SCHEMA}.{name};
-         CREATE FUNCTION {SCHEMA}.{name}({arguments}) RETURNS {result} LANGUAGE plpgsql
-         SET plan_cache_mode = force_generic_plan AS $planned${body}$planned$"
-    );
-    Ok(transaction.batch_execute(&sql).await?)
+    let made = function(SCHEMA, name, &definition.signature, &definition.body);
+    Ok(transaction.batch_execute(&format!("DROP FUNCTION IF EXISTS {SCHEMA}.{name}; {made}")).await?)
 }
 
 /// A function that this code does not call is marked with the day, and dropped when that was long ago.
@@ -190,7 +274,10 @@ mod tests {
     #[test]
     fn a_call_names_its_module_and_as_many_parameters_as_it_has() {
         let planned = Planned::new("tuberry::bridge::posts", "SELECT 1");
-        assert_eq!(planned.call(2), format!("SELECT * FROM plans.posts_{:016x}($1, $2)", digest(b"SELECT 1")));
+        assert_eq!(
+            planned.call(2),
+            format!("SELECT * FROM plans.posts_{:016x}($1, $2)", digest(DIGEST_OF_NOTHING, b"SELECT 1"))
+        );
         assert!(planned.call(0).ends_with("()"));
     }
 

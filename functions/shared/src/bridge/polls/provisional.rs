@@ -87,7 +87,7 @@ async fn judge(
     let flight = vec![
         record::correct(account_id, user_id, &chat_id, &heard),
         confirm(account_id, &chat_id, ids.clone()),
-        lanes::wake_for_messages(account_id, ids),
+        lanes::wake_for(account_id, ids),
         doubt(account_id, chat_id, since),
     ];
     let answers = app.db().run(Scope::Tenant(account.keys.client_id), flight).await?;

@@ -33,18 +33,21 @@ impl<'a> Flight<'a> {
 
     /// Adds a statement.
     pub(super) fn query(&mut self, statement: &'a Statement) {
-        let (client, has_plans) = (self.client, self.has_plans);
+        let client = self.client;
+        let (made, sql) = match statement.sql {
+            Sql::Planned(planned) if self.has_plans => (None, Cow::Owned(planned.call(statement.params.len()))),
+            Sql::Planned(planned) => planned.as_written(statement.params.len()),
+            Sql::Text(sql) => (None, Cow::Borrowed(sql)),
+        };
+        if let Some(made) = made {
+            self.execute(made);
+        }
         self.requests.push(Box::pin(async move {
             let params: Vec<(&(dyn ToSql + Sync), Type)> = statement
                 .params
                 .iter()
                 .map(|(value, kind)| (value.as_ref() as &(dyn ToSql + Sync), kind.clone()))
                 .collect();
-            let sql = match statement.sql {
-                Sql::Planned(planned) if has_plans => Cow::Owned(planned.call(params.len())),
-                Sql::Planned(planned) => Cow::Borrowed(planned.sql()),
-                Sql::Text(sql) => Cow::Borrowed(sql),
-            };
             client.query_typed(&sql, &params).await.map(Some)
         }));
     }
