@@ -13,10 +13,11 @@ use super::{
     auto_reply,
     blocking::{self, Blocking},
     edits::{self, Removal},
+    lanes,
     outbox::{self, Look, Outbox, Part},
     presses, receipts,
     tasks::{AvitoTask, TelegramTask},
-    text,
+    tenants, text,
     words::{self, Language},
 };
 use crate::{
@@ -53,6 +54,8 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(300);
 pub(super) enum Next {
     /// Write this down and go on with the next part.
     Look(Vec<Statement>),
+    /// The same, of a statement that locks the dialog by itself.
+    Sent(Statement),
     /// Write this down and let go for a while.
     Rest(Vec<Statement>, Duration),
 }
@@ -69,11 +72,13 @@ pub(super) struct Holder<'a> {
 pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<Delivered, BridgeError> {
     let owner = Uuid::new_v4();
     let first = outbox::look(dialog_id, owner, Vec::new());
-    let first = app.db().run(Scope::TenantOf(outbox::tenant_of(dialog_id)), first).await?;
+    let scope = tenants::scope(&tenants::OF_DIALOGS, dialog_id, outbox::tenant_of);
+    let first = app.db().run(scope, first).await?;
     let (mut look, mut bot_to_wake) = outbox::read(&first)?;
     let ends = if matches!(look, Look::Held) { Delivered::Held } else { Delivered::Done };
     while let Look::Found(outbox) = look {
         let holder = Holder { app, dialog_id, owner, client_id: outbox.keys.client_id };
+        tenants::remember(&tenants::OF_DIALOGS, dialog_id, holder.client_id);
         let next = if outbox.stopped {
             outbox.rest(Vec::new(), REFUSED_PAUSE)
         } else if Instant::now() >= stop {
@@ -82,8 +87,17 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
             holder.step(&outbox).await?
         };
         let woken = match next {
-            Next::Look(outcome) => {
+            Next::Look(mut outcome) => {
+                // As all that touch both: first the dialog, then the lane that an outcome wakes.
+                if !outcome.is_empty() {
+                    outcome.insert(0, lanes::lock_dialog(Some(dialog_id)));
+                }
                 let (next, woken) = outbox::read(&holder.run(outbox::look(dialog_id, owner, outcome)).await?)?;
+                look = next;
+                woken
+            }
+            Next::Sent(outcome) => {
+                let (next, woken) = outbox::read(&holder.run(outbox::look(dialog_id, owner, vec![outcome])).await?)?;
                 look = next;
                 woken
             }
@@ -187,7 +201,7 @@ impl Holder<'_> {
             answer = self.within(outbox, avito.send_text(&token, user_id, &outbox.avito_chat_id, &part.text)).await;
         }
         Ok(match answer {
-            Ok(reply) => Next::Look(vec![outbox::sent(part.id, reply.value.id)]),
+            Ok(reply) => Next::Sent(outbox::sent(part.id, reply.value.id)),
             Err(error) => {
                 tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a part was not sent");
                 not_sent(outbox, part, error)
@@ -269,7 +283,7 @@ impl Holder<'_> {
         match self.find(outbox, part, &messages).await? {
             Some(id) => {
                 metrics::counter!("parts_found_sent").increment(1);
-                Ok(Next::Look(vec![outbox::sent(part.id, id)]))
+                Ok(Next::Sent(outbox::sent(part.id, id)))
             }
             None if part.lookups + 1 < LOOKS => Ok(Next::Rest(vec![outbox::not_found(part.id)], SECOND_LOOK)),
             None => {

@@ -13,10 +13,10 @@ use uuid::Uuid;
 use super::{
     BridgeError, album,
     attachments::{self, Files, Prepared},
-    budget::later,
+    budget::{Budget, later},
     compose, cures, header, lanes, marks, moves, order, posts, receipts, replay,
     tasks::TelegramTask,
-    topics,
+    tenants, topics,
     work::{self, Dialog, Look, Post, Topic, Work},
 };
 use crate::{
@@ -39,6 +39,8 @@ pub enum Drained {
 pub(super) enum Next {
     /// Write this down and look for the next work.
     Look(Vec<Statement>),
+    /// The same, of statements that lock the dialog before the lane by themselves.
+    Sent(Vec<Statement>),
     /// Write this down and let go until then: nothing can be sent before.
     Rest(Vec<Statement>, Timestamp),
     /// The lane is somebody else's by now.
@@ -70,12 +72,14 @@ pub(super) struct Target {
 pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained, BridgeError> {
     let owner = Uuid::new_v4();
     let first = work::look(bot_id, owner, Vec::new());
-    let first = work::read(&app.db().run(Scope::TenantOf(bots::tenant_of(bot_id)), first).await?)?;
+    let scope = tenants::scope(&tenants::OF_BOTS, bot_id, bots::tenant_of);
+    let first = work::read(&app.db().run(scope, first).await?)?;
     let mut work = match first {
         Look::Found(work) => work,
         ended => return Ok(end(app, bot_id, ended).await),
     };
     let client_id = work.bot.client_id;
+    tenants::remember(&tenants::OF_BOTS, bot_id, client_id);
     let token = app.keyring().open(&work.bot.token, bots::token_place(client_id))?;
     let telegram = bots::telegram(app, token);
     let holder = Holder {
@@ -93,11 +97,9 @@ pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained,
             None if Instant::now() >= stop => Next::Rest(Vec::new(), work.lane.now),
             None => holder.step(&work).await?,
         };
-        match next {
-            Next::Look(outcome) => match work::read(&holder.run(&work, work::look(bot_id, owner, outcome)).await?)? {
-                Look::Found(found) => work = found,
-                ended => return Ok(end(app, bot_id, ended).await),
-            },
+        let answers = match next {
+            Next::Look(outcome) => holder.run(&work, work::look(bot_id, owner, outcome)).await?,
+            Next::Sent(outcome) => holder.run_as_it_is(work::look(bot_id, owner, outcome)).await?,
             Next::Rest(mut outcome, until) => {
                 outcome.push(lanes::release_until(bot_id, owner, until));
                 let answers = holder.run(&work, outcome).await?;
@@ -110,6 +112,10 @@ pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained,
                 return Ok(Drained::Done);
             }
             Next::Lost => return Ok(Drained::Held),
+        };
+        match work::read(&answers)? {
+            Look::Found(found) => work = found,
+            ended => return Ok(end(app, bot_id, ended).await),
         }
     }
 }
@@ -139,6 +145,11 @@ fn is_repeatable(kind: &str) -> bool {
     matches!(kind, "reaction" | "pin" | "edit" | "rename" | "close_topic" | "reopen_topic")
 }
 
+/// Whether sending it is one message of Telegram's, or a receipt: nothing is to be written down but that.
+fn is_one_message(kind: &str) -> bool {
+    matches!(kind, "text" | "mirror" | "notice" | "photo" | "voice" | "venue" | "reaction")
+}
+
 /// Whether what a post was written for has passed: the dialog is open again, or its topic is gone.
 fn is_pointless(kind: &str, dialog: &Dialog, one_chat: bool) -> bool {
     let has_topic = matches!(dialog.topic, Topic::Open { .. }) && !one_chat;
@@ -165,9 +176,14 @@ impl Holder<'_> {
     /// two would wait for each other.
     pub(super) async fn run(&self, work: &Work, mut flight: Vec<Statement>) -> Result<Answers, BridgeError> {
         flight.insert(0, lanes::lock_dialog(work.dialog.as_ref().map(|dialog| dialog.id)));
-        let mut answers = self.app.db().run(Scope::Tenant(self.client_id), flight).await?;
+        let mut answers = self.run_as_it_is(flight).await?;
         answers.remove(0);
         Ok(answers)
+    }
+
+    /// Runs a flight that locks the dialog it is about by itself.
+    async fn run_as_it_is(&self, flight: Vec<Statement>) -> Result<Answers, BridgeError> {
+        Ok(self.app.db().run(Scope::Tenant(self.client_id), flight).await?)
     }
 
     /// Until when nothing can be sent, whatever waits.
@@ -240,8 +256,8 @@ impl Holder<'_> {
             chat_id: None,
             thread_id: None,
         };
-        let spent = match self.budget_for(work, &post) {
-            Ok(spent) => spent,
+        let left = match self.budget_for(work, &post) {
+            Ok(left) => left,
             Err(next) => return Ok(next),
         };
         let begins = !attachments::needs_files(&post.kind);
@@ -249,14 +265,14 @@ impl Holder<'_> {
         if dialog.topic_closed && cures::reopen(self, target).await {
             flight.push(topics::closed(dialog.id, false));
         }
-        let answers = self.run(work, flight).await?;
+        let answers = self.run_as_it_is(flight).await?;
         let row = answers.first().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
         let Some(id) = get(row, "id")? else { return Ok(Next::Lost) };
         if !begins {
             return Ok(Next::Look(Vec::new()));
         }
         post.id = id;
-        Ok(self.send(work, &post, target, spent, Files::default()).await)
+        Ok(self.send(work, &post, target, left, Files::default()).await)
     }
 
     /// Begins a post that was written down earlier, and sends it.
@@ -274,8 +290,8 @@ impl Holder<'_> {
         if post.kind == "rename" && !work.lane.budget.is_half_free(work.lane.now) {
             return Ok(Next::Look(vec![posts::postpone(post.id, marks::ROOM_PAUSE)]));
         }
-        let spent = match self.budget_for(work, post) {
-            Ok(spent) => spent,
+        let left = match self.budget_for(work, post) {
+            Ok(left) => left,
             Err(next) => return Ok(next),
         };
         let files = match self.prepare(work, post).await {
@@ -301,7 +317,7 @@ impl Holder<'_> {
             }
         }
         let content = composed.unwrap_or_else(|| post.content.clone());
-        Ok(self.send(work, &Post { content, kind: post.kind.clone(), ..*post }, target, spent, files).await)
+        Ok(self.send(work, &Post { content, kind: post.kind.clone(), ..*post }, target, left, files).await)
     }
 
     /// What a post says that was written down before it could be composed. Posts of a topic that is no more say whose they
@@ -324,34 +340,34 @@ impl Holder<'_> {
         })
     }
 
-    /// What a post takes from which budget, to be written down once it is sent; or what to do while it cannot be.
-    fn budget_for(&self, work: &Work, post: &Post) -> Result<Statement, Next> {
+    /// What a post leaves of its budget, to be written down once it is sent; or what to do while it cannot be.
+    fn budget_for(&self, work: &Work, post: &Post) -> Result<Budget, Next> {
         let now = work.lane.now;
         if post.kind == "reaction" {
-            return match work.lane.reactions.take(1, now) {
-                Ok(budget) => Ok(receipts::spend(self.bot_id, self.owner, budget)),
-                Err(wait) => Err(Next::Look(vec![receipts::pause(self.bot_id, self.owner, later(now, wait))])),
-            };
+            let pause = |wait| Next::Look(vec![receipts::pause(self.bot_id, self.owner, later(now, wait))]);
+            return work.lane.reactions.take(1, now).map_err(pause);
         }
         let cost = if matches!(post.kind.as_str(), "edit" | "rename") { 1 } else { attachments::cost(post) };
-        match work.lane.budget.take(cost, now) {
-            Ok(budget) => Ok(lanes::spend(self.bot_id, self.owner, budget)),
-            Err(wait) => Err(Next::Rest(Vec::new(), later(now, wait))),
-        }
+        work.lane.budget.take(cost, now).map_err(|wait| Next::Rest(Vec::new(), later(now, wait)))
     }
 
-    async fn send(&self, work: &Work, post: &Post, target: Target, spent: Statement, files: Files<'_>) -> Next {
+    async fn send(&self, work: &Work, post: &Post, target: Target, left: Budget, files: Files<'_>) -> Next {
+        let is_reaction = post.kind == "reaction";
+        let spend = if is_reaction { receipts::spend } else { lanes::spend };
+        let spent = || spend(self.bot_id, self.owner, left);
         let answer = self.call(post, target, files).await;
         match answer {
             Ok(message_ids) => {
-                let mut outcome = vec![spent];
+                let mut outcome = Vec::new();
                 if post.kind == "header"
                     && let Some(message_id) = message_ids.first()
                 {
                     outcome.push(posts::pin(post.id, *message_id));
                 }
                 match (post.kind.as_str(), &work.dialog) {
-                    ("reaction", _) => outcome.push(receipts::set(post.id, post.content.clone())),
+                    ("reaction", _) => {
+                        outcome.push(receipts::set(self.bot_id, self.owner, post.id, post.content.clone(), left));
+                    }
                     ("close_topic" | "reopen_topic", Some(dialog)) => {
                         outcome.push(topics::closed(dialog.id, post.kind == "close_topic"));
                         outcome.push(posts::sent(post.id, Some(message_ids)));
@@ -372,17 +388,20 @@ impl Holder<'_> {
                 if work.bot.broken {
                     outcome.push(bots::mark_working(self.bot_id));
                 }
-                Next::Look(outcome)
+                if !is_reaction {
+                    outcome.push(spent());
+                }
+                if is_one_message(&post.kind) { Next::Sent(outcome) } else { Next::Look(outcome) }
             }
             Err(error) => {
                 tracing::warn!(bot_id = self.bot_id, post_id = post.id, kind = post.kind, %error, "a post was not sent");
                 if let telegram::Error::Refused { .. } = error
                     && let Some(mut outcome) = attachments::other_way(post, false).or_else(|| header::plainer(post))
                 {
-                    outcome.push(spent);
+                    outcome.push(spent());
                     return Next::Look(outcome);
                 }
-                let spent = (!matches!(error, telegram::Error::NotSent(_))).then_some(spent);
+                let spent = (!matches!(error, telegram::Error::NotSent(_))).then(spent);
                 cures::after(self, work, post, target, error, spent.into_iter().collect()).await
             }
         }

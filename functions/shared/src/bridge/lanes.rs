@@ -16,8 +16,16 @@ use crate::{
 /// How long a lease lasts unless its holder writes; longer than any one call to Telegram takes.
 pub const LEASE: Duration = Duration::from_secs(20);
 
-/// Wakes the lanes of `$rows`: bots, their tenants, and when they are due. Answers the bot's id and the whole seconds until
-/// then.
+/// Whether somebody works for a lane now. Whoever sees that in the flight that adds work need not send for anybody: the holder
+/// takes the lane's row again before it lets go, and so sees what was added.
+macro_rules! held {
+    () => {
+        "coalesce(lane.lease_owner IS NOT NULL AND lane.lease_until >= now(), false)"
+    };
+}
+
+/// Wakes the lanes of `$rows`: bots, their tenants, and when they are due. Answers the bot's id, the whole seconds until
+/// then, and whether somebody works for it.
 macro_rules! wake {
     ($($rows:expr),+) => {
         concat!(
@@ -25,7 +33,9 @@ macro_rules! wake {
             $($rows),+,
             " ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)
              RETURNING lane.bot_id,
-                       ceil(extract(epoch FROM greatest(lane.drain_at - now(), interval '0')))::bigint AS wait_seconds"
+                       ceil(extract(epoch FROM greatest(lane.drain_at - now(), interval '0')))::bigint AS wait_seconds, ",
+            $crate::bridge::lanes::held!(),
+            " AS held"
         )
     };
 }
@@ -56,7 +66,6 @@ macro_rules! wake_for_messages {
         )
     };
 }
-pub(super) use {wake, wake_for_messages};
 
 /// Wakes the lane for messages that Avito was asked about.
 pub fn wake_for(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
@@ -64,15 +73,25 @@ pub fn wake_for(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
 }
 
 /// Wakes the lane of a bot for posts that wait to be sent. Answers the bot's id and when the first of them is due.
+macro_rules! wake_posts {
+    ($bot:literal) => {
+        concat!(
+            "INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
+             SELECT p.bot_id, p.client_id, min(p.due_at) FROM posts p
+             WHERE p.bot_id = ",
+            $bot,
+            " AND p.state IN ('pending', 'sending') GROUP BY 1, 2
+             ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)
+             RETURNING lane.bot_id, lane.drain_at"
+        )
+    };
+}
+
+pub(super) use {held, wake, wake_for_messages, wake_posts};
+
+/// Wakes the lane of a bot for posts that wait to be sent. Answers the bot's id and when the first of them is due.
 pub fn wake_for_posts(bot_id: i64) -> Statement {
-    planned!(
-        "INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
-         SELECT p.bot_id, p.client_id, min(p.due_at) FROM posts p
-         WHERE p.bot_id = $1 AND p.state IN ('pending', 'sending') GROUP BY 1, 2
-         ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)
-         RETURNING bot_id, drain_at",
-    )
-    .bind(bot_id)
+    planned!(wake_posts!("$1")).bind(bot_id)
 }
 
 /// Wakes the lane of a bot that may work again, whatever it waited for.

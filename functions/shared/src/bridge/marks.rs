@@ -32,7 +32,7 @@ fn wanted(dialog: &Dialog) -> &'static str {
 /// Writes down that the name is to change, if it is; a change of mind begins the waiting anew.
 pub(super) fn owed(dialog: &Dialog) -> Option<Statement> {
     let mark = wanted(dialog);
-    (mark != dialog.topic_mark).then(|| {
+    (mark != dialog.topic_mark && dialog.mark_asked.as_deref() != Some(mark)).then(|| {
         planned!(
             "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, due_at, once_key)
              SELECT client_id, bot_id, id, 'rename', $2, now() + make_interval(secs => $3), 'mark:' || id

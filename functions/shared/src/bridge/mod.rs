@@ -33,6 +33,7 @@ pub mod record;
 mod replay;
 pub mod sweep;
 pub mod tasks;
+mod tenants;
 pub mod text;
 mod topics;
 pub mod voice;

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio_postgres::{Row, types::FromSql};
 
 use super::{
     commands, compose, edits, lanes,
@@ -16,12 +17,13 @@ use super::{
     words::{self, Language},
 };
 use crate::{
-    App, planned,
+    App,
     platform::{
         db::{DbError, Scope, Statement, get},
         queue::LONGEST_DELAY,
         secrets::Secret,
     },
+    routine,
     telegram::update::{Content, Kind, Membership, Message, Person, Service, Update},
     tenancy::{bots, chats, clients},
 };
@@ -73,8 +75,7 @@ pub async fn accept(app: &App, bot_id: i64, credentials: &Credentials, payload: 
         return Ok(Accepted::WrongSecret);
     }
     wake(app, &answers).await?;
-    let says =
-        |what: &str| answers.iter().flatten().any(|row| row.columns().iter().any(|column| column.name() == what));
+    let says = |what: &str| answers.iter().flatten().any(|row| matches!(told(row, what), Ok(Some(true))));
     if says("not_yet") {
         return Ok(Accepted::NotYet);
     }
@@ -85,21 +86,24 @@ pub async fn accept(app: &App, bot_id: i64, credentials: &Credentials, payload: 
 
 /// Wakes whoever the statements answered with: bots by `bot_id` and `drain_at`, dialogs by `dialog_id`, at `send_at` if
 /// that is told.
-async fn wake(app: &App, answers: &[Vec<tokio_postgres::Row>]) -> Result<(), DbError> {
+async fn wake(app: &App, answers: &[Vec<Row>]) -> Result<(), DbError> {
+    let until = |due: jiff::Timestamp| {
+        Duration::try_from(due.duration_since(jiff::Timestamp::now())).unwrap_or_default().min(LONGEST_DELAY)
+    };
     for row in answers.iter().skip(1).flatten() {
-        let has = |name: &str| row.columns().iter().any(|column| column.name() == name);
-        let until = |due: jiff::Timestamp| {
-            Duration::try_from(due.duration_since(jiff::Timestamp::now())).unwrap_or_default().min(LONGEST_DELAY)
-        };
-        if has("dialog_id") {
-            let wait = if has("send_at") { until(get(row, "send_at")?) } else { Duration::ZERO };
-            app.wake(&AvitoTask::V1 { dialog_id: get(row, "dialog_id")? }, wait).await;
-        } else if has("drain_at") {
-            let wait = until(get(row, "drain_at")?);
-            app.wake(&TelegramTask::V1 { bot_id: get(row, "bot_id")? }, wait).await;
+        if let Some(dialog_id) = told(row, "dialog_id")? {
+            let wait = told(row, "send_at")?.map_or(Duration::ZERO, until);
+            app.wake(&AvitoTask::V1 { dialog_id }, wait).await;
+        } else if let Some(due) = told(row, "drain_at")? {
+            app.wake(&TelegramTask::V1 { bot_id: get(row, "bot_id")? }, until(due)).await;
         }
     }
     Ok(())
+}
+
+/// What a row says in a column, if it has that and it is not null.
+fn told<'row, T: FromSql<'row>>(row: &'row Row, column: &str) -> Result<Option<T>, DbError> {
+    if row.columns().iter().any(|known| known.name() == column) { get(row, column) } else { Ok(None) }
 }
 
 /// What to write down, and what to answer at once.
@@ -109,6 +113,8 @@ pub(super) struct Heard {
     pub(super) answer: Option<Value>,
     /// How a pressed button is answered.
     pub(super) reply: Option<presses::Reply>,
+    /// Whether the statements note by themselves whether the group has topics.
+    pub(super) tells_topics: bool,
 }
 
 fn hear(bot_id: i64, update: &Update) -> Heard {
@@ -149,7 +155,9 @@ fn hear_message(bot_id: i64, message: &Message) -> Heard {
         return Heard::default();
     }
     let mut heard = hear_person(bot_id, message);
-    heard.statements.push(lanes::topics_seen(bot_id, message.chat.id, message.chat.is_forum));
+    if !heard.tells_topics {
+        heard.statements.push(lanes::topics_seen(bot_id, message.chat.id, message.chat.is_forum));
+    }
     heard
 }
 
@@ -281,48 +289,134 @@ fn refuse(bot_id: i64, message: &Message, why: &str) -> Heard {
     insert(bot_id, message, kind, json!([]), Some(compose::notice(why, Some(message.message_id))))
 }
 
+/// The dialog of a topic.
+macro_rules! dialog_of_topic {
+    () => {
+        "SELECT t.dialog_id FROM dialog_topics t
+         WHERE t.bot_id = _bot AND t.telegram_chat_id = _chat AND t.telegram_topic_id = _thread"
+    };
+}
+
+/// How many messages of an album stand there already.
+macro_rules! of_album {
+    () => {
+        "SELECT count(*)::int FROM messages o WHERE o.bot_id = _bot AND o.telegram_chat_id = _chat AND o.media_group_id = _album"
+    };
+}
+
+/// The dialog to wake for a message that came before, as long as it is not sent.
+macro_rules! unfinished {
+    () => {
+        "SELECT NULL::bigint, NULL::timestamptz, m.dialog_id, d.send_at, NULL::boolean
+         FROM messages m JOIN dialogs d ON d.id = m.dialog_id
+         WHERE m.bot_id = _bot AND m.telegram_chat_id = _chat AND m.telegram_message_id = _message AND m.status = 'sending'
+           AND d.send_at IS NOT NULL"
+    };
+}
+
 /// Inserts an operator's message once. A repeated update finds its row and changes nothing, but wakes again what may
-/// not have been woken.
+/// not have been woken. Who writes in a topic of the bot's group that no dialog owns is told so, once. In a group without
+/// topics somebody may answer a post before its id is written down: then a post is under way, and the answer is new.
 fn insert(bot_id: i64, message: &Message, kind: &'static str, parts: Value, refusal: Option<Value>) -> Heard {
     let author = message.from.as_ref();
-    let refused = refusal.is_some();
-    let row = planned!(concat!(
-        "WITH inserted AS (
-             INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, author_name,
-                                   telegram_chat_id, telegram_message_id, telegram_user_id, status, error, to_show,
-                                   media_group_id)
-             SELECT d.client_id, d.id, d.avito_account_id, d.bot_id, 'out', 'operator', $5, $6, $7, $2, $4, $8,
-                    CASE WHEN $10::jsonb IS NULL THEN 'sending' ELSE 'failed' END,
-                    CASE WHEN $10 IS NULL THEN NULL ELSE 'not sendable' END, false, $11
-             FROM dialogs d
-             JOIN bot_routes r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
-             WHERE d.id = dialog_written_in($1, $2, $3, $13)
-             ON CONFLICT (bot_id, telegram_chat_id, telegram_message_id) DO NOTHING
-             RETURNING id, client_id, dialog_id, avito_account_id, bot_id, telegram_chat_id, telegram_message_id
-         ), cut AS (
-             INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, place, kind, text, text_key, attachment)
-             SELECT i.client_id, i.dialog_id, i.id, i.avito_account_id,
-                    -- the captions of one album come to stand on one message, each in a place of its own
-                    part.place + CASE WHEN part.kind = 'text' THEN 10 * (
-                        SELECT count(*)::int FROM messages o
-                        WHERE o.bot_id = $1 AND o.telegram_chat_id = $2 AND o.media_group_id = $11) ELSE 0 END,
-                    coalesce(part.kind, 'text'), part.text, part.text_key, part.attachment
-             FROM inserted i
-             CROSS JOIN jsonb_to_recordset($9) AS part (place int, kind text, text text, text_key text, attachment jsonb)
-             ORDER BY part.place
-         ), refused AS (
-             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
-             SELECT client_id, bot_id, dialog_id, 'notice', $10, 'refused:' || id FROM inserted WHERE $10 IS NOT NULL
-         ), broken AS (
-             SELECT * FROM inserted WHERE $10 IS NOT NULL
-         ), receipt AS (",
-        receipt!("💔", "broken"),
-        ")
-         UPDATE dialogs d
-         SET state = 'answered', auto_reply_scheduled_at = NULL, last_message_at = now(),
-             send_at = greatest(coalesce(d.send_at, now()), now() + make_interval(secs => $12))
-         FROM inserted i WHERE d.id = i.dialog_id AND $10 IS NULL"
-    ))
+    let is_new = message
+        .date
+        .is_some_and(|date| jiff::Timestamp::now().as_second().abs_diff(date) <= NOT_YET_SECONDS.unsigned_abs());
+    let row = routine!(
+        "(_bot bigint, _chat bigint, _thread bigint, _message bigint, _kind text, _text text, _author text, _author_id bigint,
+          _parts jsonb, _refusal jsonb, _album text, _album_seconds double precision, _answered bigint, _is_forum boolean,
+          _nobodys jsonb, _is_new boolean)
+         RETURNS TABLE (bot_id bigint, drain_at timestamptz, dialog_id bigint, send_at timestamptz, not_yet boolean)",
+        concat!(
+            "DECLARE
+                 route record;
+                 dialog record;
+                 inserted bigint;
+                 captions int := 0;
+             BEGIN
+                 SELECT r.client_id, r.group_chat_id INTO route
+                 FROM bot_routes r WHERE r.bot_id = _bot AND _chat IN (r.group_chat_id, r.former_group_chat_id);
+                 IF NOT FOUND THEN
+                     RETURN;
+                 END IF;
+                 IF _chat = route.group_chat_id AND (SELECT lane.topics_off = _is_forum FROM bot_lanes lane WHERE lane.bot_id = _bot) THEN
+                     UPDATE bot_lanes lane SET topics_off = NOT _is_forum WHERE lane.bot_id = _bot;
+                 END IF;
+                 IF _thread IS NULL THEN
+                     dialog_id := dialog_written_in(_bot, _chat, _thread, _answered);
+                     IF dialog_id IS NULL THEN
+                         not_yet := _is_new AND EXISTS (SELECT FROM posts p WHERE p.bot_id = _bot AND p.state = 'sending');
+                         RETURN NEXT;
+                         RETURN;
+                     END IF;
+                 ELSE
+                     dialog_id := (",
+            dialog_of_topic!(),
+            ");
+                     IF dialog_id IS NULL THEN
+                         INSERT INTO posts (client_id, bot_id, kind, content, telegram_chat_id, telegram_topic_id, once_key)
+                         VALUES (route.client_id, _bot, 'notice', _nobodys, _chat, _thread, format('nobody:%s:%s', _chat, _thread))
+                         ON CONFLICT (bot_id, once_key) DO NOTHING;
+                         RETURN QUERY
+                         INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
+                         SELECT p.bot_id, p.client_id, p.due_at FROM posts p
+                         WHERE p.bot_id = _bot AND p.once_key = format('nobody:%s:%s', _chat, _thread) AND p.state = 'pending'
+                         ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)
+                         RETURNING lane.bot_id, lane.drain_at, NULL::bigint, NULL::timestamptz, NULL::boolean;
+                         RETURN;
+                     END IF;
+                 END IF;
+                 SELECT d.id, d.client_id, d.avito_account_id, d.bot_id INTO dialog
+                 FROM dialogs d WHERE d.id = dialog_id FOR NO KEY UPDATE;
+                 IF _album IS NOT NULL THEN
+                     captions := (",
+            of_album!(),
+            ");
+                 END IF;
+                 INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, author_name,
+                                       telegram_chat_id, telegram_message_id, telegram_user_id, status, error, to_show,
+                                       media_group_id)
+                 VALUES (dialog.client_id, dialog.id, dialog.avito_account_id, dialog.bot_id, 'out', 'operator', _kind, _text,
+                         _author, _chat, _message, _author_id, CASE WHEN _refusal IS NULL THEN 'sending' ELSE 'failed' END,
+                         CASE WHEN _refusal IS NOT NULL THEN 'not sendable' END, false, _album)
+                 ON CONFLICT (bot_id, telegram_chat_id, telegram_message_id) DO NOTHING
+                 RETURNING id INTO inserted;
+                 IF inserted IS NOT NULL THEN
+                     INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, place, kind, text, text_key, attachment)
+                     SELECT dialog.client_id, dialog.id, inserted, dialog.avito_account_id,
+                            -- the captions of one album come to stand on one message, each in a place of its own
+                            part.place + CASE WHEN part.kind = 'text' THEN 10 * captions ELSE 0 END,
+                            coalesce(part.kind, 'text'), part.text, part.text_key, part.attachment
+                     FROM jsonb_to_recordset(_parts) AS part (place int, kind text, text text, text_key text, attachment jsonb)
+                     ORDER BY part.place;
+                 END IF;
+                 IF _refusal IS NULL AND inserted IS NULL THEN
+                     RETURN QUERY ",
+            unfinished!(),
+            ";
+                 ELSIF _refusal IS NULL THEN
+                     UPDATE dialogs d
+                     SET state = 'answered', auto_reply_scheduled_at = NULL, last_message_at = now(),
+                         send_at = greatest(coalesce(d.send_at, now()), now() + make_interval(secs => _album_seconds))
+                     WHERE d.id = dialog.id
+                     RETURNING d.send_at INTO send_at;
+                     RETURN NEXT;
+                 ELSE
+                     IF inserted IS NOT NULL THEN
+                         INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+                         VALUES (dialog.client_id, dialog.bot_id, dialog.id, 'notice', _refusal, 'refused:' || inserted);
+                         ",
+            receipt!("💔", "(SELECT * FROM messages m WHERE m.id = inserted) AS broken", ""),
+            ";
+                     END IF;
+                     RETURN QUERY ",
+            lanes::wake_posts!("_bot"),
+            ", NULL::bigint, NULL::timestamptz, NULL::boolean;
+                 END IF;
+             END"
+        ),
+        [dialog_of_topic!(), of_album!(), unfinished!(), lanes::wake_posts!("_bot")]
+    )
     .bind(bot_id)
     .bind(message.chat.id)
     .bind(message.thread_id)
@@ -335,84 +429,13 @@ fn insert(bot_id: i64, message: &Message, kind: &'static str, parts: Value, refu
     .bind(refusal)
     .bind(message.media_group_id.clone())
     .bind(message.media_group_id.as_ref().map_or(0.0, |_| pictures::ALBUM_WAIT.as_secs_f64()))
-    .bind(message.answers());
-    let mut statements = vec![row, unfinished(bot_id, message)];
-    if let Some(thread_id) = message.thread_id {
-        statements.push(told_once(bot_id, message, thread_id));
-        statements.push(if refused {
-            lanes::wake_for_posts(bot_id)
-        } else {
-            wake_for_notice(bot_id, message, thread_id)
-        });
-    } else {
-        if refused {
-            statements.push(lanes::wake_for_posts(bot_id));
-        }
-        statements.push(not_yet(bot_id, message));
-    }
-    Heard { statements, ..Heard::default() }
+    .bind(message.answers())
+    .bind(message.chat.is_forum)
+    .bind(compose::notice(words::nobodys_topic(Language::Russian), None))
+    .bind(is_new);
+    Heard { statements: vec![row], tells_topics: true, ..Heard::default() }
 }
 
 fn name(person: &Person) -> String {
     [Some(person.first_name.as_str()), person.last_name.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ")
-}
-
-/// The dialog to wake for this message, as long as it is not sent.
-fn unfinished(bot_id: i64, message: &Message) -> Statement {
-    planned!(
-        "SELECT m.dialog_id, d.send_at FROM messages m JOIN dialogs d ON d.id = m.dialog_id
-         WHERE m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3 AND m.status = 'sending'
-           AND d.send_at IS NOT NULL",
-    )
-    .bind(bot_id)
-    .bind(message.chat.id)
-    .bind(message.message_id)
-}
-
-/// In a group without topics somebody may answer a post before its id is written down: then a post is under way, and the
-/// answer is new.
-fn not_yet(bot_id: i64, message: &Message) -> Statement {
-    let is_new = message
-        .date
-        .is_some_and(|date| jiff::Timestamp::now().as_second().abs_diff(date) <= NOT_YET_SECONDS.unsigned_abs());
-    planned!(
-        "SELECT true AS not_yet FROM bot_routes r
-         WHERE $4 AND r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
-           AND dialog_written_in($1, $2, NULL, $3) IS NULL
-           AND EXISTS (SELECT FROM posts p WHERE p.bot_id = $1 AND p.state = 'sending')",
-    )
-    .bind(bot_id)
-    .bind(message.chat.id)
-    .bind(message.answers())
-    .bind(is_new)
-}
-
-/// Who writes in a topic of the bot's group that no dialog owns is told so, once.
-fn told_once(bot_id: i64, message: &Message, thread_id: i64) -> Statement {
-    planned!(
-        "INSERT INTO posts (client_id, bot_id, kind, content, telegram_chat_id, telegram_topic_id, once_key)
-         SELECT client_id, bot_id, 'notice', $4, $2, $3, format('nobody:%s:%s', $2::bigint, $3::bigint)
-         FROM bot_routes r
-         WHERE r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id) AND NOT EXISTS (
-             SELECT FROM dialog_topics t
-             WHERE t.bot_id = $1 AND t.telegram_chat_id = $2 AND t.telegram_topic_id = $3)
-         ON CONFLICT (bot_id, once_key) DO NOTHING",
-    )
-    .bind(bot_id)
-    .bind(message.chat.id)
-    .bind(thread_id)
-    .bind(compose::notice(words::nobodys_topic(Language::Russian), None))
-}
-
-fn wake_for_notice(bot_id: i64, message: &Message, thread_id: i64) -> Statement {
-    planned!(
-        "INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
-         SELECT p.bot_id, p.client_id, p.due_at FROM posts p
-         WHERE p.bot_id = $1 AND p.once_key = format('nobody:%s:%s', $2::bigint, $3::bigint) AND p.state = 'pending'
-         ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)
-         RETURNING bot_id, drain_at",
-    )
-    .bind(bot_id)
-    .bind(message.chat.id)
-    .bind(thread_id)
 }

@@ -112,19 +112,26 @@ macro_rules! next_change {
     };
 }
 
-/// The bot to wake for a dialog's receipts and notices, if its lane is due.
+/// The bot to wake for a dialog's receipts and notices, if its lane is due and nobody works for it.
 macro_rules! bot_to_wake {
-    () => {
-        "SELECT lane.bot_id FROM dialogs d JOIN bot_lanes lane ON lane.bot_id = d.bot_id
-         WHERE d.id = _dialog AND lane.drain_at <= now()"
+    ($dialog:literal) => {
+        concat!(
+            "SELECT lane.bot_id FROM dialogs d JOIN bot_lanes lane ON lane.bot_id = d.bot_id
+             WHERE d.id = ",
+            $dialog,
+            " AND lane.drain_at <= now() AND NOT ",
+            lanes::held!()
+        )
     };
 }
 
 /// All that is needed for the next step of the dialog.
 macro_rules! found {
     () => {
-        "SELECT 'work', (SELECT lane.bot_id FROM bot_lanes lane WHERE lane.bot_id = d.bot_id AND lane.drain_at <= now()),
-                NULL::double precision, now(), d.block_requested_at, d.buyer, d.item, d.avito_chat_id, d.mark_read_at <= now(),
+        concat!(
+            "SELECT 'work', (",
+            bot_to_wake!("_dialog"),
+            "), NULL::double precision, now(), d.block_requested_at, d.buyer, d.item, d.avito_chat_id, d.mark_read_at <= now(),
                 a.client_id, a.avito_account_id, a.user_id, a.api_client_id, a.api_client_secret, a.access_token,
                 a.token_expires_at, a.suspended_at IS NOT NULL, p.id, _state, coalesce(p.text, ''), coalesce(p.text_key, ''),
                 p.attachment, p.sending_since, p.lookups, p.attempts, p.avito_message_id,
@@ -132,18 +139,14 @@ macro_rules! found {
          FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
          LEFT JOIN parts p ON p.id = _part
          WHERE d.id = _dialog"
+        )
     };
 }
 
 /// The statements by which a holder writes `outcome`, begins the next part, and lets go when there is none. They answer the
 /// bot to wake too: what a look alone settles, an answer taken back before it went, is told as well.
 pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Statement> {
-    let mut flight = Vec::new();
-    // As all that touch both: first the dialog, then the lane that an outcome wakes.
-    if !outcome.is_empty() {
-        flight.push(lanes::lock_dialog(Some(dialog_id)));
-        flight.extend(outcome);
-    }
+    let mut flight = outcome;
     flight.push(
         routine!(
             "(_dialog bigint, _owner uuid, _lease_seconds double precision, _part bigint DEFAULT NULL,
@@ -171,7 +174,7 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Stateme
                                   WHERE d.id = _dialog AND d.lease_owner <> _owner AND d.lease_until >= now()
                                     AND (d.send_at <= now() OR d.mark_read_at <= now()));
                          bot_id := (",
-                bot_to_wake!(),
+                bot_to_wake!("_dialog"),
                 ");
                          RETURN NEXT;
                          RETURN;
@@ -197,7 +200,7 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Stateme
                          ends := 'idle';
                          wake_in := extract(epoch FROM due_at - now());
                          bot_id := (",
-                bot_to_wake!(),
+                bot_to_wake!("_dialog"),
                 ");
                          RETURN NEXT;
                          RETURN;
@@ -214,7 +217,7 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Stateme
                 ";
                  END"
             ),
-            [next_part!(), changing!(), next_change!(), bot_to_wake!(), found!()]
+            [next_part!(), changing!(), next_change!(), bot_to_wake!("_dialog"), found!()]
         )
         .bind(dialog_id)
         .bind(owner)
@@ -289,7 +292,8 @@ macro_rules! whole {
 }
 
 /// Avito has the part, under this id. An own message of that id that was taken for one from the app is ours after all:
-/// its row goes, and so does what the topic shows of it. The operator's message gets its receipt, an auto-reply is shown.
+/// its row goes, and so does what the topic shows of it. The operator's message gets its receipt, an auto-reply is shown. Locks the
+/// dialog first.
 pub fn sent(part_id: i64, avito_message_id: String) -> Statement {
     routine!(
         "(_part bigint, _avito_id text, _message bigint DEFAULT NULL) RETURNS void",
@@ -298,6 +302,7 @@ pub fn sent(part_id: i64, avito_message_id: String) -> Statement {
                  other bigint;
                  shown boolean;
              BEGIN
+                 PERFORM FROM dialogs d WHERE d.id = (SELECT p.dialog_id FROM parts p WHERE p.id = _part) FOR NO KEY UPDATE;
                  other := (",
             mistaken!(),
             ");
@@ -341,13 +346,9 @@ pub fn sent(part_id: i64, avito_message_id: String) -> Statement {
     .bind(avito_message_id)
 }
 
-/// The bot to wake for a dialog's receipts and notices, if its lane is due.
+/// The bot to wake for a dialog's receipts and notices, if its lane is due and nobody works for it.
 pub fn bot_to_wake(dialog_id: i64) -> Statement {
-    planned!(
-        "SELECT lane.bot_id FROM dialogs d JOIN bot_lanes lane ON lane.bot_id = d.bot_id
-         WHERE d.id = $1 AND lane.drain_at <= now()",
-    )
-    .bind(dialog_id)
+    planned!(bot_to_wake!("$1")).bind(dialog_id)
 }
 
 /// What cannot heal: the part and with it the rest of its message, told in the topic by a notice that may hold `{id}` for

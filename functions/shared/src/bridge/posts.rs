@@ -18,7 +18,7 @@ pub struct Draft {
     pub message_ids: Vec<i64>,
 }
 
-/// Writes drafts down for a dialog, in their order, if the lane is still ours, and keeps that. The first is begun with it if
+/// Writes drafts down for a dialog, in their order, if the lane is still ours, and keeps that; locks the dialog first. The first is begun with it if
 /// `begun`. Answers its id; null when the lane is somebody else's.
 pub fn insert(bot_id: i64, owner: Uuid, dialog_id: i64, drafts: &[Draft], begun: bool) -> Statement {
     routine!(
@@ -28,6 +28,7 @@ pub fn insert(bot_id: i64, owner: Uuid, dialog_id: i64, drafts: &[Draft], begun:
              draft jsonb;
              post bigint;
          BEGIN
+             PERFORM FROM dialogs d WHERE d.id = _dialog FOR NO KEY UPDATE;
              UPDATE bot_lanes SET lease_until = now() + make_interval(secs => _lease_seconds)
              WHERE bot_id = _bot AND lease_owner = _owner;
              IF NOT FOUND THEN
@@ -105,17 +106,18 @@ macro_rules! deliver {
 }
 
 /// Finishes a post that Telegram has; its messages are delivered, and their chat is to be marked read in a while.
-/// `telegram_message_ids`: none when they stand there already.
+/// `telegram_message_ids`: none when they stand there already. Locks the dialog first.
 pub fn sent(post_id: i64, telegram_message_ids: Option<Vec<i64>>) -> Statement {
     routine!(
         "(_post bigint, _telegram_message_ids bigint[], _dialog bigint DEFAULT NULL) RETURNS void",
         concat!(
             "BEGIN
+                 _dialog := (SELECT p.dialog_id FROM posts p WHERE p.id = _post);
+                 PERFORM FROM dialogs d WHERE d.id = _dialog FOR NO KEY UPDATE;
                  UPDATE posts
                  SET state = 'sent', sent_at = now(), error = NULL,
                      telegram_message_ids = coalesce(_telegram_message_ids, telegram_message_ids)
-                 WHERE id = _post
-                 RETURNING dialog_id INTO _dialog;
+                 WHERE id = _post;
                  ",
             deliver!(),
             ";

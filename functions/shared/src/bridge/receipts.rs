@@ -7,7 +7,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::budget::Budget;
-use crate::{planned, platform::db::Statement};
+use crate::{planned, platform::db::Statement, routine};
 use jiff::Timestamp;
 
 /// An answer that Avito did not take within this time is marked as waiting.
@@ -115,18 +115,29 @@ pub(super) fn read(account_id: i64, newest: Vec<String>) -> Statement {
     .bind(newest)
 }
 
-/// The reaction is set, unless a later receipt came meanwhile.
-pub(super) fn set(post_id: i64, content: Value) -> Statement {
-    planned!(
-        "UPDATE posts SET state = 'sent', sent_at = now(), error = NULL WHERE id = $1 AND kind = 'reaction' AND content = $2",
+/// The reaction is set, unless a later receipt came meanwhile; what it took from the reactions' own budget is written down.
+pub(super) fn set(bot_id: i64, owner: Uuid, post_id: i64, content: Value, budget: Budget) -> Statement {
+    routine!(
+        "(_bot bigint, _owner uuid, _post bigint, _content jsonb, _left double precision, _at timestamptz) RETURNS void",
+        "BEGIN
+             UPDATE posts SET state = 'sent', sent_at = now(), error = NULL
+             WHERE id = _post AND kind = 'reaction' AND content = _content;
+             UPDATE bot_lanes SET reaction_budget = _left, reaction_budget_at = _at
+             WHERE bot_id = _bot AND lease_owner = _owner;
+         END",
+        []
     )
+    .bind(bot_id)
+    .bind(owner)
     .bind(post_id)
     .bind(content)
+    .bind(budget.left)
+    .bind(budget.at)
 }
 
-/// Writes down what a reaction took from the reactions' own budget.
+/// Writes down what a reaction took from the reactions' own budget that was not set.
 pub(super) fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
-    planned!(
+    Statement::new(
         "UPDATE bot_lanes SET reaction_budget = $3, reaction_budget_at = $4 WHERE bot_id = $1 AND lease_owner = $2",
     )
     .bind(bot_id)

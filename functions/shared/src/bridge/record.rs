@@ -319,7 +319,7 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
               _client bigint DEFAULT NULL, _bot bigint DEFAULT NULL, _hide_system boolean DEFAULT NULL,
               _filter text DEFAULT NULL, _dialog bigint DEFAULT NULL, _answered_at timestamptz DEFAULT NULL,
               _asked_at timestamptz DEFAULT NULL)
-             RETURNS TABLE (bot_id bigint, wait_seconds bigint, dialog_id bigint, due timestamptz)",
+             RETURNS TABLE (bot_id bigint, wait_seconds bigint, held boolean, dialog_id bigint, due timestamptz)",
             concat!(
                 "DECLARE
                      news record;
@@ -362,7 +362,7 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
                      IF cardinality(_own) > 0 THEN
                          RETURN QUERY ",
                 receipts::heard!("_account", "_own"),
-                ", 0::bigint, NULL::bigint, NULL::timestamptz;
+                ", 0::bigint, false, NULL::bigint, NULL::timestamptz;
                      END IF;
                      SELECT * INTO news FROM (",
                 news!(),
@@ -477,7 +477,9 @@ impl Woken {
     pub fn read(answers: &Answers) -> Result<Self, DbError> {
         let mut woken = Self::default();
         for row in answers.last().into_iter().flatten() {
-            if let Some(bot_id) = get(row, "bot_id")? {
+            if let Some(bot_id) = get(row, "bot_id")?
+                && !get::<bool>(row, "held")?
+            {
                 let wait = Duration::from_secs(get::<i64>(row, "wait_seconds")?.unsigned_abs());
                 woken.bots.push((TelegramTask::V1 { bot_id }, wait));
             }

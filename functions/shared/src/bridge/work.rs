@@ -95,6 +95,8 @@ macro_rules! found {
                               AND m.origin <> 'system' ORDER BY m.id DESC LIMIT 1), false),
                     (SELECT m.avito_created FROM messages m WHERE m.client_id = d.client_id AND m.dialog_id = d.id
                      AND m.post_id IS NOT NULL AND m.avito_created IS NOT NULL ORDER BY m.id DESC LIMIT 1),
+                    (SELECT p.content ->> 'mark' FROM posts p
+                     WHERE p.bot_id = d.bot_id AND p.once_key = 'mark:' || d.id AND p.state IN ('pending', 'sending')),
                     (SELECT json_agg(post) FROM (",
             posts!(),
             ") AS post), (SELECT json_agg(message) FROM (",
@@ -174,6 +176,8 @@ pub struct Dialog {
     pub topic_closed: bool,
     /// The mark that its name bears.
     pub topic_mark: String,
+    /// The mark that it is to bear in a while.
+    pub mark_asked: Option<String>,
     /// `waiting`, `answered`, `closed` or `blocked`.
     pub state: String,
     /// Whether the last word is the machine's.
@@ -285,7 +289,7 @@ pub fn look(bot_id: i64, owner: Uuid, mut outcome: Vec<Statement>) -> Vec<Statem
                             telegram_chat_id bigint, telegram_topic_id bigint, avito_account_id bigint, account_name text,
                             user_id bigint, api_client_id text, api_client_secret bytea, access_token bytea,
                             token_expires_at timestamptz, timezone text, answered_by_machine boolean,
-                            last_shown timestamptz, posts json, messages json)",
+                            last_shown timestamptz, mark_asked text, posts json, messages json)",
             concat!(
                 "DECLARE
                      booked timestamptz;
@@ -382,6 +386,7 @@ fn read_dialog(id: i64, row: &Row) -> Result<Dialog, DbError> {
         topic,
         topic_closed: get(row, "topic_closed")?,
         topic_mark: get(row, "topic_mark")?,
+        mark_asked: get(row, "mark_asked")?,
         state: get(row, "state")?,
         answered_by_machine: get(row, "answered_by_machine")?,
         account_name: get(row, "account_name")?,

@@ -205,10 +205,9 @@ impl Db {
     async fn fly(&self, client: &Client, scope: &Scope, statements: &[Statement]) -> Result<Answers, DbError> {
         self.round_trips.fetch_add(1, Ordering::Relaxed);
         let timeout_ms = self.patience.answer.as_millis();
-        // BEGIN stands alone: in one string with a setting that fails, no transaction would open at all.
         let mut flight = Flight::new(client, self.has_plans());
-        flight.execute("BEGIN".to_owned());
-        let limit = format!("SET LOCAL statement_timeout = {timeout_ms}; SET LOCAL ROLE");
+        // Numbers and words of our own only: were one string not SQL, none of it would run, and no transaction would open.
+        let limit = format!("BEGIN; SET LOCAL statement_timeout = {timeout_ms}; SET LOCAL ROLE");
         match scope {
             Scope::Tenant(ClientId(id)) => {
                 flight.execute(format!("{limit} tuberry_app; SET LOCAL app.client_id = {id}"));
