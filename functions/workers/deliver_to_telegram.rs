@@ -4,7 +4,7 @@ use aws_lambda_events::sqs::SqsBatchResponse;
 use tuberry::{
     App,
     bridge::{
-        drain::{Drained, drain_bot},
+        drain::{Drained, drain_bot, due_bots},
         tasks::TelegramTask,
     },
     platform::queue::Batch,
@@ -16,21 +16,27 @@ tuberry::worker!(
     [Database, Cache, Secrets, TelegramApi, AvitoApi, MediaHosts, TelegramQueue]
 );
 
+/// Bots that one invocation works for at the same time: as many as a batch holds (`BatchSize` in the template).
+const AT_ONCE: usize = 10;
+
 /// A bot that somebody else works for is done here, unless its task comes again: then that somebody may be dead, and the
 /// task waits for the lease to end.
 async fn deliver(app: &'static App, batch: Batch<TelegramTask>) -> SqsBatchResponse {
     let stop = batch.stop_at();
-    batch
-        .work(|task, again| async move {
-            let TelegramTask::V1 { bot_id } = task;
-            match drain_bot(app, bot_id, stop).await {
-                Ok(Drained::Done) => true,
-                Ok(Drained::Held) => !again,
-                Err(error) => {
-                    tracing::error!(bot_id, %error, "a bot could not be looked at");
-                    false
-                }
+    let drain = |task, again: bool| async move {
+        let TelegramTask::V1 { bot_id } = task;
+        match drain_bot(app, bot_id, stop).await {
+            Ok(Drained::Done) => true,
+            Ok(Drained::Held) => !again,
+            Err(error) => {
+                tracing::error!(bot_id, %error, "a bot could not be looked at");
+                false
             }
-        })
-        .await
+        }
+    };
+    let more = |most| async move {
+        let due = due_bots(app, most).await;
+        due.unwrap_or_default().into_iter().map(|bot_id| TelegramTask::V1 { bot_id }).collect()
+    };
+    batch.work_and_help(AT_ONCE, stop, drain, more).await
 }

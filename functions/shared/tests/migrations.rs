@@ -7,11 +7,12 @@ use tokio_postgres::{Client, NoTls};
 use tuberry::{
     planned,
     platform::{
-        db::{Db, Patience, Scope, Statement, get, parse_address},
+        db::{ClientId, Db, Patience, Scope, Statement, get, parse_address},
         migrations::apply,
         plans,
         secrets::Secret,
     },
+    routine,
 };
 
 async fn connected(address: &str) -> Client {
@@ -144,6 +145,33 @@ async fn a_statement_whose_function_is_missing_is_sent_as_it_is_written() {
     assert_eq!((read(with_plan), by_function), (3, 1));
     assert_eq!(without.map(read), [7, 11]);
     assert_eq!(db.round_trips(), 4, "its absence is found once, and remembered");
+}
+
+/// A routine of this test's own.
+fn twice(what: i64) -> Statement {
+    routine!(
+        "(_what bigint, _again bigint DEFAULT NULL) RETURNS TABLE (twice bigint)",
+        "BEGIN _again := _what; twice := _what + _again; RETURN NEXT; END",
+        []
+    )
+    .bind(what)
+}
+
+#[tokio::test]
+async fn a_routine_that_is_missing_is_made_for_the_session_that_asks_for_it() {
+    let database = Database::new().await;
+    let client = database.migrated().await;
+    let db = Db::new(Secret::new(database.address.expose()), String::new(), Patience::USUAL);
+    let with_plan = db.query(Scope::Tenant(ClientId(1)), twice(1)).await;
+    client.batch_execute("DROP SCHEMA plans CASCADE").await.unwrap_or_else(|error| panic!("{error}"));
+    let without =
+        [db.query(Scope::Tenant(ClientId(1)), twice(2)).await, db.query(Scope::Tenant(ClientId(1)), twice(3)).await];
+    database.dropped().await;
+
+    let read =
+        |rows: Result<Vec<tokio_postgres::Row>, _>| get::<i64>(&rows.expect("rows")[0], "twice").expect("a number");
+    assert_eq!(read(with_plan), 2);
+    assert_eq!(without.map(read), [4, 6]);
 }
 
 /// Tables that grow with every message.

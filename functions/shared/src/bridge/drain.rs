@@ -20,7 +20,7 @@ use super::{
     work::{self, Dialog, Look, Post, Topic, Work},
 };
 use crate::{
-    App,
+    App, planned,
     platform::db::{Answers, ClientId, DbError, Scope, Statement, get},
     telegram,
     tenancy::bots,
@@ -118,6 +118,16 @@ pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained,
             ended => return Ok(end(app, bot_id, ended).await),
         }
     }
+}
+
+/// The bots that are due and that nobody works for, the longest-waiting first.
+pub async fn due_bots(app: &App, most: usize) -> Result<Vec<i64>, DbError> {
+    let due = planned!(
+        "SELECT bot_id FROM bot_lanes WHERE drain_at <= now() AND (lease_until IS NULL OR lease_until < now())
+         ORDER BY drain_at LIMIT $1",
+    );
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    app.db().query(Scope::Service, due.bind(most)).await?.iter().map(|row| get(row, "bot_id")).collect()
 }
 
 /// What a look that found nothing to do leads to.

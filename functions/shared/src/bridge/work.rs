@@ -93,16 +93,18 @@ macro_rules! found {
                     a.token_expires_at, a.timezone,
                     coalesce((SELECT m.is_auto_reply FROM messages m WHERE m.client_id = d.client_id AND m.dialog_id = d.id
                               AND m.origin <> 'system' ORDER BY m.id DESC LIMIT 1), false),
-                    (SELECT m.avito_created FROM messages m WHERE m.client_id = d.client_id AND m.dialog_id = d.id
-                     AND m.post_id IS NOT NULL AND m.avito_created IS NOT NULL ORDER BY m.id DESC LIMIT 1),
+                    CASE WHEN waiting.messages IS NOT NULL THEN (
+                        SELECT m.avito_created FROM messages m WHERE m.client_id = d.client_id AND m.dialog_id = d.id
+                        AND m.post_id IS NOT NULL AND m.avito_created IS NOT NULL ORDER BY m.id DESC LIMIT 1) END,
                     (SELECT p.content ->> 'mark' FROM posts p
                      WHERE p.bot_id = d.bot_id AND p.once_key = 'mark:' || d.id AND p.state IN ('pending', 'sending')),
                     (SELECT json_agg(post) FROM (",
             posts!(),
-            ") AS post), (SELECT json_agg(message) FROM (",
-            messages!(),
-            ") AS message)
+            ") AS post), waiting.messages
              FROM bot_lanes lane JOIN bot_routes b ON b.bot_id = lane.bot_id
+             CROSS JOIN (SELECT json_agg(message) AS messages FROM (",
+            messages!(),
+            ") AS message) AS waiting
              LEFT JOIN (dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id) ON d.id = _dialog
              WHERE lane.bot_id = _bot"
         )

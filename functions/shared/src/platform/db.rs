@@ -6,12 +6,15 @@ mod error;
 mod flight;
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use jiff::Timestamp;
-use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
 use tokio_postgres::{
     Client, Row,
     types::{ToSql, Type},
@@ -120,12 +123,18 @@ impl Patience {
     pub const SHORT: Self = Self { connect: Duration::from_millis(500), answer: Duration::from_millis(900) };
 }
 
-/// The process's one connection, opened on first use and again when it broke.
+/// Flights of a process that may be under way at the same time, each on a connection of its own: a worker's tasks are other
+/// organisations', and none is to wait while another's flight waits for a row. An endpoint, which has one request at a time,
+/// never opens a second.
+const AT_ONCE: usize = 2;
+
+/// The process's connections, opened on first use and again when they broke.
 pub struct Db {
     address: Secret,
     extra_roots: String,
     patience: Patience,
-    connection: Mutex<Option<Client>>,
+    flights: Semaphore,
+    idle: Mutex<Vec<Client>>,
     round_trips: AtomicU64,
     plans_missed: Last,
 }
@@ -137,7 +146,8 @@ impl Db {
             address,
             extra_roots,
             patience,
-            connection: Mutex::new(None),
+            flights: Semaphore::new(AT_ONCE),
+            idle: Mutex::default(),
             round_trips: AtomicU64::new(0),
             plans_missed: Last::default(),
         }
@@ -173,14 +183,13 @@ impl Db {
     }
 
     async fn run_once(&self, scope: &Scope, statements: &[Statement]) -> Result<Answers, DbError> {
-        let mut slot = self.connection.lock().await;
-        if let Some(client) = slot.take()
-            && !client.is_closed()
-        {
+        let _permit = self.flights.acquire().await.map_err(|_| DbError::Unavailable("the process ends"))?;
+        if let Some(client) = self.idle() {
             match self.fly(&client, scope, statements).await {
-                Err(DbError::Unavailable(_)) => {}
+                // Whatever ended it has ended the others too.
+                Err(DbError::Unavailable(_)) => self.with_idle(Vec::clear),
                 outcome => {
-                    *slot = Some(client);
+                    self.with_idle(|idle| idle.push(client));
                     return outcome;
                 }
             }
@@ -188,9 +197,21 @@ impl Db {
         let client = connect(&self.address, &self.extra_roots, self.patience.connect).await?;
         let outcome = self.fly(&client, scope, statements).await;
         if !matches!(outcome, Err(DbError::Unavailable(_))) {
-            *slot = Some(client);
+            self.with_idle(|idle| idle.push(client));
         }
         outcome
+    }
+
+    /// A connection that nobody uses. The one used last: those that are seldom needed may be closed by whoever closes idle ones.
+    fn idle(&self) -> Option<Client> {
+        self.with_idle(|idle| {
+            idle.retain(|client| !client.is_closed());
+            idle.pop()
+        })
+    }
+
+    fn with_idle<T>(&self, act: impl FnOnce(&mut Vec<Client>) -> T) -> T {
+        act(&mut self.idle.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn has_plans(&self) -> bool {

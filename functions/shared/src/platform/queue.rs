@@ -12,7 +12,11 @@ use aws_sdk_sqs::{
     config::{retry::RetryConfig, timeout::TimeoutConfig},
     types::SendMessageBatchRequestEntry,
 };
-use futures_util::future::join_all;
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{Either, join_all},
+    stream::FuturesUnordered,
+};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::OnceCell;
 
@@ -175,6 +179,53 @@ impl<T: Task> Batch<T> {
         self.answer(&done)
     }
 
+    /// As [`Batch::work`]. An invocation lasts as long as its longest task, and as long as there are no more processes what
+    /// comes meanwhile waits in the queue: so a place that has become free takes `more`, which is asked for so many tasks, until
+    /// `stop`. At most `at_once` tasks are worked at the same time. Those taken are in no message: what is not done of them is
+    /// left to whoever is woken for it.
+    pub async fn work_and_help<F, M>(
+        self,
+        at_once: usize,
+        stop: Instant,
+        handle: impl Fn(T, bool) -> F,
+        more: impl Fn(usize) -> M,
+    ) -> SqsBatchResponse
+    where
+        F: Future<Output = bool>,
+        M: Future<Output = Vec<T>>,
+    {
+        let work =
+            |place, task, again| Either::Left(handle(task, again).map(move |is_done| Ended::Task(place, is_done)));
+        let mut done = vec![false; self.tasks.len()];
+        let mut under_way = FuturesUnordered::new();
+        let mut working = self.tasks.len();
+        for (place, received) in self.tasks.iter().enumerate() {
+            under_way.push(work(Some(place), received.task.clone(), received.again));
+        }
+        let mut asking = false;
+        while let Some(ended) = under_way.next().await {
+            match ended {
+                Ended::Task(place, is_done) => {
+                    working -= 1;
+                    if let Some(place) = place {
+                        done[place] = is_done;
+                    }
+                }
+                Ended::Asking(tasks) => {
+                    asking = false;
+                    working += tasks.len();
+                    under_way.extend(tasks.into_iter().map(|task| work(None, task, false)));
+                    continue;
+                }
+            }
+            if !asking && working > 0 && working < at_once && Instant::now() < stop {
+                asking = true;
+                under_way.push(Either::Right(more(at_once - working).map(Ended::Asking)));
+            }
+        }
+        self.answer(&done)
+    }
+
     /// Works the tasks of a FIFO queue one after the other; one that is not done goes back with all of its group behind it.
     pub async fn work_in_order<F: Future<Output = bool>>(self, handle: impl Fn(T) -> F) -> SqsBatchResponse {
         let mut done = Vec::with_capacity(self.tasks.len());
@@ -206,10 +257,19 @@ impl<T: Task> Batch<T> {
     }
 }
 
+/// What has ended of a batch's work.
+enum Ended<T> {
+    /// A task, with its place in the batch, and whether it is done.
+    Task(Option<usize>, bool),
+    /// Asking for more.
+    Asking(Vec<T>),
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde::Deserialize;
+    use std::sync::Mutex;
 
     #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
     #[serde(tag = "v")]
@@ -246,6 +306,62 @@ mod tests {
         let failed: Vec<_> =
             batch.answer(&[false, true]).batch_item_failures.into_iter().map(|f| f.item_identifier).collect();
         assert_eq!(failed, ["a", "c"]);
+    }
+
+    /// Works two tasks, of which the first lasts until there is nothing else; answers what was worked, and what went back.
+    async fn helped(mut besides: Vec<i64>, stop: Instant) -> (Vec<i64>, Vec<String>) {
+        let batch = event(&[("a", r#"{"v":"1","id":1}"#, "1"), ("b", r#"{"v":"1","id":2}"#, "1")]);
+        let batch = Batch::<Look>::read(batch, Instant::now());
+        let (worked, besides) = (Mutex::new(Vec::new()), Mutex::new(std::mem::take(&mut besides)));
+        let nothing_else = tokio::sync::Notify::new();
+        let handle = |Look::At { id }, _| {
+            let (worked, nothing_else) = (&worked, &nothing_else);
+            async move {
+                if id == 1 && Instant::now() < stop {
+                    nothing_else.notified().await;
+                }
+                worked.lock().unwrap_or_else(|error| panic!("{error}")).push(id);
+                id < 9
+            }
+        };
+        let more = |most: usize| {
+            let mut besides = besides.lock().unwrap_or_else(|error| panic!("{error}"));
+            let most = most.min(besides.len());
+            if most == 0 {
+                nothing_else.notify_one();
+            }
+            std::future::ready(besides.drain(..most).map(|id| Look::At { id }).collect())
+        };
+        let answer = batch.work_and_help(3, stop, handle, more).await;
+        let back = answer.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect();
+        let mut worked = worked.into_inner().unwrap_or_else(|error| panic!("{error}"));
+        worked.sort_unstable();
+        (worked, back)
+    }
+
+    #[tokio::test]
+    async fn places_that_become_free_take_what_else_there_is_while_others_are_at_work() {
+        let later = Instant::now() + Duration::from_secs(60);
+        let (worked, back) = helped(vec![3, 4, 5, 6, 9], later).await;
+        assert_eq!((worked, back), (vec![1, 2, 3, 4, 5, 6, 9], Vec::new()), "what was taken is in no message");
+    }
+
+    #[tokio::test]
+    async fn nothing_else_is_begun_when_it_is_time_to_stop() {
+        let (worked, back) = helped(vec![3, 4], Instant::now()).await;
+        assert_eq!((worked, back), (vec![1, 2], Vec::new()));
+    }
+
+    #[tokio::test]
+    async fn a_batch_of_one_task_asks_for_nothing_else() {
+        let batch = Batch::<Look>::read(event(&[("a", r#"{"v":"1","id":1}"#, "1")]), Instant::now());
+        let (asked, later) = (Mutex::new(0), Instant::now() + Duration::from_secs(60));
+        let more = |_| {
+            *asked.lock().unwrap_or_else(|error| panic!("{error}")) += 1;
+            std::future::ready(Vec::new())
+        };
+        batch.work_and_help(10, later, |_, _| std::future::ready(true), more).await;
+        assert_eq!(asked.into_inner().unwrap_or_else(|error| panic!("{error}")), 0);
     }
 
     #[tokio::test]
