@@ -363,8 +363,8 @@ impl Holder<'_> {
 
     async fn send(&self, work: &Work, post: &Post, target: Target, left: Budget, files: Files<'_>) -> Next {
         let is_reaction = post.kind == "reaction";
-        let spend = if is_reaction { receipts::spend } else { lanes::spend };
-        let spent = || spend(self.bot_id, self.owner, left);
+        let write_down = if is_reaction { receipts::spend } else { lanes::spend };
+        let spent = || write_down(self.bot_id, self.owner, left);
         let answer = self.call(post, target, files).await;
         match answer {
             Ok(message_ids) => {
@@ -411,8 +411,8 @@ impl Holder<'_> {
                     outcome.push(spent());
                     return Next::Look(outcome);
                 }
-                let spent = (!matches!(error, telegram::Error::NotSent(_))).then(spent);
-                cures::after(self, work, post, target, error, spent.into_iter().collect()).await
+                let cost = (!matches!(error, telegram::Error::NotSent(_))).then(spent);
+                cures::after(self, work, post, target, error, cost.into_iter().collect()).await
             }
         }
     }

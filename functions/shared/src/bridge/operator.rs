@@ -314,6 +314,101 @@ macro_rules! unfinished {
     };
 }
 
+/// What the routine of [`insert`] takes and answers.
+const INSERT_TAKES: &str = "(_bot bigint, _chat bigint, _thread bigint, _message bigint, _kind text, _text text, _author text, _author_id bigint,
+    _parts jsonb, _refusal jsonb, _album text, _album_seconds double precision, _answered bigint, _is_forum boolean,
+     _nobodys jsonb, _is_new boolean)
+     RETURNS TABLE (bot_id bigint, drain_at timestamptz, dialog_id bigint, send_at timestamptz, not_yet boolean)";
+/// What it does.
+const INSERT: &str = concat!(
+    "DECLARE
+         route record;
+         dialog record;
+         inserted bigint;
+         captions int := 0;
+     BEGIN
+         SELECT r.client_id, r.group_chat_id INTO route
+         FROM bot_routes r WHERE r.bot_id = _bot AND _chat IN (r.group_chat_id, r.former_group_chat_id);
+         IF NOT FOUND THEN
+             RETURN;
+         END IF;
+         IF _chat = route.group_chat_id AND (SELECT lane.topics_off = _is_forum FROM bot_lanes lane WHERE lane.bot_id = _bot) THEN
+             UPDATE bot_lanes lane SET topics_off = NOT _is_forum WHERE lane.bot_id = _bot;
+         END IF;
+         IF _thread IS NULL THEN
+             dialog_id := dialog_written_in(_bot, _chat, _thread, _answered);
+             IF dialog_id IS NULL THEN
+                 not_yet := _is_new AND EXISTS (SELECT FROM posts p WHERE p.bot_id = _bot AND p.state = 'sending');
+                 RETURN NEXT;
+                 RETURN;
+             END IF;
+         ELSE
+             dialog_id := (",
+    dialog_of_topic!(),
+    ");
+             IF dialog_id IS NULL THEN
+                 INSERT INTO posts (client_id, bot_id, kind, content, telegram_chat_id, telegram_topic_id, once_key)
+                 VALUES (route.client_id, _bot, 'notice', _nobodys, _chat, _thread, format('nobody:%s:%s', _chat, _thread))
+                 ON CONFLICT (bot_id, once_key) DO NOTHING;
+                 RETURN QUERY
+                 INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
+                 SELECT p.bot_id, p.client_id, p.due_at FROM posts p
+                 WHERE p.bot_id = _bot AND p.once_key = format('nobody:%s:%s', _chat, _thread) AND p.state = 'pending'
+                 ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)
+                 RETURNING lane.bot_id, lane.drain_at, NULL::bigint, NULL::timestamptz, NULL::boolean;
+                 RETURN;
+             END IF;
+         END IF;
+         SELECT d.id, d.client_id, d.avito_account_id, d.bot_id INTO dialog
+         FROM dialogs d WHERE d.id = dialog_id FOR NO KEY UPDATE;
+         IF _album IS NOT NULL THEN
+             captions := (",
+    of_album!(),
+    ");
+         END IF;
+         INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, author_name,
+                               telegram_chat_id, telegram_message_id, telegram_user_id, status, error, to_show,
+                               media_group_id)
+         VALUES (dialog.client_id, dialog.id, dialog.avito_account_id, dialog.bot_id, 'out', 'operator', _kind, _text,
+                 _author, _chat, _message, _author_id, CASE WHEN _refusal IS NULL THEN 'sending' ELSE 'failed' END,
+                 CASE WHEN _refusal IS NOT NULL THEN 'not sendable' END, false, _album)
+         ON CONFLICT (bot_id, telegram_chat_id, telegram_message_id) DO NOTHING
+         RETURNING id INTO inserted;
+         IF inserted IS NOT NULL THEN
+             INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, place, kind, text, text_key, attachment)
+             SELECT dialog.client_id, dialog.id, inserted, dialog.avito_account_id,
+                    -- the captions of one album come to stand on one message, each in a place of its own
+                    part.place + CASE WHEN part.kind = 'text' THEN 10 * captions ELSE 0 END,
+                    coalesce(part.kind, 'text'), part.text, part.text_key, part.attachment
+             FROM jsonb_to_recordset(_parts) AS part (place int, kind text, text text, text_key text, attachment jsonb)
+             ORDER BY part.place;
+         END IF;
+         IF _refusal IS NULL AND inserted IS NULL THEN
+             RETURN QUERY ",
+    unfinished!(),
+    ";
+         ELSIF _refusal IS NULL THEN
+             UPDATE dialogs d
+             SET state = 'answered', auto_reply_scheduled_at = NULL, last_message_at = now(),
+                 send_at = greatest(coalesce(d.send_at, now()), now() + make_interval(secs => _album_seconds))
+             WHERE d.id = dialog.id
+             RETURNING d.send_at INTO send_at;
+             RETURN NEXT;
+         ELSE
+             IF inserted IS NOT NULL THEN
+                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+                 VALUES (dialog.client_id, dialog.bot_id, dialog.id, 'notice', _refusal, 'refused:' || inserted);
+                 ",
+    receipt!("💔", "(SELECT * FROM messages m WHERE m.id = inserted) AS broken", ""),
+    ";
+             END IF;
+             RETURN QUERY ",
+    lanes::wake_posts!("_bot"),
+    ", NULL::bigint, NULL::timestamptz, NULL::boolean;
+         END IF;
+     END"
+);
+
 /// Inserts an operator's message once. A repeated update finds its row and changes nothing, but wakes again what may
 /// not have been woken. Who writes in a topic of the bot's group that no dialog owns is told so, once. In a group without
 /// topics somebody may answer a post before its id is written down: then a post is under way, and the answer is new.
@@ -322,117 +417,24 @@ fn insert(bot_id: i64, message: &Message, kind: &'static str, parts: Value, refu
     let is_new = message
         .date
         .is_some_and(|date| jiff::Timestamp::now().as_second().abs_diff(date) <= NOT_YET_SECONDS.unsigned_abs());
-    let row = routine!(
-        "(_bot bigint, _chat bigint, _thread bigint, _message bigint, _kind text, _text text, _author text, _author_id bigint,
-          _parts jsonb, _refusal jsonb, _album text, _album_seconds double precision, _answered bigint, _is_forum boolean,
-          _nobodys jsonb, _is_new boolean)
-         RETURNS TABLE (bot_id bigint, drain_at timestamptz, dialog_id bigint, send_at timestamptz, not_yet boolean)",
-        concat!(
-            "DECLARE
-                 route record;
-                 dialog record;
-                 inserted bigint;
-                 captions int := 0;
-             BEGIN
-                 SELECT r.client_id, r.group_chat_id INTO route
-                 FROM bot_routes r WHERE r.bot_id = _bot AND _chat IN (r.group_chat_id, r.former_group_chat_id);
-                 IF NOT FOUND THEN
-                     RETURN;
-                 END IF;
-                 IF _chat = route.group_chat_id AND (SELECT lane.topics_off = _is_forum FROM bot_lanes lane WHERE lane.bot_id = _bot) THEN
-                     UPDATE bot_lanes lane SET topics_off = NOT _is_forum WHERE lane.bot_id = _bot;
-                 END IF;
-                 IF _thread IS NULL THEN
-                     dialog_id := dialog_written_in(_bot, _chat, _thread, _answered);
-                     IF dialog_id IS NULL THEN
-                         not_yet := _is_new AND EXISTS (SELECT FROM posts p WHERE p.bot_id = _bot AND p.state = 'sending');
-                         RETURN NEXT;
-                         RETURN;
-                     END IF;
-                 ELSE
-                     dialog_id := (",
-            dialog_of_topic!(),
-            ");
-                     IF dialog_id IS NULL THEN
-                         INSERT INTO posts (client_id, bot_id, kind, content, telegram_chat_id, telegram_topic_id, once_key)
-                         VALUES (route.client_id, _bot, 'notice', _nobodys, _chat, _thread, format('nobody:%s:%s', _chat, _thread))
-                         ON CONFLICT (bot_id, once_key) DO NOTHING;
-                         RETURN QUERY
-                         INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
-                         SELECT p.bot_id, p.client_id, p.due_at FROM posts p
-                         WHERE p.bot_id = _bot AND p.once_key = format('nobody:%s:%s', _chat, _thread) AND p.state = 'pending'
-                         ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)
-                         RETURNING lane.bot_id, lane.drain_at, NULL::bigint, NULL::timestamptz, NULL::boolean;
-                         RETURN;
-                     END IF;
-                 END IF;
-                 SELECT d.id, d.client_id, d.avito_account_id, d.bot_id INTO dialog
-                 FROM dialogs d WHERE d.id = dialog_id FOR NO KEY UPDATE;
-                 IF _album IS NOT NULL THEN
-                     captions := (",
-            of_album!(),
-            ");
-                 END IF;
-                 INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, author_name,
-                                       telegram_chat_id, telegram_message_id, telegram_user_id, status, error, to_show,
-                                       media_group_id)
-                 VALUES (dialog.client_id, dialog.id, dialog.avito_account_id, dialog.bot_id, 'out', 'operator', _kind, _text,
-                         _author, _chat, _message, _author_id, CASE WHEN _refusal IS NULL THEN 'sending' ELSE 'failed' END,
-                         CASE WHEN _refusal IS NOT NULL THEN 'not sendable' END, false, _album)
-                 ON CONFLICT (bot_id, telegram_chat_id, telegram_message_id) DO NOTHING
-                 RETURNING id INTO inserted;
-                 IF inserted IS NOT NULL THEN
-                     INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, place, kind, text, text_key, attachment)
-                     SELECT dialog.client_id, dialog.id, inserted, dialog.avito_account_id,
-                            -- the captions of one album come to stand on one message, each in a place of its own
-                            part.place + CASE WHEN part.kind = 'text' THEN 10 * captions ELSE 0 END,
-                            coalesce(part.kind, 'text'), part.text, part.text_key, part.attachment
-                     FROM jsonb_to_recordset(_parts) AS part (place int, kind text, text text, text_key text, attachment jsonb)
-                     ORDER BY part.place;
-                 END IF;
-                 IF _refusal IS NULL AND inserted IS NULL THEN
-                     RETURN QUERY ",
-            unfinished!(),
-            ";
-                 ELSIF _refusal IS NULL THEN
-                     UPDATE dialogs d
-                     SET state = 'answered', auto_reply_scheduled_at = NULL, last_message_at = now(),
-                         send_at = greatest(coalesce(d.send_at, now()), now() + make_interval(secs => _album_seconds))
-                     WHERE d.id = dialog.id
-                     RETURNING d.send_at INTO send_at;
-                     RETURN NEXT;
-                 ELSE
-                     IF inserted IS NOT NULL THEN
-                         INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
-                         VALUES (dialog.client_id, dialog.bot_id, dialog.id, 'notice', _refusal, 'refused:' || inserted);
-                         ",
-            receipt!("💔", "(SELECT * FROM messages m WHERE m.id = inserted) AS broken", ""),
-            ";
-                     END IF;
-                     RETURN QUERY ",
-            lanes::wake_posts!("_bot"),
-            ", NULL::bigint, NULL::timestamptz, NULL::boolean;
-                 END IF;
-             END"
-        ),
-        [dialog_of_topic!(), of_album!(), unfinished!(), lanes::wake_posts!("_bot")]
-    )
-    .bind(bot_id)
-    .bind(message.chat.id)
-    .bind(message.thread_id)
-    .bind(message.message_id)
-    .bind(kind)
-    .bind(message.text().map(|text| text.replace('\0', "")))
-    .bind(author.map(name))
-    .bind(author.map(|author| author.id))
-    .bind(parts)
-    .bind(refusal)
-    .bind(message.media_group_id.clone())
-    .bind(message.media_group_id.as_ref().map_or(0.0, |_| pictures::ALBUM_WAIT.as_secs_f64()))
-    .bind(message.answers())
-    .bind(message.chat.is_forum)
-    .bind(compose::notice(words::nobodys_topic(Language::Russian), None))
-    .bind(is_new);
+    let row =
+        routine!(INSERT_TAKES, INSERT, [dialog_of_topic!(), of_album!(), unfinished!(), lanes::wake_posts!("_bot")])
+            .bind(bot_id)
+            .bind(message.chat.id)
+            .bind(message.thread_id)
+            .bind(message.message_id)
+            .bind(kind)
+            .bind(message.text().map(|text| text.replace('\0', "")))
+            .bind(author.map(name))
+            .bind(author.map(|author| author.id))
+            .bind(parts)
+            .bind(refusal)
+            .bind(message.media_group_id.clone())
+            .bind(message.media_group_id.as_ref().map_or(0.0, |_| pictures::ALBUM_WAIT.as_secs_f64()))
+            .bind(message.answers())
+            .bind(message.chat.is_forum)
+            .bind(compose::notice(words::nobodys_topic(Language::Russian), None))
+            .bind(is_new);
     Heard { statements: vec![row], tells_topics: true, ..Heard::default() }
 }
 

@@ -296,6 +296,125 @@ macro_rules! long_waiting {
     };
 }
 
+/// What the routine of [`record`] takes and answers.
+const RECORD_TAKES: &str =
+    "(_account bigint, _user bigint, _chat text, _heard jsonb, _ids text[], _own text[], _gone boolean,
+     _synced boolean, _buyer jsonb, _item jsonb, _last_message text, _updated bigint,
+     _taken_back text, _corrected text, _auto_reply_seconds double precision,
+     _close_seconds double precision, _order_seconds double precision,
+     _outage boolean, _since_outage_seconds double precision, _outage_seconds double precision,
+     _client bigint DEFAULT NULL, _bot bigint DEFAULT NULL, _hide_system boolean DEFAULT NULL,
+     _filter text DEFAULT NULL, _dialog bigint DEFAULT NULL, _answered_at timestamptz DEFAULT NULL,
+     _asked_at timestamptz DEFAULT NULL)
+     RETURNS TABLE (bot_id bigint, wait_seconds bigint, held boolean, dialog_id bigint, due timestamptz)";
+/// What it does.
+const RECORD: &str = concat!(
+    "DECLARE
+         news record;
+         answered boolean := false;
+         asked_due timestamptz;
+         held_up timestamptz;
+     BEGIN
+         SELECT a.client_id, a.bot_id, a.hide_system_messages, a.filter_keywords
+         INTO _client, _bot, _hide_system, _filter
+         FROM account_routes a WHERE a.avito_account_id = _account AND a.user_id = _user;
+         IF NOT FOUND THEN
+             RETURN;
+         END IF;
+         -- a dialog that is as it should be is only locked
+         SELECT d.id INTO _dialog FROM dialogs d
+         WHERE d.avito_account_id = _account AND d.avito_chat_id = _chat AND d.bot_id = _bot FOR NO KEY UPDATE;
+         IF _dialog IS NULL OR _synced THEN
+             ",
+    remember!(),
+    " INTO _dialog;
+         END IF;
+         IF cardinality(_own) > 0 THEN
+             ",
+    adopt_echo!(),
+    ";
+         END IF;
+         IF _gone THEN
+             ",
+    take_back!(),
+    ";
+         END IF;
+         IF _synced THEN
+             ",
+    correct!("_account", "_user", "_chat", "_heard", "_corrected"),
+    ";
+         END IF;
+         ",
+    insert_messages!(),
+    ";
+         IF cardinality(_own) > 0 THEN
+             RETURN QUERY ",
+    receipts::heard!("_account", "_own"),
+    ", 0::bigint, false, NULL::bigint, NULL::timestamptz;
+         END IF;
+         SELECT * INTO news FROM (",
+    news!(),
+    ") AS n;
+         _answered_at := news.answered_at;
+         _asked_at := news.asked_at;
+         IF _answered_at IS NOT NULL THEN
+             answered := NOT (",
+    later!("'buyer'", "_answered_at"),
+    ");
+         END IF;
+         IF _asked_at > now() - interval '10 minutes' AND (",
+    auto_replies!(),
+    ") AND NOT (",
+    before_us!(),
+    ") AND NOT (",
+    later!("'avito_app'", "_asked_at"),
+    ") THEN
+             asked_due := (",
+    auto_reply_due!(),
+    ");
+         END IF;
+         IF news.fresh AND _last_message IS NULL AND NOT (",
+    long_waiting!(),
+    ") THEN
+             IF _outage OR pg_postmaster_start_time() > now() - make_interval(secs => _since_outage_seconds) THEN
+                 held_up := now() + make_interval(secs => _outage_seconds);
+             ELSIF (SELECT d.heard_at > now() - make_interval(secs => _close_seconds) FROM dialogs d WHERE d.id = _dialog) THEN
+                 held_up := now() + make_interval(secs => _order_seconds);
+             END IF;
+         END IF;
+         UPDATE dialogs d
+         SET last_message_at = greatest(d.last_message_at, news.last_at),
+             state = CASE WHEN d.state = 'blocked' THEN 'blocked'
+                          WHEN news.direction = 'in' THEN 'waiting'
+                          WHEN news.direction = 'out' AND d.state <> 'closed' THEN 'answered' ELSE d.state END,
+             auto_reply_scheduled_at = coalesce(CASE WHEN NOT answered THEN d.auto_reply_scheduled_at END, asked_due),
+             show_after = CASE WHEN d.show_after > now() AND NOT (d.gathering AND news.more_than_pictures)
+                               THEN d.show_after ELSE held_up END,
+             heard_at = CASE WHEN news.fresh THEN now() ELSE d.heard_at END,
+             gathering = d.gathering AND NOT news.more_than_pictures,
+             synced_message_id = coalesce(_last_message, d.synced_message_id),
+             synced_updated = greatest(_updated, d.synced_updated)
+         WHERE d.id = _dialog
+         RETURNING d.show_after,
+                   CASE WHEN d.auto_reply_scheduled_at = now() + make_interval(secs => _auto_reply_seconds)
+                        THEN d.auto_reply_scheduled_at END
+         INTO held_up, due;
+         IF due IS NOT NULL THEN
+             dialog_id := _dialog;
+             RETURN NEXT;
+         END IF;
+         IF news.fresh AND news.waits AND cardinality(_own) = 0 AND NOT _gone AND NOT _synced THEN
+             RETURN QUERY ",
+    lanes::wake!("SELECT _bot, _client, greatest(held_up, now())"),
+    ", NULL::bigint, NULL::timestamptz;
+         ELSE
+             RETURN QUERY ",
+    lanes::wake_for_messages!("_account", "_ids"),
+    ", NULL::bigint, NULL::timestamptz;
+         END IF;
+     END"
+);
+
 /// The statements that record a hearing, within one flight; [`Woken`] reads their answers.
 ///
 /// The dialog waits when the newest thing still to be shown is the buyer's, and is answered when it is ours. A human answer
@@ -311,121 +430,8 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
     let filled = |value: &Value| (!value.is_null()).then(|| value.clone());
     vec![
         routine!(
-            "(_account bigint, _user bigint, _chat text, _heard jsonb, _ids text[], _own text[], _gone boolean,
-              _synced boolean, _buyer jsonb, _item jsonb, _last_message text, _updated bigint,
-              _taken_back text, _corrected text, _auto_reply_seconds double precision,
-              _close_seconds double precision, _order_seconds double precision,
-              _outage boolean, _since_outage_seconds double precision, _outage_seconds double precision,
-              _client bigint DEFAULT NULL, _bot bigint DEFAULT NULL, _hide_system boolean DEFAULT NULL,
-              _filter text DEFAULT NULL, _dialog bigint DEFAULT NULL, _answered_at timestamptz DEFAULT NULL,
-              _asked_at timestamptz DEFAULT NULL)
-             RETURNS TABLE (bot_id bigint, wait_seconds bigint, held boolean, dialog_id bigint, due timestamptz)",
-            concat!(
-                "DECLARE
-                     news record;
-                     answered boolean := false;
-                     asked_due timestamptz;
-                     held_up timestamptz;
-                 BEGIN
-                     SELECT a.client_id, a.bot_id, a.hide_system_messages, a.filter_keywords
-                     INTO _client, _bot, _hide_system, _filter
-                     FROM account_routes a WHERE a.avito_account_id = _account AND a.user_id = _user;
-                     IF NOT FOUND THEN
-                         RETURN;
-                     END IF;
-                     -- a dialog that is as it should be is only locked
-                     SELECT d.id INTO _dialog FROM dialogs d
-                     WHERE d.avito_account_id = _account AND d.avito_chat_id = _chat AND d.bot_id = _bot FOR NO KEY UPDATE;
-                     IF _dialog IS NULL OR _synced THEN
-                         ",
-                remember!(),
-                " INTO _dialog;
-                     END IF;
-                     IF cardinality(_own) > 0 THEN
-                         ",
-                adopt_echo!(),
-                ";
-                     END IF;
-                     IF _gone THEN
-                         ",
-                take_back!(),
-                ";
-                     END IF;
-                     IF _synced THEN
-                         ",
-                correct!("_account", "_user", "_chat", "_heard", "_corrected"),
-                ";
-                     END IF;
-                     ",
-                insert_messages!(),
-                ";
-                     IF cardinality(_own) > 0 THEN
-                         RETURN QUERY ",
-                receipts::heard!("_account", "_own"),
-                ", 0::bigint, false, NULL::bigint, NULL::timestamptz;
-                     END IF;
-                     SELECT * INTO news FROM (",
-                news!(),
-                ") AS n;
-                     _answered_at := news.answered_at;
-                     _asked_at := news.asked_at;
-                     IF _answered_at IS NOT NULL THEN
-                         answered := NOT (",
-                later!("'buyer'", "_answered_at"),
-                ");
-                     END IF;
-                     IF _asked_at > now() - interval '10 minutes' AND (",
-                auto_replies!(),
-                ") AND NOT (",
-                before_us!(),
-                ") AND NOT (",
-                later!("'avito_app'", "_asked_at"),
-                ") THEN
-                         asked_due := (",
-                auto_reply_due!(),
-                ");
-                     END IF;
-                     IF news.fresh AND _last_message IS NULL AND NOT (",
-                long_waiting!(),
-                ") THEN
-                         IF _outage OR pg_postmaster_start_time() > now() - make_interval(secs => _since_outage_seconds) THEN
-                             held_up := now() + make_interval(secs => _outage_seconds);
-                         ELSIF (SELECT d.heard_at > now() - make_interval(secs => _close_seconds) FROM dialogs d WHERE d.id = _dialog) THEN
-                             held_up := now() + make_interval(secs => _order_seconds);
-                         END IF;
-                     END IF;
-                     UPDATE dialogs d
-                     SET last_message_at = greatest(d.last_message_at, news.last_at),
-                         state = CASE WHEN d.state = 'blocked' THEN 'blocked'
-                                      WHEN news.direction = 'in' THEN 'waiting'
-                                      WHEN news.direction = 'out' AND d.state <> 'closed' THEN 'answered' ELSE d.state END,
-                         auto_reply_scheduled_at = coalesce(CASE WHEN NOT answered THEN d.auto_reply_scheduled_at END, asked_due),
-                         show_after = CASE WHEN d.show_after > now() AND NOT (d.gathering AND news.more_than_pictures)
-                                           THEN d.show_after ELSE held_up END,
-                         heard_at = CASE WHEN news.fresh THEN now() ELSE d.heard_at END,
-                         gathering = d.gathering AND NOT news.more_than_pictures,
-                         synced_message_id = coalesce(_last_message, d.synced_message_id),
-                         synced_updated = greatest(_updated, d.synced_updated)
-                     WHERE d.id = _dialog
-                     RETURNING d.show_after,
-                               CASE WHEN d.auto_reply_scheduled_at = now() + make_interval(secs => _auto_reply_seconds)
-                                    THEN d.auto_reply_scheduled_at END
-                     INTO held_up, due;
-                     IF due IS NOT NULL THEN
-                         dialog_id := _dialog;
-                         RETURN NEXT;
-                     END IF;
-                     IF news.fresh AND news.waits AND cardinality(_own) = 0 AND NOT _gone AND NOT _synced THEN
-                         RETURN QUERY ",
-                lanes::wake!("SELECT _bot, _client, greatest(held_up, now())"),
-                ", NULL::bigint, NULL::timestamptz;
-                     ELSE
-                         RETURN QUERY ",
-                lanes::wake_for_messages!("_account", "_ids"),
-                ", NULL::bigint, NULL::timestamptz;
-                     END IF;
-                 END"
-            ),
+            RECORD_TAKES,
+            RECORD,
             [
                 adopt_echo!(),
                 take_back!(),
