@@ -77,6 +77,8 @@ pub(crate) async fn rush(lambda: &Lambda, world: &mut World, figures: &mut Figur
             (1, TENANTS, 50),
             (4, 1, 50),
             (4, TENANTS, 50),
+            // Lambda starts as many as are wanted.
+            (16, TENANTS, 50),
         ] {
             // Enough for many to run as most do in production: with plans and connections that are there already.
             let messages = match (tenants, latency_ms) {

@@ -18,34 +18,42 @@ pub struct Draft {
     pub message_ids: Vec<i64>,
 }
 
-/// Writes drafts down for a dialog, in their order, if the lane is still ours, and keeps that; locks the dialog first. The first is begun with it if
-/// `begun`. Answers its id; null when the lane is somebody else's.
+/// Has a post show the messages of its draft.
+macro_rules! show {
+    () => {
+        "UPDATE messages m SET post_id = _post
+         WHERE m.id = ANY (ARRAY(SELECT jsonb_array_elements(_draft -> 'message_ids')::bigint)) AND m.post_id IS NULL"
+    };
+}
+
+/// Writes drafts down for a dialog, in their order, if the lane is still ours, and keeps that; locks the dialog first. The first
+/// is begun with it if `begun`. Answers its id; null when the lane is somebody else's.
 pub fn insert(bot_id: i64, owner: Uuid, dialog_id: i64, drafts: &[Draft], begun: bool) -> Statement {
     routine!(
         "(_bot bigint, _owner uuid, _dialog bigint, _drafts jsonb, _begun boolean, _lease_seconds double precision,
-          OUT id bigint)",
-        "DECLARE
-             draft jsonb;
-             post bigint;
-         BEGIN
-             PERFORM FROM dialogs d WHERE d.id = _dialog FOR NO KEY UPDATE;
-             UPDATE bot_lanes SET lease_until = now() + make_interval(secs => _lease_seconds)
-             WHERE bot_id = _bot AND lease_owner = _owner;
-             IF NOT FOUND THEN
-                 RETURN;
-             END IF;
-             FOR draft IN SELECT value FROM jsonb_array_elements(_drafts) LOOP
-                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, state)
-                 SELECT d.client_id, d.bot_id, d.id, draft ->> 'kind', draft -> 'content',
-                        CASE WHEN _begun AND post IS NULL THEN 'sending' ELSE 'pending' END
-                 FROM dialogs d WHERE d.id = _dialog
-                 RETURNING id INTO post;
-                 UPDATE messages m SET post_id = post
-                 WHERE m.id = ANY (ARRAY(SELECT jsonb_array_elements(draft -> 'message_ids')::bigint)) AND m.post_id IS NULL;
-                 id := coalesce(id, post);
-             END LOOP;
-         END",
-        ["UPDATE messages m SET post_id = 0 WHERE m.id = ANY (ARRAY(SELECT jsonb_array_elements(_drafts)::bigint)) AND m.post_id IS NULL"]
+          _draft jsonb DEFAULT NULL, _post bigint DEFAULT NULL, OUT id bigint)",
+        concat!(
+            "BEGIN
+                 PERFORM FROM dialogs d WHERE d.id = _dialog FOR NO KEY UPDATE;
+                 UPDATE bot_lanes SET lease_until = now() + make_interval(secs => _lease_seconds)
+                 WHERE bot_id = _bot AND lease_owner = _owner;
+                 IF NOT FOUND THEN
+                     RETURN;
+                 END IF;
+                 FOR _draft IN SELECT value FROM jsonb_array_elements(_drafts) LOOP
+                     INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, state)
+                     SELECT d.client_id, d.bot_id, d.id, _draft ->> 'kind', _draft -> 'content',
+                            CASE WHEN _begun AND _post IS NULL THEN 'sending' ELSE 'pending' END
+                     FROM dialogs d WHERE d.id = _dialog
+                     RETURNING id INTO _post;
+                     ",
+            show!(),
+            ";
+                     id := coalesce(id, _post);
+                 END LOOP;
+             END"
+        ),
+        [show!()]
     )
     .bind(bot_id)
     .bind(owner)
