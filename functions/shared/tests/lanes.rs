@@ -57,7 +57,7 @@ async fn who_is_there_already_is_not_sent_for_and_who_is_gone_is() {
             messages: vec![said(&format!("{place}-{}", account.id))],
             synced: None,
         };
-        let mut flight = record(&world.app, &hearing);
+        let mut flight = record(world.app, &hearing);
         flight.push(
             Statement::new(
                 "SELECT drain_at <= now() + interval '10 seconds' AS is_due FROM bot_lanes WHERE bot_id = $1",
