@@ -102,6 +102,7 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
                 woken
             }
             Next::Rest(mut outcome, wait) => {
+                outcome.insert(0, lanes::lock_dialog(Some(dialog_id)));
                 if !wait.is_zero() {
                     outcome.push(receipts::waiting(dialog_id, wait.as_secs_f64()));
                 }

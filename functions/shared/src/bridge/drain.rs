@@ -277,6 +277,9 @@ impl Holder<'_> {
         }
         let answers = self.run_as_it_is(flight).await?;
         let row = answers.first().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
+        if get(row, "repeated")? {
+            return Ok(Next::Look(Vec::new()));
+        }
         let Some(id) = get(row, "id")? else { return Ok(Next::Lost) };
         if !begins {
             return Ok(Next::Look(Vec::new()));
@@ -395,11 +398,11 @@ impl Holder<'_> {
                 if self.topics_gone.swap(false, Ordering::Relaxed) {
                     outcome.push(lanes::topics_off(self.bot_id));
                 }
-                if work.bot.broken {
-                    outcome.push(bots::mark_working(self.bot_id));
-                }
                 if !is_reaction {
                     outcome.push(spent());
+                }
+                if work.bot.broken {
+                    outcome.push(bots::mark_working(self.bot_id));
                 }
                 if is_one_message(&post.kind) { Next::Sent(outcome) } else { Next::Look(outcome) }
             }

@@ -180,8 +180,8 @@ pub fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
 pub fn release_until(bot_id: i64, owner: Uuid, due: Timestamp) -> Statement {
     planned!(
         "WITH plan AS (
-             SELECT NOT coalesce(wake_at > now() AND wake_at <= $3::timestamptz + interval '1 second', false) AS book
-             FROM bot_lanes WHERE bot_id = $1)
+             SELECT NOT coalesce(wake_at > clock_timestamp() AND wake_at <= $3::timestamptz + interval '1 second', false) AS book
+             FROM bot_lanes WHERE bot_id = $1 FOR NO KEY UPDATE)
          UPDATE bot_lanes lane
          SET lease_owner = NULL, lease_until = NULL, drain_at = $3,
              wake_at = CASE WHEN plan.book THEN $3 ELSE lane.wake_at END

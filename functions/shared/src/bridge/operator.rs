@@ -332,16 +332,15 @@ const INSERT: &str = concat!(
          IF NOT FOUND THEN
              RETURN;
          END IF;
-         IF _chat = route.group_chat_id AND (SELECT lane.topics_off = _is_forum FROM bot_lanes lane WHERE lane.bot_id = _bot) THEN
-             UPDATE bot_lanes lane SET topics_off = NOT _is_forum WHERE lane.bot_id = _bot;
-         END IF;
          IF _thread IS NULL THEN
+             -- looked for first: what is not under way any more has its id by the time it is looked up
+             not_yet := _is_new AND EXISTS (SELECT FROM posts p WHERE p.bot_id = _bot AND p.state = 'sending');
              dialog_id := dialog_written_in(_bot, _chat, _thread, _answered);
              IF dialog_id IS NULL THEN
-                 not_yet := _is_new AND EXISTS (SELECT FROM posts p WHERE p.bot_id = _bot AND p.state = 'sending');
                  RETURN NEXT;
                  RETURN;
              END IF;
+             not_yet := NULL;
          ELSE
              dialog_id := (",
     dialog_of_topic!(),
@@ -361,6 +360,10 @@ const INSERT: &str = concat!(
          END IF;
          SELECT d.id, d.client_id, d.avito_account_id, d.bot_id INTO dialog
          FROM dialogs d WHERE d.id = dialog_id FOR NO KEY UPDATE;
+         -- as all that touch both: after the dialog
+         IF _chat = route.group_chat_id AND (SELECT lane.topics_off = _is_forum FROM bot_lanes lane WHERE lane.bot_id = _bot) THEN
+             UPDATE bot_lanes lane SET topics_off = NOT _is_forum WHERE lane.bot_id = _bot;
+         END IF;
          IF _album IS NOT NULL THEN
              captions := (",
     of_album!(),

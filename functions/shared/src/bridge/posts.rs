@@ -26,18 +26,35 @@ macro_rules! show {
     };
 }
 
+/// Whether a draft's messages stand in a post already: only the lane's holder puts them there, so its flight is repeated.
+macro_rules! shown {
+    () => {
+        "SELECT EXISTS (SELECT FROM messages m
+                        WHERE m.id = ANY (ARRAY(SELECT jsonb_array_elements(jsonb_path_query_array(_drafts, '$[*].message_ids[*]'))::bigint))
+                          AND m.post_id IS NOT NULL)"
+    };
+}
+
 /// Writes drafts down for a dialog, in their order, if the lane is still ours, and keeps that; locks the dialog first. The first
-/// is begun with it if `begun`. Answers its id; null when the lane is somebody else's.
+/// is begun with it if `begun`. Answers its id, none when the lane is somebody else's; and
+/// whether they were written down already by a flight whose answer was lost.
 pub fn insert(bot_id: i64, owner: Uuid, dialog_id: i64, drafts: &[Draft], begun: bool) -> Statement {
     routine!(
         "(_bot bigint, _owner uuid, _dialog bigint, _drafts jsonb, _begun boolean, _lease_seconds double precision,
-          _draft jsonb DEFAULT NULL, _post bigint DEFAULT NULL, OUT id bigint)",
+          _draft jsonb DEFAULT NULL, _post bigint DEFAULT NULL, OUT id bigint, OUT repeated boolean)",
         concat!(
             "BEGIN
+                 repeated := false;
                  PERFORM FROM dialogs d WHERE d.id = _dialog FOR NO KEY UPDATE;
                  UPDATE bot_lanes SET lease_until = now() + make_interval(secs => _lease_seconds)
                  WHERE bot_id = _bot AND lease_owner = _owner;
                  IF NOT FOUND THEN
+                     RETURN;
+                 END IF;
+                 repeated := (",
+            shown!(),
+            ");
+                 IF repeated THEN
                      RETURN;
                  END IF;
                  FOR _draft IN SELECT value FROM jsonb_array_elements(_drafts) LOOP
@@ -53,7 +70,7 @@ pub fn insert(bot_id: i64, owner: Uuid, dialog_id: i64, drafts: &[Draft], begun:
                  END LOOP;
              END"
         ),
-        [show!()]
+        [show!(), shown!()]
     )
     .bind(bot_id)
     .bind(owner)

@@ -311,20 +311,21 @@ const RECORD_TAKES: &str =
 const RECORD: &str = concat!(
     "DECLARE
          news record;
+         former_bot bigint;
          answered boolean := false;
          asked_due timestamptz;
          held_up timestamptz;
      BEGIN
+         -- locked before the route is read: an account that moves to another bot holds its dialogs until all follow
+         SELECT d.id, d.bot_id INTO _dialog, former_bot FROM dialogs d
+         WHERE d.avito_account_id = _account AND d.avito_chat_id = _chat FOR NO KEY UPDATE;
          SELECT a.client_id, a.bot_id, a.hide_system_messages, a.filter_keywords
          INTO _client, _bot, _hide_system, _filter
          FROM account_routes a WHERE a.avito_account_id = _account AND a.user_id = _user;
          IF NOT FOUND THEN
              RETURN;
          END IF;
-         -- a dialog that is as it should be is only locked
-         SELECT d.id INTO _dialog FROM dialogs d
-         WHERE d.avito_account_id = _account AND d.avito_chat_id = _chat AND d.bot_id = _bot FOR NO KEY UPDATE;
-         IF _dialog IS NULL OR _synced THEN
+         IF _dialog IS NULL OR former_bot <> _bot OR _synced THEN
              ",
     remember!(),
     " INTO _dialog;
@@ -483,10 +484,12 @@ impl Woken {
     pub fn read(answers: &Answers) -> Result<Self, DbError> {
         let mut woken = Self::default();
         for row in answers.last().into_iter().flatten() {
-            if let Some(bot_id) = get(row, "bot_id")?
-                && !get::<bool>(row, "held")?
-            {
+            if let Some(bot_id) = get(row, "bot_id")? {
                 let wait = Duration::from_secs(get::<i64>(row, "wait_seconds")?.unsigned_abs());
+                // Who is there finds what is due; what is due later may be after that.
+                if get(row, "held")? && wait.is_zero() {
+                    continue;
+                }
                 woken.bots.push((TelegramTask::V1 { bot_id }, wait));
             }
             if let Some(scheduled_at) = get(row, "due")? {

@@ -322,7 +322,7 @@ pub fn look(bot_id: i64, owner: Uuid, mut outcome: Vec<Statement>) -> Vec<Statem
                 first_due!(),
                 ");
                      -- hundreds of wake-ups while nothing may be sent must not make hundreds of others
-                     IF due IS NOT NULL AND coalesce(booked <= now() OR booked > due + interval '1 second', true) THEN
+                     IF due IS NOT NULL AND coalesce(booked <= clock_timestamp() OR booked > due + interval '1 second', true) THEN
                          booked := due;
                          wake_in := extract(epoch FROM due - now());
                      END IF;

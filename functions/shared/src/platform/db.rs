@@ -165,13 +165,15 @@ impl Db {
     /// because it and another waited for each other is sent again, and so is one whose plans are missing.
     pub async fn run(&self, scope: Scope, statements: Vec<Statement>) -> Result<Answers, DbError> {
         for _ in 0..REPEATS {
-            match self.run_once(&scope, &statements).await {
+            // As it is when this flight leaves: another one may find their absence first.
+            let has_plans = self.has_plans();
+            match self.run_once(&scope, &statements, has_plans).await {
                 Err(error) if error.is_undone() => {
                     metrics::counter!("flights_undone").increment(1);
                     tracing::warn!(%error, "Postgres undid a flight for another; it is sent again");
                 }
                 // Between a deployment and its `migrate`, and long after a rollback: slower, and nothing else.
-                Err(error) if error.lacks_plans() && self.has_plans() => {
+                Err(error) if error.lacks_plans() && has_plans => {
                     metrics::counter!("plans_missing").increment(1);
                     tracing::warn!(%error, "plans are missing: run `migrate`; statements are sent as they are written");
                     self.plans_missed.note();
@@ -179,13 +181,13 @@ impl Db {
                 outcome => return outcome,
             }
         }
-        self.run_once(&scope, &statements).await
+        self.run_once(&scope, &statements, self.has_plans()).await
     }
 
-    async fn run_once(&self, scope: &Scope, statements: &[Statement]) -> Result<Answers, DbError> {
+    async fn run_once(&self, scope: &Scope, statements: &[Statement], has_plans: bool) -> Result<Answers, DbError> {
         let _permit = self.flights.acquire().await.map_err(|_| DbError::Unavailable("the process ends"))?;
         if let Some(client) = self.idle() {
-            match self.fly(&client, scope, statements).await {
+            match self.fly(&client, scope, statements, has_plans).await {
                 // Whatever ended it has ended the others too.
                 Err(DbError::Unavailable(_)) => self.with_idle(Vec::clear),
                 outcome => {
@@ -195,7 +197,7 @@ impl Db {
             }
         }
         let client = connect(&self.address, &self.extra_roots, self.patience.connect).await?;
-        let outcome = self.fly(&client, scope, statements).await;
+        let outcome = self.fly(&client, scope, statements, has_plans).await;
         if !matches!(outcome, Err(DbError::Unavailable(_))) {
             self.with_idle(|idle| idle.push(client));
         }
@@ -223,10 +225,16 @@ impl Db {
         Ok(self.run(scope, vec![statement]).await?.pop().unwrap_or_default())
     }
 
-    async fn fly(&self, client: &Client, scope: &Scope, statements: &[Statement]) -> Result<Answers, DbError> {
+    async fn fly(
+        &self,
+        client: &Client,
+        scope: &Scope,
+        statements: &[Statement],
+        has_plans: bool,
+    ) -> Result<Answers, DbError> {
         self.round_trips.fetch_add(1, Ordering::Relaxed);
         let timeout_ms = self.patience.answer.as_millis();
-        let mut flight = Flight::new(client, self.has_plans());
+        let mut flight = Flight::new(client, has_plans);
         // Numbers and words of our own only: were one string not SQL, none of it would run, and no transaction would open.
         let limit = format!("BEGIN; SET LOCAL statement_timeout = {timeout_ms}; SET LOCAL ROLE");
         match scope {

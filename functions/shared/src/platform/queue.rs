@@ -182,7 +182,7 @@ impl<T: Task> Batch<T> {
     /// As [`Batch::work`]. An invocation lasts as long as its longest task, and as long as there are no more processes what
     /// comes meanwhile waits in the queue: so a place that has become free takes `more`, which is asked for so many tasks, until
     /// `stop`. At most `at_once` tasks are worked at the same time. Those taken are in no message: what is not done of them is
-    /// left to whoever is woken for it.
+    /// left to the sweep. After a failure nothing is taken: it would be the same again at once.
     pub async fn work_and_help<F, M>(
         self,
         at_once: usize,
@@ -203,24 +203,27 @@ impl<T: Task> Batch<T> {
             under_way.push(work(Some(place), received.task.clone(), received.again));
         }
         let mut asking = false;
-        while let Some(ended) = under_way.next().await {
+        // What was asked for and not answered yet is nobody's: the batch does not wait for it.
+        while working > 0
+            && let Some(ended) = under_way.next().await
+        {
             match ended {
                 Ended::Task(place, is_done) => {
                     working -= 1;
                     if let Some(place) = place {
                         done[place] = is_done;
                     }
+                    if is_done && !asking && working > 0 && working < at_once && Instant::now() < stop {
+                        asking = true;
+                        under_way.push(Either::Right(more(at_once - working).map(Ended::Asking)));
+                    }
                 }
                 Ended::Asking(tasks) => {
                     asking = false;
+                    let tasks = if Instant::now() < stop { tasks } else { Vec::new() };
                     working += tasks.len();
                     under_way.extend(tasks.into_iter().map(|task| work(None, task, false)));
-                    continue;
                 }
-            }
-            if !asking && working > 0 && working < at_once && Instant::now() < stop {
-                asking = true;
-                under_way.push(Either::Right(more(at_once - working).map(Ended::Asking)));
             }
         }
         self.answer(&done)
