@@ -14,10 +14,12 @@ use super::{
     BridgeError, album,
     attachments::{self, Files, Prepared},
     budget::{Budget, later},
-    compose, cures, header, lanes, marks, moves, order, posts, receipts, replay,
+    compose, cures, header, lanes,
+    look::Look,
+    marks, moves, order, posts, receipts, replay,
     tasks::TelegramTask,
     tenants, topics,
-    work::{self, Dialog, Look, Post, Topic, Work},
+    work::{self, Dialog, Post, Topic, Work},
 };
 use crate::{
     App, planned,
@@ -131,7 +133,7 @@ pub async fn due_bots(app: &App, most: usize) -> Result<Vec<i64>, DbError> {
 }
 
 /// What a look that found nothing to do leads to.
-async fn end(app: &App, bot_id: i64, look: Look) -> Drained {
+async fn end(app: &App, bot_id: i64, look: Look<Work>) -> Drained {
     match look {
         Look::Held => return Drained::Held,
         Look::Idle { wake_in: Some(wait) } => wake_in(app, bot_id, wait).await,

@@ -19,6 +19,7 @@ pub mod hand_made;
 mod header;
 pub mod history;
 mod lanes;
+mod look;
 mod marks;
 pub mod moves;
 pub mod operator;

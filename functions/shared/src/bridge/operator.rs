@@ -316,7 +316,7 @@ macro_rules! unfinished {
 
 /// What the routine of [`insert`] takes and answers.
 const INSERT_TAKES: &str = "(_bot bigint, _chat bigint, _thread bigint, _message bigint, _kind text, _text text, _author text, _author_id bigint,
-    _parts jsonb, _refusal jsonb, _album text, _album_seconds double precision, _answered bigint, _is_forum boolean,
+     _parts jsonb, _refusal jsonb, _album text, _album_seconds double precision, _answered bigint, _is_forum boolean,
      _nobodys jsonb, _is_new boolean)
      RETURNS TABLE (bot_id bigint, drain_at timestamptz, dialog_id bigint, send_at timestamptz, not_yet boolean)";
 /// What it does.

@@ -12,6 +12,7 @@ use super::{
     blocking::Blocking,
     edits::{self, Removal},
     lanes,
+    look::{self, Look},
     receipts::{receipt, wake_lanes},
 };
 use crate::{
@@ -71,21 +72,6 @@ pub struct Outbox {
     pub blocking: Option<Blocking>,
     /// The next part, committed as `sending`.
     pub part: Option<Part>,
-}
-
-/// How a look ended.
-pub enum Look {
-    /// There is something to do, and the dialog is ours.
-    Found(Box<Outbox>),
-    /// Nothing is left to be done now, and the dialog was let go.
-    Idle {
-        /// How long the first thing waits that waits for its time.
-        wake_in: Option<Duration>,
-    },
-    /// Somebody else has the dialog.
-    Held,
-    /// There is no such dialog, or nothing of it is due.
-    Gone,
 }
 
 /// The part of a dialog that comes next: what is to disappear from Avito first, then what was begun.
@@ -227,18 +213,9 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Stateme
 }
 
 /// Reads the answers to [`look`]: how it ended, and the bot to wake.
-pub fn read(answers: &Answers) -> Result<(Look, Option<i64>), DbError> {
-    let row = answers.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
-    let look = match get::<Option<&str>>(row, "ends")? {
-        None => Look::Gone,
-        Some("held") => Look::Held,
-        Some("idle") => Look::Idle {
-            wake_in: get::<Option<f64>>(row, "wake_in")?
-                .map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()),
-        },
-        Some(_) => Look::Found(Box::new(read_outbox(row)?)),
-    };
-    Ok((look, get(row, "bot_id")?))
+pub fn read(answers: &Answers) -> Result<(Look<Outbox>, Option<i64>), DbError> {
+    let row = look::row(answers)?;
+    Ok((Look::read(row, read_outbox)?, get(row, "bot_id")?))
 }
 
 fn read_outbox(row: &Row) -> Result<Outbox, DbError> {

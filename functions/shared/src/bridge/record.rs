@@ -281,6 +281,7 @@ macro_rules! auto_reply_due {
     };
 }
 
+/// Whether the organisation's auto-reply is switched on: asked first, for its interval takes long to set up.
 macro_rules! auto_replies {
     () => {
         "SELECT EXISTS (SELECT FROM auto_reply_settings s WHERE s.client_id = _client AND s.enabled)"

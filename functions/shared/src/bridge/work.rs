@@ -1,8 +1,6 @@
 //! What a bot has to do next: the dialog that has waited longest, with its unfinished posts and unshown messages.
 //! Looking is part of every flight of the lane's holder, so a message costs no round trip of its own for it.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,6 +10,7 @@ use uuid::Uuid;
 use super::{
     drain::Target,
     lanes::{self, Lane},
+    look::{self, Look},
 };
 use crate::{
     platform::db::{Answers, ClientId, DbError, Statement, get},
@@ -252,21 +251,6 @@ pub struct Work {
     pub messages: Vec<Waiting>,
 }
 
-/// How a look ended.
-pub enum Look {
-    /// There is something to do, and the lane is ours.
-    Found(Box<Work>),
-    /// Nothing is to be done now, and the lane was let go.
-    Idle {
-        /// How long the first thing waits that waits for its time, if a wake-up is to be sent for it.
-        wake_in: Option<Duration>,
-    },
-    /// Somebody else has the lane.
-    Held,
-    /// There is no such bot.
-    Gone,
-}
-
 impl Work {
     /// Where all posts go, when there are no topics.
     pub fn one_chat(&self) -> Option<Target> {
@@ -342,17 +326,8 @@ pub fn look(bot_id: i64, owner: Uuid, mut outcome: Vec<Statement>) -> Vec<Statem
 }
 
 /// Reads the answers to [`look`].
-pub fn read(answers: &Answers) -> Result<Look, DbError> {
-    let row = answers.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
-    Ok(match get::<Option<&str>>(row, "ends")? {
-        None => Look::Gone,
-        Some("held") => Look::Held,
-        Some("idle") => Look::Idle {
-            wake_in: get::<Option<f64>>(row, "wake_in")?
-                .map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()),
-        },
-        Some(_) => Look::Found(Box::new(read_work(row)?)),
-    })
+pub fn read(answers: &Answers) -> Result<Look<Work>, DbError> {
+    Look::read(look::row(answers)?, read_work)
 }
 
 fn read_work(row: &Row) -> Result<Work, DbError> {

@@ -203,7 +203,6 @@ impl<T: Task> Batch<T> {
             under_way.push(work(Some(place), received.task.clone(), received.again));
         }
         let mut asking = false;
-        // What was asked for and not answered yet is nobody's: the batch does not wait for it.
         while working > 0
             && let Some(ended) = under_way.next().await
         {
@@ -225,6 +224,10 @@ impl<T: Task> Batch<T> {
                     under_way.extend(tasks.into_iter().map(|task| work(None, task, false)));
                 }
             }
+        }
+        // What is dropped while it asks takes its connection along, and the plans that Postgres keeps in it.
+        if asking {
+            let _ = tokio::time::timeout_at(stop.into(), under_way.next()).await;
         }
         self.answer(&done)
     }
@@ -353,6 +356,39 @@ mod tests {
     async fn nothing_else_is_begun_when_it_is_time_to_stop() {
         let (worked, back) = helped(vec![3, 4], Instant::now()).await;
         assert_eq!((worked, back), (vec![1, 2], Vec::new()));
+    }
+
+    /// Dropped half-way it would take its connection to Postgres along, and all plans of that.
+    #[tokio::test]
+    async fn what_was_asked_is_heard_to_its_end_though_all_else_has_ended_and_is_not_begun() {
+        let batch = event(&[("a", r#"{"v":"1","id":1}"#, "1"), ("b", r#"{"v":"1","id":2}"#, "1")]);
+        let batch = Batch::<Look>::read(batch, Instant::now());
+        let later = Instant::now() + Duration::from_secs(60);
+        let (asked, heard, worked) = (tokio::sync::Notify::new(), Mutex::new(false), Mutex::new(Vec::new()));
+        let handle = |Look::At { id }, _| {
+            let (asked, worked) = (&asked, &worked);
+            async move {
+                if id == 1 {
+                    asked.notified().await;
+                }
+                worked.lock().unwrap_or_else(|error| panic!("{error}")).push(id);
+                true
+            }
+        };
+        let more = |_| {
+            let (asked, heard) = (&asked, &heard);
+            async move {
+                asked.notify_one();
+                for _ in 0..10 {
+                    tokio::task::yield_now().await;
+                }
+                *heard.lock().unwrap_or_else(|error| panic!("{error}")) = true;
+                vec![Look::At { id: 3 }]
+            }
+        };
+        batch.work_and_help(3, later, handle, more).await;
+        assert!(heard.into_inner().unwrap_or_else(|error| panic!("{error}")));
+        assert_eq!(worked.into_inner().unwrap_or_else(|error| panic!("{error}")), [2, 1]);
     }
 
     #[tokio::test]
