@@ -63,7 +63,8 @@ pub(crate) struct Load {
 /// When the next message is written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pace {
-    /// When fewer than this are under way; each in a chat of its own.
+    /// When fewer than this are under way of its organisation's; each in a chat of its own. So each of them always has
+    /// something to do, and none waits because another is slower.
     UnderWay(usize),
     /// So many a second, whatever is under way.
     PerSecond(f64),
@@ -145,7 +146,7 @@ pub(crate) async fn run(lambda: &Lambda, world: &mut World, load: Load) -> Outco
     let (under_way, webhooks) = (HashMap::new(), JoinSet::new());
     let mut run = Run { lambda, world, load, fleets, free, under_way, webhooks, seen, calls: [0.0; 2] };
     // Each process opens its connections before anything is measured.
-    run.send(load.processes.max(2) * 4, Pace::UnderWay(load.processes * 4)).await?;
+    run.send(load.processes.max(2) * 4, Pace::UnderWay(load.processes.max(2) * 4)).await?;
     let taken = run.measured(&proxy).await;
     lambda.queues.detach_all();
     for fleet in run.fleets {
@@ -183,16 +184,22 @@ impl Run<'_> {
     async fn send(&mut self, messages: usize, pace: Pace) -> Outcome<f64> {
         let written = self.prepare(messages).await?;
         let (began, mut sent) = (Instant::now(), 0_usize);
-        let (mut last_arrival, mut waiting) = (began, written.into_iter());
+        let (mut last_arrival, mut waiting) = (began, VecDeque::from(written));
         loop {
-            let may_be_sent = match pace {
-                Pace::UnderWay(most) => most.saturating_sub(self.under_way.len()),
-                Pace::PerSecond(rate) => due(rate, began.elapsed()).saturating_sub(sent),
-                Pace::OneByOne => usize::from(self.under_way.is_empty() && self.is_idle()),
+            let next = match pace {
+                Pace::UnderWay(most) => self.next_of_each(&mut waiting, most),
+                Pace::PerSecond(rate) => {
+                    let due = due(rate, began.elapsed()).saturating_sub(sent).min(waiting.len());
+                    waiting.drain(..due).collect()
+                }
+                Pace::OneByOne if self.under_way.is_empty() && self.is_idle() => {
+                    waiting.pop_front().into_iter().collect()
+                }
+                Pace::OneByOne => Vec::new(),
             };
-            for (place, written) in waiting.by_ref().take(may_be_sent) {
+            sent += next.len();
+            for (place, written) in next {
                 self.hand_over(place, written);
-                sent += 1;
             }
             while let Some(answered) = self.webhooks.try_join_next() {
                 answered??;
@@ -215,6 +222,21 @@ impl Run<'_> {
         }
         self.look().await?;
         Ok((last_arrival - began).as_secs_f64())
+    }
+
+    /// Takes what may be sent now for each organisation to have `most` under way.
+    fn next_of_each(&self, waiting: &mut VecDeque<(Place, Written)>, most: usize) -> Vec<(Place, Written)> {
+        let mut under_way: HashMap<usize, usize> = HashMap::new();
+        for place in self.under_way.values() {
+            *under_way.entry(place.tenant).or_default() += 1;
+        }
+        let (next, rest): (VecDeque<_>, _) = waiting.drain(..).partition(|(place, _)| {
+            let count = under_way.entry(place.tenant).or_default();
+            *count += 1;
+            *count <= most
+        });
+        *waiting = rest;
+        next.into()
     }
 
     /// What people are going to write, each chat in turn. Outbound the notes are put into the topics now.

@@ -84,9 +84,10 @@ pub(crate) async fn rush(lambda: &Lambda, world: &mut World, figures: &mut Figur
             let messages = match (tenants, latency_ms) {
                 (1, 0) => 400,
                 (1, _) => 80,
-                _ => 1_600,
+                (_, 0) => 1_600,
+                _ => 3_200,
             };
-            let pace = Pace::UnderWay(tenants * if tenants == 1 { 8 } else { 4 });
+            let pace = Pace::UnderWay(if tenants == 1 { 8 } else { 4 });
             let load = Load { direction, tenants, processes, latency_ms, messages, pace };
             let taken = load::run(lambda, world, load).await?;
             let name = format!("{}/{processes} processes, {tenants} tenants, {latency_ms} ms", direction.name());
