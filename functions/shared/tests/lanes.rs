@@ -1,4 +1,4 @@
-//! Whom a recorded message sends for: the bot whose lane nobody works for.
+//! Whom a recorded message sends for: the bot whose lane nobody works for, and for which nobody was just sent.
 
 mod support;
 
@@ -30,26 +30,34 @@ fn said(id: &str) -> Heard {
 }
 
 #[tokio::test]
-async fn who_is_there_already_is_not_sent_for_and_who_is_gone_is() {
+async fn who_is_there_or_was_just_sent_for_is_not_sent_for_and_who_is_gone_is() {
     let world = World::new();
     let owner = world.owner().await;
     let (bot, _) = world.bot(&owner).await;
     let (account, outside) = world.account(&owner, bot.id).await;
     let scope = || Scope::Tenant(owner.client);
-    let lease = |seconds: f64| {
+    // Whether somebody has the lane, seconds; and since when it is due, seconds.
+    let lane = |lease: f64, due_since: f64| {
         Statement::new(
             "UPDATE bot_lanes SET lease_owner = gen_random_uuid(), lease_until = now() + make_interval(secs => $2),
-                    drain_at = now() + interval '1 hour'
+                    drain_at = now() - make_interval(secs => $3)
              WHERE bot_id = $1",
         )
         .bind(bot.id)
-        .bind(seconds)
+        .bind(lease)
+        .bind(due_since)
     };
-    let mut told = Vec::new();
-    for (place, leased) in [(1, None), (2, Some(20.0)), (3, Some(-1.0))] {
-        if let Some(seconds) = leased {
-            must(world.app.db().query(scope(), lease(seconds)).await);
-        }
+    let (nobody, somebody, in_an_hour) = (-1.0, 20.0, -3600.0);
+    let lanes = [
+        (None, false),
+        (Some(lane(somebody, in_an_hour)), true),
+        (Some(lane(nobody, in_an_hour)), false),
+        (Some(lane(nobody, 0.5)), true),
+        (Some(lane(nobody, 2.0)), false),
+    ];
+    let (mut told, mut expected) = (Vec::new(), Vec::new());
+    for (place, (lane, is_sent_for)) in lanes.into_iter().enumerate() {
+        expected.push((vec![(bot.id, is_sent_for)], true));
         let hearing = Hearing {
             account_id: account.id,
             user_id: outside.user_id,
@@ -57,7 +65,8 @@ async fn who_is_there_already_is_not_sent_for_and_who_is_gone_is() {
             messages: vec![said(&format!("{place}-{}", account.id))],
             synced: None,
         };
-        let mut flight = record(world.app, &hearing);
+        // In one flight: the moment is the same, whatever this machine does meanwhile.
+        let mut flight: Vec<_> = lane.into_iter().chain(record(world.app, &hearing)).collect();
         flight.push(
             Statement::new(
                 "SELECT drain_at <= now() + interval '10 seconds' AS is_due FROM bot_lanes WHERE bot_id = $1",
@@ -65,9 +74,10 @@ async fn who_is_there_already_is_not_sent_for_and_who_is_gone_is() {
             .bind(bot.id),
         );
         let answers = must(world.app.db().run(scope(), flight).await);
+        let [.., recorded, is_due] = answers.as_slice() else { panic!("{answers:?}") };
         let woken: Vec<(i64, bool)> =
-            answers[0].iter().map(|row| (must(get(row, "bot_id")), must(get(row, "held")))).collect();
-        told.push((woken, must(get::<bool>(&answers[1][0], "is_due"))));
+            recorded.iter().map(|row| (must(get(row, "bot_id")), must(get(row, "sent_for")))).collect();
+        told.push((woken, must(get::<bool>(&is_due[0], "is_due"))));
     }
-    assert_eq!(told, [false, true, false].map(|held| (vec![(bot.id, held)], true)));
+    assert_eq!(told, expected);
 }

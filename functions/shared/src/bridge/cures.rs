@@ -106,10 +106,6 @@ pub(super) async fn after(
 fn too_many(holder: &Holder<'_>, post: &Post, now: Timestamp, wait: Duration, mut outcome: Vec<Statement>) -> Next {
     metrics::counter!("telegram_429").increment(1);
     let until = silent_until(now, wait);
-    if post.kind == "reaction" {
-        outcome.push(receipts::pause(holder.bot_id, holder.owner, until));
-        return Next::Look(outcome);
-    }
     if post.kind == "rename" {
         outcome.push(posts::pause_kind(holder.bot_id, post.kind.clone(), wait.as_secs_f64() + 0.5));
         return Next::Look(outcome);
@@ -117,6 +113,16 @@ fn too_many(holder: &Holder<'_>, post: &Post, now: Timestamp, wait: Duration, mu
     outcome.extend(posts::put_back(post.id, false, 0.0));
     outcome.push(lanes::silence(holder.bot_id, holder.owner, until));
     Next::Rest(outcome, until)
+}
+
+/// What to write down after a receipt that was not set.
+pub(super) fn receipt_failed(holder: &Holder<'_>, work: &Work, post: &Post, error: &Error) -> Vec<Statement> {
+    if let Error::TooManyRequests { retry_after } = error {
+        metrics::counter!("telegram_429").increment(1);
+        let until = silent_until(work.lane.current(), *retry_after);
+        return vec![receipts::pause(holder.bot_id, holder.owner, until)];
+    }
+    decoration_failed(post, error)
 }
 
 /// A decoration is tried again when that may help, and then forgotten.

@@ -6,20 +6,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    BridgeError, album,
+    BridgeError,
     attachments::{self, Files, Prepared},
     budget::{Budget, later},
     compose, cures, header, lanes,
     look::Look,
     marks, moves, order, posts, receipts, replay,
+    show::Composition,
     tasks::TelegramTask,
     tenants, topics,
-    work::{self, Dialog, Post, Topic, Work},
+    work::{self, Dialog, Post, Spent, Topic, Work},
 };
 use crate::{
     App, planned,
@@ -41,8 +42,10 @@ pub enum Drained {
 pub(super) enum Next {
     /// Write this down and look for the next work.
     Look(Vec<Statement>),
-    /// The same, of statements that lock the dialog before the lane by themselves.
-    Sent(Vec<Statement>),
+    /// The same, of statements that lock the dialog before the lane by themselves, with what it took.
+    Sent(Vec<Statement>, Spent),
+    /// Write this down that is ready, if it still is, and send it.
+    Show(Composition),
     /// Write this down and let go until then: nothing can be sent before.
     Rest(Vec<Statement>, Timestamp),
     /// The lane is somebody else's by now.
@@ -62,6 +65,26 @@ pub(super) struct Holder<'a> {
     pub(super) ordered: order::Asked,
 }
 
+/// What the holder of a lane has before it.
+enum Turn {
+    /// This was found.
+    Found(Box<Work>),
+    /// A post is begun.
+    Begun(Box<Begun>),
+}
+
+/// A post that is to be sent now.
+struct Begun {
+    /// The work that it is of.
+    work: Box<Work>,
+    post: Post,
+    target: Target,
+    /// What it leaves of the budget.
+    left: Budget,
+    /// What may be composed while it is sent.
+    behind: Box<Work>,
+}
+
 /// Where a post goes.
 #[derive(Clone, Copy)]
 pub(super) struct Target {
@@ -73,10 +96,9 @@ pub(super) struct Target {
 /// a secret that does not open; whatever was begun is found again.
 pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained, BridgeError> {
     let owner = Uuid::new_v4();
-    let first = work::look(bot_id, owner, Vec::new());
+    let first = work::look(bot_id, owner, Vec::new(), Spent::default(), None);
     let scope = tenants::scope(&tenants::OF_BOTS, bot_id, bots::tenant_of);
-    let first = work::read(&app.db().run(scope, first).await?)?;
-    let mut work = match first {
+    let work = match work::read(&app.db().run(scope, first).await?)? {
         Look::Found(work) => work,
         ended => return Ok(end(app, bot_id, ended).await),
     };
@@ -93,15 +115,37 @@ pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained,
         topics_gone: AtomicBool::new(false),
         ordered: order::Asked::default(),
     };
+    let mut turn = Turn::Found(work);
     loop {
-        let next = match Holder::hindrance(&work) {
-            Some(until) => Next::Rest(Vec::new(), until),
-            None if Instant::now() >= stop => Next::Rest(Vec::new(), work.lane.now),
-            None => holder.step(&work).await?,
+        let (work, next, behind) = match turn {
+            Turn::Found(work) => {
+                let next = match Holder::hindrance(&work) {
+                    Some(until) => Next::Rest(Vec::new(), until),
+                    None if Instant::now() >= stop => Next::Rest(Vec::new(), work.lane.now),
+                    None => holder.step(&work).await?,
+                };
+                (work, next, None)
+            }
+            Turn::Begun(begun) => {
+                let Begun { work, post, target, left, behind } = *begun;
+                let sending = holder.send(&work, &post, target, left, Files::default());
+                let (next, behind) = tokio::join!(sending, async { holder.compose_behind(behind, left) });
+                (work, next, behind.filter(|_| Instant::now() < stop))
+            }
         };
-        let answers = match next {
-            Next::Look(outcome) => holder.run(&work, work::look(bot_id, owner, outcome)).await?,
-            Next::Sent(outcome) => holder.run_as_it_is(work::look(bot_id, owner, outcome)).await?,
+        let (answers, composed) = match next {
+            Next::Look(outcome) => {
+                let flight = work::look(bot_id, owner, outcome, Spent::default(), None);
+                (holder.run(&work, flight).await?, None)
+            }
+            Next::Sent(outcome, spent) => {
+                let ready = behind.as_ref().map(|(_, composition)| &composition.ready);
+                (holder.run_as_it_is(work::look(bot_id, owner, outcome, spent, ready)).await?, behind)
+            }
+            Next::Show(composition) => {
+                let flight = work::look(bot_id, owner, Vec::new(), Spent::default(), Some(&composition.ready));
+                (holder.run(&work, flight).await?, Some((work, composition)))
+            }
             Next::Rest(mut outcome, until) => {
                 outcome.push(lanes::release_until(bot_id, owner, until));
                 let answers = holder.run(&work, outcome).await?;
@@ -115,17 +159,33 @@ pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained,
             }
             Next::Lost => return Ok(Drained::Held),
         };
-        match work::read(&answers)? {
-            Look::Found(found) => work = found,
+        turn = match work::read(&answers)? {
+            Look::Found(found) => Turn::of(found, composed),
             ended => return Ok(end(app, bot_id, ended).await),
+        };
+    }
+}
+
+impl Turn {
+    /// What follows from what was found, if this was ready to be written down before.
+    fn of(found: Box<Work>, composed: Option<(Box<Work>, Composition)>) -> Self {
+        match (found.begun, composed) {
+            (Some(id), Some((mut work, composition))) => {
+                work.lane = found.lane;
+                let post = composition.ready.first_post(id);
+                let left = Holder::budget_for(&work, &post).unwrap_or(composition.left);
+                Self::Begun(Box::new(Begun { work, post, target: composition.target, left, behind: found }))
+            }
+            _ => Self::Found(found),
         }
     }
 }
 
-/// The bots that are due and that nobody works for, the longest-waiting first.
+/// The bots that are due and that nobody works for, the longest-waiting first; not those that somebody was just sent for.
 pub async fn due_bots(app: &App, most: usize) -> Result<Vec<i64>, DbError> {
     let due = planned!(
-        "SELECT bot_id FROM bot_lanes WHERE drain_at <= now() AND (lease_until IS NULL OR lease_until < now())
+        "SELECT bot_id FROM bot_lanes
+         WHERE drain_at <= now() - interval '50 milliseconds' AND (lease_until IS NULL OR lease_until < now())
          ORDER BY drain_at LIMIT $1",
     );
     let most = i64::try_from(most).unwrap_or(i64::MAX);
@@ -154,12 +214,12 @@ const SUSPENDED_PAUSE: Duration = Duration::from_secs(3600);
 
 /// Whether doing it twice is the same as once.
 fn is_repeatable(kind: &str) -> bool {
-    matches!(kind, "reaction" | "pin" | "edit" | "rename" | "close_topic" | "reopen_topic")
+    matches!(kind, "pin" | "edit" | "rename" | "close_topic" | "reopen_topic")
 }
 
-/// Whether sending it is one message of Telegram's, or a receipt: nothing is to be written down but that.
+/// Whether sending it is one message of Telegram's: nothing is to be written down but that.
 fn is_one_message(kind: &str) -> bool {
-    matches!(kind, "text" | "mirror" | "notice" | "photo" | "voice" | "venue" | "reaction")
+    matches!(kind, "text" | "mirror" | "notice" | "photo" | "voice" | "venue")
 }
 
 /// Whether what a post was written for has passed: the dialog is open again, or its topic is gone.
@@ -199,7 +259,7 @@ impl Holder<'_> {
     }
 
     /// Until when nothing can be sent, whatever waits.
-    fn hindrance(work: &Work) -> Option<Timestamp> {
+    pub(super) fn hindrance(work: &Work) -> Option<Timestamp> {
         if let Some(until) = work.lane.flood_until.filter(|until| *until > work.lane.now) {
             return Some(until);
         }
@@ -209,12 +269,6 @@ impl Holder<'_> {
     async fn step(&self, work: &Work) -> Result<Next, BridgeError> {
         let content = work.posts.first().filter(|post| !cures::only_decorates(&post.kind));
         let decoration = work.posts.first().filter(|post| cures::only_decorates(&post.kind));
-        let place = |dialog: &Dialog| match (work.one_chat(), dialog.topic) {
-            (Some(_), _) if !dialog.proven => None,
-            (Some(target), _) => Some(target),
-            (None, Topic::Open { chat_id, thread_id }) => Some(Target { chat_id, thread_id: Some(thread_id) }),
-            (None, Topic::None | Topic::Creating { .. }) => None,
-        };
         // What is left of a dialog that moved to another bot goes where it was to go, or to the group.
         let (dialog, moved) = match &work.dialog {
             Some(dialog) if dialog.bot_id != self.bot_id => (None, Some(dialog)),
@@ -225,69 +279,20 @@ impl Holder<'_> {
         }
         match (dialog, content, decoration) {
             (Some(dialog), content, _) if content.is_some() || !work.messages.is_empty() => {
-                match (place(dialog), content) {
+                match (work.place(dialog), content) {
                     (Some(target), Some(post)) => self.finish(work, post, target).await,
-                    (Some(target), None) => self.show(work, dialog, target).await,
+                    (Some(target), None) => Ok(self.show(work, dialog, target).await),
                     (None, _) if work.one_chat().is_some() => Ok(topics::prove(self, dialog).await),
                     (None, _) => topics::establish(self, work, dialog).await,
                 }
             }
             (_, Some(post), _) | (_, _, Some(post)) => {
-                let group = Target { chat_id: work.bot.group_chat_id.unwrap_or_default(), thread_id: None };
-                let topic = dialog.and_then(place).unwrap_or(group);
-                let target = post.chat_id.map_or(topic, |chat_id| Target { chat_id, thread_id: post.thread_id });
-                self.finish(work, post, target).await
+                let topic = dialog.and_then(|dialog| work.place(dialog)).unwrap_or_else(|| work.group());
+                self.finish(work, post, post.target().unwrap_or(topic)).await
             }
+            (_, None, None) if !work.receipts.is_empty() => Ok(receipts::set_together(self, work).await),
             (_, None, None) => Ok(Next::Look(Vec::new())),
         }
-    }
-
-    /// Composes what waits, writes it all down with the first post begun, and sends that one.
-    async fn show(&self, work: &Work, dialog: &Dialog, target: Target) -> Result<Next, BridgeError> {
-        let (ready, whole_at) = album::ready(&work.messages, work.lane.now);
-        if ready == 0 {
-            return Ok(Next::Look(vec![album::gather(dialog.id, whole_at)]));
-        }
-        if let Some(next) = order::settle(self, dialog, &work.messages[..ready]).await {
-            return Ok(next);
-        }
-        let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
-        let mut drafts = compose::drafts(&work.messages[..ready], dialog.last_shown, &zone);
-        if work.one_chat().is_some() {
-            let whose = compose::name_of(dialog);
-            for draft in &mut drafts {
-                draft.content = compose::headed(draft.kind, std::mem::take(&mut draft.content), &whose);
-            }
-        }
-        let mut post = Post {
-            id: 0,
-            kind: drafts[0].kind.to_owned(),
-            content: drafts[0].content.clone(),
-            begun: false,
-            attempts: 0,
-            chat_id: None,
-            thread_id: None,
-        };
-        let left = match self.budget_for(work, &post) {
-            Ok(left) => left,
-            Err(next) => return Ok(next),
-        };
-        let begins = !attachments::needs_files(&post.kind);
-        let mut flight = vec![posts::insert(self.bot_id, self.owner, dialog.id, &drafts, begins)];
-        if dialog.topic_closed && cures::reopen(self, target).await {
-            flight.push(topics::closed(dialog.id, false));
-        }
-        let answers = self.run_as_it_is(flight).await?;
-        let row = answers.first().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
-        if get(row, "repeated")? {
-            return Ok(Next::Look(Vec::new()));
-        }
-        let Some(id) = get(row, "id")? else { return Ok(Next::Lost) };
-        if !begins {
-            return Ok(Next::Look(Vec::new()));
-        }
-        post.id = id;
-        Ok(self.send(work, &post, target, left, Files::default()).await)
     }
 
     /// Begins a post that was written down earlier, and sends it.
@@ -305,7 +310,7 @@ impl Holder<'_> {
         if post.kind == "rename" && !work.lane.budget.is_half_free(work.lane.now) {
             return Ok(Next::Look(vec![posts::postpone(post.id, marks::ROOM_PAUSE)]));
         }
-        let left = match self.budget_for(work, post) {
+        let left = match Self::budget_for(work, post) {
             Ok(left) => left,
             Err(next) => return Ok(next),
         };
@@ -355,21 +360,14 @@ impl Holder<'_> {
         })
     }
 
-    /// What a post leaves of its budget, to be written down once it is sent; or what to do while it cannot be.
-    fn budget_for(&self, work: &Work, post: &Post) -> Result<Budget, Next> {
+    /// What a post leaves of the budget, to be written down once it is sent; or what to do while it cannot be.
+    fn budget_for(work: &Work, post: &Post) -> Result<Budget, Next> {
         let now = work.lane.now;
-        if post.kind == "reaction" {
-            let pause = |wait| Next::Look(vec![receipts::pause(self.bot_id, self.owner, later(now, wait))]);
-            return work.lane.reactions.take(1, now).map_err(pause);
-        }
-        let cost = if matches!(post.kind.as_str(), "edit" | "rename") { 1 } else { attachments::cost(post) };
-        work.lane.budget.take(cost, now).map_err(|wait| Next::Rest(Vec::new(), later(now, wait)))
+        work.lane.budget.take(attachments::cost(post), now).map_err(|wait| Next::Rest(Vec::new(), later(now, wait)))
     }
 
     async fn send(&self, work: &Work, post: &Post, target: Target, left: Budget, files: Files<'_>) -> Next {
-        let is_reaction = post.kind == "reaction";
-        let write_down = if is_reaction { receipts::spend } else { lanes::spend };
-        let spent = || write_down(self.bot_id, self.owner, left);
+        let spent = || lanes::spend(self.bot_id, self.owner, left);
         let answer = self.call(post, target, files).await;
         match answer {
             Ok(message_ids) => {
@@ -380,9 +378,6 @@ impl Holder<'_> {
                     outcome.push(posts::pin(post.id, *message_id));
                 }
                 match (post.kind.as_str(), &work.dialog) {
-                    ("reaction", _) => {
-                        outcome.push(receipts::set(self.bot_id, self.owner, post.id, post.content.clone(), left));
-                    }
                     ("close_topic" | "reopen_topic", Some(dialog)) => {
                         outcome.push(topics::closed(dialog.id, post.kind == "close_topic"));
                         outcome.push(posts::sent(post.id, Some(message_ids)));
@@ -395,18 +390,19 @@ impl Holder<'_> {
                     _ => outcome.extend(attachments::appeared(post, message_ids)),
                 }
                 if post.kind != "rename" && work.one_chat().is_none() {
-                    outcome.extend(work.dialog.as_ref().and_then(marks::owed));
+                    outcome.extend(work.dialog.as_ref().and_then(|dialog| marks::owed(dialog, post.id)));
                 }
                 if self.topics_gone.swap(false, Ordering::Relaxed) {
                     outcome.push(lanes::topics_off(self.bot_id));
                 }
-                if !is_reaction {
-                    outcome.push(spent());
-                }
                 if work.bot.broken {
                     outcome.push(bots::mark_working(self.bot_id));
                 }
-                if is_one_message(&post.kind) { Next::Sent(outcome) } else { Next::Look(outcome) }
+                if is_one_message(&post.kind) {
+                    return Next::Sent(outcome, Spent { messages: Some(left), reactions: None });
+                }
+                outcome.push(spent());
+                Next::Look(outcome)
             }
             Err(error) => {
                 tracing::warn!(bot_id = self.bot_id, post_id = post.id, kind = post.kind, %error, "a post was not sent");

@@ -24,8 +24,21 @@ macro_rules! held {
     };
 }
 
+/// Whether nobody need be sent for, where a lane is due: somebody works for it, or whoever made it due less than a second ago
+/// has sent. Whoever makes it due does so at the `now()` of the flight. What is sent and never comes is sent for again by
+/// what follows after that second, and by the sweep.
+macro_rules! sent_for {
+    () => {
+        concat!(
+            "(",
+            $crate::bridge::lanes::held!(),
+            " OR lane.drain_at < now() AND lane.drain_at > now() - interval '1 second')"
+        )
+    };
+}
+
 /// Wakes the lanes of `$rows`: bots, their tenants, and when they are due. Answers the bot's id, the whole seconds until
-/// then, and whether somebody works for it.
+/// then, and whether somebody works for it or was sent for.
 macro_rules! wake {
     ($($rows:expr),+) => {
         concat!(
@@ -34,8 +47,8 @@ macro_rules! wake {
             " ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)
              RETURNING lane.bot_id,
                        ceil(extract(epoch FROM greatest(lane.drain_at - now(), interval '0')))::bigint AS wait_seconds, ",
-            $crate::bridge::lanes::held!(),
-            " AS held"
+            $crate::bridge::lanes::sent_for!(),
+            " AS sent_for"
         )
     };
 }
@@ -87,7 +100,7 @@ macro_rules! wake_posts {
     };
 }
 
-pub(super) use {held, wake, wake_for_messages, wake_posts};
+pub(super) use {held, sent_for, wake, wake_for_messages, wake_posts};
 
 /// Wakes the lane of a bot for posts that wait to be sent. Answers the bot's id and when the first of them is due.
 pub fn wake_for_posts(bot_id: i64) -> Statement {

@@ -10,46 +10,69 @@ use super::{
 use crate::{planned, platform::db::Statement, telegram::text::truncate_utf16};
 
 /// How long a state stands before it is shown, seconds.
-const QUIET: f64 = 60.0;
+pub(super) const QUIET: f64 = 60.0;
 /// How long a rename waits while messages need the room, seconds.
 pub(super) const ROOM_PAUSE: f64 = 15.0;
 
-/// The mark of a state.
-pub(super) fn of(state: &str, answered_by_machine: bool) -> &'static str {
-    match (state, answered_by_machine) {
-        ("waiting" | "answered", true) => "🤖",
-        ("waiting", false) => "🔴",
-        ("answered", false) => "🟢",
-        _ => "",
-    }
+/// The mark that the topic of a dialog `d` ought to bear.
+macro_rules! mark {
+    () => {
+        "CASE WHEN d.state NOT IN ('waiting', 'answered') THEN ''
+              WHEN (SELECT m.is_auto_reply FROM messages m
+                    WHERE m.client_id = d.client_id AND m.dialog_id = d.id AND m.origin <> 'system' ORDER BY m.id DESC LIMIT 1)
+              THEN '🤖'
+              WHEN d.state = 'waiting' THEN '🔴' ELSE '🟢' END"
+    };
 }
 
-/// The mark that the dialog's topic ought to bear.
-fn wanted(dialog: &Dialog) -> &'static str {
-    of(&dialog.state, dialog.answered_by_machine)
+/// The dialogs of the posts `$posts` whose topics ought to bear another mark than they do, where that is not written down.
+macro_rules! owing {
+    ($posts:literal) => {
+        concat!(
+            "SELECT owing.client_id, owing.bot_id, owing.id, owing.mark
+             FROM (SELECT d.client_id, d.bot_id, d.id, d.topic_mark, ",
+            $crate::bridge::marks::mark!(),
+            " AS mark FROM dialogs d
+                   WHERE d.id = ANY (ARRAY(SELECT p.dialog_id FROM posts p WHERE p.id = ANY(",
+            $posts,
+            "))) AND d.topic_state = 'open') AS owing
+             WHERE owing.mark <> owing.topic_mark AND NOT EXISTS (
+                 SELECT FROM posts p WHERE p.bot_id = owing.bot_id AND p.once_key = 'mark:' || owing.id
+                 AND p.state IN ('pending', 'sending') AND p.content ->> 'mark' = owing.mark)"
+        )
+    };
 }
 
-/// Writes down that the name is to change, if it is; a change of mind begins the waiting anew.
-pub(super) fn owed(dialog: &Dialog) -> Option<Statement> {
-    let mark = wanted(dialog);
-    (mark != dialog.topic_mark && dialog.mark_asked.as_deref() != Some(mark)).then(|| {
-        planned!(
+/// Writes down that the names of the topics of the posts `$posts` are to change, of those that are; a change of mind begins
+/// the waiting anew.
+macro_rules! owe {
+    ($posts:literal, $quiet_seconds:literal) => {
+        concat!(
             "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, due_at, once_key)
-             SELECT client_id, bot_id, id, 'rename', $2, now() + make_interval(secs => $3), 'mark:' || id
-             FROM dialogs WHERE id = $1 AND topic_state = 'open'
+             SELECT client_id, bot_id, id, 'rename', jsonb_build_object('mark', mark),
+                    now() + make_interval(secs => ",
+            $quiet_seconds,
+            "), 'mark:' || id
+             FROM (",
+            $crate::bridge::marks::owing!($posts),
+            ") AS owing
              ON CONFLICT (bot_id, once_key) DO UPDATE
              SET content = excluded.content, due_at = excluded.due_at, state = 'pending', attempts = 0
-             WHERE posts.state NOT IN ('pending', 'sending') OR posts.content ->> 'mark' <> excluded.content ->> 'mark'",
+             WHERE posts.state NOT IN ('pending', 'sending') OR posts.content ->> 'mark' <> excluded.content ->> 'mark'"
         )
-        .bind(dialog.id)
-        .bind(json!({ "mark": mark }))
-        .bind(QUIET)
-    })
+    };
+}
+pub(super) use {mark, owe, owing};
+
+/// Writes down that the name of a post's topic is to change, if it is.
+pub(super) fn owed(dialog: &Dialog, post_id: i64) -> Option<Statement> {
+    let is_owed = dialog.mark != dialog.topic_mark && dialog.mark_asked.as_ref() != Some(&dialog.mark);
+    is_owed.then(|| planned!(owe!("$1", "$2")).bind(vec![post_id]).bind(QUIET))
 }
 
 /// What a rename that is due asks for; none when the state has changed, or the name is right already.
 pub(super) fn name(post: &Post, dialog: &Dialog) -> Option<Value> {
-    let mark = wanted(dialog);
+    let mark = dialog.mark.as_str();
     let is_stale = post.content["mark"].as_str() != Some(mark) || mark == dialog.topic_mark;
     (!is_stale).then(|| {
         let name = compose::name_of(dialog);
@@ -60,15 +83,4 @@ pub(super) fn name(post: &Post, dialog: &Dialog) -> Option<Value> {
 /// The topic bears this mark now.
 pub(super) fn shown(dialog_id: i64, mark: &str) -> Statement {
     Statement::new("UPDATE dialogs SET topic_mark = $2 WHERE id = $1").bind(dialog_id).bind(mark.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_state_has_its_mark_and_what_is_over_has_none() {
-        assert_eq!((of("waiting", false), of("answered", false), of("waiting", true)), ("🔴", "🟢", "🤖"));
-        assert_eq!((of("closed", true), of("blocked", false)), ("", ""));
-    }
 }

@@ -32,6 +32,7 @@ mod presses;
 mod receipts;
 pub mod record;
 mod replay;
+mod show;
 pub mod sweep;
 pub mod tasks;
 mod tenants;

@@ -57,6 +57,11 @@ pub(super) async fn settle(holder: &Holder<'_>, dialog: &Dialog, messages: &[Wai
     }
 }
 
+/// Whether [`settle`] would ask.
+pub(super) fn is_to_be_asked(holder: &Holder<'_>, messages: &[Waiting]) -> bool {
+    holder.ordered.lock().is_ok_and(|asked| unsettled(messages).iter().any(|id| !asked.contains(id)))
+}
+
 /// The messages of which only a webhook told and that share their second with a neighbour.
 fn unsettled(messages: &[Waiting]) -> Vec<i64> {
     let shares = |one: &Waiting, other: &Waiting| one.created.is_some() && one.created == other.created;

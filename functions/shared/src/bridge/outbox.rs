@@ -98,7 +98,7 @@ macro_rules! next_change {
     };
 }
 
-/// The bot to wake for a dialog's receipts and notices, if its lane is due and nobody works for it.
+/// The bot to wake for a dialog's receipts and notices, if its lane is due and nobody works for it or was sent for.
 macro_rules! bot_to_wake {
     ($dialog:literal) => {
         concat!(
@@ -106,7 +106,7 @@ macro_rules! bot_to_wake {
              WHERE d.id = ",
             $dialog,
             " AND lane.drain_at <= now() AND NOT ",
-            lanes::held!()
+            lanes::sent_for!()
         )
     };
 }
@@ -114,29 +114,26 @@ macro_rules! bot_to_wake {
 /// All that is needed for the next step of the dialog.
 macro_rules! found {
     () => {
-        concat!(
-            "SELECT 'work', (",
-            bot_to_wake!("_dialog"),
-            "), NULL::double precision, now(), d.block_requested_at, d.buyer, d.item, d.avito_chat_id, d.mark_read_at <= now(),
-                a.client_id, a.avito_account_id, a.user_id, a.api_client_id, a.api_client_secret, a.access_token,
-                a.token_expires_at, a.suspended_at IS NOT NULL, p.id, _state, coalesce(p.text, ''), coalesce(p.text_key, ''),
-                p.attachment, p.sending_since, p.lookups, p.attempts, p.avito_message_id,
+        "SELECT 'work', _bot_to_wake, NULL::double precision, now(), d.block_requested_at, d.buyer, d.item, d.avito_chat_id,
+                d.mark_read_at <= now(), a.client_id, a.avito_account_id, a.user_id, a.api_client_id, a.api_client_secret,
+                a.access_token, a.token_expires_at, a.suspended_at IS NOT NULL, p.id, _state, coalesce(p.text, ''),
+                coalesce(p.text_key, ''), p.attachment, p.sending_since, p.lookups, p.attempts, p.avito_message_id,
                 (SELECT m.is_auto_reply FROM messages m WHERE m.client_id = p.client_id AND m.id = p.message_id)
          FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
          LEFT JOIN parts p ON p.id = _part
          WHERE d.id = _dialog"
-        )
     };
 }
 
 /// The statements by which a holder writes `outcome`, begins the next part, and lets go when there is none. They answer the
-/// bot to wake too: what a look alone settles, an answer taken back before it went, is told as well.
+/// bot to wake too, if anything came of `outcome` or of the look for it to do: an answer taken back before it went is told as well.
 pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Statement> {
     let mut flight = outcome;
+    let tells = !flight.is_empty();
     flight.push(
         routine!(
-            "(_dialog bigint, _owner uuid, _lease_seconds double precision, _part bigint DEFAULT NULL,
-              _state text DEFAULT NULL)
+            "(_dialog bigint, _owner uuid, _lease_seconds double precision, _tells boolean, _part bigint DEFAULT NULL,
+              _state text DEFAULT NULL, _bot_to_wake bigint DEFAULT NULL)
              RETURNS TABLE (ends text, bot_id bigint, wake_in double precision, now timestamptz, block_requested_at timestamptz,
                             buyer jsonb, item jsonb, avito_chat_id text, mark_read boolean, client_id bigint,
                             avito_account_id bigint, user_id bigint, api_client_id text, api_client_secret bytea,
@@ -159,9 +156,11 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Stateme
                          ends := (SELECT 'held' FROM dialogs AS d
                                   WHERE d.id = _dialog AND d.lease_owner <> _owner AND d.lease_until >= now()
                                     AND (d.send_at <= now() OR d.mark_read_at <= now()));
-                         bot_id := (",
+                         IF _tells THEN
+                             bot_id := (",
                 bot_to_wake!("_dialog"),
                 ");
+                         END IF;
                          RETURN NEXT;
                          RETURN;
                      END IF;
@@ -174,6 +173,12 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Stateme
                          ",
                 edits::confirm!(),
                 ";
+                         _tells := true;
+                     END IF;
+                     IF _tells THEN
+                         _bot_to_wake := (",
+                bot_to_wake!("_dialog"),
+                ");
                      END IF;
                      SELECT next.id, next.state INTO _part, _state FROM (",
                 next_part!(),
@@ -185,9 +190,7 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Stateme
                          UPDATE dialogs AS d SET lease_owner = NULL, lease_until = NULL, send_at = due_at WHERE d.id = _dialog;
                          ends := 'idle';
                          wake_in := extract(epoch FROM due_at - now());
-                         bot_id := (",
-                bot_to_wake!("_dialog"),
-                ");
+                         bot_id := _bot_to_wake;
                          RETURN NEXT;
                          RETURN;
                      END IF;
@@ -207,7 +210,8 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Stateme
         )
         .bind(dialog_id)
         .bind(owner)
-        .bind(LEASE.as_secs_f64()),
+        .bind(LEASE.as_secs_f64())
+        .bind(tells),
     );
     flight
 }
@@ -323,7 +327,7 @@ pub fn sent(part_id: i64, avito_message_id: String) -> Statement {
     .bind(avito_message_id)
 }
 
-/// The bot to wake for a dialog's receipts and notices, if its lane is due and nobody works for it.
+/// The bot to wake for a dialog's receipts and notices, if its lane is due and nobody works for it or was sent for.
 pub fn bot_to_wake(dialog_id: i64) -> Statement {
     planned!(bot_to_wake!("$1")).bind(dialog_id)
 }

@@ -4,7 +4,6 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::lanes::LEASE;
 use crate::{planned, platform::db::Statement, routine};
 
 /// A post still to be written down.
@@ -26,59 +25,28 @@ macro_rules! show {
     };
 }
 
-/// Whether a draft's messages stand in a post already: only the lane's holder puts them there, so its flight is repeated.
-macro_rules! shown {
-    () => {
-        "SELECT EXISTS (SELECT FROM messages m
-                        WHERE m.id = ANY (ARRAY(SELECT jsonb_array_elements(jsonb_path_query_array(_drafts, '$[*].message_ids[*]'))::bigint))
-                          AND m.post_id IS NOT NULL)"
+/// Writes `_drafts` down for `_dialog`, in their order, the first of them as begun if `_begins`, and has `_begun` be its id
+/// then. Needs the variables `_draft` and `_post`.
+macro_rules! write_down {
+    ($dialog:literal) => {
+        concat!(
+            "FOR _draft IN SELECT value FROM jsonb_array_elements(_drafts) LOOP
+                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, state)
+                 SELECT d.client_id, d.bot_id, d.id, _draft ->> 'kind', _draft -> 'content',
+                        CASE WHEN _begins THEN 'sending' ELSE 'pending' END
+                 FROM dialogs d WHERE d.id = ",
+            $dialog,
+            " RETURNING id INTO _post;
+                 ",
+            $crate::bridge::posts::show!(),
+            ";
+                 _begun := coalesce(_begun, CASE WHEN _begins THEN _post END);
+                 _begins := false;
+             END LOOP"
+        )
     };
 }
-
-/// Writes drafts down for a dialog, in their order, if the lane is still ours, and keeps that; locks the dialog first. The first
-/// is begun with it if `begun`. Answers its id, none when the lane is somebody else's; and
-/// whether they were written down already by a flight whose answer was lost.
-pub fn insert(bot_id: i64, owner: Uuid, dialog_id: i64, drafts: &[Draft], begun: bool) -> Statement {
-    routine!(
-        "(_bot bigint, _owner uuid, _dialog bigint, _drafts jsonb, _begun boolean, _lease_seconds double precision,
-          _draft jsonb DEFAULT NULL, _post bigint DEFAULT NULL, OUT id bigint, OUT repeated boolean)",
-        concat!(
-            "BEGIN
-                 repeated := false;
-                 PERFORM FROM dialogs d WHERE d.id = _dialog FOR NO KEY UPDATE;
-                 UPDATE bot_lanes SET lease_until = now() + make_interval(secs => _lease_seconds)
-                 WHERE bot_id = _bot AND lease_owner = _owner;
-                 IF NOT FOUND THEN
-                     RETURN;
-                 END IF;
-                 repeated := (",
-            shown!(),
-            ");
-                 IF repeated THEN
-                     RETURN;
-                 END IF;
-                 FOR _draft IN SELECT value FROM jsonb_array_elements(_drafts) LOOP
-                     INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, state)
-                     SELECT d.client_id, d.bot_id, d.id, _draft ->> 'kind', _draft -> 'content',
-                            CASE WHEN _begun AND _post IS NULL THEN 'sending' ELSE 'pending' END
-                     FROM dialogs d WHERE d.id = _dialog
-                     RETURNING id INTO _post;
-                     ",
-            show!(),
-            ";
-                     id := coalesce(id, _post);
-                 END LOOP;
-             END"
-        ),
-        [show!(), shown!()]
-    )
-    .bind(bot_id)
-    .bind(owner)
-    .bind(dialog_id)
-    .bind(serde_json::to_value(drafts).unwrap_or_default())
-    .bind(begun)
-    .bind(LEASE.as_secs_f64())
-}
+pub(super) use {show, write_down};
 
 /// Begins a post that was written down before, if the lane is still ours. Its messages may now appear twice when it had
 /// been begun already. A topic that turned out to be a dialog's is not removed. Answers the post's id.

@@ -3,12 +3,20 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::budget::Budget;
-use crate::{planned, platform::db::Statement, routine};
-use jiff::Timestamp;
+use super::{
+    attachments::Files,
+    budget::{Budget, later},
+    cures,
+    drain::{Holder, Next},
+    marks,
+    work::{Post, Spent, Work},
+};
+use crate::{planned, platform::db::Statement, routine, tenancy::bots};
 
 /// An answer that Avito did not take within this time is marked as waiting.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -115,28 +123,80 @@ pub(super) fn read(account_id: i64, newest: Vec<String>) -> Statement {
     .bind(newest)
 }
 
-/// The reaction is set, unless a later receipt came meanwhile; what it took from the reactions' own budget is written down.
-pub(super) fn set(bot_id: i64, owner: Uuid, post_id: i64, content: Value, budget: Budget) -> Statement {
+/// The receipts of all a bot's dialogs that may be set now: so many that what is written meanwhile waits for one call only.
+macro_rules! receipts_due {
+    () => {
+        "SELECT p.id, p.kind, p.content, p.state = 'sending' AS begun, p.attempts, p.telegram_chat_id AS chat_id,
+                p.telegram_topic_id AS thread_id
+         FROM posts p LEFT JOIN dialogs d ON d.id = p.dialog_id
+         WHERE p.bot_id = _bot AND p.state IN ('pending', 'sending') AND p.kind = 'reaction' AND p.due_at <= clock_timestamp()
+           AND coalesce(_reactions_after <= now(), true) AND coalesce(d.show_after <= now(), true)
+         ORDER BY p.id LIMIT 8"
+    };
+}
+pub(super) use receipts_due;
+
+/// The reactions of these posts are set, unless a later receipt came meanwhile, or is just coming. `have_topics`: the names
+/// of their topics may have to change with that.
+fn set<'a>(posts: impl Iterator<Item = &'a Post> + Clone, have_topics: bool) -> Statement {
     routine!(
-        "(_bot bigint, _owner uuid, _post bigint, _content jsonb, _left double precision, _at timestamptz) RETURNS void",
-        "BEGIN
-             UPDATE posts SET state = 'sent', sent_at = now(), error = NULL
-             WHERE id = _post AND kind = 'reaction' AND content = _content;
-             UPDATE bot_lanes SET reaction_budget = _left, reaction_budget_at = _at
-             WHERE bot_id = _bot AND lease_owner = _owner;
-         END",
-        []
+        "(_posts bigint[], _contents jsonb, _have_topics boolean, _quiet_seconds double precision) RETURNS void",
+        concat!(
+            "BEGIN
+                 UPDATE posts SET state = 'sent', sent_at = now(), error = NULL
+                 WHERE id = ANY (ARRAY(SELECT p.id FROM posts p
+                                       WHERE p.id = ANY(_posts) AND p.kind = 'reaction' AND p.content = _contents -> p.id::text
+                                       FOR NO KEY UPDATE SKIP LOCKED));
+                 IF _have_topics AND EXISTS (",
+            marks::owing!("_posts"),
+            ") THEN
+                     ",
+            marks::owe!("_posts", "_quiet_seconds"),
+            ";
+                 END IF;
+             END"
+        ),
+        [marks::owing!("_posts")]
     )
-    .bind(bot_id)
-    .bind(owner)
-    .bind(post_id)
-    .bind(content)
-    .bind(budget.left)
-    .bind(budget.at)
+    .bind(posts.clone().map(|post| post.id).collect::<Vec<_>>())
+    .bind(posts.map(|post| (post.id.to_string(), post.content.clone())).collect::<Value>())
+    .bind(have_topics)
+    .bind(marks::QUIET)
 }
 
-/// Writes down what a reaction took from the reactions' own budget that was not set.
-pub(super) fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
+/// Sets what waits of receipts, together: each is of a message of its own, and setting it twice is the same as once.
+pub(super) async fn set_together(holder: &Holder<'_>, work: &Work) -> Next {
+    let waiting = &work.receipts;
+    let (now, mut left) = (work.lane.now, work.lane.reactions);
+    let affordable = waiting.iter().map_while(|_| left.take(1, now).map(|rest| left = rest).ok()).count();
+    if affordable == 0 {
+        let wait = left.take(1, now).err().unwrap_or_default();
+        return Next::Look(vec![pause(holder.bot_id, holder.owner, later(now, wait))]);
+    }
+    let target = |post: &Post| post.target().unwrap_or_else(|| work.group());
+    let calls = waiting[..affordable].iter().map(|post| async move {
+        let answer = holder.call(post, target(post), Files::default()).await;
+        (post, answer.err())
+    });
+    let (failed, done): (Vec<_>, Vec<_>) = join_all(calls).await.into_iter().partition(|(_, error)| error.is_some());
+    let done = done.iter().map(|(post, _)| *post);
+    let mut outcome = vec![set(done.clone(), work.one_chat().is_none())];
+    if work.bot.broken && done.len() > 0 {
+        outcome.push(bots::mark_working(holder.bot_id));
+    }
+    if failed.is_empty() {
+        return Next::Sent(outcome, Spent { messages: None, reactions: Some(left) });
+    }
+    outcome.push(spend(holder.bot_id, holder.owner, left));
+    for (post, error) in failed.into_iter().filter_map(|(post, error)| Some((post, error?))) {
+        tracing::warn!(bot_id = holder.bot_id, post_id = post.id, %error, "a receipt was not set");
+        outcome.extend(cures::receipt_failed(holder, work, post, &error));
+    }
+    Next::Look(outcome)
+}
+
+/// Writes down what reactions took from their own budget, where not all were set.
+fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
     Statement::new(
         "UPDATE bot_lanes SET reaction_budget = $3, reaction_budget_at = $4 WHERE bot_id = $1 AND lease_owner = $2",
     )

@@ -245,8 +245,10 @@ macro_rules! news {
                 max(m.avito_created) FILTER (WHERE m.post_id IS NULL AND m.origin <> 'system') AS last_at,
                 max(m.avito_created) FILTER (WHERE m.created_at = now() AND m.origin = 'avito_app') AS answered_at,
                 max(m.avito_created) FILTER (WHERE m.created_at = now() AND m.origin = 'buyer') AS asked_at
-         FROM messages m
-         WHERE m.avito_account_id = _account AND m.avito_message_id = ANY (_ids) AND m.status <> 'filtered'"
+         -- one by one: as many as an array might hold, all of a small account would be read instead
+         FROM unnest(_ids) AS told CROSS JOIN LATERAL (
+             SELECT * FROM messages m WHERE m.avito_account_id = _account AND m.avito_message_id = told OFFSET 0) AS m
+         WHERE m.status <> 'filtered'"
     };
 }
 
@@ -307,7 +309,7 @@ const RECORD_TAKES: &str =
      _client bigint DEFAULT NULL, _bot bigint DEFAULT NULL, _hide_system boolean DEFAULT NULL,
      _filter text DEFAULT NULL, _dialog bigint DEFAULT NULL, _answered_at timestamptz DEFAULT NULL,
      _asked_at timestamptz DEFAULT NULL)
-     RETURNS TABLE (bot_id bigint, wait_seconds bigint, held boolean, dialog_id bigint, due timestamptz)";
+     RETURNS TABLE (bot_id bigint, wait_seconds bigint, sent_for boolean, dialog_id bigint, due timestamptz)";
 /// What it does.
 const RECORD: &str = concat!(
     "DECLARE
@@ -488,7 +490,7 @@ impl Woken {
             if let Some(bot_id) = get(row, "bot_id")? {
                 let wait = Duration::from_secs(get::<i64>(row, "wait_seconds")?.unsigned_abs());
                 // Who is there finds what is due; what is due later may be after that.
-                if get(row, "held")? && wait.is_zero() {
+                if get(row, "sent_for")? && wait.is_zero() {
                     continue;
                 }
                 woken.bots.push((TelegramTask::V1 { bot_id }, wait));

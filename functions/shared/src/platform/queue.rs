@@ -37,6 +37,8 @@ pub struct QueueError(&'static str);
 pub const LONGEST_DELAY: Duration = Duration::from_secs(900);
 /// The most messages that one call carries (SQS).
 const CALL_LIMIT: usize = 10;
+/// How long an invocation has free places before it looks for more to do. What comes alone is done sooner, and asks for nothing.
+const HELP_EVERY: Duration = Duration::from_millis(100);
 /// A webhook's sender waits 2 s in all, so a call to SQS gets a part of that.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(500);
 const CALL_TIMEOUT: Duration = Duration::from_millis(800);
@@ -180,9 +182,9 @@ impl<T: Task> Batch<T> {
     }
 
     /// As [`Batch::work`]. An invocation lasts as long as its longest task, and as long as there are no more processes what
-    /// comes meanwhile waits in the queue: so a place that has become free takes `more`, which is asked for so many tasks, until
-    /// `stop`. At most `at_once` tasks are worked at the same time. Those taken are in no message: what is not done of them is
-    /// left to the sweep. After a failure nothing is taken: it would be the same again at once.
+    /// comes meanwhile waits in the queue: so free places take `more`, which is asked for so many tasks every
+    /// tenth of a second until `stop`. At most `at_once` tasks are worked at the same time. Those taken are in no message:
+    /// what is not done of them is left to the sweep. After a failure nothing is taken: it would be the same again at once.
     pub async fn work_and_help<F, M>(
         self,
         at_once: usize,
@@ -202,26 +204,30 @@ impl<T: Task> Batch<T> {
         for (place, received) in self.tasks.iter().enumerate() {
             under_way.push(work(Some(place), received.task.clone(), received.again));
         }
-        let mut asking = false;
-        while working > 0
-            && let Some(ended) = under_way.next().await
-        {
-            match ended {
-                Ended::Task(place, is_done) => {
-                    working -= 1;
-                    if let Some(place) = place {
-                        done[place] = is_done;
+        let (mut asking, mut has_failed) = (false, false);
+        let mut help_again = tokio::time::interval_at(tokio::time::Instant::now() + HELP_EVERY, HELP_EVERY);
+        while working > 0 {
+            tokio::select! {
+                Some(ended) = under_way.next() => match ended {
+                    Ended::Task(place, is_done) => {
+                        working -= 1;
+                        has_failed |= !is_done;
+                        if let Some(place) = place {
+                            done[place] = is_done;
+                        }
                     }
-                    if is_done && !asking && working > 0 && working < at_once && Instant::now() < stop {
+                    Ended::Asking(tasks) => {
+                        asking = false;
+                        let tasks = if Instant::now() < stop { tasks } else { Vec::new() };
+                        working += tasks.len();
+                        under_way.extend(tasks.into_iter().map(|task| work(None, task, false)));
+                    }
+                },
+                _ = help_again.tick() => {
+                    if !asking && !has_failed && working < at_once && Instant::now() < stop {
                         asking = true;
                         under_way.push(Either::Right(more(at_once - working).map(Ended::Asking)));
                     }
-                }
-                Ended::Asking(tasks) => {
-                    asking = false;
-                    let tasks = if Instant::now() < stop { tasks } else { Vec::new() };
-                    working += tasks.len();
-                    under_way.extend(tasks.into_iter().map(|task| work(None, task, false)));
                 }
             }
         }
@@ -389,6 +395,26 @@ mod tests {
         batch.work_and_help(3, later, handle, more).await;
         assert!(heard.into_inner().unwrap_or_else(|error| panic!("{error}")));
         assert_eq!(worked.into_inner().unwrap_or_else(|error| panic!("{error}")), [2, 1]);
+    }
+
+    #[tokio::test]
+    async fn places_that_stay_free_beside_a_long_task_take_what_else_there_is() {
+        let batch = Batch::<Look>::read(event(&[("a", r#"{"v":"1","id":1}"#, "1")]), Instant::now());
+        let later = Instant::now() + Duration::from_secs(60);
+        let other_is_done = tokio::sync::Notify::new();
+        let handle = |Look::At { id }, _| {
+            let other_is_done = &other_is_done;
+            async move {
+                if id == 1 {
+                    other_is_done.notified().await;
+                } else {
+                    other_is_done.notify_one();
+                }
+                true
+            }
+        };
+        let worked = batch.work_and_help(10, later, handle, |_| std::future::ready(vec![Look::At { id: 2 }]));
+        assert!(tokio::time::timeout(Duration::from_secs(20), worked).await.is_ok());
     }
 
     #[tokio::test]

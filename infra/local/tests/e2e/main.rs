@@ -16,6 +16,7 @@ mod recovery;
 mod runtime_api;
 mod sign_in;
 mod support;
+mod together;
 mod topics;
 mod transactions;
 mod webhooks;

@@ -1,0 +1,82 @@
+//! Several chats of one bot at a time: what is composed while another post is on its way, and receipts that go together.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::support::{LATER, SOON, Seller, database, lines, wait_until};
+
+/// How long Telegram takes for a call that is to last.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// Telegram takes long for these calls of the group.
+async fn slow(seller: &Seller, method: &str, times: usize) {
+    let fault: Value = json!({
+        "target": "telegram", "method": method, "kind": "latency", "latency_ms": SLOW.as_millis(), "times": times,
+        "scope": { "chat_id": seller.group },
+    });
+    seller.stack.fault(fault).await;
+}
+
+/// Waits until so many rows of the seller's bot are as this query counts them.
+async fn counted(seller: &Seller, count: i64, what: &str, query: &str) {
+    wait_until(SOON, what, async || {
+        let counted: i64 = database().await.query_one(query, &[&seller.bot_id]).await.expect("a count").get(0);
+        (counted == count).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_changes_while_another_chats_post_is_on_its_way_is_shown_as_it_is_by_then() {
+    let seller = Seller::new().await;
+    let (first, _) = seller.conversation("Анна").await;
+    let (second, _) = seller.conversation("Борис").await;
+    seller.hold_back().await;
+    seller.buyer_writes(&first, "Долго").await;
+    let waiting = "SELECT count(*) FROM messages m JOIN dialogs d ON d.id = m.dialog_id
+        WHERE m.bot_id = $1 AND m.to_show AND m.post_id IS NULL AND coalesce(d.show_after <= now(), true)";
+    counted(&seller, 1, "the first message waits", waiting).await;
+    seller.buyer_writes(&second, "Раз").await;
+    counted(&seller, 2, "both messages wait", waiting).await;
+    slow(&seller, "sendMessage", 1).await;
+
+    seller.let_go().await;
+    let on_its_way = "SELECT count(*) FROM posts WHERE bot_id = $1 AND state = 'sending'";
+    counted(&seller, 1, "the first post is on its way", on_its_way).await;
+    seller.buyer_writes(&second, "Два").await;
+
+    let topic = seller.said(LATER, "Борис", "Два").await;
+    let posts: Vec<_> = topic.posts().into_iter().map(lines).collect();
+    assert_eq!(posts, [vec!["Здравствуйте"], vec!["Раз", "Два"]], "both wait together, and so are one post");
+    assert_eq!(seller.said(SOON, "Анна", "Долго").await.said(), ["Здравствуйте", "Долго"]);
+}
+
+#[tokio::test]
+async fn receipts_in_several_topics_are_set_at_the_same_time() {
+    let seller = Seller::new().await;
+    let mut answers = Vec::new();
+    for buyer in ["Анна", "Борис", "Вера"] {
+        answers.push((buyer, seller.conversation(buyer).await.1, 0));
+    }
+    seller.hold_back().await;
+    for (_, thread, answer) in &mut answers {
+        *answer = seller.operator_writes(*thread, "Да").await;
+    }
+    let receipts = "SELECT count(*) FROM posts WHERE bot_id = $1 AND kind = 'reaction' AND state = 'pending'";
+    counted(&seller, 3, "three receipts wait", receipts).await;
+    slow(&seller, "setMessageReaction", 3).await;
+    let since = seller.stack.calls_so_far().await;
+
+    seller.let_go().await;
+    for (buyer, _, answer) in answers {
+        seller.receipt(LATER, buyer, answer).await;
+    }
+
+    let calls = seller.telegram_calls(since).await;
+    let mut set: Vec<_> = calls.iter().filter(|call| call.method == "setMessageReaction").map(|call| call.at).collect();
+    set.sort();
+    assert_eq!(set.len(), 3);
+    let between = Duration::try_from(set[2].duration_since(set[0])).expect("time goes on");
+    assert!(between < SLOW, "{between:?} lie between the first and the last");
+}
