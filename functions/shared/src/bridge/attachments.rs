@@ -107,9 +107,11 @@ pub(super) fn needs_files(kind: &str) -> bool {
     kind == "voice"
 }
 
-/// How many messages a post takes of the budget.
+/// How many messages a post takes of the budget. What changes a message or a name costs like one.
 pub(super) fn cost(post: &Post) -> u32 {
-    if cures::only_decorates(&post.kind) {
+    if matches!(post.kind.as_str(), "edit" | "rename") {
+        1
+    } else if cures::only_decorates(&post.kind) {
         0
     } else if is_picture(&post.kind) && Way::of(post).is_whole() {
         u32::try_from(addresses(post).len()).unwrap_or(1).max(1)
@@ -429,6 +431,14 @@ mod tests {
         };
         assert_eq!(cost(&post(json!({"media": ["a", "b", "c"]}))), 3);
         assert_eq!(cost(&post(json!({"media": ["a", "b", "c"], "way": "each"}))), 1);
-        assert_eq!(cost(&Post { kind: "pin".to_owned(), ..post(json!({})) }), 0);
+    }
+
+    #[test]
+    fn a_change_of_a_message_or_of_a_name_costs_one_and_other_decorations_nothing() {
+        let cost = |kind: &str| {
+            let kind = kind.to_owned();
+            cost(&Post { id: 1, kind, content: json!({}), begun: false, attempts: 0, chat_id: None, thread_id: None })
+        };
+        assert_eq!(["edit", "rename", "pin", "close_topic", "delete"].map(cost), [1, 1, 0, 0, 0]);
     }
 }

@@ -75,7 +75,8 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
     let first = outbox::look(dialog_id, owner, Vec::new());
     let scope = tenants::scope(&tenants::OF_DIALOGS, dialog_id, outbox::tenant_of);
     let first = app.db().run(scope, first).await?;
-    let (mut look, mut bot_to_wake) = outbox::read(&first)?;
+    let (mut look, bot_to_wake) = outbox::read(&first)?;
+    wake_bot(app, bot_to_wake).await;
     let ends = if matches!(look, Look::Held) { Delivered::Held } else { Delivered::Done };
     while let Look::Found(outbox) = look {
         let holder = Holder { app, dialog_id, owner, client_id: outbox.keys.client_id };
@@ -113,15 +114,19 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
                 woken(&holder.run(outcome).await?)?
             }
         };
-        bot_to_wake = woken.or(bot_to_wake);
+        // Not when all is done: whoever has more for the bot meanwhile counts on its being sent for.
+        wake_bot(app, woken).await;
     }
     if let Look::Idle { wake_in: Some(wait) } = look {
         app.wake(&AvitoTask::V1 { dialog_id }, wait).await;
     }
-    if let Some(bot_id) = bot_to_wake {
+    Ok(ends)
+}
+
+async fn wake_bot(app: &App, bot_id: Option<i64>) {
+    if let Some(bot_id) = bot_id {
         app.wake(&TelegramTask::V1 { bot_id }, Duration::ZERO).await;
     }
-    Ok(ends)
 }
 
 fn woken(answers: &[Vec<tokio_postgres::Row>]) -> Result<Option<i64>, BridgeError> {
@@ -224,8 +229,7 @@ impl Holder<'_> {
     async fn tell_who_waits(&self) {
         let told = self.run(vec![receipts::waiting(self.dialog_id, 0.0), outbox::bot_to_wake(self.dialog_id)]).await;
         match told.and_then(|answers| woken(&answers)) {
-            Ok(Some(bot_id)) => self.app.wake(&TelegramTask::V1 { bot_id }, Duration::ZERO).await,
-            Ok(None) => {}
+            Ok(bot_id) => wake_bot(self.app, bot_id).await,
             Err(error) => tracing::warn!(dialog_id = self.dialog_id, %error, "nobody was told that an answer waits"),
         }
     }

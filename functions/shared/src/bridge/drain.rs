@@ -392,13 +392,15 @@ impl Holder<'_> {
                 if post.kind != "rename" && work.one_chat().is_none() {
                     outcome.extend(work.dialog.as_ref().and_then(|dialog| marks::owed(dialog, post.id)));
                 }
-                if self.topics_gone.swap(false, Ordering::Relaxed) {
+                let topics_gone = self.topics_gone.swap(false, Ordering::Relaxed);
+                if topics_gone {
                     outcome.push(lanes::topics_off(self.bot_id));
                 }
                 if work.bot.broken {
                     outcome.push(bots::mark_working(self.bot_id));
                 }
-                if is_one_message(&post.kind) {
+                // What was composed for a topic behind this is not to come out in none.
+                if is_one_message(&post.kind) && !topics_gone {
                     return Next::Sent(outcome, Spent { messages: Some(left), reactions: None });
                 }
                 outcome.push(spent());

@@ -24,9 +24,9 @@ macro_rules! held {
     };
 }
 
-/// Whether nobody need be sent for, where a lane is due: somebody works for it, or whoever made it due less than a second ago
-/// has sent. Whoever makes it due does so at the `now()` of the flight. What is sent and never comes is sent for again by
-/// what follows after that second, and by the sweep.
+/// Whether nobody need be sent for, where a lane is due: somebody works for it, or it became due less than a second ago, and
+/// whoever made it due, at the `now()` of that flight, sends at once. What is sent and never comes, or is booked for a while
+/// later, is made good by what follows after that second, and by the sweep.
 macro_rules! sent_for {
     () => {
         concat!(
@@ -38,26 +38,28 @@ macro_rules! sent_for {
 }
 
 /// Wakes the lanes of `$rows`: bots, their tenants, and when they are due. Answers the bot's id, the whole seconds until
-/// then, and whether somebody works for it or was sent for.
+/// then, and `$sent_for`: whether nobody need be sent for.
 macro_rules! wake {
-    ($($rows:expr),+) => {
+    ($sent_for:expr, $($rows:expr),+) => {
         concat!(
             "INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at) ",
             $($rows),+,
             " ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)
              RETURNING lane.bot_id,
                        ceil(extract(epoch FROM greatest(lane.drain_at - now(), interval '0')))::bigint AS wait_seconds, ",
-            $crate::bridge::lanes::sent_for!(),
+            $sent_for,
             " AS sent_for"
         )
     };
 }
 
 /// As [`wake!`], for the bot whose messages these are, or whose parts, if any of them waits to be shown, or a line that one
-/// was taken back or corrected: when their dialog is shown again.
+/// was taken back or corrected: when their dialog is shown again. Whoever repeats what he or another did, for nobody may have
+/// heard of it, sends though somebody else should have done so a moment ago.
 macro_rules! wake_for_messages {
     ($account:literal, $avito_message_ids:literal) => {
         $crate::bridge::lanes::wake!(
+            $crate::bridge::lanes::held!(),
             "SELECT m.bot_id, m.client_id, min(greatest(d.show_after, now()))
              FROM messages m JOIN dialogs d ON d.id = m.dialog_id
              WHERE (m.to_show AND m.post_id IS NULL OR EXISTS (

@@ -208,8 +208,11 @@ fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
 
 /// No reaction before `until`; everything else goes on.
 pub(super) fn pause(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
-    Statement::new("UPDATE bot_lanes SET reactions_after = $3 WHERE bot_id = $1 AND lease_owner = $2")
-        .bind(bot_id)
-        .bind(owner)
-        .bind(until)
+    // Of several orders the longest counts.
+    Statement::new(
+        "UPDATE bot_lanes SET reactions_after = greatest(reactions_after, $3) WHERE bot_id = $1 AND lease_owner = $2",
+    )
+    .bind(bot_id)
+    .bind(owner)
+    .bind(until)
 }

@@ -409,7 +409,7 @@ const RECORD: &str = concat!(
          END IF;
          IF news.fresh AND news.waits AND cardinality(_own) = 0 AND NOT _gone AND NOT _synced THEN
              RETURN QUERY ",
-    lanes::wake!("SELECT _bot, _client, greatest(held_up, now())"),
+    lanes::wake!(lanes::sent_for!(), "SELECT _bot, _client, greatest(held_up, now())"),
     ", NULL::bigint, NULL::timestamptz;
          ELSE
              RETURN QUERY ",

@@ -50,7 +50,7 @@ macro_rules! first_post {
     };
 }
 
-/// A dialog's unfinished posts, in their order.
+/// A dialog's unfinished posts but for receipts, in their order.
 // Not `now()`: a header that another flight wrote after this one began, and committed before it looks, is seen and goes
 // first.
 macro_rules! posts {
@@ -58,7 +58,7 @@ macro_rules! posts {
         "SELECT id, kind, content, state = 'sending' AS begun, attempts, telegram_chat_id AS chat_id, telegram_topic_id AS thread_id
          FROM posts
          WHERE bot_id = _bot AND coalesce(dialog_id, 0) = _dialog AND state IN ('pending', 'sending') AND due_at <= clock_timestamp()
-           AND (kind <> 'reaction' OR coalesce(_reactions_after <= now(), true))
+           AND kind <> 'reaction'
          ORDER BY CASE WHEN kind = 'header' THEN 0 WHEN kind = 'replay' THEN 1
                        WHEN kind IN ('text', 'mirror', 'photo', 'album', 'voice', 'venue', 'notice') THEN 2 ELSE 3 END, id
          LIMIT 20"
@@ -437,7 +437,7 @@ const LOOK: &str = concat!(
          _left_at := coalesce(CASE WHEN kept THEN _left_at END, budget_at);
          _reactions_left := coalesce(CASE WHEN kept THEN _reactions_left END, reaction_budget);
          _reactions_left_at := coalesce(CASE WHEN kept THEN _reactions_left_at END, reaction_budget_at);
-         IF _ready IS NOT NULL AND (",
+         IF kept AND _ready IS NOT NULL AND (",
     version!("_ready"),
     ") = _version THEN
              ",
@@ -486,7 +486,7 @@ const LOOK: &str = concat!(
          INTO client_id, token, group_chat_id, topic_mode, broken, suspended
          FROM bot_routes b WHERE b.bot_id = _bot;
          _client := client_id;
-         IF _dialog = next.dialog_id AND next.is_receipt THEN
+         IF since IS NULL AND next.is_receipt THEN
              receipts := (SELECT json_agg(receipt) FROM (",
     receipts::receipts_due!(),
     ") AS receipt);

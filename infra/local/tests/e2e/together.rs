@@ -9,6 +9,10 @@ use super::support::{LATER, SOON, Seller, database, lines, wait_until};
 /// How long Telegram takes for a call that is to last.
 const SLOW: Duration = Duration::from_secs(5);
 
+/// The messages of a bot that may be shown now.
+const WAITING: &str = "SELECT count(*) FROM messages m JOIN dialogs d ON d.id = m.dialog_id
+    WHERE m.bot_id = $1 AND m.to_show AND m.post_id IS NULL AND coalesce(d.show_after <= now(), true)";
+
 /// Telegram takes long for these calls of the group.
 async fn slow(seller: &Seller, method: &str, times: usize) {
     let fault: Value = json!({
@@ -34,11 +38,9 @@ async fn what_changes_while_another_chats_post_is_on_its_way_is_shown_as_it_is_b
     let (second, _) = seller.conversation("Борис").await;
     seller.hold_back().await;
     seller.buyer_writes(&first, "Долго").await;
-    let waiting = "SELECT count(*) FROM messages m JOIN dialogs d ON d.id = m.dialog_id
-        WHERE m.bot_id = $1 AND m.to_show AND m.post_id IS NULL AND coalesce(d.show_after <= now(), true)";
-    counted(&seller, 1, "the first message waits", waiting).await;
+    counted(&seller, 1, "the first message waits", WAITING).await;
     seller.buyer_writes(&second, "Раз").await;
-    counted(&seller, 2, "both messages wait", waiting).await;
+    counted(&seller, 2, "both messages wait", WAITING).await;
     slow(&seller, "sendMessage", 1).await;
 
     seller.let_go().await;
@@ -50,6 +52,45 @@ async fn what_changes_while_another_chats_post_is_on_its_way_is_shown_as_it_is_b
     let posts: Vec<_> = topic.posts().into_iter().map(lines).collect();
     assert_eq!(posts, [vec!["Здравствуйте"], vec!["Раз", "Два"]], "both wait together, and so are one post");
     assert_eq!(seller.said(SOON, "Анна", "Долго").await.said(), ["Здравствуйте", "Долго"]);
+}
+
+#[tokio::test]
+async fn the_next_chats_post_is_begun_by_the_flight_that_finishes_the_one_before() {
+    let seller = Seller::new().await;
+    let (first, _) = seller.conversation("Анна").await;
+    let (second, _) = seller.conversation("Борис").await;
+    seller.hold_back().await;
+    seller.buyer_writes(&first, "Раз").await;
+    seller.buyer_writes(&second, "Два").await;
+    counted(&seller, 2, "both messages wait", WAITING).await;
+
+    seller.let_go().await;
+    seller.said(LATER, "Анна", "Раз").await;
+    seller.said(LATER, "Борис", "Два").await;
+
+    let together = "SELECT count(*) FROM posts before JOIN posts behind
+        ON behind.bot_id = before.bot_id AND behind.created_at = before.sent_at WHERE before.bot_id = $1";
+    counted(&seller, 1, "one flight finished a post and began another", together).await;
+}
+
+#[tokio::test]
+async fn a_message_is_shown_before_the_receipt_that_waits_in_its_chat() {
+    let seller = Seller::new().await;
+    let (chat, thread) = seller.conversation("Анна").await;
+    seller.hold_back().await;
+    let answer = seller.operator_writes(thread, "Да").await;
+    let receipts = "SELECT count(*) FROM posts WHERE bot_id = $1 AND kind = 'reaction' AND state = 'pending'";
+    counted(&seller, 1, "the receipt waits", receipts).await;
+    seller.buyer_writes(&chat, "Ещё").await;
+    counted(&seller, 1, "the message waits", WAITING).await;
+    let since = seller.stack.calls_so_far().await;
+
+    seller.let_go().await;
+    seller.receipt(LATER, "Анна", answer).await;
+
+    let calls = seller.telegram_calls(since).await;
+    let methods: Vec<_> = calls.iter().map(|call| call.method.as_str()).collect();
+    assert_eq!(methods, ["sendMessage", "setMessageReaction"]);
 }
 
 #[tokio::test]
