@@ -59,6 +59,12 @@ async fn the_next_chats_post_is_begun_by_the_flight_that_finishes_the_one_before
     let seller = Seller::new().await;
     let (first, _) = seller.conversation("Анна").await;
     let (second, _) = seller.conversation("Борис").await;
+    // No poll confirms what waits just then: it would be looked at anew.
+    for method in ["chats.list", "messages.list"] {
+        let fault = json!({ "target": "avito", "method": method, "kind": "status", "status": 503,
+                            "scope": { "user_id": seller.user_id } });
+        seller.stack.fault(fault).await;
+    }
     seller.hold_back().await;
     seller.buyer_writes(&first, "Раз").await;
     seller.buyer_writes(&second, "Два").await;
@@ -69,7 +75,8 @@ async fn the_next_chats_post_is_begun_by_the_flight_that_finishes_the_one_before
     seller.said(LATER, "Борис", "Два").await;
 
     let together = "SELECT count(*) FROM posts before JOIN posts behind
-        ON behind.bot_id = before.bot_id AND behind.created_at = before.sent_at WHERE before.bot_id = $1";
+        ON behind.bot_id = before.bot_id AND behind.created_at = before.sent_at AND behind.kind = 'text'
+        WHERE before.bot_id = $1 AND before.kind = 'text'";
     counted(&seller, 1, "one flight finished a post and began another", together).await;
 }
 
