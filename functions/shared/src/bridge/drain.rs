@@ -38,6 +38,13 @@ pub enum Drained {
     Held,
 }
 
+/// How one holding of a lane ended.
+enum Ended {
+    Drained(Drained),
+    /// What waits is due in this short while, and nobody else was sent for it.
+    Soon(Duration),
+}
+
 /// What one step leads to.
 pub(super) enum Next {
     /// Write this down and look for the next work.
@@ -92,9 +99,26 @@ pub(super) struct Target {
     pub(super) thread_id: Option<i64>,
 }
 
+/// The longest that is waited for what is due soon, with the lane let go. The queue's delays are whole seconds.
+const SOON: Duration = Duration::from_millis(300);
+
 /// Works for one bot until nothing is left, `stop` is reached, or nothing may be sent. An error is our own Postgres or
 /// a secret that does not open; whatever was begun is found again.
 pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained, BridgeError> {
+    loop {
+        match drain_once(app, bot_id, stop).await? {
+            Ended::Drained(drained) => return Ok(drained),
+            Ended::Soon(wait) if Instant::now() + wait < stop => tokio::time::sleep(wait).await,
+            Ended::Soon(wait) => {
+                wake_in(app, bot_id, wait).await;
+                return Ok(Drained::Done);
+            }
+        }
+    }
+}
+
+/// Works until nothing is to be done at the moment.
+async fn drain_once(app: &App, bot_id: i64, stop: Instant) -> Result<Ended, BridgeError> {
     let owner = Uuid::new_v4();
     let first = work::look(bot_id, owner, Vec::new(), Spent::default(), None);
     let scope = tenants::scope(&tenants::OF_BOTS, bot_id, bots::tenant_of);
@@ -155,9 +179,9 @@ pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained,
                     let wait = Duration::try_from(until.duration_since(work.lane.current())).unwrap_or_default();
                     wake_in(app, bot_id, wait).await;
                 }
-                return Ok(Drained::Done);
+                return Ok(Ended::Drained(Drained::Done));
             }
-            Next::Lost => return Ok(Drained::Held),
+            Next::Lost => return Ok(Ended::Drained(Drained::Held)),
         };
         turn = match work::read(&answers)? {
             Look::Found(found) => Turn::of(found, composed),
@@ -193,13 +217,14 @@ pub async fn due_bots(app: &App, most: usize) -> Result<Vec<i64>, DbError> {
 }
 
 /// What a look that found nothing to do leads to.
-async fn end(app: &App, bot_id: i64, look: Look<Work>) -> Drained {
+async fn end(app: &App, bot_id: i64, look: Look<Work>) -> Ended {
     match look {
-        Look::Held => return Drained::Held,
+        Look::Held => return Ended::Drained(Drained::Held),
+        Look::Idle { wake_in: Some(wait) } if !wait.is_zero() && wait <= SOON => return Ended::Soon(wait),
         Look::Idle { wake_in: Some(wait) } => wake_in(app, bot_id, wait).await,
         Look::Idle { wake_in: None } | Look::Gone | Look::Found(_) => {}
     }
-    Drained::Done
+    Ended::Drained(Drained::Done)
 }
 
 /// One delayed wake-up for what waits; beyond the queue's longest delay the sweep does it.

@@ -35,10 +35,11 @@ macro_rules! owing {
             " AS mark FROM dialogs d
                    WHERE d.id = ANY (ARRAY(SELECT p.dialog_id FROM posts p WHERE p.id = ANY(",
             $posts,
-            "))) AND d.topic_state = 'open') AS owing
-             WHERE owing.mark <> owing.topic_mark AND NOT EXISTS (
-                 SELECT FROM posts p WHERE p.bot_id = owing.bot_id AND p.once_key = 'mark:' || owing.id
-                 AND p.state IN ('pending', 'sending') AND p.content ->> 'mark' = owing.mark)"
+            "))) AND d.topic_state = 'open' OFFSET 0) AS owing
+             -- asked for each: as NOT EXISTS it is joined, with what waits in all organisations
+             WHERE owing.mark <> owing.topic_mark AND owing.mark IS DISTINCT FROM (
+                 SELECT p.content ->> 'mark' FROM posts p WHERE p.bot_id = owing.bot_id
+                 AND p.once_key = 'mark:' || owing.id AND p.state IN ('pending', 'sending'))"
         )
     };
 }

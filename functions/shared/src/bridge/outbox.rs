@@ -13,7 +13,7 @@ use super::{
     edits::{self, Removal},
     lanes,
     look::{self, Look},
-    receipts::{receipt, wake_lanes},
+    receipts::{receipt, wake_for_receipts, wake_lanes},
 };
 use crate::{
     planned,
@@ -314,8 +314,11 @@ pub fn sent(part_id: i64, avito_message_id: String) -> Statement {
                      ",
             receipt!("👌", "(SELECT * FROM messages m WHERE m.id = _message) AS whole", ""),
             ";
-                     IF FOUND OR shown THEN",
+                     IF shown THEN",
             wake_lanes!("messages WHERE id = _message"),
+            ";
+                     ELSIF FOUND THEN",
+            wake_for_receipts!("messages WHERE id = _message"),
             ";
                      END IF;
                  END IF;

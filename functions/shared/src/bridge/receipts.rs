@@ -55,7 +55,26 @@ macro_rules! wake_lanes {
         )
     };
 }
-pub(super) use {receipt, wake_lanes};
+
+/// As [`wake_lanes!`], for receipts: where reactions may be set again in a moment, and somebody comes for that, he comes soon
+/// enough. The lane is locked all the same, as by all that add work.
+macro_rules! wake_for_receipts {
+    ($from:literal) => {
+        concat!(
+            $crate::bridge::receipts::wake_lanes!($from),
+            " WHERE (lane.drain_at > greatest(now(), lane.reactions_after)) IS NOT FALSE"
+        )
+    };
+}
+pub(super) use {receipt, wake_for_receipts, wake_lanes};
+
+/// How long after receipts were set the next are, seconds: what comes meanwhile goes together. The first goes at once.
+macro_rules! pace {
+    () => {
+        "interval '250 milliseconds'"
+    };
+}
+pub(super) use pace;
 
 /// 👀 on the dialog's answers that Avito will not have within two seconds of their writing, because nothing is sent to it
 /// for `wait_seconds`.

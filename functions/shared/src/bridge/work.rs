@@ -407,6 +407,7 @@ const LOOK_TAKES: &str =
 const LOOK: &str = concat!(
     "DECLARE
          kept boolean;
+         _reactions_were_set boolean;
          booked timestamptz;
          due timestamptz;
          since timestamptz;
@@ -432,11 +433,17 @@ const LOOK: &str = concat!(
              RETURN NEXT;
              RETURN;
          END IF;
+         _reactions_were_set := _reactions_left IS NOT NULL;
          -- what another holder spent meanwhile is not forgotten
          _left := coalesce(CASE WHEN kept THEN _left END, budget);
          _left_at := coalesce(CASE WHEN kept THEN _left_at END, budget_at);
          _reactions_left := coalesce(CASE WHEN kept THEN _reactions_left END, reaction_budget);
          _reactions_left_at := coalesce(CASE WHEN kept THEN _reactions_left_at END, reaction_budget_at);
+         IF kept AND _reactions_were_set THEN
+             _reactions_after := greatest(_reactions_after, now() + ",
+    receipts::pace!(),
+    ");
+         END IF;
          IF kept AND _ready IS NOT NULL AND (",
     version!("_ready"),
     ") = _version THEN
@@ -465,7 +472,7 @@ const LOOK: &str = concat!(
              END IF;
              UPDATE bot_lanes AS lane
              SET lease_owner = NULL, lease_until = NULL, drain_at = due, wake_at = booked,
-                 budget = _left, budget_at = _left_at,
+                 budget = _left, budget_at = _left_at, reactions_after = _reactions_after,
                  reaction_budget = _reactions_left, reaction_budget_at = _reactions_left_at
              WHERE lane.bot_id = _bot;
              ends := 'idle';
@@ -474,7 +481,7 @@ const LOOK: &str = concat!(
          END IF;
          UPDATE bot_lanes AS lane
          SET lease_owner = _owner, lease_until = now() + make_interval(secs => _lease_seconds),
-             budget = _left, budget_at = _left_at,
+             budget = _left, budget_at = _left_at, reactions_after = _reactions_after,
              reaction_budget = _reactions_left, reaction_budget_at = _reactions_left_at
          WHERE lane.bot_id = _bot
          RETURNING lane.budget, lane.budget_at, lane.reaction_budget, lane.reaction_budget_at

@@ -128,3 +128,29 @@ async fn receipts_in_several_topics_are_set_at_the_same_time() {
     let between = Duration::try_from(set[2].duration_since(set[0])).expect("time goes on");
     assert!(between < SLOW, "{between:?} lie between the first and the last");
 }
+
+#[tokio::test]
+async fn receipts_that_follow_one_another_soon_wait_for_each_other_and_the_first_does_not() {
+    let seller = Seller::new().await;
+    let mut threads = Vec::new();
+    for buyer in ["Анна", "Борис", "Вера", "Глеб"] {
+        threads.push((buyer, seller.conversation(buyer).await.1));
+    }
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        for (buyer, thread) in &threads {
+            answers.push((*buyer, seller.operator_writes(*thread, "Да").await));
+        }
+    }
+    for (buyer, answer) in answers {
+        seller.receipt(LATER, buyer, answer).await;
+    }
+
+    let gaps = "SELECT count(*), min(gap) >= '250 milliseconds'
+        FROM (SELECT sent_at - lag(sent_at) OVER (ORDER BY sent_at) AS gap FROM posts
+              WHERE bot_id = $1 AND kind = 'reaction' GROUP BY sent_at) AS flights";
+    let row = database().await.query_one(gaps, &[&seller.bot_id]).await.expect("when they were set");
+    let (flights, are_apart): (i64, Option<bool>) = (row.get(0), row.get(1));
+    assert!((2..12).contains(&flights), "the first, and others together: {flights}");
+    assert_eq!(are_apart, Some(true));
+}
