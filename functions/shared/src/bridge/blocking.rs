@@ -3,13 +3,12 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio_postgres::Row;
 
 use super::{
     receipts::wake_lanes,
     words::{self, Language},
 };
-use crate::platform::db::{DbError, Statement, get};
+use crate::platform::db::Statement;
 
 /// Who is to be blocked.
 pub struct Blocking {
@@ -21,11 +20,9 @@ pub struct Blocking {
 }
 
 impl Blocking {
-    /// Reads the columns of a dialog.
-    pub(super) fn read(row: &Row) -> Result<Option<Self>, DbError> {
-        let Some(asked) = get(row, "block_requested_at")? else { return Ok(None) };
-        let id = |snapshot: Option<Value>| snapshot.and_then(|snapshot| snapshot["id"].as_i64());
-        Ok(Some(Self { asked, buyer_id: id(get(row, "buyer")?), item_id: id(get(row, "item")?) }))
+    /// What was asked for then, of a dialog with this buyer about this item.
+    pub(super) fn asked(asked: Timestamp, buyer: &Value, item: &Value) -> Self {
+        Self { asked, buyer_id: buyer["id"].as_i64(), item_id: item["id"].as_i64() }
     }
 }
 

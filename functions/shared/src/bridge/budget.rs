@@ -4,13 +4,14 @@
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
 
 /// Messages a minute into one group (core.telegram.org/bots/faq, "My bot is hitting limits").
 pub const PER_MINUTE: f64 = 20.0;
 const PER_SECOND: f64 = PER_MINUTE / 60.0;
 
 /// A token bucket: it holds [`PER_MINUTE`] at the most and refills evenly.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 pub struct Budget {
     /// What was left at `at`.
     pub left: f64,

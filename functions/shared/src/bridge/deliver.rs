@@ -15,7 +15,7 @@ use super::{
     edits::{self, Removal},
     lanes,
     look::Look,
-    outbox::{self, Outbox, Part},
+    outbox::{self, Outbox, Part, Sent},
     presses, receipts,
     tasks::{AvitoTask, TelegramTask},
     tenants, text,
@@ -55,8 +55,8 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(300);
 pub(super) enum Next {
     /// Write this down and go on with the next part.
     Look(Vec<Statement>),
-    /// The same, of a statement that locks the dialog by itself.
-    Sent(Statement),
+    /// The same, of what Avito has by now.
+    Sent(Sent),
     /// Write this down and let go for a while.
     Rest(Vec<Statement>, Duration),
 }
@@ -72,7 +72,7 @@ pub(super) struct Holder<'a> {
 /// or a secret that does not open; whatever was begun is found again.
 pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<Delivered, BridgeError> {
     let owner = Uuid::new_v4();
-    let first = outbox::look(dialog_id, owner, Vec::new());
+    let first = outbox::look(dialog_id, owner, Vec::new(), None);
     let scope = tenants::scope(&tenants::OF_DIALOGS, dialog_id, outbox::tenant_of);
     let first = app.db().run(scope, first).await?;
     let (mut look, bot_to_wake) = outbox::read(&first)?;
@@ -94,12 +94,13 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
                 if !outcome.is_empty() {
                     outcome.insert(0, lanes::lock_dialog(Some(dialog_id)));
                 }
-                let (next, woken) = outbox::read(&holder.run(outbox::look(dialog_id, owner, outcome)).await?)?;
+                let (next, woken) = outbox::read(&holder.run(outbox::look(dialog_id, owner, outcome, None)).await?)?;
                 look = next;
                 woken
             }
-            Next::Sent(outcome) => {
-                let (next, woken) = outbox::read(&holder.run(outbox::look(dialog_id, owner, vec![outcome])).await?)?;
+            Next::Sent(sent) => {
+                let flight = outbox::look(dialog_id, owner, Vec::new(), Some(sent));
+                let (next, woken) = outbox::read(&holder.run(flight).await?)?;
                 look = next;
                 woken
             }
@@ -208,7 +209,7 @@ impl Holder<'_> {
             answer = self.within(outbox, avito.send_text(&token, user_id, &outbox.avito_chat_id, &part.text)).await;
         }
         Ok(match answer {
-            Ok(reply) => Next::Sent(outbox::sent(part.id, reply.value.id)),
+            Ok(reply) => Next::Sent(Sent { part_id: part.id, avito_message_id: reply.value.id }),
             Err(error) => {
                 tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a part was not sent");
                 not_sent(outbox, part, error)
@@ -289,7 +290,7 @@ impl Holder<'_> {
         match self.find(outbox, part, &messages).await? {
             Some(id) => {
                 metrics::counter!("parts_found_sent").increment(1);
-                Ok(Next::Sent(outbox::sent(part.id, id)))
+                Ok(Next::Sent(Sent { part_id: part.id, avito_message_id: id }))
             }
             None if part.lookups + 1 < LOOKS => Ok(Next::Rest(vec![outbox::not_found(part.id)], SECOND_LOOK)),
             None => {

@@ -5,13 +5,11 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::budget::{Budget, later};
-use crate::{
-    planned,
-    platform::db::{DbError, Statement, get},
-};
+use crate::{planned, platform::db::Statement};
 
 /// How long a lease lasts unless its holder writes; longer than any one call to Telegram takes.
 pub const LEASE: Duration = Duration::from_secs(20);
@@ -115,7 +113,7 @@ pub fn wake_now(bot_id: i64) -> Statement {
 }
 
 /// A lane as its holder has it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Lane {
     /// What may still be sent.
     pub budget: Budget,
@@ -128,6 +126,7 @@ pub struct Lane {
     /// The database's clock at that flight.
     pub now: Timestamp,
     /// The same moment by this process's clock.
+    #[serde(skip, default = "Instant::now")]
     pub read: Instant,
 }
 
@@ -148,18 +147,6 @@ pub fn keep(bot_id: i64, owner: Uuid) -> Statement {
 }
 
 impl Lane {
-    /// Reads the columns as the table names them, with `now`.
-    pub fn read(row: &tokio_postgres::Row) -> Result<Self, DbError> {
-        Ok(Self {
-            budget: Budget { left: get(row, "budget")?, at: get(row, "budget_at")? },
-            reactions: Budget { left: get(row, "reaction_budget")?, at: get(row, "reaction_budget_at")? },
-            topics_off: get(row, "topics_off")?,
-            flood_until: get(row, "flood_until")?,
-            now: get(row, "now")?,
-            read: Instant::now(),
-        })
-    }
-
     /// The database's clock by now: a call may have taken long since the lane was read.
     pub fn current(&self) -> Timestamp {
         later(self.now, self.read.elapsed())

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Row;
+use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::platform::db::{Answers, DbError, get};
+use crate::platform::db::{self, Answers, DbError};
 
 /// How a look ended.
 pub enum Look<T> {
@@ -21,22 +21,36 @@ pub enum Look<T> {
     Gone,
 }
 
-/// The row in which a look answers, the last of its flight.
-pub(super) fn row(answers: &Answers) -> Result<&Row, DbError> {
-    answers.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)
+/// What a look answers.
+#[derive(Deserialize)]
+struct Answer<T> {
+    ends: Option<Ends>,
+    /// Seconds.
+    wake_in: Option<f64>,
+    bot_id: Option<i64>,
+    work: Option<T>,
 }
 
-impl<T> Look<T> {
-    /// Reads the columns `ends` and `wake_in` (seconds), and by `found` the others.
-    pub(super) fn read(row: &Row, found: impl FnOnce(&Row) -> Result<T, DbError>) -> Result<Self, DbError> {
-        Ok(match get::<Option<&str>>(row, "ends")? {
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Ends {
+    Work,
+    Idle,
+    Held,
+}
+
+impl<T: DeserializeOwned> Look<T> {
+    /// Reads the answer to a flight that looks last, `{ends, wake_in, bot_id, work}`: how it ended, and the bot to wake.
+    pub(super) fn read(answers: &Answers) -> Result<(Self, Option<i64>), DbError> {
+        let Answer { ends, wake_in, bot_id, work } = db::answer(answers)?;
+        let look = match ends {
             None => Self::Gone,
-            Some("held") => Self::Held,
-            Some("idle") => Self::Idle {
-                wake_in: get::<Option<f64>>(row, "wake_in")?
-                    .map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()),
-            },
-            Some(_) => Self::Found(Box::new(found(row)?)),
-        })
+            Some(Ends::Held) => Self::Held,
+            Some(Ends::Idle) => {
+                Self::Idle { wake_in: wake_in.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()) }
+            }
+            Some(Ends::Work) => Self::Found(Box::new(work.ok_or(DbError::Shape)?)),
+        };
+        Ok((look, bot_id))
     }
 }

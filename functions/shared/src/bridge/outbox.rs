@@ -4,22 +4,22 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use serde::Deserialize;
 use serde_json::Value;
-use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{
     blocking::Blocking,
     edits::{self, Removal},
     lanes,
-    look::{self, Look},
+    look::Look,
     receipts::{receipt, wake_for_receipts, wake_lanes},
 };
 use crate::{
     planned,
-    platform::db::{Answers, DbError, Statement, get},
+    platform::db::{Answers, DbError, Statement},
     routine,
-    tenancy::accounts::Keys,
+    tenancy::accounts::{self, Keys},
 };
 
 /// How long a lease lasts unless its holder writes; longer than any one call to Avito takes.
@@ -53,6 +53,8 @@ pub struct Part {
 }
 
 /// What the flight found.
+#[derive(Deserialize)]
+#[serde(from = "Found")]
 pub struct Outbox {
     /// The keys of the dialog's account.
     pub keys: Keys,
@@ -111,149 +113,24 @@ macro_rules! bot_to_wake {
     };
 }
 
-/// All that is needed for the next step of the dialog.
+/// All that is needed for the next step of the dialog, as the JSON of [`Found`].
 macro_rules! found {
     () => {
-        "SELECT 'work', _bot_to_wake, NULL::double precision, now(), d.block_requested_at, d.buyer, d.item, d.avito_chat_id,
-                d.mark_read_at <= now(), a.client_id, a.avito_account_id, a.user_id, a.api_client_id, a.api_client_secret,
-                a.access_token, a.token_expires_at, a.suspended_at IS NOT NULL, p.id, _state, coalesce(p.text, ''),
-                coalesce(p.text_key, ''), p.attachment, p.sending_since, p.lookups, p.attempts, p.avito_message_id,
-                (SELECT m.is_auto_reply FROM messages m WHERE m.client_id = p.client_id AND m.id = p.message_id)
-         FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
-         LEFT JOIN parts p ON p.id = _part
-         WHERE d.id = _dialog"
-    };
-}
-
-/// The statements by which a holder writes `outcome`, begins the next part, and lets go when there is none. They answer the
-/// bot to wake too, if anything came of `outcome` or of the look for it to do: an answer taken back before it went is told as well.
-pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>) -> Vec<Statement> {
-    let mut flight = outcome;
-    let tells = !flight.is_empty();
-    flight.push(
-        routine!(
-            "(_dialog bigint, _owner uuid, _lease_seconds double precision, _tells boolean, _part bigint DEFAULT NULL,
-              _state text DEFAULT NULL, _bot_to_wake bigint DEFAULT NULL)
-             RETURNS TABLE (ends text, bot_id bigint, wake_in double precision, now timestamptz, block_requested_at timestamptz,
-                            buyer jsonb, item jsonb, avito_chat_id text, mark_read boolean, client_id bigint,
-                            avito_account_id bigint, user_id bigint, api_client_id text, api_client_secret bytea,
-                            access_token bytea, token_expires_at timestamptz, stopped boolean, part_id bigint, state text,
-                            text text, text_key text, attachment jsonb, sending_since timestamptz, lookups int, attempts int,
-                            avito_message_id text, auto_reply boolean)",
-            concat!(
-                "DECLARE
-                     due boolean;
-                     to_read boolean;
-                     to_block boolean;
-                     due_at timestamptz;
-                 BEGIN
-                     SELECT d.send_at <= now(), d.mark_read_at <= now(), d.block_requested_at IS NOT NULL
-                     INTO due, to_read, to_block FROM dialogs AS d
-                     WHERE d.id = _dialog AND (d.lease_owner IS NULL OR d.lease_owner = _owner OR d.lease_until < now())
-                       AND (d.lease_owner = _owner OR d.send_at <= now() OR d.mark_read_at <= now())
-                     FOR NO KEY UPDATE;
-                     IF NOT FOUND THEN
-                         ends := (SELECT 'held' FROM dialogs AS d
-                                  WHERE d.id = _dialog AND d.lease_owner <> _owner AND d.lease_until >= now()
-                                    AND (d.send_at <= now() OR d.mark_read_at <= now()));
-                         IF _tells THEN
-                             bot_id := (",
-                bot_to_wake!("_dialog"),
-                ");
-                         END IF;
-                         RETURN NEXT;
-                         RETURN;
-                     END IF;
-                     IF (",
-                changing!(),
-                ") THEN
-                         ",
-                edits::apply!(),
-                ";
-                         ",
-                edits::confirm!(),
-                ";
-                         _tells := true;
-                     END IF;
-                     IF _tells THEN
-                         _bot_to_wake := (",
-                bot_to_wake!("_dialog"),
-                ");
-                     END IF;
-                     SELECT next.id, next.state INTO _part, _state FROM (",
-                next_part!(),
-                ") AS next;
-                     IF _part IS NULL AND NOT coalesce(to_read, false) AND NOT to_block THEN
-                         due_at := (",
-                next_change!(),
-                ");
-                         UPDATE dialogs AS d SET lease_owner = NULL, lease_until = NULL, send_at = due_at WHERE d.id = _dialog;
-                         ends := 'idle';
-                         wake_in := extract(epoch FROM due_at - now());
-                         bot_id := _bot_to_wake;
-                         RETURN NEXT;
-                         RETURN;
-                     END IF;
-                     UPDATE dialogs AS d SET lease_owner = _owner, lease_until = now() + make_interval(secs => _lease_seconds)
-                     WHERE d.id = _dialog;
-                     IF _state <> 'deleting' AND (to_block OR NOT coalesce(due, false)) THEN
-                         _part := NULL;
-                     ELSIF _state = 'pending' THEN
-                         UPDATE parts AS p SET state = 'sending', sending_since = now() WHERE p.id = _part;
-                     END IF;
-                     RETURN QUERY ",
-                found!(),
-                ";
-                 END"
-            ),
-            [next_part!(), changing!(), next_change!(), bot_to_wake!("_dialog"), found!()]
+        concat!(
+            "SELECT json_build_object(
+                 'now', now(), 'block_requested_at', d.block_requested_at, 'buyer', d.buyer, 'item', d.item,
+                 'avito_chat_id', d.avito_chat_id, 'mark_read', coalesce(d.mark_read_at <= now(), false), 'keys', ",
+            accounts::keys!(),
+            ", 'stopped', a.suspended_at IS NOT NULL, 'part', CASE WHEN p.id IS NOT NULL THEN json_build_object(
+                 'id', p.id, 'state', _state, 'text', coalesce(p.text, ''), 'text_key', coalesce(p.text_key, ''),
+                 'attachment', p.attachment, 'sending_since', p.sending_since, 'lookups', p.lookups, 'attempts', p.attempts,
+                 'avito_message_id', p.avito_message_id, 'auto_reply',
+                 (SELECT m.is_auto_reply FROM messages m WHERE m.client_id = p.client_id AND m.id = p.message_id)) END)
+             FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
+             LEFT JOIN parts p ON p.id = _part
+             WHERE d.id = _dialog"
         )
-        .bind(dialog_id)
-        .bind(owner)
-        .bind(LEASE.as_secs_f64())
-        .bind(tells),
-    );
-    flight
-}
-
-/// Reads the answers to [`look`]: how it ended, and the bot to wake.
-pub fn read(answers: &Answers) -> Result<(Look<Outbox>, Option<i64>), DbError> {
-    let row = look::row(answers)?;
-    Ok((Look::read(row, read_outbox)?, get(row, "bot_id")?))
-}
-
-fn read_outbox(row: &Row) -> Result<Outbox, DbError> {
-    let state: Option<&str> = get::<Option<i64>>(row, "part_id")?.and(get(row, "state")?);
-    Ok(Outbox {
-        keys: Keys::read(row)?,
-        avito_chat_id: get(row, "avito_chat_id")?,
-        mark_read: get::<Option<bool>>(row, "mark_read")?.unwrap_or_default(),
-        stopped: get(row, "stopped")?,
-        now: get(row, "now")?,
-        leased: Instant::now(),
-        removal: (state == Some("deleting")).then(|| read_removal(row)).transpose()?,
-        blocking: Blocking::read(row)?,
-        part: state.filter(|state| *state != "deleting").map(|state| read_part(row, state == "sending")).transpose()?,
-    })
-}
-
-fn read_removal(row: &Row) -> Result<Removal, DbError> {
-    let avito_id: Option<String> = get(row, "avito_message_id")?;
-    Ok(Removal { part_id: get(row, "part_id")?, avito_message_id: avito_id.unwrap_or_default() })
-}
-
-fn read_part(row: &Row, begun: bool) -> Result<Part, DbError> {
-    Ok(Part {
-        id: get(row, "part_id")?,
-        text: get(row, "text")?,
-        text_key: get(row, "text_key")?,
-        picture: get(row, "attachment")?,
-        begun,
-        since: get(row, "sending_since")?,
-        lookups: get(row, "lookups")?,
-        attempts: get(row, "attempts")?,
-        auto_reply: get(row, "auto_reply")?,
-    })
+    };
 }
 
 /// An own message of this id of Avito's that was taken for one from the app.
@@ -261,7 +138,7 @@ macro_rules! mistaken {
     () => {
         "SELECT m.id FROM parts p JOIN messages m
              ON m.avito_account_id = p.avito_account_id AND m.avito_message_id = _avito_id AND m.origin = 'avito_app'
-         WHERE p.id = _part"
+         WHERE p.id = _sent"
     };
 }
 
@@ -272,62 +149,230 @@ macro_rules! whole {
     };
 }
 
-/// Avito has the part, under this id. An own message of that id that was taken for one from the app is ours after all:
-/// its row goes, and so does what the topic shows of it. The operator's message gets its receipt, an auto-reply is shown. Locks the
-/// dialog first.
-pub fn sent(part_id: i64, avito_message_id: String) -> Statement {
-    routine!(
-        "(_part bigint, _avito_id text, _message bigint DEFAULT NULL) RETURNS void",
+/// Avito has the part `_sent` under `_avito_id`. An own message of that id that was taken for one from the app is ours after
+/// all: its row goes, and so does what the topic shows of it. The operator's message gets its receipt, an auto-reply is shown.
+macro_rules! write_sent {
+    () => {
         concat!(
-            "DECLARE
-                 other bigint;
-                 shown boolean;
-             BEGIN
-                 PERFORM FROM dialogs d WHERE d.id = (SELECT p.dialog_id FROM parts p WHERE p.id = _part) FOR NO KEY UPDATE;
-                 other := (",
+            "other := (",
             mistaken!(),
             ");
-                 IF other IS NOT NULL THEN
-                     WITH mistaken AS (
-                         DELETE FROM messages m WHERE m.id = other RETURNING m.post_id
-                     ), unsent AS (
-                         UPDATE posts SET state = 'failed', error = 'our own answer'
-                         FROM mistaken WHERE posts.id = mistaken.post_id AND posts.state = 'pending'
-                     )
-                     INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
-                     SELECT p.client_id, p.bot_id, p.dialog_id, 'delete', jsonb_build_object('message_id', message_id), 'mirror:' || p.id
-                     FROM mistaken JOIN posts p ON p.id = mistaken.post_id AND p.state IN ('sending', 'sent')
-                     CROSS JOIN LATERAL unnest(p.telegram_message_ids) AS message_id
-                     ON CONFLICT (bot_id, once_key) DO NOTHING;
-                 END IF;
-                 UPDATE parts SET state = 'sent', avito_message_id = _avito_id, error = NULL
-                 WHERE id = _part AND state IN ('sending', 'sent');
-                 _message := (SELECT p.message_id FROM parts p WHERE p.id = _part);
-                 IF (",
+             IF other IS NOT NULL THEN
+                 WITH mistaken AS (
+                     DELETE FROM messages m WHERE m.id = other RETURNING m.post_id
+                 ), unsent AS (
+                     UPDATE posts SET state = 'failed', error = 'our own answer'
+                     FROM mistaken WHERE posts.id = mistaken.post_id AND posts.state = 'pending'
+                 )
+                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+                 SELECT p.client_id, p.bot_id, p.dialog_id, 'delete', jsonb_build_object('message_id', message_id), 'mirror:' || p.id
+                 FROM mistaken JOIN posts p ON p.id = mistaken.post_id AND p.state IN ('sending', 'sent')
+                 CROSS JOIN LATERAL unnest(p.telegram_message_ids) AS message_id
+                 ON CONFLICT (bot_id, once_key) DO NOTHING;
+             END IF;
+             UPDATE parts SET state = 'sent', avito_message_id = _avito_id, error = NULL
+             WHERE id = _sent AND state IN ('sending', 'sent');
+             _message := (SELECT p.message_id FROM parts p WHERE p.id = _sent);
+             IF (",
             whole!(),
             ") THEN
-                     UPDATE messages m SET status = 'sent', to_show = m.to_show OR m.is_auto_reply
-                     WHERE m.id = _message AND m.status IN ('sending', 'sent')
-                     RETURNING m.is_auto_reply INTO shown;
-                 END IF;
-                 IF shown IS NOT NULL THEN
-                     ",
+                 UPDATE messages m SET status = 'sent', to_show = m.to_show OR m.is_auto_reply
+                 WHERE m.id = _message AND m.status IN ('sending', 'sent')
+                 RETURNING m.is_auto_reply INTO shown;
+             END IF;
+             IF shown IS NOT NULL THEN
+                 ",
             receipt!("👌", "(SELECT * FROM messages m WHERE m.id = _message) AS whole", ""),
             ";
-                     IF shown THEN",
+                 IF shown THEN",
             wake_lanes!("messages WHERE id = _message"),
             ";
-                     ELSIF FOUND THEN",
+                 ELSIF FOUND THEN",
             wake_for_receipts!("messages WHERE id = _message"),
             ";
-                     END IF;
                  END IF;
-             END"
-        ),
-        [mistaken!(), whole!()]
-    )
-    .bind(part_id)
-    .bind(avito_message_id)
+             END IF"
+        )
+    };
+}
+
+/// What the routine of [`look`] takes and answers.
+const LOOK_TAKES: &str =
+    "(_dialog bigint, _owner uuid, _lease_seconds double precision, _tells boolean, _sent bigint, _avito_id text,
+      _part bigint DEFAULT NULL, _state text DEFAULT NULL, _message bigint DEFAULT NULL)
+     RETURNS json";
+/// What it does.
+const LOOK: &str = concat!(
+    "DECLARE
+         due boolean;
+         to_read boolean;
+         to_block boolean;
+         due_at timestamptz;
+         other bigint;
+         shown boolean;
+         bot_to_wake bigint;
+     BEGIN
+         IF _sent IS NOT NULL THEN
+             -- whoever has its lease by now: what was sent is written down
+             PERFORM FROM dialogs d WHERE d.id = _dialog FOR NO KEY UPDATE;
+             ",
+    write_sent!(),
+    ";
+         END IF;
+         SELECT d.send_at <= now(), d.mark_read_at <= now(), d.block_requested_at IS NOT NULL
+         INTO due, to_read, to_block FROM dialogs AS d
+         WHERE d.id = _dialog AND (d.lease_owner IS NULL OR d.lease_owner = _owner OR d.lease_until < now())
+           AND (d.lease_owner = _owner OR d.send_at <= now() OR d.mark_read_at <= now())
+         FOR NO KEY UPDATE;
+         IF NOT FOUND THEN
+             IF _tells THEN
+                 bot_to_wake := (",
+    bot_to_wake!("_dialog"),
+    ");
+             END IF;
+             RETURN json_build_object('bot_id', bot_to_wake, 'ends',
+                 (SELECT 'held' FROM dialogs AS d
+                  WHERE d.id = _dialog AND d.lease_owner <> _owner AND d.lease_until >= now()
+                    AND (d.send_at <= now() OR d.mark_read_at <= now())));
+         END IF;
+         IF (",
+    changing!(),
+    ") THEN
+             ",
+    edits::apply!(),
+    ";
+             ",
+    edits::confirm!(),
+    ";
+             _tells := true;
+         END IF;
+         IF _tells THEN
+             bot_to_wake := (",
+    bot_to_wake!("_dialog"),
+    ");
+         END IF;
+         SELECT next.id, next.state INTO _part, _state FROM (",
+    next_part!(),
+    ") AS next;
+         IF _part IS NULL AND NOT coalesce(to_read, false) AND NOT to_block THEN
+             due_at := (",
+    next_change!(),
+    ");
+             UPDATE dialogs AS d SET lease_owner = NULL, lease_until = NULL, send_at = due_at WHERE d.id = _dialog;
+             RETURN json_build_object('ends', 'idle', 'wake_in', extract(epoch FROM due_at - now()), 'bot_id', bot_to_wake);
+         END IF;
+         UPDATE dialogs AS d SET lease_owner = _owner, lease_until = now() + make_interval(secs => _lease_seconds)
+         WHERE d.id = _dialog;
+         IF _state <> 'deleting' AND (to_block OR NOT coalesce(due, false)) THEN
+             _part := NULL;
+         ELSIF _state = 'pending' THEN
+             UPDATE parts AS p SET state = 'sending', sending_since = now() WHERE p.id = _part;
+         END IF;
+         RETURN json_build_object('ends', 'work', 'bot_id', bot_to_wake, 'work', (",
+    found!(),
+    "));
+     END"
+);
+
+/// What Avito was just heard to have: a part, and its id there.
+pub struct Sent {
+    /// The row in `parts`.
+    pub part_id: i64,
+    /// Avito's id.
+    pub avito_message_id: String,
+}
+
+/// The statements by which a holder writes `outcome` or what was `sent`, begins the next part, and lets go when there is none.
+/// They answer the bot to wake too, if anything came of that or of the look for it to do: an answer taken back before it went
+/// is told as well.
+pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>, sent: Option<Sent>) -> Vec<Statement> {
+    let mut flight = outcome;
+    let tells = !flight.is_empty() || sent.is_some();
+    let (part_id, avito_message_id) = sent.map(|sent| (sent.part_id, sent.avito_message_id)).unzip();
+    flight.push(
+        routine!(
+            LOOK_TAKES,
+            LOOK,
+            [mistaken!(), whole!(), next_part!(), changing!(), next_change!(), bot_to_wake!("_dialog"), found!()]
+        )
+        .bind(dialog_id)
+        .bind(owner)
+        .bind(LEASE.as_secs_f64())
+        .bind(tells)
+        .bind(part_id)
+        .bind(avito_message_id),
+    );
+    flight
+}
+
+/// Reads the answers to [`look`]: how it ended, and the bot to wake.
+pub fn read(answers: &Answers) -> Result<(Look<Outbox>, Option<i64>), DbError> {
+    Look::read(answers)
+}
+
+/// What the flight answers.
+#[derive(Deserialize)]
+struct Found {
+    now: Timestamp,
+    block_requested_at: Option<Timestamp>,
+    #[serde(default)]
+    buyer: Value,
+    #[serde(default)]
+    item: Value,
+    avito_chat_id: String,
+    mark_read: bool,
+    keys: Keys,
+    stopped: bool,
+    part: Option<FoundPart>,
+}
+
+/// What it answers of the next part.
+#[derive(Deserialize)]
+struct FoundPart {
+    id: i64,
+    state: String,
+    text: String,
+    text_key: String,
+    attachment: Option<Value>,
+    sending_since: Option<Timestamp>,
+    lookups: i32,
+    attempts: i32,
+    avito_message_id: Option<String>,
+    auto_reply: bool,
+}
+
+impl From<Found> for Outbox {
+    fn from(found: Found) -> Self {
+        let Found { now, block_requested_at, buyer, item, avito_chat_id, mark_read, keys, stopped, part } = found;
+        let (removal, part) = match part {
+            Some(part) if part.state == "deleting" => (Some(part.into()), None),
+            part => (None, part.map(|part| part.begun(now))),
+        };
+        let blocking = block_requested_at.map(|asked| Blocking::asked(asked, &buyer, &item));
+        Self { keys, avito_chat_id, mark_read, stopped, now, leased: Instant::now(), removal, blocking, part }
+    }
+}
+
+impl From<FoundPart> for Removal {
+    fn from(part: FoundPart) -> Self {
+        Self { part_id: part.id, avito_message_id: part.avito_message_id.unwrap_or_default() }
+    }
+}
+
+impl FoundPart {
+    fn begun(self, now: Timestamp) -> Part {
+        Part {
+            id: self.id,
+            text: self.text,
+            text_key: self.text_key,
+            picture: self.attachment,
+            begun: self.state == "sending",
+            since: self.sending_since.unwrap_or(now),
+            lookups: self.lookups,
+            attempts: self.attempts,
+            auto_reply: self.auto_reply,
+        }
+    }
 }
 
 /// The bot to wake for a dialog's receipts and notices, if its lane is due and nobody works for it or was sent for.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     BridgeError,
     deliver::{Holder, Next, not_sent},
-    outbox::{self, Outbox, Part},
+    outbox::{self, Outbox, Part, Sent},
     text,
     words::{self, Language},
 };
@@ -191,7 +191,7 @@ impl Holder<'_> {
         let call = avito.send_image(&token, user_id, &outbox.avito_chat_id, &image_id);
         let sent = self.telling_who_waits(self.within(outbox, call)).await;
         Ok(match sent {
-            Ok(reply) => Next::Sent(outbox::sent(part.id, reply.value.id)),
+            Ok(reply) => Next::Sent(Sent { part_id: part.id, avito_message_id: reply.value.id }),
             Err(error) => {
                 tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a picture was not sent");
                 not_sent(outbox, part, error)

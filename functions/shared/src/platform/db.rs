@@ -14,10 +14,14 @@ use std::{
 };
 
 use jiff::Timestamp;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
 use tokio::sync::Semaphore;
 use tokio_postgres::{
     Client, Row,
-    types::{ToSql, Type},
+    types::{Json, ToSql, Type},
 };
 
 pub(super) use connection::connect;
@@ -102,6 +106,24 @@ const REPEATS: usize = 2;
 /// Reads a column, or says that the row is not as expected.
 pub fn get<'row, T: tokio_postgres::types::FromSql<'row>>(row: &'row Row, column: &str) -> Result<T, DbError> {
     row.try_get(column).map_err(|_| DbError::Shape)
+}
+
+/// Reads the JSON that the last statement of a flight answers, a [`routine!`](crate::routine).
+pub fn answer<T: DeserializeOwned>(answers: &Answers) -> Result<T, DbError> {
+    let row = answers.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
+    get::<Json<T>>(row, "answer").map(|Json(answer)| answer)
+}
+
+/// Reads bytes as Postgres has them in JSON: `\x` and hexadecimal digits.
+pub fn bytes<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<u8>, D::Error> {
+    optional_bytes(json)?.ok_or_else(|| D::Error::custom("no bytes"))
+}
+
+/// As [`bytes`], where there may be none.
+pub fn optional_bytes<'de, D: Deserializer<'de>>(json: D) -> Result<Option<Vec<u8>>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(json)? else { return Ok(None) };
+    let digits = text.strip_prefix("\\x").ok_or_else(|| D::Error::custom("not bytes"))?;
+    hex::decode(digits).map(Some).map_err(|_| D::Error::custom("not bytes"))
 }
 
 /// The rows of each statement of a flight, in the order given.

@@ -44,7 +44,8 @@ macro_rules! planned {
 /// `body` is PL/pgSQL from `DECLARE` or `BEGIN` to `END`. Each statement of it sees what those before it did and what others
 /// committed until then. Its parameters' names begin with `_`, so that none is a column's; they may be assigned to, so one that
 /// has a `DEFAULT` and is not bound is a variable. `statements` are those that look anything up, whose plans a test looks at:
-/// they use no other variables.
+/// they use no other variables. Where it does not return a table, what it returns is the column `answer`: many columns, a table
+/// of one row and the planning of both take as long as a look does.
 #[macro_export]
 macro_rules! routine {
     ($signature:expr, $body:expr, [$($statement:expr),* $(,)?] $(,)?) => {{
@@ -110,9 +111,17 @@ impl Planned {
         }
     }
 
+    fn returns_rows(&self) -> bool {
+        match &self.kind {
+            Kind::Statement(_) => true,
+            Kind::Routine { signature, .. } => signature.contains("RETURNS TABLE"),
+        }
+    }
+
     fn call_in(&self, schema: &str, params: usize) -> String {
         let params: Vec<String> = (1..=params).map(|place| format!("${place}")).collect();
-        format!("SELECT * FROM {schema}.{}({})", self.name(), params.join(", "))
+        let call = format!("{schema}.{}({})", self.name(), params.join(", "));
+        if self.returns_rows() { format!("SELECT * FROM {call}") } else { format!("SELECT {call} AS answer") }
     }
 }
 
@@ -279,6 +288,14 @@ mod tests {
             format!("SELECT * FROM plans.posts_{:016x}($1, $2)", digest(DIGEST_OF_NOTHING, b"SELECT 1"))
         );
         assert!(planned.call(0).ends_with("()"));
+    }
+
+    #[test]
+    fn a_routine_that_returns_no_table_answers_in_one_column() {
+        let call = |signature| Planned::routine("a", signature, "BEGIN END", &[]).call(0);
+        assert!(call("() RETURNS json").starts_with("SELECT plans.a_"));
+        assert!(call("() RETURNS json").ends_with("() AS answer"));
+        assert!(call("() RETURNS TABLE (one int)").starts_with("SELECT * FROM plans.a_"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio_postgres::Row;
 use utoipa::ToSchema;
@@ -15,7 +15,7 @@ use crate::{
     App, avito, planned,
     platform::{
         config::var,
-        db::{ClientId, DbError, Scope, Statement, get},
+        db::{self, ClientId, DbError, Scope, Statement, get},
         http::{Problem, text},
         page::{Page, Wanted},
         secrets::{Place, Secret, SecretsError},
@@ -87,8 +87,18 @@ pub fn mark_working(account_id: i64) -> Statement {
     .bind(account_id)
 }
 
+/// The keys of an account `a`, a row of the view `account_routes`, as the JSON of [`Keys`].
+macro_rules! keys {
+    () => {
+        "json_build_object('client_id', a.client_id, 'account_id', a.avito_account_id, 'user_id', a.user_id,
+                           'api_client_id', a.api_client_id, 'api_client_secret', a.api_client_secret,
+                           'access_token', a.access_token, 'token_expires_at', a.token_expires_at)"
+    };
+}
+pub(crate) use keys;
+
 /// What is needed to speak to Avito for an account; secrets are sealed.
-#[derive(Clone)]
+#[derive(Clone, Deserialize)]
 pub struct Keys {
     /// The tenant.
     pub client_id: ClientId,
@@ -99,8 +109,10 @@ pub struct Keys {
     /// The keys' public half.
     pub api_client_id: String,
     /// The keys' secret half.
+    #[serde(deserialize_with = "db::bytes")]
     pub api_client_secret: Vec<u8>,
     /// The current access token.
+    #[serde(deserialize_with = "db::optional_bytes")]
     pub access_token: Option<Vec<u8>>,
     /// When that ends.
     pub token_expires_at: Option<Timestamp>,

@@ -1,0 +1,361 @@
+//! The statements by which the holder of a bot's lane finds what is next: SQL alone, from the choice of the dialog to all
+//! that its next post is composed of.
+
+use uuid::Uuid;
+
+use super::{Ready, Spent};
+use crate::{
+    bridge::{lanes, marks, posts, receipts},
+    platform::db::Statement,
+    routine,
+    tenancy::accounts,
+};
+
+/// The dialog whose message has waited longest, of those that are not being shown already.
+macro_rules! oldest_message {
+    () => {
+        "SELECT m.dialog_id, m.created_at FROM messages m JOIN dialogs d ON d.id = m.dialog_id
+         WHERE m.bot_id = _bot AND m.to_show AND m.post_id IS NULL AND coalesce(d.show_after <= now(), true)
+           AND m.dialog_id IS DISTINCT FROM _shown
+         ORDER BY m.created_at LIMIT 1"
+    };
+}
+
+/// The dialog whose post comes next, likewise; 0 when that belongs to no dialog. What shows messages first, then notices,
+/// then what only decorates.
+macro_rules! first_post {
+    () => {
+        "SELECT coalesce(p.dialog_id, 0) AS dialog_id,
+                CASE WHEN p.kind IN ('header', 'replay', 'text', 'mirror', 'photo', 'album', 'voice', 'venue') THEN 1
+                     WHEN p.kind = 'notice' THEN 2 ELSE 3 END AS claim, p.created_at, p.kind = 'reaction' AS is_receipt
+         FROM posts p LEFT JOIN dialogs d ON d.id = p.dialog_id
+         WHERE p.bot_id = _bot AND p.state IN ('pending', 'sending') AND p.due_at <= now()
+           AND coalesce(d.show_after <= now(), true)
+           AND (p.kind <> 'reaction' OR coalesce(_reactions_after <= now(), true))
+           AND coalesce(p.dialog_id, 0) IS DISTINCT FROM _shown
+         ORDER BY claim, p.created_at LIMIT 1"
+    };
+}
+
+/// A dialog's unfinished posts but for receipts, in their order.
+// Not `now()`: a header that another flight wrote after this one began, and committed before it looks, is seen and goes
+// first.
+macro_rules! posts {
+    () => {
+        "SELECT id, kind, content, state = 'sending' AS begun, attempts, telegram_chat_id AS chat_id, telegram_topic_id AS thread_id
+         FROM posts
+         WHERE bot_id = _bot AND coalesce(dialog_id, 0) = _dialog AND state IN ('pending', 'sending') AND due_at <= clock_timestamp()
+           AND kind <> 'reaction'
+         ORDER BY CASE WHEN kind = 'header' THEN 0 WHEN kind = 'replay' THEN 1
+                       WHEN kind IN ('text', 'mirror', 'photo', 'album', 'voice', 'venue', 'notice') THEN 2 ELSE 3 END, id
+         LIMIT 20"
+    };
+}
+
+/// A dialog's messages that wait to be shown, in their order.
+macro_rules! messages {
+    () => {
+        "SELECT id, origin, kind, text, attachments, author_name AS author, avito_created AS created, created_at AS arrived,
+                confirmed_at IS NOT NULL AS confirmed
+         -- found before they are sorted: else the whole history is read in its order
+         FROM (SELECT * FROM messages WHERE bot_id = _bot AND dialog_id = _dialog AND to_show AND post_id IS NULL OFFSET 0) AS messages
+         ORDER BY coalesce(avito_created, created_at), list_place, id
+         LIMIT 100"
+    };
+}
+
+/// By those of these messages that answer another: the message in the topic that shows it.
+macro_rules! replies {
+    () => {
+        "SELECT json_object_agg(messages.id, (
+                    -- found first: as a condition on q it would be tried on all messages of the organisation
+                    SELECT coalesce(q.telegram_message_id, shown.telegram_message_ids[1])
+                    FROM (SELECT coalesce(
+                        (SELECT k.id FROM messages k WHERE k.avito_account_id = messages.avito_account_id
+                         AND k.avito_message_id = messages.attachments #>> '{quote,id}'),
+                        (SELECT p.message_id FROM parts p WHERE p.avito_account_id = messages.avito_account_id
+                         AND p.avito_message_id = messages.attachments #>> '{quote,id}')) AS id OFFSET 0) AS quoted
+                    JOIN messages q ON q.id = quoted.id
+                    LEFT JOIN posts shown ON shown.id = q.post_id))
+         FROM (SELECT * FROM messages WHERE bot_id = _bot AND dialog_id = _dialog AND to_show AND post_id IS NULL
+               AND attachments ? 'quote' OFFSET 0) AS messages"
+    };
+}
+
+/// What a dialog's next posts are composed of, as it stands now: a row that was changed since has another `xmin`.
+macro_rules! version {
+    ($dialog:literal) => {
+        concat!(
+            "SELECT concat_ws(' ', d.xmin,
+                 (SELECT string_agg(concat_ws(':', m.id, m.xmin), ',' ORDER BY m.id) FROM messages m
+                  WHERE m.bot_id = _bot AND m.dialog_id = d.id AND m.to_show AND m.post_id IS NULL),
+                 (SELECT string_agg(concat_ws(':', p.id, p.xmin), ',' ORDER BY p.id) FROM posts p
+                  WHERE p.bot_id = _bot AND p.dialog_id = d.id AND p.state IN ('pending', 'sending')))
+             FROM dialogs d WHERE d.id = ",
+            $dialog
+        )
+    };
+}
+
+/// The chosen dialog with the keys of its account, as the JSON of [`super::Dialog`]; and whether its topic ought to bear another
+/// mark.
+macro_rules! dialog {
+    () => {
+        concat!(
+            "SELECT chosen.mark <> chosen.topic_mark, row_to_json(chosen)
+             FROM (SELECT d.id, d.bot_id, d.state, d.topic_closed, d.topic_mark, d.avito_chat_id, d.buyer, d.item,
+                          d.proven_at IS NOT NULL AS proven, a.name AS account_name, a.timezone,
+                          CASE d.topic_state
+                              WHEN 'open' THEN json_build_object('open', json_build_object(
+                                  'chat_id', d.telegram_chat_id, 'thread_id', d.telegram_topic_id))
+                              WHEN 'creating' THEN json_build_object('creating', json_build_object(
+                                  'since', d.topic_requested_at))
+                              ELSE to_json('none'::text) END AS topic, ",
+            accounts::keys!(),
+            " AS keys, ",
+            marks::mark!(),
+            " AS mark
+                   FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
+                   WHERE d.id = _dialog OFFSET 0) AS chosen"
+        )
+    };
+}
+
+/// The bot with its tenant, as the JSON of [`super::Bot`].
+macro_rules! bot {
+    () => {
+        "SELECT b.client_id, json_build_object(
+             'client_id', b.client_id, 'token', b.token, 'group_chat_id', b.group_chat_id, 'topic_mode', b.topic_mode,
+             'broken', b.status <> 'active', 'suspended', b.suspended_at IS NOT NULL)
+         FROM bot_routes b WHERE b.bot_id = _bot"
+    };
+}
+
+/// When the newest of a dialog's shown messages was written.
+macro_rules! last_shown {
+    () => {
+        "SELECT m.avito_created FROM messages m
+         WHERE m.client_id = _client AND m.dialog_id = _dialog AND m.post_id IS NOT NULL AND m.avito_created IS NOT NULL
+         ORDER BY m.id DESC LIMIT 1"
+    };
+}
+
+/// The mark that was written down to be shown in a while.
+macro_rules! mark_asked {
+    () => {
+        "SELECT p.content ->> 'mark' FROM posts p
+         WHERE p.bot_id = _bot AND p.once_key = 'mark:' || _dialog AND p.state IN ('pending', 'sending')"
+    };
+}
+
+/// When the first thing is due that waits for its time.
+macro_rules! first_due {
+    () => {
+        "SELECT least(
+             (SELECT min(greatest(p.due_at, d.show_after, CASE WHEN p.kind = 'reaction' THEN _reactions_after END))
+              FROM posts p LEFT JOIN dialogs d ON d.id = p.dialog_id
+              WHERE p.bot_id = _bot AND p.state IN ('pending', 'sending')),
+             (SELECT min(coalesce(d.show_after, now())) FROM messages m JOIN dialogs d ON d.id = m.dialog_id
+              WHERE m.bot_id = _bot AND m.to_show AND m.post_id IS NULL))"
+    };
+}
+
+/// The statements by which a holder writes `outcome`, looks for the next work, and lets go when there is none. The lane is
+/// read as the outcome leaves it: what was just sent counts before anything else is. What is `ready` is written down first,
+/// as [`Work::begun`] tells, and then the work is that of another dialog, for what may be sent after it. Where the dialog of
+/// what is ready has changed, or is just changing, it is looked at as any other.
+pub fn look(
+    bot_id: i64,
+    owner: Uuid,
+    mut outcome: Vec<Statement>,
+    spent: Spent,
+    ready: Option<&Ready>,
+) -> Vec<Statement> {
+    let drafts = ready.map(|ready| serde_json::to_value(&ready.drafts).unwrap_or_default());
+    outcome.push(
+        routine!(
+            LOOK_TAKES,
+            LOOK,
+            [
+                oldest_message!(),
+                first_post!(),
+                posts!(),
+                messages!(),
+                replies!(),
+                dialog!(),
+                last_shown!(),
+                mark_asked!(),
+                receipts::receipts_due!(),
+                first_due!(),
+                version!("_ready"),
+                bot!(),
+                posts::show!(),
+            ]
+        )
+        .bind(bot_id)
+        .bind(owner)
+        .bind(lanes::LEASE.as_secs_f64())
+        .bind(spent.messages.map(|budget| budget.left))
+        .bind(spent.messages.map(|budget| budget.at))
+        .bind(spent.reactions.map(|budget| budget.left))
+        .bind(spent.reactions.map(|budget| budget.at))
+        .bind(ready.map(|ready| ready.dialog_id))
+        .bind(ready.map(|ready| ready.version.clone()))
+        .bind(drafts)
+        .bind(ready.is_some_and(|ready| ready.begins)),
+    );
+    outcome
+}
+
+/// What the routine of [`look`] takes and answers.
+const LOOK_TAKES: &str =
+    "(_bot bigint, _owner uuid, _lease_seconds double precision, _left double precision, _left_at timestamptz,
+      _reactions_left double precision, _reactions_left_at timestamptz, _ready bigint, _version text, _drafts jsonb,
+      _begins boolean, _client bigint DEFAULT NULL, _dialog bigint DEFAULT NULL, _shown bigint DEFAULT NULL,
+      _reactions_after timestamptz DEFAULT NULL, _draft jsonb DEFAULT NULL, _post bigint DEFAULT NULL,
+      _begun bigint DEFAULT NULL)
+     RETURNS json";
+/// What it does.
+// Statement by statement: what a part of one statement would not find, it would be set up for all the same.
+const LOOK: &str = concat!(
+    "DECLARE
+         kept boolean;
+         reactions_were_set boolean;
+         booked timestamptz;
+         due timestamptz;
+         since timestamptz;
+         next record;
+         budget double precision;
+         budget_at timestamptz;
+         reaction_budget double precision;
+         reaction_budget_at timestamptz;
+         topics_off boolean;
+         flood_until timestamptz;
+         wake_in double precision;
+         bot json;
+         dialog json;
+         is_mark_owed boolean;
+         mark_asked text;
+         last_shown timestamptz;
+         messages json;
+         replies json;
+         posts json;
+         receipts json;
+         version text;
+     BEGIN
+         IF _ready IS NOT NULL THEN
+             -- as all that touch both: before the lane; whoever has it locked is changing it
+             PERFORM FROM dialogs d WHERE d.id = _ready FOR NO KEY UPDATE SKIP LOCKED;
+             IF NOT FOUND THEN
+                 _ready := NULL;
+             END IF;
+         END IF;
+         SELECT lane.lease_owner = _owner, lane.wake_at, lane.reactions_after, lane.topics_off, lane.flood_until,
+                lane.budget, lane.budget_at, lane.reaction_budget, lane.reaction_budget_at
+         INTO kept, booked, _reactions_after, topics_off, flood_until,
+              budget, budget_at, reaction_budget, reaction_budget_at
+         FROM bot_lanes AS lane
+         WHERE lane.bot_id = _bot
+           AND (lane.lease_owner IS NULL OR lane.lease_owner = _owner OR lane.lease_until < now())
+         FOR NO KEY UPDATE;
+         IF NOT FOUND THEN
+             RETURN json_build_object('ends', (SELECT 'held' FROM bot_lanes WHERE bot_lanes.bot_id = _bot));
+         END IF;
+         reactions_were_set := _reactions_left IS NOT NULL;
+         -- what another holder spent meanwhile is not forgotten
+         _left := coalesce(CASE WHEN kept THEN _left END, budget);
+         _left_at := coalesce(CASE WHEN kept THEN _left_at END, budget_at);
+         _reactions_left := coalesce(CASE WHEN kept THEN _reactions_left END, reaction_budget);
+         _reactions_left_at := coalesce(CASE WHEN kept THEN _reactions_left_at END, reaction_budget_at);
+         IF kept AND reactions_were_set THEN
+             _reactions_after := greatest(_reactions_after, now() + ",
+    receipts::pace!(),
+    ");
+         END IF;
+         IF kept AND _ready IS NOT NULL AND (",
+    version!("_ready"),
+    ") = _version THEN
+             ",
+    posts::write_down!("_ready"),
+    ";
+             _shown := CASE WHEN _begun IS NOT NULL THEN _ready END;
+         END IF;
+         SELECT oldest.dialog_id, oldest.created_at INTO _dialog, since FROM (",
+    oldest_message!(),
+    ") AS oldest;
+         SELECT first.dialog_id, first.claim, first.created_at, first.is_receipt INTO next FROM (",
+    first_post!(),
+    ") AS first;
+         IF next.dialog_id IS NOT NULL AND (_dialog IS NULL OR next.claim = 1 AND next.created_at < since) THEN
+             _dialog := next.dialog_id;
+         END IF;
+         IF _dialog IS NULL AND _begun IS NULL THEN
+             due := (",
+    first_due!(),
+    ");
+             -- hundreds of wake-ups while nothing may be sent must not make hundreds of others
+             IF due IS NOT NULL AND coalesce(booked <= clock_timestamp() OR booked > due + interval '1 second', true) THEN
+                 booked := due;
+                 wake_in := extract(epoch FROM due - now());
+             END IF;
+             UPDATE bot_lanes AS lane
+             SET lease_owner = NULL, lease_until = NULL, drain_at = due, wake_at = booked,
+                 budget = _left, budget_at = _left_at, reactions_after = _reactions_after,
+                 reaction_budget = _reactions_left, reaction_budget_at = _reactions_left_at
+             WHERE lane.bot_id = _bot;
+             RETURN json_build_object('ends', 'idle', 'wake_in', wake_in);
+         END IF;
+         UPDATE bot_lanes AS lane
+         SET lease_owner = _owner, lease_until = now() + make_interval(secs => _lease_seconds),
+             budget = _left, budget_at = _left_at, reactions_after = _reactions_after,
+             reaction_budget = _reactions_left, reaction_budget_at = _reactions_left_at
+         WHERE lane.bot_id = _bot
+         RETURNING lane.budget, lane.budget_at, lane.reaction_budget, lane.reaction_budget_at
+         INTO budget, budget_at, reaction_budget, reaction_budget_at;
+         SELECT found.* INTO _client, bot FROM (",
+    bot!(),
+    ") AS found;
+         IF since IS NULL AND next.is_receipt THEN
+             receipts := (SELECT json_agg(receipt) FROM (",
+    receipts::receipts_due!(),
+    ") AS receipt);
+         ELSIF _dialog > 0 THEN
+             SELECT found.* INTO is_mark_owed, dialog FROM (",
+    dialog!(),
+    ") AS found;
+             IF is_mark_owed THEN
+                 mark_asked := (",
+    mark_asked!(),
+    ");
+             END IF;
+             messages := (SELECT json_agg(message) FROM (",
+    messages!(),
+    ") AS message);
+             IF messages IS NOT NULL THEN
+                 last_shown := (",
+    last_shown!(),
+    ");
+                 version := (",
+    version!("_dialog"),
+    ");
+             END IF;
+             IF messages::text LIKE '%\"quote\"%' THEN
+                 replies := (",
+    replies!(),
+    ");
+             END IF;
+         END IF;
+         IF _dialog IS NOT NULL AND receipts IS NULL THEN
+             posts := (SELECT json_agg(post) FROM (",
+    posts!(),
+    ") AS post);
+         END IF;
+         RETURN json_build_object('ends', 'work', 'work', json_build_object(
+             'lane', json_build_object(
+                 'budget', json_build_object('left', budget, 'at', budget_at),
+                 'reactions', json_build_object('left', reaction_budget, 'at', reaction_budget_at),
+                 'topics_off', topics_off, 'flood_until', flood_until, 'now', now()),
+             'bot', bot, 'dialog', dialog, 'mark_asked', mark_asked, 'last_shown', last_shown, 'posts', posts,
+             'messages', messages, 'replies', replies, 'receipts', receipts, 'version', version, 'begun', _begun));
+     END"
+);
