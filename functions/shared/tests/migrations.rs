@@ -237,7 +237,13 @@ fn read_as_a_whole(plan: &str) -> Vec<&str> {
     let by_tenant = |line: &str| line.contains("Cond: (client_id = ") && !line.contains(" AND ");
     let by_nothing = |pair: &[&str]| pair[0].contains("Index") && !pair[1].contains("Index Cond: ");
     let is_whole = |pair: &[&str]| pair[0].contains("Seq Scan") || by_tenant(pair[1]) || by_nothing(pair);
-    let scans = lines.windows(2).filter(|pair| grows(pair[0]) && is_whole(pair));
+    // A bitmap's own line names the index alone, after its table.
+    let bitmap = |line: &str| {
+        let is_of = |table: &&str| line.contains(&format!("Bitmap Index Scan on {table}_"));
+        GROWING.iter().any(is_of)
+    };
+    let is_found = |pair: &&[&str]| grows(pair[0]) && is_whole(pair) || bitmap(pair[0]) && by_nothing(pair);
+    let scans = lines.windows(2).filter(is_found);
     scans.map(|pair| pair[0].trim()).collect()
 }
 

@@ -53,6 +53,8 @@ pub(super) enum Next {
     Sent(Vec<Statement>, Spent),
     /// Write this down that is ready, if it still is, and send it.
     Show(Composition),
+    /// Give what waits of this dialog to the bot that shows it by now.
+    HandOver(i64),
     /// Write this down and let go until then: nothing can be sent before.
     Rest(Vec<Statement>, Timestamp),
     /// The lane is somebody else's by now.
@@ -99,16 +101,21 @@ pub(super) struct Target {
     pub(super) thread_id: Option<i64>,
 }
 
-/// The longest that is waited for what is due soon, with the lane let go. The queue's delays are whole seconds.
-const SOON: Duration = Duration::from_millis(300);
-
 /// Works for one bot until nothing is left, `stop` is reached, or nothing may be sent. An error is our own Postgres or
 /// a secret that does not open; whatever was begun is found again.
+///
+/// For what is due in a moment it waits itself, with the lane let go: the queue's delays are whole seconds. Whoever needs the
+/// lane meanwhile takes it, and sees to the rest. A process that ends just then leaves that to whoever comes next, or the sweep.
 pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained, BridgeError> {
+    let mut has_waited = false;
     loop {
         match drain_once(app, bot_id, stop).await? {
+            Ended::Drained(Drained::Held) if has_waited => return Ok(Drained::Done),
             Ended::Drained(drained) => return Ok(drained),
-            Ended::Soon(wait) if Instant::now() + wait < stop => tokio::time::sleep(wait).await,
+            Ended::Soon(wait) if Instant::now() + wait < stop => {
+                tokio::time::sleep(wait).await;
+                has_waited = true;
+            }
             Ended::Soon(wait) => {
                 wake_in(app, bot_id, wait).await;
                 return Ok(Drained::Done);
@@ -170,6 +177,12 @@ async fn drain_once(app: &App, bot_id: i64, stop: Instant) -> Result<Ended, Brid
                 let flight = work::look(bot_id, owner, Vec::new(), Spent::default(), Some(&composition.ready));
                 (holder.run(&work, flight).await?, Some((work, composition)))
             }
+            Next::HandOver(dialog_id) => {
+                let flight = work::look(bot_id, owner, moves::hand_over(dialog_id), Spent::default(), None);
+                let answers = holder.run(&work, flight).await?;
+                moves::wake(app, &answers).await?;
+                (answers, None)
+            }
             Next::Rest(mut outcome, until) => {
                 outcome.push(lanes::release_until(bot_id, owner, until));
                 let answers = holder.run(&work, outcome).await?;
@@ -220,7 +233,7 @@ pub async fn due_bots(app: &App, most: usize) -> Result<Vec<i64>, DbError> {
 async fn end(app: &App, bot_id: i64, look: Look<Work>) -> Ended {
     match look {
         Look::Held => return Ended::Drained(Drained::Held),
-        Look::Idle { wake_in: Some(wait) } if !wait.is_zero() && wait <= SOON => return Ended::Soon(wait),
+        Look::Soon(wait) => return Ended::Soon(wait),
         Look::Idle { wake_in: Some(wait) } => wake_in(app, bot_id, wait).await,
         Look::Idle { wake_in: None } | Look::Gone | Look::Found(_) => {}
     }
@@ -300,7 +313,7 @@ impl Holder<'_> {
             dialog => (dialog.as_ref(), None),
         };
         if let Some(dialog) = moved.filter(|_| !work.messages.is_empty()) {
-            return Ok(Next::Look(moves::hand_over(dialog.id)));
+            return Ok(Next::HandOver(dialog.id));
         }
         match (dialog, content, decoration) {
             (Some(dialog), content, _) if content.is_some() || !work.messages.is_empty() => {

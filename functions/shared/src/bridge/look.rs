@@ -15,6 +15,8 @@ pub enum Look<T> {
         /// How long the first thing waits that waits for its time, if a wake-up is to be sent for it.
         wake_in: Option<Duration>,
     },
+    /// Nothing is to be done now, it was let go, and what waits is due in this short while: nobody is booked for that.
+    Soon(Duration),
     /// Somebody else has it.
     Held,
     /// It is not there, or nothing of it is due.
@@ -36,6 +38,7 @@ struct Answer<T> {
 enum Ends {
     Work,
     Idle,
+    Soon,
     Held,
 }
 
@@ -43,12 +46,12 @@ impl<T: DeserializeOwned> Look<T> {
     /// Reads the answer to a flight that looks last, `{ends, wake_in, bot_id, work}`: how it ended, and the bot to wake.
     pub(super) fn read(answers: &Answers) -> Result<(Self, Option<i64>), DbError> {
         let Answer { ends, wake_in, bot_id, work } = db::answer(answers)?;
+        let wake_in = wake_in.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
         let look = match ends {
             None => Self::Gone,
             Some(Ends::Held) => Self::Held,
-            Some(Ends::Idle) => {
-                Self::Idle { wake_in: wake_in.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default()) }
-            }
+            Some(Ends::Idle) => Self::Idle { wake_in },
+            Some(Ends::Soon) => Self::Soon(wake_in.unwrap_or_default()),
             Some(Ends::Work) => Self::Found(Box::new(work.ok_or(DbError::Shape)?)),
         };
         Ok((look, bot_id))

@@ -51,13 +51,14 @@ fn follow_bot(account_id: i64) -> Vec<Statement> {
     [free, shown, forget, follow, wake].into_iter().map(|sql| Statement::new(sql).bind(account_id)).collect()
 }
 
-/// Gives what a bot was to show of a dialog to the bot that shows it by now.
+/// Gives what a bot was to show of a dialog to the bot that shows it by now. Answers that bot.
 pub(super) fn hand_over(dialog_id: i64) -> Vec<Statement> {
     let give = "UPDATE messages m SET bot_id = d.bot_id FROM dialogs d
                 WHERE d.id = $1 AND m.client_id = d.client_id AND m.dialog_id = d.id AND m.to_show AND m.post_id IS NULL";
     let wake = "INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
                 SELECT bot_id, client_id, now() FROM dialogs WHERE id = $1
-                ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)";
+                ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)
+                RETURNING bot_id AS woken_bot_id";
     [give, wake].into_iter().map(|sql| Statement::new(sql).bind(dialog_id)).collect()
 }
 

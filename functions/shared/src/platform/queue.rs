@@ -37,7 +37,8 @@ pub struct QueueError(&'static str);
 pub const LONGEST_DELAY: Duration = Duration::from_secs(900);
 /// The most messages that one call carries (SQS).
 const CALL_LIMIT: usize = 10;
-/// How long an invocation has free places before it looks for more to do. What comes alone is done sooner, and asks for nothing.
+/// How long an invocation has free places before it looks for more to do. Most of what comes alone is done sooner, and asks
+/// for nothing.
 const HELP_EVERY: Duration = Duration::from_millis(100);
 /// A webhook's sender waits 2 s in all, so a call to SQS gets a part of that.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(500);

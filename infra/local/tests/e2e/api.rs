@@ -1,5 +1,7 @@
 //! What a frontend does: it reads dialogs, replies by hand, changes bots and accounts.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -290,6 +292,39 @@ async fn an_account_of_another_bot_is_shown_in_that_bots_group() {
     seller.stack.control("telegram/messages", &answer).await;
     assert_eq!(seller.answered(SOON, &chat, "Ждём").await, ["Ждём"]);
     assert_eq!(seller.patch(&account, &json!({ "bot_id": 1_i64 << 40 })).await.status, 422);
+}
+
+#[tokio::test]
+async fn what_a_former_bot_finds_of_a_moved_account_is_shown_by_the_new_one_without_waiting_for_the_sweep() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Мила").await;
+    let (bot_id, group) = seller.another_bot().await;
+    let account = format!("/api/avito/accounts/{}", seller.account_id);
+    assert_eq!(seller.patch(&account, &json!({ "bot_id": bot_id })).await.status, 200);
+    seller.buyer_writes(&chat, "Беру!").await;
+    seller.said_in(group, "Беру!").await;
+    // Both are silent while it is written that the former one is to show this: as if it had been heard before the move.
+    let silence = "UPDATE bot_lanes SET flood_until = now() + interval '1 hour' WHERE bot_id = ANY($1)";
+    let bots = [seller.bot_id, bot_id];
+    database().await.execute(silence, &[&bots.as_slice()]).await.expect("the lanes");
+    seller.buyer_writes(&chat, "Сегодня?").await;
+    let give_back = "WITH lane AS (
+            SELECT bot_id FROM bot_lanes WHERE bot_id = $1 AND lease_owner IS NULL AND drain_at > now() FOR UPDATE
+        ), free AS (
+            UPDATE bot_lanes SET flood_until = NULL, drain_at = NULL FROM lane WHERE bot_lanes.bot_id = lane.bot_id
+        )
+        UPDATE messages SET bot_id = $2 FROM lane WHERE messages.bot_id = lane.bot_id AND text = 'Сегодня?'";
+    wait_until(SOON, "the new bot has heard of it", async || {
+        let given = database().await.execute(give_back, &[&bot_id, &seller.bot_id]).await.expect("the message");
+        (given == 1).then_some(())
+    })
+    .await;
+
+    seller.let_go().await;
+
+    // The sweep would find it too, within a minute.
+    let shown = tokio::time::timeout(Duration::from_secs(20), seller.said_in(group, "Сегодня?")).await;
+    assert!(shown.is_ok(), "nobody was sent for");
 }
 
 /// All questions are shown, here or there; in each place in their order, none twice.

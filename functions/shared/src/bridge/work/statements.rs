@@ -223,6 +223,7 @@ const LOOK: &str = concat!(
          reactions_were_set boolean;
          booked timestamptz;
          due timestamptz;
+         soon boolean;
          since timestamptz;
          next record;
          budget double precision;
@@ -293,8 +294,11 @@ const LOOK: &str = concat!(
              due := (",
     first_due!(),
     ");
+             soon := due > now() AND due <= now() + ",
+    receipts::pace!(),
+    ";
              -- hundreds of wake-ups while nothing may be sent must not make hundreds of others
-             IF due IS NOT NULL AND coalesce(booked <= clock_timestamp() OR booked > due + interval '1 second', true) THEN
+             IF due IS NOT NULL AND NOT soon AND coalesce(booked <= clock_timestamp() OR booked > due + interval '1 second', true) THEN
                  booked := due;
                  wake_in := extract(epoch FROM due - now());
              END IF;
@@ -303,7 +307,9 @@ const LOOK: &str = concat!(
                  budget = _left, budget_at = _left_at, reactions_after = _reactions_after,
                  reaction_budget = _reactions_left, reaction_budget_at = _reactions_left_at
              WHERE lane.bot_id = _bot;
-             RETURN json_build_object('ends', 'idle', 'wake_in', wake_in);
+             -- who was booked for later is so still
+             RETURN CASE WHEN soon THEN json_build_object('ends', 'soon', 'wake_in', extract(epoch FROM due - now()))
+                         ELSE json_build_object('ends', 'idle', 'wake_in', wake_in) END;
          END IF;
          UPDATE bot_lanes AS lane
          SET lease_owner = _owner, lease_until = now() + make_interval(secs => _lease_seconds),
@@ -319,7 +325,9 @@ const LOOK: &str = concat!(
              receipts := (SELECT json_agg(receipt) FROM (",
     receipts::receipts_due!(),
     ") AS receipt);
-         ELSIF _dialog > 0 THEN
+             _dialog := NULL;
+         END IF;
+         IF _dialog > 0 THEN
              SELECT found.* INTO is_mark_owed, dialog FROM (",
     dialog!(),
     ") AS found;
@@ -345,7 +353,7 @@ const LOOK: &str = concat!(
     ");
              END IF;
          END IF;
-         IF _dialog IS NOT NULL AND receipts IS NULL THEN
+         IF _dialog IS NOT NULL THEN
              posts := (SELECT json_agg(post) FROM (",
     posts!(),
     ") AS post);
