@@ -47,6 +47,7 @@ mod tests {
     fn taken(messages: f64, functions: Vec<Part>, queue_requests: f64) -> Taken {
         Taken {
             messages,
+            settled_seconds: 0.0,
             seconds: 1.0,
             functions,
             postgres_cpu_ms: 0.0,

@@ -78,6 +78,8 @@ pub(crate) struct Taken {
     pub(crate) messages: f64,
     /// From the first webhook to the last arrival.
     pub(crate) seconds: f64,
+    /// From the last arrival until all is done: outbound, until the last receipt is set.
+    pub(crate) settled_seconds: f64,
     pub(crate) functions: Vec<Part>,
     pub(crate) postgres_cpu_ms: f64,
     pub(crate) simulators_cpu_ms: f64,
@@ -164,11 +166,12 @@ impl Run<'_> {
         let (postgres, simulators) = (children_cpu_ms(plan.postgres_pid), cpu_ms(plan.simulators_pid));
         let (requests, flights) = (self.lambda.queues.counted().0, proxy.flights());
         self.calls = [0.0; 2];
-        let seconds = self.send(self.load.messages, self.load.pace).await?;
+        let (seconds, settled_seconds) = self.send(self.load.messages, self.load.pace).await?;
         let parts = self.fleets.iter().zip(before);
         Ok(Taken {
             messages: count(self.load.messages),
             seconds,
+            settled_seconds,
             postgres_cpu_ms: children_cpu_ms(plan.postgres_pid) - postgres,
             simulators_cpu_ms: cpu_ms(plan.simulators_pid) - simulators,
             functions: parts.map(|(fleet, before)| Part::of(fleet, before)).collect(),
@@ -180,8 +183,8 @@ impl Run<'_> {
     }
 
     /// Has so many messages written, waits for their arrival and until everything is done. Answers the seconds from the
-    /// first to the last arrival.
-    async fn send(&mut self, messages: usize, pace: Pace) -> Outcome<f64> {
+    /// first to the last arrival, and from there to the end.
+    async fn send(&mut self, messages: usize, pace: Pace) -> Outcome<(f64, f64)> {
         let written = self.prepare(messages).await?;
         let (began, mut sent) = (Instant::now(), 0_usize);
         let (mut last_arrival, mut waiting) = (began, VecDeque::from(written));
@@ -217,11 +220,12 @@ impl Run<'_> {
         }
         let functions: Vec<_> = self.fleets.iter().map(|fleet| &fleet.function).collect();
         idle(&functions, LOST_AFTER).await?;
+        let settled = last_arrival.elapsed();
         if let Some(function) = functions.iter().find(|function| function.returned() > 0) {
             return Err(format!("{} gave a task back; see its log", function.name()).into());
         }
         self.look().await?;
-        Ok((last_arrival - began).as_secs_f64())
+        Ok(((last_arrival - began).as_secs_f64(), settled.as_secs_f64()))
     }
 
     /// Takes what may be sent now for each organisation to have `most` under way.

@@ -63,6 +63,7 @@ pub(crate) async fn rush(lambda: &Lambda, world: &mut World, figures: &mut Figur
         "simulators",
         "messages/s a core",
         "of what Telegram allows",
+        "all done after, s",
     ];
     let mut table = Table::new("Messages a second", &head);
     for direction in WAYS {
@@ -118,6 +119,7 @@ pub(crate) async fn rush(lambda: &Lambda, world: &mut World, figures: &mut Figur
                 shown(taken.simulators_cpu_ms / taken.messages),
                 shown(1000.0 / taken.cpu_ms_per_message()),
                 share.map_or_else(String::new, |share| format!("{:.0} %", share * 100.0)),
+                format!("{:.1}", taken.settled_seconds),
             ]);
         }
         let hello = figures.get("hello/cpu_ms").unwrap_or(1.0);
@@ -126,7 +128,8 @@ pub(crate) async fn rush(lambda: &Lambda, world: &mut World, figures: &mut Figur
     Ok(table)
 }
 
-/// A bot speaks to Telegram with one call at a time, so this is what its latency allows.
+/// A bot posts with one call at a time, so this is what Telegram's latency allows to come in; what goes out, with a receipt each, is
+/// held against the same.
 #[expect(clippy::cast_precision_loss, reason = "a few milliseconds")]
 fn share_of_allowed(taken: &Taken, load: &Load) -> Option<f64> {
     let allowed = crate::figures::count(load.tenants) * 1000.0 / load.latency_ms as f64;

@@ -63,6 +63,8 @@ pub(crate) async fn measure(lambda: &Lambda, world: &mut World, figures: &mut Fi
     let feeder = Feeder::start(lambda).await?;
     for _ in 0..STARTS {
         for described in &lambda.plan.functions {
+            // Whoever was to be woken by the one before was not there.
+            world.forget().await?;
             let subject = Subject::start(lambda, described).await?;
             let seen = seen.entry(described.name.clone()).or_default();
             seen.ready.push(milliseconds(subject.process.ready));
@@ -71,6 +73,7 @@ pub(crate) async fn measure(lambda: &Lambda, world: &mut World, figures: &mut Fi
         }
     }
     for described in &lambda.plan.functions {
+        world.forget().await?;
         let subject = Subject::start(lambda, described).await?;
         let seen = seen.entry(described.name.clone()).or_default();
         subject.work(world, &feeder).await?;

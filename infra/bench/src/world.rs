@@ -33,15 +33,13 @@ const UNLIMITED: &str = "
 /// What Avito says that an account may call in a minute.
 const UNLIMITED_CALLS: u32 = 1_000_000;
 /// What earlier parts left for later: marks in topics' names, read marks, receipts that nobody sent. They are due a while
-/// after a chat went quiet and would fall into whatever is measured then. And Postgres looks at its tables, as it does by
-/// itself within minutes: a database that is seconds old chooses worse plans than any other.
+/// after a chat went quiet and would fall into whatever is measured then.
 const QUIET: &str = "
     UPDATE posts SET state = 'failed' WHERE state IN ('pending', 'sending');
     UPDATE parts SET state = 'cancelled' WHERE state IN ('pending', 'sending');
     UPDATE messages SET to_show = false WHERE to_show AND post_id IS NULL;
     UPDATE dialogs SET send_at = NULL, mark_read_at = NULL, show_after = NULL, lease_owner = NULL, lease_until = NULL;
-    UPDATE bot_lanes SET drain_at = NULL, wake_at = NULL, lease_owner = NULL, lease_until = NULL;
-    ANALYZE;";
+    UPDATE bot_lanes SET drain_at = NULL, wake_at = NULL, lease_owner = NULL, lease_until = NULL;";
 
 pub(crate) struct World {
     pub(crate) simulators: Simulators,
@@ -212,9 +210,16 @@ impl World {
         Ok(())
     }
 
-    /// Forgets what is left to be done.
+    /// Forgets what is left to be done. And Postgres looks at its tables, as it does by itself within minutes: a database that
+    /// is seconds old chooses worse plans than any other.
     pub(crate) async fn quiet(&self, lambda: &Lambda) -> Outcome<()> {
         lambda.queues.detach_all();
+        self.forget().await?;
+        Ok(self.database.batch_execute("ANALYZE").await?)
+    }
+
+    /// Forgets what is left to be done, and who was sent for.
+    pub(crate) async fn forget(&self) -> Outcome<()> {
         Ok(self.database.batch_execute(QUIET).await?)
     }
 

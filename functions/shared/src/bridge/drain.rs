@@ -20,7 +20,7 @@ use super::{
     show::Composition,
     tasks::TelegramTask,
     tenants, topics,
-    work::{self, Dialog, Post, Spent, Topic, Work},
+    work::{self, Dialog, Done, Post, Posted, Topic, Work},
 };
 use crate::{
     App, planned,
@@ -50,7 +50,7 @@ pub(super) enum Next {
     /// Write this down and look for the next work.
     Look(Vec<Statement>),
     /// The same, of statements that lock the dialog before the lane by themselves, with what it took.
-    Sent(Vec<Statement>, Spent),
+    Sent(Vec<Statement>, Done),
     /// Write this down that is ready, if it still is, and send it.
     Show(Composition),
     /// Give what waits of this dialog to the bot that shows it by now.
@@ -127,7 +127,7 @@ pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained,
 /// Works until nothing is to be done at the moment.
 async fn drain_once(app: &App, bot_id: i64, stop: Instant) -> Result<Ended, BridgeError> {
     let owner = Uuid::new_v4();
-    let first = work::look(bot_id, owner, Vec::new(), Spent::default(), None);
+    let first = work::look(bot_id, owner, Vec::new(), Done::default(), None);
     let scope = tenants::scope(&tenants::OF_BOTS, bot_id, bots::tenant_of);
     let work = match work::read(&app.db().run(scope, first).await?)? {
         Look::Found(work) => work,
@@ -166,19 +166,19 @@ async fn drain_once(app: &App, bot_id: i64, stop: Instant) -> Result<Ended, Brid
         };
         let (answers, composed) = match next {
             Next::Look(outcome) => {
-                let flight = work::look(bot_id, owner, outcome, Spent::default(), None);
+                let flight = work::look(bot_id, owner, outcome, Done::default(), None);
                 (holder.run(&work, flight).await?, None)
             }
-            Next::Sent(outcome, spent) => {
+            Next::Sent(outcome, done) => {
                 let ready = behind.as_ref().map(|(_, composition)| &composition.ready);
-                (holder.run_as_it_is(work::look(bot_id, owner, outcome, spent, ready)).await?, behind)
+                (holder.run_as_it_is(work::look(bot_id, owner, outcome, done, ready)).await?, behind)
             }
             Next::Show(composition) => {
-                let flight = work::look(bot_id, owner, Vec::new(), Spent::default(), Some(&composition.ready));
+                let flight = work::look(bot_id, owner, Vec::new(), Done::default(), Some(&composition.ready));
                 (holder.run(&work, flight).await?, Some((work, composition)))
             }
             Next::HandOver(dialog_id) => {
-                let flight = work::look(bot_id, owner, moves::hand_over(dialog_id), Spent::default(), None);
+                let flight = work::look(bot_id, owner, moves::hand_over(dialog_id), Done::default(), None);
                 let answers = holder.run(&work, flight).await?;
                 moves::wake(app, &answers).await?;
                 (answers, None)
@@ -409,7 +409,7 @@ impl Holder<'_> {
         let answer = self.call(post, target, files).await;
         match answer {
             Ok(message_ids) => {
-                let mut outcome = Vec::new();
+                let (mut outcome, mut posted) = (Vec::new(), None);
                 if post.kind == "header"
                     && let Some(message_id) = message_ids.first()
                 {
@@ -425,6 +425,7 @@ impl Holder<'_> {
                         outcome.push(marks::shown(dialog.id, mark));
                         outcome.push(posts::sent(post.id, Some(message_ids)));
                     }
+                    (kind, _) if is_one_message(kind) => posted = Some(Posted { post_id: post.id, message_ids }),
                     _ => outcome.extend(attachments::appeared(post, message_ids)),
                 }
                 if post.kind != "rename" && work.one_chat().is_none() {
@@ -437,9 +438,13 @@ impl Holder<'_> {
                 if work.bot.broken {
                     outcome.push(bots::mark_working(self.bot_id));
                 }
+                // Whatever else is written down locks more than the dialog, and so comes after it.
+                if let Some(Posted { post_id, message_ids }) = posted.take_if(|_| !outcome.is_empty()) {
+                    outcome.insert(0, posts::sent(post_id, Some(message_ids)));
+                }
                 // What was composed for a topic behind this is not to come out in none.
                 if is_one_message(&post.kind) && !topics_gone {
-                    return Next::Sent(outcome, Spent { messages: Some(left), reactions: None });
+                    return Next::Sent(outcome, Done { messages: Some(left), reactions: None, posted });
                 }
                 outcome.push(spent());
                 Next::Look(outcome)

@@ -38,8 +38,8 @@ macro_rules! owing {
             "))) AND d.topic_state = 'open' OFFSET 0) AS owing
              -- asked for each: as NOT EXISTS it is joined, with what waits in all organisations
              WHERE owing.mark <> owing.topic_mark AND owing.mark IS DISTINCT FROM (
-                 SELECT p.content ->> 'mark' FROM posts p WHERE p.bot_id = owing.bot_id
-                 AND p.once_key = 'mark:' || owing.id AND p.state IN ('pending', 'sending'))"
+                 SELECT CASE WHEN p.state IN ('pending', 'sending') THEN p.content ->> 'mark' END FROM posts p
+                 WHERE p.bot_id = owing.bot_id AND p.once_key = 'mark:' || owing.id)"
         )
     };
 }

@@ -98,31 +98,37 @@ macro_rules! deliver {
     };
 }
 
-/// Finishes a post that Telegram has; its messages are delivered, and their chat is to be marked read in a while.
-/// `telegram_message_ids`: none when they stand there already. Locks the dialog first.
+/// Finishes `_post`, which Telegram has under `_telegram_message_ids`; its messages are delivered, and their chat is to be marked
+/// read in a while. Locks the dialog first, and leaves it in `_dialog`.
+macro_rules! finish {
+    () => {
+        concat!(
+            "_dialog := (SELECT p.dialog_id FROM posts p WHERE p.id = _post);
+             PERFORM FROM dialogs d WHERE d.id = _dialog FOR NO KEY UPDATE;
+             UPDATE posts
+             SET state = 'sent', sent_at = now(), error = NULL,
+                 telegram_message_ids = coalesce(_telegram_message_ids, telegram_message_ids)
+             WHERE id = _post;
+             ",
+            $crate::bridge::posts::deliver!(),
+            ";
+             IF FOUND AND (",
+            $crate::bridge::posts::buyers!(),
+            ") THEN
+                 UPDATE dialogs d SET mark_read_at = now() + interval '30 seconds'
+                 FROM account_routes a
+                 WHERE d.id = _dialog AND a.avito_account_id = d.avito_account_id AND a.mark_read;
+             END IF"
+        )
+    };
+}
+pub(super) use {buyers, deliver, finish};
+
+/// Finishes a post that Telegram has. `telegram_message_ids`: none when they stand there already.
 pub fn sent(post_id: i64, telegram_message_ids: Option<Vec<i64>>) -> Statement {
     routine!(
         "(_post bigint, _telegram_message_ids bigint[], _dialog bigint DEFAULT NULL) RETURNS void",
-        concat!(
-            "BEGIN
-                 _dialog := (SELECT p.dialog_id FROM posts p WHERE p.id = _post);
-                 PERFORM FROM dialogs d WHERE d.id = _dialog FOR NO KEY UPDATE;
-                 UPDATE posts
-                 SET state = 'sent', sent_at = now(), error = NULL,
-                     telegram_message_ids = coalesce(_telegram_message_ids, telegram_message_ids)
-                 WHERE id = _post;
-                 ",
-            deliver!(),
-            ";
-                 IF FOUND AND (",
-            buyers!(),
-            ") THEN
-                     UPDATE dialogs d SET mark_read_at = now() + interval '30 seconds'
-                     FROM account_routes a
-                     WHERE d.id = _dialog AND a.avito_account_id = d.avito_account_id AND a.mark_read;
-                 END IF;
-             END"
-        ),
+        concat!("BEGIN ", finish!(), "; END"),
         [deliver!(), buyers!()]
     )
     .bind(post_id)

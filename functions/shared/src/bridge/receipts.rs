@@ -14,7 +14,7 @@ use super::{
     cures,
     drain::{Holder, Next},
     marks,
-    work::{Post, Spent, Work},
+    work::{Done, Post, Work},
 };
 use crate::{planned, platform::db::Statement, routine, tenancy::bots};
 
@@ -68,8 +68,8 @@ macro_rules! wake_for_receipts {
 }
 pub(super) use {receipt, wake_for_receipts, wake_lanes};
 
-/// How long after receipts were set the next may be: what comes meanwhile goes together. The first goes at once. Eight in a
-/// quarter of a second are as many as Telegram takes of a bot (about 30 messages a second, core.telegram.org/bots/faq).
+/// How long receipts wait that came while others were set: what comes meanwhile goes together. Eight in a quarter of a
+/// second are as many as Telegram takes of a bot (about 30 messages a second, core.telegram.org/bots/faq).
 macro_rules! pace {
     () => {
         "interval '250 milliseconds'"
@@ -205,7 +205,7 @@ pub(super) async fn set_together(holder: &Holder<'_>, work: &Work) -> Next {
         outcome.push(bots::mark_working(holder.bot_id));
     }
     if failed.is_empty() {
-        return Next::Sent(outcome, Spent { messages: None, reactions: Some(left) });
+        return Next::Sent(outcome, Done { reactions: Some(left), ..Done::default() });
     }
     outcome.push(spend(holder.bot_id, holder.owner, left));
     for (post, error) in failed.into_iter().filter_map(|(post, error)| Some((post, error?))) {
@@ -217,11 +217,9 @@ pub(super) async fn set_together(holder: &Holder<'_>, work: &Work) -> Next {
 
 /// Writes down what reactions took from their own budget, where not all were set.
 fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
-    Statement::new(concat!(
-        "UPDATE bot_lanes SET reaction_budget = $3, reaction_budget_at = $4, reactions_after = greatest(reactions_after, now() + ",
-        pace!(),
-        ") WHERE bot_id = $1 AND lease_owner = $2"
-    ))
+    Statement::new(
+        "UPDATE bot_lanes SET reaction_budget = $3, reaction_budget_at = $4 WHERE bot_id = $1 AND lease_owner = $2",
+    )
     .bind(bot_id)
     .bind(owner)
     .bind(budget.left)

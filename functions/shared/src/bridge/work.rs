@@ -172,13 +172,23 @@ pub struct Ready {
     pub begins: bool,
 }
 
-/// What a holder's outcome took from its budgets.
-#[derive(Clone, Copy, Default)]
-pub struct Spent {
-    /// What is left of the messages.
+/// What a holder has just done.
+#[derive(Default)]
+pub struct Done {
+    /// What that left of the messages' budget.
     pub messages: Option<Budget>,
-    /// What is left of the reactions.
+    /// What it left of the reactions', if any were set.
     pub reactions: Option<Budget>,
+    /// What Telegram has by now.
+    pub posted: Option<Posted>,
+}
+
+/// A post that Telegram has.
+pub struct Posted {
+    /// The row in `posts`.
+    pub post_id: i64,
+    /// Telegram's ids of its messages.
+    pub message_ids: Vec<i64>,
 }
 
 impl Post {

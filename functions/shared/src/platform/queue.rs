@@ -37,8 +37,9 @@ pub struct QueueError(&'static str);
 pub const LONGEST_DELAY: Duration = Duration::from_secs(900);
 /// The most messages that one call carries (SQS).
 const CALL_LIMIT: usize = 10;
-/// How long an invocation has free places before it looks for more to do. Most of what comes alone is done sooner, and asks
-/// for nothing.
+/// How long an invocation lasts before its free places look for more to do: what comes alone is done sooner, and asks for nothing.
+const HELP_AFTER: Duration = Duration::from_millis(500);
+/// How often they look then.
 const HELP_EVERY: Duration = Duration::from_millis(100);
 /// A webhook's sender waits 2 s in all, so a call to SQS gets a part of that.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(500);
@@ -206,7 +207,7 @@ impl<T: Task> Batch<T> {
             under_way.push(work(Some(place), received.task.clone(), received.again));
         }
         let (mut asking, mut has_failed) = (false, false);
-        let mut help_again = tokio::time::interval_at(tokio::time::Instant::now() + HELP_EVERY, HELP_EVERY);
+        let mut help_again = tokio::time::interval_at(tokio::time::Instant::now() + HELP_AFTER, HELP_EVERY);
         while working > 0 {
             tokio::select! {
                 Some(ended) = under_way.next() => match ended {

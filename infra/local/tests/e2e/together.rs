@@ -130,23 +130,23 @@ async fn receipts_in_several_topics_are_set_at_the_same_time() {
 }
 
 #[tokio::test]
-async fn receipts_that_follow_one_another_soon_wait_for_each_other() {
+async fn receipts_that_come_while_others_are_set_wait_for_each_other() {
     let seller = Seller::new().await;
-    let mut threads = Vec::new();
-    for buyer in ["Анна", "Борис", "Вера", "Глеб"] {
-        threads.push((buyer, seller.conversation(buyer).await.1));
-    }
+    let (_, thread) = seller.conversation("Анна").await;
+    seller.hold_back().await;
     let mut answers = Vec::new();
-    for _ in 0..3 {
-        for (buyer, thread) in &threads {
-            answers.push((*buyer, seller.operator_writes(*thread, "Да").await));
-        }
+    for _ in 0..12 {
+        answers.push(seller.operator_writes(thread, "Да").await);
     }
-    for (buyer, answer) in answers {
-        seller.receipt(LATER, buyer, answer).await;
+    let receipts = "SELECT count(*) FROM posts WHERE bot_id = $1 AND kind = 'reaction' AND state = 'pending'";
+    counted(&seller, 12, "all receipts wait", receipts).await;
+
+    seller.let_go().await;
+    for answer in answers {
+        seller.receipt(LATER, "Анна", answer).await;
     }
 
-    // More than go together, so there are several flights.
+    // More than go together at once.
     let gaps = "SELECT min(gap) >= '250 milliseconds'
         FROM (SELECT sent_at - lag(sent_at) OVER (ORDER BY sent_at) AS gap FROM posts
               WHERE bot_id = $1 AND kind = 'reaction' GROUP BY sent_at) AS flights";

@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::{Ready, Spent};
+use super::{Done, Ready};
 use crate::{
     bridge::{lanes, marks, posts, receipts},
     platform::db::Statement,
@@ -143,8 +143,9 @@ macro_rules! last_shown {
 /// The mark that was written down to be shown in a while.
 macro_rules! mark_asked {
     () => {
-        "SELECT p.content ->> 'mark' FROM posts p
-         WHERE p.bot_id = _bot AND p.once_key = 'mark:' || _dialog AND p.state IN ('pending', 'sending')"
+        // by its key alone: else all that waits of the bot is read for it
+        "SELECT CASE WHEN p.state IN ('pending', 'sending') THEN p.content ->> 'mark' END FROM posts p
+         WHERE p.bot_id = _bot AND p.once_key = 'mark:' || _dialog"
     };
 }
 
@@ -160,17 +161,18 @@ macro_rules! first_due {
     };
 }
 
-/// The statements by which a holder writes `outcome`, looks for the next work, and lets go when there is none. The lane is
-/// read as the outcome leaves it: what was just sent counts before anything else is. What is `ready` is written down first,
+/// The statements by which a holder writes `outcome` and what is `done`, looks for the next work, and lets go when there is none.
+/// The lane is read as the outcome leaves it: what was just sent counts before anything else is. What is `ready` is written down first,
 /// as [`Work::begun`] tells, and then the work is that of another dialog, for what may be sent after it. Where the dialog of
 /// what is ready has changed, or is just changing, it is looked at as any other.
 pub fn look(
     bot_id: i64,
     owner: Uuid,
     mut outcome: Vec<Statement>,
-    spent: Spent,
+    done: Done,
     ready: Option<&Ready>,
 ) -> Vec<Statement> {
+    let (posted, message_ids) = done.posted.map(|posted| (posted.post_id, posted.message_ids)).unzip();
     let drafts = ready.map(|ready| serde_json::to_value(&ready.drafts).unwrap_or_default());
     outcome.push(
         routine!(
@@ -190,19 +192,23 @@ pub fn look(
                 version!("_ready"),
                 bot!(),
                 posts::show!(),
+                posts::deliver!(),
+                posts::buyers!(),
             ]
         )
         .bind(bot_id)
         .bind(owner)
         .bind(lanes::LEASE.as_secs_f64())
-        .bind(spent.messages.map(|budget| budget.left))
-        .bind(spent.messages.map(|budget| budget.at))
-        .bind(spent.reactions.map(|budget| budget.left))
-        .bind(spent.reactions.map(|budget| budget.at))
+        .bind(done.messages.map(|budget| budget.left))
+        .bind(done.messages.map(|budget| budget.at))
+        .bind(done.reactions.map(|budget| budget.left))
+        .bind(done.reactions.map(|budget| budget.at))
         .bind(ready.map(|ready| ready.dialog_id))
         .bind(ready.map(|ready| ready.version.clone()))
         .bind(drafts)
-        .bind(ready.is_some_and(|ready| ready.begins)),
+        .bind(ready.is_some_and(|ready| ready.begins))
+        .bind(posted)
+        .bind(message_ids),
     );
     outcome
 }
@@ -211,8 +217,8 @@ pub fn look(
 const LOOK_TAKES: &str =
     "(_bot bigint, _owner uuid, _lease_seconds double precision, _left double precision, _left_at timestamptz,
       _reactions_left double precision, _reactions_left_at timestamptz, _ready bigint, _version text, _drafts jsonb,
-      _begins boolean, _client bigint DEFAULT NULL, _dialog bigint DEFAULT NULL, _shown bigint DEFAULT NULL,
-      _reactions_after timestamptz DEFAULT NULL, _draft jsonb DEFAULT NULL, _post bigint DEFAULT NULL,
+      _begins boolean, _post bigint, _telegram_message_ids bigint[], _client bigint DEFAULT NULL, _dialog bigint DEFAULT NULL, _shown bigint DEFAULT NULL,
+      _reactions_after timestamptz DEFAULT NULL, _draft jsonb DEFAULT NULL,
       _begun bigint DEFAULT NULL)
      RETURNS json";
 /// What it does.
@@ -244,6 +250,11 @@ const LOOK: &str = concat!(
          receipts json;
          version text;
      BEGIN
+         IF _post IS NOT NULL THEN
+             ",
+    posts::finish!(),
+    ";
+         END IF;
          IF _ready IS NOT NULL THEN
              -- as all that touch both: before the lane; whoever has it locked is changing it
              PERFORM FROM dialogs d WHERE d.id = _ready FOR NO KEY UPDATE SKIP LOCKED;
@@ -268,11 +279,6 @@ const LOOK: &str = concat!(
          _left_at := coalesce(CASE WHEN kept THEN _left_at END, budget_at);
          _reactions_left := coalesce(CASE WHEN kept THEN _reactions_left END, reaction_budget);
          _reactions_left_at := coalesce(CASE WHEN kept THEN _reactions_left_at END, reaction_budget_at);
-         IF kept AND reactions_were_set THEN
-             _reactions_after := greatest(_reactions_after, now() + ",
-    receipts::pace!(),
-    ");
-         END IF;
          IF kept AND _ready IS NOT NULL AND (",
     version!("_ready"),
     ") = _version THEN
@@ -289,6 +295,14 @@ const LOOK: &str = concat!(
     ") AS first;
          IF next.dialog_id IS NOT NULL AND (_dialog IS NULL OR next.claim = 1 AND next.created_at < since) THEN
              _dialog := next.dialog_id;
+         END IF;
+         IF kept AND reactions_were_set AND since IS NULL AND next.is_receipt THEN
+             -- what came while others were set waits for what else may come
+             _reactions_after := greatest(_reactions_after, now() + ",
+    receipts::pace!(),
+    ");
+             _dialog := NULL;
+             next.is_receipt := false;
          END IF;
          IF _dialog IS NULL AND _begun IS NULL THEN
              due := (",
