@@ -49,7 +49,7 @@ enum Ended {
 pub(super) enum Next {
     /// Write this down and look for the next work.
     Look(Vec<Statement>),
-    /// The same, of statements that lock the dialog before the lane by themselves, with what it took.
+    /// The same, of statements that lock the dialog before the lane by themselves, and what is done.
     Sent(Vec<Statement>, Done),
     /// Write this down that is ready, if it still is, and send it.
     Show(Composition),
@@ -105,7 +105,7 @@ pub(super) struct Target {
 /// a secret that does not open; whatever was begun is found again.
 ///
 /// For what is due in a moment it waits itself, with the lane let go: the queue's delays are whole seconds. Whoever needs the
-/// lane meanwhile takes it, and sees to the rest. A process that ends just then leaves that to whoever comes next, or the sweep.
+/// lane meanwhile takes it, and sees to the rest. A process that ends just then leaves that to whoever is sent for next, or the sweep.
 pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained, BridgeError> {
     let mut has_waited = false;
     loop {

@@ -68,7 +68,8 @@ macro_rules! wake_for_receipts {
 }
 pub(super) use {receipt, wake_for_receipts, wake_lanes};
 
-/// How long receipts wait that came while others were set: what comes meanwhile goes together. Eight in a quarter of a
+/// How long receipts wait that are left, or came, while others were set, unless something else is done first: what comes meanwhile
+/// goes together. Eight in a quarter of a
 /// second are as many as Telegram takes of a bot (about 30 messages a second, core.telegram.org/bots/faq).
 macro_rules! pace {
     () => {
@@ -143,7 +144,7 @@ pub(super) fn read(account_id: i64, newest: Vec<String>) -> Statement {
     .bind(newest)
 }
 
-/// The receipts of all a bot's dialogs that may be set now: so many that what is written meanwhile waits for one call only.
+/// The receipts of all a bot's dialogs that may be set now: so many that what is to be shown meanwhile waits for one call only.
 macro_rules! receipts_due {
     () => {
         "SELECT p.id, p.kind, p.content, p.state = 'sending' AS begun, p.attempts, p.telegram_chat_id AS chat_id,

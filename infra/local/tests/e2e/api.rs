@@ -308,13 +308,14 @@ async fn what_a_former_bot_finds_of_a_moved_account_is_shown_by_the_new_one_with
     let bots = [seller.bot_id, bot_id];
     database().await.execute(silence, &[&bots.as_slice()]).await.expect("the lanes");
     seller.buyer_writes(&chat, "Сегодня?").await;
-    let give_back = "WITH lane AS (
-            SELECT bot_id FROM bot_lanes WHERE bot_id = $1 AND lease_owner IS NULL AND drain_at > now() FOR UPDATE
-        ), free AS (
-            UPDATE bot_lanes SET flood_until = NULL, drain_at = NULL FROM lane WHERE bot_lanes.bot_id = lane.bot_id
+    let give_back = "WITH given AS (
+            UPDATE messages m SET bot_id = $2 FROM bot_lanes lane
+            WHERE m.bot_id = $1 AND m.text = 'Сегодня?' AND m.post_id IS NULL AND lane.bot_id = $1
+              AND lane.lease_owner IS NULL AND lane.drain_at > now() + interval '30 minutes'
+            RETURNING m.id
         )
-        UPDATE messages SET bot_id = $2 FROM lane WHERE messages.bot_id = lane.bot_id AND text = 'Сегодня?'";
-    wait_until(SOON, "the new bot has heard of it", async || {
+        UPDATE bot_lanes SET flood_until = NULL, drain_at = NULL WHERE bot_id = $1 AND EXISTS (SELECT FROM given)";
+    wait_until(SOON, "the new bot has been sent for and may not speak", async || {
         let given = database().await.execute(give_back, &[&bot_id, &seller.bot_id]).await.expect("the message");
         (given == 1).then_some(())
     })

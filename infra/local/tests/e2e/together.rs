@@ -130,6 +130,19 @@ async fn receipts_in_several_topics_are_set_at_the_same_time() {
 }
 
 #[tokio::test]
+async fn a_receipt_that_is_set_alone_holds_up_no_other() {
+    let seller = Seller::new().await;
+    let (_, thread) = seller.conversation("Анна").await;
+    let answer = seller.operator_writes(thread, "Да").await;
+    seller.receipt(SOON, "Анна", answer).await;
+
+    let set =
+        "SELECT count(*) FROM posts p JOIN bot_lanes lane ON lane.bot_id = p.bot_id AND lane.reactions_after IS NULL
+        WHERE p.bot_id = $1 AND p.kind = 'reaction' AND p.state = 'sent'";
+    counted(&seller, 1, "it is set, and the next may be", set).await;
+}
+
+#[tokio::test]
 async fn receipts_that_come_while_others_are_set_wait_for_each_other() {
     let seller = Seller::new().await;
     let (_, thread) = seller.conversation("Анна").await;

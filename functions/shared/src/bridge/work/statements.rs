@@ -217,9 +217,9 @@ pub fn look(
 const LOOK_TAKES: &str =
     "(_bot bigint, _owner uuid, _lease_seconds double precision, _left double precision, _left_at timestamptz,
       _reactions_left double precision, _reactions_left_at timestamptz, _ready bigint, _version text, _drafts jsonb,
-      _begins boolean, _post bigint, _telegram_message_ids bigint[], _client bigint DEFAULT NULL, _dialog bigint DEFAULT NULL, _shown bigint DEFAULT NULL,
-      _reactions_after timestamptz DEFAULT NULL, _draft jsonb DEFAULT NULL,
-      _begun bigint DEFAULT NULL)
+      _begins boolean, _post bigint, _telegram_message_ids bigint[],
+      _client bigint DEFAULT NULL, _dialog bigint DEFAULT NULL, _shown bigint DEFAULT NULL,
+      _reactions_after timestamptz DEFAULT NULL, _draft jsonb DEFAULT NULL, _begun bigint DEFAULT NULL)
      RETURNS json";
 /// What it does.
 // Statement by statement: what a part of one statement would not find, it would be set up for all the same.
@@ -301,8 +301,10 @@ const LOOK: &str = concat!(
              _reactions_after := greatest(_reactions_after, now() + ",
     receipts::pace!(),
     ");
-             _dialog := NULL;
-             next.is_receipt := false;
+             SELECT first.dialog_id, first.claim, first.created_at, first.is_receipt INTO next FROM (",
+    first_post!(),
+    ") AS first;
+             _dialog := next.dialog_id;
          END IF;
          IF _dialog IS NULL AND _begun IS NULL THEN
              due := (",
@@ -312,7 +314,8 @@ const LOOK: &str = concat!(
     receipts::pace!(),
     ";
              -- hundreds of wake-ups while nothing may be sent must not make hundreds of others
-             IF due IS NOT NULL AND NOT soon AND coalesce(booked <= clock_timestamp() OR booked > due + interval '1 second', true) THEN
+             IF due IS NOT NULL AND NOT soon
+                AND coalesce(booked <= clock_timestamp() OR booked > due + interval '1 second', true) THEN
                  booked := due;
                  wake_in := extract(epoch FROM due - now());
              END IF;
