@@ -119,7 +119,7 @@ pub fn bytes<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<u8>, D::Error> {
     optional_bytes(json)?.ok_or_else(|| D::Error::custom("no bytes"))
 }
 
-/// As [`bytes`], where there may be none.
+/// As [`bytes()`], where there may be none.
 pub fn optional_bytes<'de, D: Deserializer<'de>>(json: D) -> Result<Option<Vec<u8>>, D::Error> {
     let Some(text) = Option::<String>::deserialize(json)? else { return Ok(None) };
     let digits = text.strip_prefix("\\x").ok_or_else(|| D::Error::custom("not bytes"))?;
