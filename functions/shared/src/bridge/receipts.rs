@@ -68,9 +68,9 @@ macro_rules! wake_for_receipts {
 }
 pub(super) use {receipt, wake_for_receipts, wake_lanes};
 
-/// How long receipts wait that are left, or came, while others were set, unless something else is done first: what comes meanwhile
-/// goes together. Eight in a quarter of a
-/// second are as many as Telegram takes of a bot (about 30 messages a second, core.telegram.org/bots/faq).
+/// How long receipts wait that are left, or came, while others were set, unless something else is done first: what comes
+/// meanwhile goes together. Eight in a quarter of a second are as many as Telegram takes of a bot (about 30 messages a second,
+/// core.telegram.org/bots/faq).
 macro_rules! pace {
     () => {
         "interval '250 milliseconds'"

@@ -44,8 +44,8 @@ macro_rules! planned {
 /// `body` is PL/pgSQL from `DECLARE` or `BEGIN` to `END`. Each statement of it sees what those before it did and what others
 /// committed until then. Its parameters' names begin with `_`, so that none is a column's; they may be assigned to, so one that
 /// has a `DEFAULT` and is not bound is a variable. `statements` are those that look anything up, whose plans a test looks at:
-/// they use no other variables. Where it does not return a table, what it returns is the column `answer`: many columns, a table
-/// of one row and the planning of both take as long as a look does.
+/// they use no other variables. What it returns is the column `answer`, unless it returns a table: an empty function of 46
+/// columns takes half as long again to be called as one that returns JSON.
 #[macro_export]
 macro_rules! routine {
     ($signature:expr, $body:expr, [$($statement:expr),* $(,)?] $(,)?) => {{

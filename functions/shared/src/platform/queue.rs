@@ -184,9 +184,9 @@ impl<T: Task> Batch<T> {
     }
 
     /// As [`Batch::work`]. An invocation lasts as long as its longest task, and as long as there are no more processes what
-    /// comes meanwhile waits in the queue: so free places take `more`, which is asked for so many tasks
-    /// from half a second on, every tenth of a second until `stop`. At most `at_once` tasks are worked at the same time. Those taken are in no message:
-    /// what is not done of them is left to the sweep. After a failure nothing is taken: it would be the same again at once.
+    /// comes meanwhile waits in the queue: so free places take `more`, which is asked for so many tasks from half a second
+    /// on, every tenth of a second until `stop`. At most `at_once` tasks are worked at the same time. Those taken are in no
+    /// message: what is not done of them is left to the sweep. After a failure nothing is taken: it would be the same again at once.
     pub async fn work_and_help<F, M>(
         self,
         at_once: usize,

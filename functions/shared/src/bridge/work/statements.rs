@@ -161,10 +161,10 @@ macro_rules! first_due {
     };
 }
 
-/// The statements by which a holder writes `outcome` and what is `done`, looks for the next work, and lets go when there is none.
-/// The lane is read as the outcome leaves it: what was just sent counts before anything else is. What is `ready` is written down first,
-/// as [`Work::begun`] tells, and then the work is that of another dialog, for what may be sent after it. Where the dialog of
-/// what is ready has changed, or is just changing, it is looked at as any other.
+/// The statements by which a holder writes `outcome` and what is `done`, looks for the next work, and lets go when there is
+/// none. The lane is read as the outcome leaves it: what was just sent counts before anything else is. What is `ready` is
+/// written down first, as [`super::Work::begun`] tells, and then the work is that of another dialog, for what may be sent after
+/// it. Where the dialog of what is ready has changed, or is just changing, it is looked at as any other.
 pub fn look(
     bot_id: i64,
     owner: Uuid,
