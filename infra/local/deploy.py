@@ -172,7 +172,7 @@ def migrate(settings: Settings, emulator: Emulator) -> None:
     worked, answer = emulator.invoke(f"{settings.stack_name}-migrate", {})
     if not worked:
         message = answer.get("errorMessage", answer) if isinstance(answer, dict) else answer
-        raise Failure("The database could not be migrated.", str(message))
+        raise Failure("The database could not be migrated. If its data is of an earlier version, `make clean-local` forgets it.", str(message))
 
 
 def _put_secret(emulator: Emulator, settings: Settings) -> str:

@@ -1,7 +1,7 @@
--- The auto-reply: when it is active, decided inside the statement that records a buyer's message.
+-- The auto-reply: the clock that says when it is active. The statement that records a buyer's message asks it.
 
--- The first moment at which the clock of a zone shows this time or a later one: what the clock leaves out begins where it
--- goes on, and what it shows twice is the first.
+-- Finds the first moment at which the clock of a zone shows this time or a later one. A time that the clock leaves out is the
+-- moment at which it goes on. A time that it shows twice is the first of the two.
 CREATE FUNCTION wall_moment(wall timestamp, zone text) RETURNS timestamptz
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
@@ -20,8 +20,8 @@ CREATE FUNCTION wall_moment(wall timestamp, zone text) RETURNS timestamptz
             AS first
     $$;
 
--- The interval of the auto-reply that holds at this moment, or no row. It begins once on each local day: at the start of
--- the window, or at midnight when it is always active. Equal times are never.
+-- Finds the interval of the auto-reply that holds at this moment, or no row. It begins once on each local day: at the start of
+-- the window, or at midnight when the auto-reply is always active. Equal times mean never.
 CREATE FUNCTION auto_reply_interval(always boolean, start_time time, end_time time, zone text, at timestamptz)
     RETURNS TABLE (begins_at timestamptz, ends_at timestamptz)
     LANGUAGE sql STABLE PARALLEL SAFE ROWS 1
@@ -37,12 +37,3 @@ CREATE FUNCTION auto_reply_interval(always boolean, start_time time, end_time ti
         ) AS moments
         WHERE (always OR start_time <> end_time) AND begins <= at AND at < ends
     $$;
-
--- What tenancy shows of it to the statements of the bridge.
-CREATE VIEW auto_reply_settings WITH (security_invoker = true) AS
-    SELECT id AS client_id, auto_reply_enabled AS enabled, auto_reply_always AS always, auto_reply_start_time AS start_time,
-           auto_reply_end_time AS end_time, auto_reply_timezone AS zone, auto_reply_text AS text
-    FROM clients WHERE suspended_at IS NULL;
-GRANT SELECT ON auto_reply_settings TO tuberry_app;
-
-CREATE INDEX dialogs_auto_replies ON dialogs (auto_reply_scheduled_at) WHERE auto_reply_scheduled_at IS NOT NULL;

@@ -1,4 +1,4 @@
--- Who uses Tuberry: organisations, their people, bots and Avito accounts, and the sessions of those people.
+-- Tenancy: the clients of Tuberry, their bots and Avito accounts, and what is kept for each of them.
 
 DO $$
 DECLARE
@@ -8,13 +8,13 @@ BEGIN
         BEGIN
             EXECUTE format('CREATE ROLE %I NOLOGIN', role_name);
         EXCEPTION WHEN duplicate_object OR unique_violation THEN
-            NULL; -- roles belong to the whole server: another database of it may have made them
+            NULL; -- Roles belong to the whole server. Another of its databases may have made them.
         END;
-        EXECUTE format('GRANT %I TO CURRENT_USER', role_name); -- SET ROLE needs it from Postgres 16 on
+        EXECUTE format('GRANT %I TO CURRENT_USER', role_name); -- Needed by SET ROLE from Postgres 16 on.
     END LOOP;
 END $$;
 
--- The tenant of the running transaction; null, and so no row, when none was set.
+-- Names the tenant of the running transaction. Without one it is null, and no row is seen.
 CREATE FUNCTION current_client_id() RETURNS bigint
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN nullif(current_setting('app.client_id', true), '')::bigint;
@@ -36,52 +36,12 @@ CREATE TABLE clients (
     created_at timestamptz NOT NULL DEFAULT now()
 );
 
-CREATE TABLE users (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    client_id bigint REFERENCES clients (id),
-    role text NOT NULL CHECK (role IN ('admin', 'owner', 'manager')),
-    name text NOT NULL DEFAULT '',
-    email text,
-    phone_number text UNIQUE,
-    telegram_user_id bigint UNIQUE,
-    telegram_chat_id bigint,
-    password_hash text,
-    is_active boolean NOT NULL DEFAULT true,
-    created_at timestamptz NOT NULL DEFAULT now(),
-    updated_at timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (client_id, id),
-    CHECK ((role = 'admin') = (client_id IS NULL))
-);
-CREATE UNIQUE INDEX users_email_key ON users (lower(email));
-
--- A signed-in browser. Its refresh tokens form one family that ends with it.
-CREATE TABLE sessions (
-    id uuid PRIMARY KEY,
-    user_id bigint NOT NULL REFERENCES users (id) ON DELETE CASCADE,
-    kind text NOT NULL CHECK (kind IN ('api', 'dashboard')),
-    auth_time timestamptz NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now(),
-    expires_at timestamptz NOT NULL,
-    ended_at timestamptz,
-    ended_reason text
-);
-CREATE INDEX sessions_of_user ON sessions (user_id, created_at) WHERE ended_at IS NULL;
-
-CREATE TABLE refresh_tokens (
-    jti_hash bytea PRIMARY KEY CHECK (length(jti_hash) = 32),
-    session_id uuid NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
-    issued_at timestamptz NOT NULL,
-    expires_at timestamptz NOT NULL,
-    used_at timestamptz
-);
-CREATE INDEX refresh_tokens_of_session ON refresh_tokens (session_id);
-
--- Signed login data that was already exchanged: each opens a session once.
-CREATE TABLE used_logins (
-    digest bytea PRIMARY KEY CHECK (length(digest) = 32),
-    used_at timestamptz NOT NULL DEFAULT now()
-);
-CREATE INDEX used_logins_by_age ON used_logins (used_at);
+-- Makes a client. Identity calls it at the first sign-in of an owner, for it may not name the table.
+CREATE FUNCTION create_client(client_name text) RETURNS bigint
+    LANGUAGE sql
+BEGIN ATOMIC
+    INSERT INTO clients (name) VALUES (client_name) RETURNING id;
+END;
 
 CREATE TABLE bots (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -93,6 +53,10 @@ CREATE TABLE bots (
     former_group_chat_id bigint,
     topic_mode boolean NOT NULL DEFAULT true,
     webhook_secret_hash bytea NOT NULL CHECK (length(webhook_secret_hash) = 32),
+    -- Hashes of new secrets that Telegram is being given. Until it is known to have taken one, it may use the old one as well.
+    pending_webhook_hashes bytea[] NOT NULL DEFAULT '{}',
+    -- Reserves the webhook, until then, for the one request that is setting it.
+    webhook_change_until timestamptz,
     webhook_set_at timestamptz,
     status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'error')),
     status_reason text,
@@ -100,7 +64,7 @@ CREATE TABLE bots (
     UNIQUE (client_id, id)
 );
 
--- Where a bot was seen: groups it belongs to, with what it may do there.
+-- Groups in which a bot was seen. `bot_status` says what it may do there.
 CREATE TABLE telegram_chats (
     bot_id bigint NOT NULL,
     chat_id bigint NOT NULL,
@@ -125,8 +89,14 @@ CREATE TABLE avito_accounts (
     token_expires_at timestamptz,
     webhook_secret bytea NOT NULL,
     webhook_secret_hash bytea NOT NULL CHECK (length(webhook_secret_hash) = 32),
+    webhook_secret_since timestamptz NOT NULL DEFAULT now(),
+    -- Secret of the address before this one. It is accepted until Avito has been told to forget that address.
+    former_webhook_secret bytea,
+    former_webhook_secret_hash bytea CHECK (length(former_webhook_secret_hash) = 32),
     webhook_registered_at timestamptz,
     webhook_error text,
+    -- Time at which Avito is next asked if it still knows our address.
+    webhook_check_at timestamptz NOT NULL DEFAULT now() + interval '1 day' * random(),
     monitoring_enabled boolean NOT NULL DEFAULT true,
     status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'expired', 'blocked')),
     status_reason text,
@@ -136,6 +106,34 @@ CREATE TABLE avito_accounts (
     FOREIGN KEY (client_id, bot_id) REFERENCES bots (client_id, id)
 );
 CREATE INDEX avito_accounts_of_bot ON avito_accounts (client_id, bot_id);
+CREATE INDEX avito_accounts_to_check ON avito_accounts (webhook_check_at);
+
+-- Notices that the master bot sends to the owners of a client, each once.
+CREATE TABLE owner_notices (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    client_id bigint NOT NULL REFERENCES clients (id),
+    text text NOT NULL CHECK (length(text) BETWEEN 1 AND 4000),
+    due_at timestamptz NOT NULL DEFAULT now(),
+    attempts int NOT NULL DEFAULT 0,
+    told_at timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (client_id, id)
+);
+CREATE INDEX owner_notices_due ON owner_notices (due_at) WHERE told_at IS NULL;
+
+-- Requests that came with an `Idempotency-Key`, so that each is carried out once. They are kept for a day.
+CREATE TABLE idempotency_keys (
+    client_id bigint NOT NULL REFERENCES clients (id),
+    user_id bigint NOT NULL,
+    route text NOT NULL,
+    key text NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
+    digest bytea NOT NULL CHECK (length(digest) = 32),
+    -- Id of the row that the request made.
+    made_id bigint,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (client_id, user_id, route, key)
+);
+CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at);
 
 CREATE TABLE audit_log (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -147,15 +145,9 @@ CREATE TABLE audit_log (
 );
 CREATE INDEX audit_log_of_client ON audit_log (client_id, at);
 
--- What tenancy shows to the statements of other domains; nobody else names its tables.
+-- Views that the statements of other domains read. Only tenancy names its tables.
 CREATE VIEW client_routes WITH (security_invoker = true) AS
     SELECT id AS client_id, name, suspended_at FROM clients;
-
-CREATE FUNCTION create_client(client_name text) RETURNS bigint
-    LANGUAGE sql
-BEGIN ATOMIC
-    INSERT INTO clients (name) VALUES (client_name) RETURNING id;
-END;
 
 CREATE VIEW bot_routes WITH (security_invoker = true) AS
     SELECT b.id AS bot_id, b.client_id, b.telegram_bot_id, b.token, b.group_chat_id, b.former_group_chat_id,
@@ -168,42 +160,50 @@ CREATE VIEW account_routes WITH (security_invoker = true) AS
            c.hide_system_messages, c.filter_keywords, c.mark_read, c.auto_reply_timezone AS timezone, c.suspended_at
     FROM avito_accounts a JOIN clients c ON c.id = a.client_id;
 
--- Row-level security: forced, so that the owner is no exception.
+CREATE VIEW account_webhooks WITH (security_invoker = true) AS
+    SELECT id AS avito_account_id, webhook_registered_at,
+           webhook_registered_at IS NOT NULL AND webhook_error IS NULL AS is_registered
+    FROM avito_accounts;
+
+CREATE VIEW auto_reply_settings WITH (security_invoker = true) AS
+    SELECT id AS client_id, auto_reply_enabled AS enabled, auto_reply_always AS always, auto_reply_start_time AS start_time,
+           auto_reply_end_time AS end_time, auto_reply_timezone AS zone, auto_reply_text AS text
+    FROM clients WHERE suspended_at IS NULL;
+
+-- Row-level security. It is forced, so that the owner is no exception.
 DO $$
 DECLARE
     table_name text;
 BEGIN
-    FOREACH table_name IN ARRAY ARRAY['clients', 'users', 'sessions', 'refresh_tokens', 'used_logins', 'bots',
-                                      'telegram_chats', 'avito_accounts', 'audit_log'] LOOP
+    FOREACH table_name IN ARRAY ARRAY['clients', 'bots', 'telegram_chats', 'avito_accounts', 'owner_notices',
+                                      'idempotency_keys', 'audit_log'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', table_name);
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', table_name);
     END LOOP;
-    FOREACH table_name IN ARRAY ARRAY['users', 'bots', 'telegram_chats', 'avito_accounts'] LOOP
+    FOREACH table_name IN ARRAY ARRAY['bots', 'telegram_chats', 'avito_accounts', 'owner_notices', 'idempotency_keys'] LOOP
         EXECUTE format('CREATE POLICY tenant ON %I TO tuberry_app USING (client_id = (SELECT current_client_id()))
                         WITH CHECK (client_id = (SELECT current_client_id()))', table_name);
     END LOOP;
-    FOREACH table_name IN ARRAY ARRAY['clients', 'users', 'sessions', 'refresh_tokens', 'used_logins'] LOOP
-        EXECUTE format('CREATE POLICY identity ON %I TO tuberry_identity USING (true) WITH CHECK (true)', table_name);
-    END LOOP;
-    FOREACH table_name IN ARRAY ARRAY['clients', 'bots', 'avito_accounts', 'used_logins'] LOOP
+    FOREACH table_name IN ARRAY ARRAY['clients', 'bots', 'avito_accounts', 'owner_notices', 'idempotency_keys'] LOOP
         EXECUTE format('CREATE POLICY service ON %I TO tuberry_service USING (true) WITH CHECK (true)', table_name);
     END LOOP;
 END $$;
 CREATE POLICY tenant ON clients TO tuberry_app
     USING (id = (SELECT current_client_id())) WITH CHECK (id = (SELECT current_client_id()));
+CREATE POLICY identity ON clients TO tuberry_identity USING (true) WITH CHECK (true);
 CREATE POLICY tenant_writes ON audit_log FOR INSERT TO tuberry_app
     WITH CHECK (client_id = (SELECT current_client_id()));
 CREATE POLICY identity_writes ON audit_log FOR INSERT TO tuberry_identity WITH CHECK (true);
 CREATE POLICY service_writes ON audit_log FOR INSERT TO tuberry_service WITH CHECK (true);
 
 GRANT SELECT, UPDATE ON clients TO tuberry_app;
-GRANT SELECT ON users TO tuberry_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON bots, telegram_chats, avito_accounts TO tuberry_app;
-GRANT INSERT ON audit_log TO tuberry_app, tuberry_identity, tuberry_service;
-GRANT SELECT, INSERT, UPDATE ON clients, users TO tuberry_identity;
-GRANT SELECT, INSERT, UPDATE, DELETE ON sessions, refresh_tokens TO tuberry_identity;
-GRANT SELECT, INSERT ON used_logins TO tuberry_identity;
-GRANT SELECT, DELETE ON used_logins TO tuberry_service;
+GRANT SELECT, INSERT, UPDATE, DELETE ON bots, telegram_chats, avito_accounts, idempotency_keys TO tuberry_app;
+GRANT SELECT, INSERT ON owner_notices TO tuberry_app;
+GRANT SELECT, INSERT, UPDATE ON clients TO tuberry_identity;
 GRANT SELECT ON clients, bots, avito_accounts TO tuberry_service;
-GRANT SELECT ON bot_routes, account_routes TO tuberry_app, tuberry_service;
+GRANT SELECT, UPDATE ON owner_notices TO tuberry_service;
+GRANT SELECT, DELETE ON idempotency_keys TO tuberry_service;
+GRANT INSERT ON audit_log TO tuberry_app, tuberry_identity, tuberry_service;
 GRANT SELECT ON client_routes TO tuberry_app, tuberry_identity;
+GRANT SELECT ON bot_routes, account_routes, account_webhooks TO tuberry_app, tuberry_service;
+GRANT SELECT ON auto_reply_settings TO tuberry_app;

@@ -1,4 +1,5 @@
--- The bridge: what people wrote (messages), what we put into Telegram (posts) and into Avito (parts).
+-- The bridge: dialogs with their topics, messages (what people wrote), posts (what is put into Telegram) and parts (what is put
+-- into Avito).
 
 CREATE TABLE dialogs (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -11,22 +12,32 @@ CREATE TABLE dialogs (
     item jsonb,
     proven_at timestamptz,
     last_message_at timestamptz NOT NULL DEFAULT now(),
+    -- Time at which Avito last reported something of the dialog. Messages that follow within a few seconds wait a little, so
+    -- that those which overtook each other on their way are put in order before they are posted.
+    heard_at timestamptz,
     auto_reply_last_sent_at timestamptz,
     auto_reply_scheduled_at timestamptz,
-    -- the topic
+    -- Topic of the dialog.
     topic_state text NOT NULL DEFAULT 'none' CHECK (topic_state IN ('none', 'creating', 'open')),
     topic_name text,
+    -- Emoji that the topic's name bears.
+    topic_mark text NOT NULL DEFAULT '',
     topic_requested_at timestamptz,
+    -- Says that the bridge closed the topic. It is opened before anything is posted in it.
+    topic_closed boolean NOT NULL DEFAULT false,
     telegram_chat_id bigint,
     telegram_topic_id bigint,
-    -- nothing is posted before: a lost answer is waited for, a failing post is given time
+    -- Holds posts back until then. A lost answer is waited for, and a failing post is given time.
     show_after timestamptz,
-    -- what the poll has seen of this chat, with all before it
+    -- Says that `show_after` waits only for more pictures of an album. Any other message ends the wait.
+    gathering boolean NOT NULL DEFAULT false,
+    -- Last message that a poll has seen of this chat. All before it was seen as well.
     synced_message_id text,
     synced_updated bigint,
-    -- the way to Avito: when it is next due, and who works on it
+    -- Due times of the work at Avito, and the lease of the worker that does it.
     send_at timestamptz,
     mark_read_at timestamptz,
+    block_requested_at timestamptz,
     lease_owner uuid,
     lease_until timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -38,8 +49,10 @@ CREATE TABLE dialogs (
 CREATE INDEX dialogs_due ON dialogs (send_at) WHERE send_at IS NOT NULL;
 CREATE INDEX dialogs_to_mark_read ON dialogs (mark_read_at) WHERE mark_read_at IS NOT NULL;
 CREATE INDEX dialogs_creating_topics ON dialogs (bot_id, topic_name) WHERE topic_state = 'creating';
+CREATE INDEX dialogs_auto_replies ON dialogs (auto_reply_scheduled_at) WHERE auto_reply_scheduled_at IS NOT NULL;
+CREATE INDEX dialogs_by_time ON dialogs (client_id, last_message_at DESC, id DESC);
 
--- Every topic a dialog has had: an answer written in a former one still finds its dialog.
+-- Topics that a dialog has or had. An answer that is written in a former one still finds its dialog.
 CREATE TABLE dialog_topics (
     bot_id bigint NOT NULL,
     telegram_chat_id bigint NOT NULL,
@@ -57,8 +70,10 @@ CREATE TABLE posts (
     client_id bigint NOT NULL,
     bot_id bigint NOT NULL,
     dialog_id bigint,
-    kind text NOT NULL CHECK (kind IN ('header', 'text', 'mirror', 'notice', 'pin', 'reaction', 'delete', 'remove_topic')),
-    -- what exactly is asked of Telegram, without the addressee
+    kind text NOT NULL
+        CHECK (kind IN ('header', 'text', 'mirror', 'notice', 'pin', 'reaction', 'delete', 'remove_topic',
+                        'photo', 'album', 'voice', 'venue', 'replay', 'edit', 'rename', 'close_topic', 'reopen_topic')),
+    -- Content of the request to Telegram, without the addressee.
     content jsonb NOT NULL,
     telegram_chat_id bigint,
     telegram_topic_id bigint,
@@ -66,7 +81,7 @@ CREATE TABLE posts (
     attempts int NOT NULL DEFAULT 0,
     due_at timestamptz NOT NULL DEFAULT now(),
     telegram_message_ids bigint[] NOT NULL DEFAULT '{}',
-    -- one post per key: a notice that is told once is told once
+    -- Allows one post per bot and key. So a notice that belongs there once is stored once.
     once_key text,
     error text,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -78,6 +93,8 @@ CREATE TABLE posts (
 );
 CREATE INDEX posts_unfinished ON posts (bot_id, due_at) WHERE state IN ('pending', 'sending');
 CREATE INDEX posts_of_dialog ON posts (client_id, dialog_id);
+-- Finds the post that a reply answers in a group without topics. Pictures of an album have ids in a row.
+CREATE INDEX posts_by_message ON posts (bot_id, (telegram_message_ids[1]));
 
 CREATE TABLE messages (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -91,20 +108,36 @@ CREATE TABLE messages (
     text text,
     attachments jsonb NOT NULL DEFAULT '{}',
     author_name text,
-    -- as Avito knows it
+    -- User who wrote a reply in the API.
+    author_user_id bigint,
+    -- Message at Avito.
     avito_message_id text,
     avito_created timestamptz,
     list_place int NOT NULL DEFAULT 0,
+    -- Time at which a webhook reported the message.
+    told_at timestamptz,
     confirmed_at timestamptz,
-    -- as Telegram knows an operator's message
+    -- Time at which a poll had read past the message's own time without finding it.
+    doubted_at timestamptz,
+    -- Time at which Avito reported that the writer deleted the message.
+    deleted_at timestamptz,
+    -- Message of an operator at Telegram.
     telegram_chat_id bigint,
     telegram_message_id bigint,
     telegram_user_id bigint,
+    -- Album in Telegram that an operator's picture belongs to.
+    media_group_id text,
+    -- Change of an answer by its writer, and the time from which it is carried out. `text` stays the old one until Avito has
+    -- given up what it shows.
+    change jsonb,
+    change_due_at timestamptz,
+    -- Message with the `/del` that is to be confirmed.
+    withdrawn_by bigint,
     status text NOT NULL CHECK (status IN ('received', 'filtered', 'sending', 'sent', 'delivered', 'read', 'failed')),
     maybe_duplicate boolean NOT NULL DEFAULT false,
     is_auto_reply boolean NOT NULL DEFAULT false,
     error text,
-    -- the way to the topic: waits while true and no post carries it
+    -- Says that the message belongs into the topic. It waits while no post carries it.
     to_show boolean NOT NULL,
     post_id bigint,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -118,7 +151,13 @@ CREATE TABLE messages (
 );
 CREATE INDEX messages_waiting ON messages (bot_id, created_at) WHERE to_show AND post_id IS NULL;
 CREATE INDEX messages_of_dialog ON messages (client_id, dialog_id, id);
+CREATE INDEX messages_by_time ON messages (client_id, dialog_id, (coalesce(avito_created, created_at)), list_place, id);
 CREATE INDEX messages_of_post ON messages (client_id, post_id) WHERE post_id IS NOT NULL;
+CREATE INDEX messages_of_album ON messages (bot_id, telegram_chat_id, media_group_id) WHERE media_group_id IS NOT NULL;
+CREATE INDEX messages_changing ON messages (dialog_id) WHERE change_due_at IS NOT NULL OR withdrawn_by IS NOT NULL;
+CREATE INDEX messages_untold ON messages (avito_account_id, created_at) WHERE told_at IS NULL AND origin = 'buyer';
+CREATE INDEX messages_unconfirmed ON messages (avito_account_id, created_at)
+    WHERE confirmed_at IS NULL AND doubted_at IS NULL AND avito_message_id IS NOT NULL;
 
 CREATE TABLE parts (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -127,54 +166,91 @@ CREATE TABLE parts (
     message_id bigint NOT NULL,
     avito_account_id bigint NOT NULL,
     place int NOT NULL,
-    text text NOT NULL CHECK (length(text) BETWEEN 1 AND 1000),
-    -- the text as it is compared with what Avito shows: NFC, white space folded
-    text_key text NOT NULL,
-    state text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'sending', 'sent', 'failed', 'cancelled')),
+    kind text NOT NULL DEFAULT 'text' CHECK (kind IN ('text', 'image')),
+    text text CHECK (length(text) BETWEEN 1 AND 1000),
+    -- Text as it is compared with Avito's: NFC, white space folded.
+    text_key text,
+    -- Picture as Telegram keeps it: {file_id, name}.
+    attachment jsonb,
+    state text NOT NULL DEFAULT 'pending'
+        CHECK (state IN ('pending', 'sending', 'sent', 'failed', 'cancelled', 'deleting', 'deleted')),
     attempts int NOT NULL DEFAULT 0,
     sending_since timestamptz,
-    -- how often the chat was read for a part of unknown outcome without finding it
+    -- Number of times that the chat was read for a part of unknown outcome without finding it.
     lookups int NOT NULL DEFAULT 0,
     avito_message_id text,
     error text,
     created_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT parts_content_check CHECK (
+        CASE kind WHEN 'text' THEN text IS NOT NULL AND text_key IS NOT NULL ELSE attachment IS NOT NULL END),
     UNIQUE (message_id, place),
     UNIQUE (avito_account_id, avito_message_id),
     FOREIGN KEY (client_id, dialog_id) REFERENCES dialogs (client_id, id) ON DELETE CASCADE,
     FOREIGN KEY (client_id, message_id) REFERENCES messages (client_id, id) ON DELETE CASCADE,
     FOREIGN KEY (client_id, avito_account_id) REFERENCES avito_accounts (client_id, id)
 );
-CREATE INDEX parts_unfinished ON parts (dialog_id, id) WHERE state IN ('pending', 'sending');
+-- Finds the parts of a dialog that are still to be sent or to be deleted. Each claim of a dialog's work asks for them.
+CREATE INDEX parts_at_work ON parts (dialog_id, message_id, place) WHERE state IN ('pending', 'sending', 'deleting');
 
--- The way to Telegram of one bot: when it is next due, who works on it, and how much may still be sent.
+-- Work of one bot at Telegram: its due time, the lease of the worker that does it, and how much may still be sent.
 CREATE TABLE bot_lanes (
     bot_id bigint PRIMARY KEY,
     client_id bigint NOT NULL,
     drain_at timestamptz,
-    -- for when a delayed wake-up is under way
+    -- Time for which a delayed wake-up is under way.
     wake_at timestamptz,
     lease_owner uuid,
     lease_until timestamptz,
     budget double precision NOT NULL DEFAULT 20,
     budget_at timestamptz NOT NULL DEFAULT now(),
+    reaction_budget double precision NOT NULL DEFAULT 20,
+    reaction_budget_at timestamptz NOT NULL DEFAULT now(),
+    reactions_after timestamptz,
     flood_until timestamptz,
+    -- Says that topics are switched off in the group.
+    topics_off boolean NOT NULL DEFAULT false,
     FOREIGN KEY (client_id, bot_id) REFERENCES bots (client_id, id) ON DELETE CASCADE
 );
 CREATE INDEX bot_lanes_due ON bot_lanes (drain_at) WHERE drain_at IS NOT NULL;
 
--- The poll of one Avito account.
+-- Polling of one Avito account.
 CREATE TABLE account_polls (
     avito_account_id bigint PRIMARY KEY,
     client_id bigint NOT NULL,
     next_poll_at timestamptz NOT NULL DEFAULT now(),
     started_at timestamptz NOT NULL DEFAULT now(),
-    -- Avito's clock, seconds; only upwards
+    -- Seconds of Avito's clock. They only go up.
     watermark bigint,
     page_digest bytea,
+    -- Time at which the unread chats are next listed on their own.
+    unread_list_at timestamptz NOT NULL DEFAULT now() + interval '10 minutes' * random(),
+    unread_digest bytea,
+    -- Time at which a poll found a message that no webhook had reported. It is judged a minute later.
+    untold_since timestamptz,
+    -- Time at which a webhook was last found missing.
+    webhook_missed_at timestamptz,
     FOREIGN KEY (client_id, avito_account_id) REFERENCES avito_accounts (client_id, id) ON DELETE CASCADE
 );
 CREATE INDEX account_polls_due ON account_polls (next_poll_at);
 
+-- Finds the dialog in which something was written: by the topic, or where there are no topics by the message that it answers.
+CREATE FUNCTION dialog_written_in(bot bigint, chat bigint, topic bigint, reply bigint) RETURNS bigint
+    LANGUAGE sql STABLE
+    RETURN (
+        SELECT found.dialog_id FROM (
+            SELECT t.dialog_id FROM dialog_topics t
+            WHERE t.bot_id = bot AND t.telegram_chat_id = chat AND t.telegram_topic_id = topic
+            UNION ALL
+            SELECT p.dialog_id FROM posts p
+            WHERE topic IS NULL AND p.bot_id = bot AND p.dialog_id IS NOT NULL
+              AND p.telegram_message_ids[1] BETWEEN reply - 9 AND reply AND reply = ANY (p.telegram_message_ids)
+            UNION ALL
+            SELECT m.dialog_id FROM messages m
+            WHERE topic IS NULL AND m.bot_id = bot AND m.telegram_chat_id = chat AND m.telegram_message_id = reply
+        ) AS found LIMIT 1
+    );
+
+-- Row-level security. It is forced, so that the owner is no exception.
 DO $$
 DECLARE
     table_name text;
@@ -195,3 +271,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON dialogs, dialog_topics, posts, messages,
 GRANT SELECT, INSERT, UPDATE ON bot_lanes, account_polls TO tuberry_app;
 GRANT SELECT ON dialogs, bot_lanes TO tuberry_service;
 GRANT SELECT, UPDATE ON account_polls TO tuberry_service;
+
+-- Functions that `migrate` makes of the statements which each message needs. Postgres plans those statements once per session.
+-- They run with their caller's rights, under the policies of the tables.
+CREATE SCHEMA plans;
+GRANT USAGE ON SCHEMA plans TO tuberry_app, tuberry_identity, tuberry_service;
