@@ -11,32 +11,32 @@ use super::{
 use crate::platform::db::Statement;
 
 /// Who is to be blocked.
-pub struct Blocking {
-    asked: Timestamp,
+pub struct BlockRequest {
+    requested_at: Timestamp,
     /// Avito's id of the buyer; none when the account is gone.
     pub(super) buyer_id: Option<i64>,
     /// What the chat is about.
     pub(super) item_id: Option<i64>,
 }
 
-impl Blocking {
+impl BlockRequest {
     /// What was asked for then, of a dialog with this buyer about this item.
-    pub(super) fn asked(asked: Timestamp, buyer: &Value, item: &Value) -> Self {
-        Self { asked, buyer_id: buyer["id"].as_i64(), item_id: item["id"].as_i64() }
+    pub(super) fn of(requested_at: Timestamp, buyer: &Value, item: &Value) -> Self {
+        Self { requested_at, buyer_id: buyer["id"].as_i64(), item_id: item["id"].as_i64() }
     }
 }
 
 /// Avito has blocked the buyer.
-pub(super) fn done(dialog_id: i64, blocking: &Blocking) -> Statement {
-    finish(dialog_id, blocking, Some("blocked"), words::blocked(Language::Russian))
+pub(super) fn done(dialog_id: i64, request: &BlockRequest) -> Statement {
+    finish(dialog_id, request, Some("blocked"), words::blocked(Language::Russian))
 }
 
 /// Avito has not blocked the buyer, and will not.
-pub(super) fn refused(dialog_id: i64, blocking: &Blocking, reason: &str) -> Statement {
-    finish(dialog_id, blocking, None, &format!("{} {reason}", words::not_blocked(Language::Russian)))
+pub(super) fn refused(dialog_id: i64, request: &BlockRequest, reason: &str) -> Statement {
+    finish(dialog_id, request, None, &format!("{} {reason}", words::not_blocked(Language::Russian)))
 }
 
-fn finish(dialog_id: i64, blocking: &Blocking, state: Option<&'static str>, notice: &str) -> Statement {
+fn finish(dialog_id: i64, request: &BlockRequest, state: Option<&'static str>, notice: &str) -> Statement {
     Statement::new(concat!(
         "WITH finished AS (
              UPDATE dialogs SET block_requested_at = NULL, state = coalesce($3, state),
@@ -52,7 +52,7 @@ fn finish(dialog_id: i64, blocking: &Blocking, state: Option<&'static str>, noti
         wake_lanes!("told")
     ))
     .bind(dialog_id)
-    .bind(blocking.asked)
+    .bind(request.requested_at)
     .bind(state)
     .bind(json!({ "text": notice }))
 }

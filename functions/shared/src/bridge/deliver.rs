@@ -11,11 +11,11 @@ use super::{
     BridgeError,
     allowance::{self, Purpose},
     auto_reply,
-    blocking::{self, Blocking},
-    edits::{self, Removal},
+    blocking::{self, BlockRequest},
+    dialog_work::{self, DialogWork, Part, SentPart},
+    edits::{self, PartToDelete},
     lanes,
     look::Look,
-    outbox::{self, Outbox, Part, Sent},
     presses, receipts,
     tasks::{AvitoTask, TelegramTask},
     tenants, text,
@@ -56,7 +56,7 @@ pub(super) enum Next {
     /// Write this down and go on with the next part.
     Look(Vec<Statement>),
     /// The same, of what Avito has by now.
-    Sent(Sent),
+    Sent(SentPart),
     /// Write this down and let go for a while.
     Rest(Vec<Statement>, Duration),
 }
@@ -72,21 +72,21 @@ pub(super) struct Holder<'a> {
 /// or a secret that does not open; whatever was begun is found again.
 pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<Delivered, BridgeError> {
     let owner = Uuid::new_v4();
-    let first = outbox::look(dialog_id, owner, Vec::new(), None);
-    let scope = tenants::scope(&tenants::OF_DIALOGS, dialog_id, outbox::tenant_of);
+    let first = dialog_work::look(dialog_id, owner, Vec::new(), None);
+    let scope = tenants::scope(&tenants::OF_DIALOGS, dialog_id, dialog_work::tenant_of);
     let first = app.db().run(scope, first).await?;
-    let (mut look, bot_to_wake) = outbox::read(&first)?;
+    let (mut look, bot_to_wake) = dialog_work::read(&first)?;
     wake_bot(app, bot_to_wake).await;
     let ends = if matches!(look, Look::Held) { Delivered::Held } else { Delivered::Done };
-    while let Look::Found(outbox) = look {
-        let holder = Holder { app, dialog_id, owner, client_id: outbox.keys.client_id };
+    while let Look::Found(work) = look {
+        let holder = Holder { app, dialog_id, owner, client_id: work.keys.client_id };
         tenants::remember(&tenants::OF_DIALOGS, dialog_id, holder.client_id);
-        let next = if outbox.stopped {
-            outbox.rest(Vec::new(), REFUSED_PAUSE)
+        let next = if work.stopped {
+            work.rest(Vec::new(), REFUSED_PAUSE)
         } else if Instant::now() >= stop {
-            outbox.rest(Vec::new(), Duration::ZERO)
+            work.rest(Vec::new(), Duration::ZERO)
         } else {
-            holder.step(&outbox).await?
+            holder.step(&work).await?
         };
         let woken = match next {
             Next::Look(mut outcome) => {
@@ -94,13 +94,14 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
                 if !outcome.is_empty() {
                     outcome.insert(0, lanes::lock_dialog(Some(dialog_id)));
                 }
-                let (next, woken) = outbox::read(&holder.run(outbox::look(dialog_id, owner, outcome, None)).await?)?;
+                let (next, woken) =
+                    dialog_work::read(&holder.run(dialog_work::look(dialog_id, owner, outcome, None)).await?)?;
                 look = next;
                 woken
             }
             Next::Sent(sent) => {
-                let flight = outbox::look(dialog_id, owner, Vec::new(), Some(sent));
-                let (next, woken) = outbox::read(&holder.run(flight).await?)?;
+                let flight = dialog_work::look(dialog_id, owner, Vec::new(), Some(sent));
+                let (next, woken) = dialog_work::read(&holder.run(flight).await?)?;
                 look = next;
                 woken
             }
@@ -109,8 +110,8 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
                 if !wait.is_zero() {
                     outcome.push(receipts::waiting(dialog_id, wait.as_secs_f64()));
                 }
-                outcome.push(outbox::release_for(dialog_id, owner, wait.as_secs_f64()));
-                outcome.push(outbox::bot_to_wake(dialog_id));
+                outcome.push(dialog_work::release_for(dialog_id, owner, wait.as_secs_f64()));
+                outcome.push(dialog_work::bot_to_wake(dialog_id));
                 look = Look::Idle { wake_in: Some(wait) };
                 woken(&holder.run(outcome).await?)?
             }
@@ -140,32 +141,32 @@ impl Holder<'_> {
         Ok(self.app.db().run(Scope::Tenant(self.client_id), flight).await?)
     }
 
-    async fn step(&self, outbox: &Outbox) -> Result<Next, BridgeError> {
-        if let Some(removal) = &outbox.removal {
-            return self.remove(outbox, removal).await;
+    async fn step(&self, work: &DialogWork) -> Result<Next, BridgeError> {
+        if let Some(part_to_delete) = &work.part_to_delete {
+            return self.remove(work, part_to_delete).await;
         }
-        if let Some(blocking) = &outbox.blocking {
-            return self.block(outbox, blocking).await;
+        if let Some(block_request) = &work.block_request {
+            return self.block(work, block_request).await;
         }
-        match &outbox.part {
-            Some(part) if part.begun => self.look_for(outbox, part).await,
-            Some(part) => self.send(outbox, part).await,
-            None if outbox.mark_read => self.mark_read(outbox).await,
+        match &work.part {
+            Some(part) if part.begun => self.look_for(work, part).await,
+            Some(part) => self.send(work, part).await,
+            None if work.mark_read => self.mark_read(work).await,
             None => Ok(Next::Rest(Vec::new(), FIRST_LOOK)),
         }
     }
 
     /// The token, or what to do without one.
-    pub(super) async fn token(&self, outbox: &Outbox, refused: Option<&Secret>) -> Result<Secret, Next> {
+    pub(super) async fn token(&self, work: &DialogWork, refused: Option<&Secret>) -> Result<Secret, Next> {
         let token = match refused {
-            None => accounts::access_token(self.app, &outbox.keys).await,
-            Some(refused) => accounts::renewed_token(self.app, &outbox.keys, refused).await,
+            None => accounts::access_token(self.app, &work.keys).await,
+            Some(refused) => accounts::renewed_token(self.app, &work.keys, refused).await,
         };
         token.map_err(|error| {
             tracing::warn!(dialog_id = self.dialog_id, %error, "there is no token for Avito");
             match error {
-                TokenError::Refused(reason) => refused_account(outbox, reason),
-                _ => outbox.rest(Vec::new(), FIRST_LOOK),
+                TokenError::Refused(reason) => refused_account(work, reason),
+                _ => work.rest(Vec::new(), FIRST_LOOK),
             }
         })
     }
@@ -173,46 +174,46 @@ impl Holder<'_> {
     /// A call that somebody waits for, within what the account may call.
     pub(super) fn within<T>(
         &self,
-        outbox: &Outbox,
+        work: &DialogWork,
         call: impl Future<Output = Result<avito::Reply<T>, avito::Error>>,
     ) -> impl Future<Output = Result<avito::Reply<T>, avito::Error>> {
-        allowance::within(self.app, outbox.keys.account_id, Purpose::Answer, call)
+        allowance::within(self.app, work.keys.account_id, Purpose::Answer, call)
     }
 
-    async fn send(&self, outbox: &Outbox, part: &Part) -> Result<Next, BridgeError> {
-        let token = match self.token(outbox, None).await {
+    async fn send(&self, work: &DialogWork, part: &Part) -> Result<Next, BridgeError> {
+        let token = match self.token(work, None).await {
             Ok(token) => token,
             Err(next) => return Ok(next),
         };
         if part.auto_reply
-            && let Some(next) = self.hold_back(outbox, part, &token).await?
+            && let Some(next) = self.hold_back(work, part, &token).await?
         {
             return Ok(next);
         }
-        if outbox.lease_ends_too_soon() {
-            return Ok(outbox.rest(Vec::new(), Duration::ZERO));
+        if work.lease_ends_too_soon() {
+            return Ok(work.rest(Vec::new(), Duration::ZERO));
         }
         if let Some(picture) = &part.picture {
-            return self.send_picture(outbox, part, picture, token).await;
+            return self.send_picture(work, part, picture, token).await;
         }
-        let (avito, user_id) = (accounts::avito(self.app), outbox.keys.user_id);
-        let call = avito.send_text(&token, user_id, &outbox.avito_chat_id, &part.text);
-        let mut answer = self.telling_who_waits(self.within(outbox, call)).await;
+        let (avito, user_id) = (accounts::avito(self.app), work.keys.user_id);
+        let call = avito.send_text(&token, user_id, &work.avito_chat_id, &part.text);
+        let mut answer = self.telling_who_waits(self.within(work, call)).await;
         if matches!(answer, Err(avito::Error::Unauthorized { .. })) {
-            let token = match self.token(outbox, Some(&token)).await {
+            let token = match self.token(work, Some(&token)).await {
                 Ok(token) => token,
                 Err(next) => return Ok(next),
             };
-            if outbox.lease_ends_too_soon() {
-                return Ok(outbox.rest(Vec::new(), Duration::ZERO));
+            if work.lease_ends_too_soon() {
+                return Ok(work.rest(Vec::new(), Duration::ZERO));
             }
-            answer = self.within(outbox, avito.send_text(&token, user_id, &outbox.avito_chat_id, &part.text)).await;
+            answer = self.within(work, avito.send_text(&token, user_id, &work.avito_chat_id, &part.text)).await;
         }
         Ok(match answer {
-            Ok(reply) => Next::Sent(Sent { part_id: part.id, avito_message_id: reply.value.id }),
+            Ok(reply) => Next::Sent(SentPart { part_id: part.id, avito_message_id: reply.value.id }),
             Err(error) => {
                 tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a part was not sent");
-                not_sent(outbox, part, error)
+                not_sent(work, part, error)
             }
         })
     }
@@ -228,7 +229,8 @@ impl Holder<'_> {
 
     /// 👀 on what waits for Avito right now. It decorates: a failure costs nothing but that.
     async fn tell_who_waits(&self) {
-        let told = self.run(vec![receipts::waiting(self.dialog_id, 0.0), outbox::bot_to_wake(self.dialog_id)]).await;
+        let told =
+            self.run(vec![receipts::waiting(self.dialog_id, 0.0), dialog_work::bot_to_wake(self.dialog_id)]).await;
         match told.and_then(|answers| woken(&answers)) {
             Ok(bot_id) => wake_bot(self.app, bot_id).await,
             Err(error) => tracing::warn!(dialog_id = self.dialog_id, %error, "nobody was told that an answer waits"),
@@ -236,22 +238,22 @@ impl Holder<'_> {
     }
 
     /// Just before an auto-reply is sent: what to do instead, if somebody answered after all.
-    async fn hold_back(&self, outbox: &Outbox, part: &Part, token: &Secret) -> Result<Option<Next>, BridgeError> {
-        let (avito, user_id) = (accounts::avito(self.app), outbox.keys.user_id);
+    async fn hold_back(&self, work: &DialogWork, part: &Part, token: &Secret) -> Result<Option<Next>, BridgeError> {
+        let (avito, user_id) = (accounts::avito(self.app), work.keys.user_id);
         let newest_first = match self
-            .within(outbox, avito.messages(token, user_id, &outbox.avito_chat_id, LOOK_BACK, 0))
+            .within(work, avito.messages(token, user_id, &work.avito_chat_id, LOOK_BACK, 0))
             .await
         {
             Ok(reply) => reply.value,
             Err(avito::Error::Unauthorized { .. }) => {
-                let renewed = self.token(outbox, Some(token)).await;
-                return Ok(Some(renewed.map_or_else(|next| next, |_| outbox.rest(Vec::new(), Duration::ZERO))));
+                let renewed = self.token(work, Some(token)).await;
+                return Ok(Some(renewed.map_or_else(|next| next, |_| work.rest(Vec::new(), Duration::ZERO))));
             }
             Err(error) => {
                 tracing::warn!(dialog_id = self.dialog_id, %error, "a chat could not be read before an auto-reply");
                 return Ok(Some(match error {
-                    avito::Error::Unknown(_) | avito::Error::Unavailable { .. } => outbox.rest(Vec::new(), FIRST_LOOK),
-                    error => not_sent(outbox, part, error),
+                    avito::Error::Unknown(_) | avito::Error::Unavailable { .. } => work.rest(Vec::new(), FIRST_LOOK),
+                    error => not_sent(work, part, error),
                 }));
             }
         };
@@ -264,22 +266,22 @@ impl Holder<'_> {
     }
 
     /// Looks for a part of unknown outcome among the chat's newest messages.
-    async fn look_for(&self, outbox: &Outbox, part: &Part) -> Result<Next, BridgeError> {
-        let waited = Duration::try_from(outbox.now.duration_since(part.since)).unwrap_or_default();
+    async fn look_for(&self, work: &DialogWork, part: &Part) -> Result<Next, BridgeError> {
+        let waited = Duration::try_from(work.now.duration_since(part.since)).unwrap_or_default();
         if let Some(rest) = FIRST_LOOK.checked_sub(waited).filter(|rest| !rest.is_zero()) {
             return Ok(Next::Rest(Vec::new(), rest));
         }
-        let token = match self.token(outbox, None).await {
+        let token = match self.token(work, None).await {
             Ok(token) => token,
             Err(next) => return Ok(next),
         };
         let avito = accounts::avito(self.app);
-        let list = avito.messages(&token, outbox.keys.user_id, &outbox.avito_chat_id, LOOK_BACK, 0);
-        let list = self.within(outbox, list).await;
+        let list = avito.messages(&token, work.keys.user_id, &work.avito_chat_id, LOOK_BACK, 0);
+        let list = self.within(work, list).await;
         let messages = match list {
             Ok(reply) => reply.value,
             Err(avito::Error::Unauthorized { .. }) => {
-                let renewed = self.token(outbox, Some(&token)).await;
+                let renewed = self.token(work, Some(&token)).await;
                 return Ok(renewed.map_or_else(|next| next, |_| Next::Rest(Vec::new(), Duration::ZERO)));
             }
             Err(error) => {
@@ -287,18 +289,18 @@ impl Holder<'_> {
                 return Ok(Next::Rest(Vec::new(), error.retry_in().unwrap_or(SECOND_LOOK)));
             }
         };
-        match self.find(outbox, part, &messages).await? {
+        match self.find(work, part, &messages).await? {
             Some(id) => {
                 metrics::counter!("parts_found_sent").increment(1);
-                Ok(Next::Sent(Sent { part_id: part.id, avito_message_id: id }))
+                Ok(Next::Sent(SentPart { part_id: part.id, avito_message_id: id }))
             }
-            None if part.lookups + 1 < LOOKS => Ok(Next::Rest(vec![outbox::not_found(part.id)], SECOND_LOOK)),
+            None if part.lookups + 1 < LOOKS => Ok(Next::Rest(vec![dialog_work::not_found(part.id)], SECOND_LOOK)),
             None => {
-                let answers = self.run(vec![outbox::begin_anew(part.id)]).await?;
+                let answers = self.run(vec![dialog_work::begin_anew(part.id)]).await?;
                 if answers.iter().flatten().next().is_none() {
                     return Ok(Next::Look(Vec::new())); // its echo came in the meantime
                 }
-                self.send(outbox, part).await
+                self.send(work, part).await
             }
         }
     }
@@ -306,7 +308,7 @@ impl Holder<'_> {
     /// The oldest own message that looks like the part, is not older than it, and is nobody else's. Pictures look alike.
     async fn find(
         &self,
-        outbox: &Outbox,
+        work: &DialogWork,
         part: &Part,
         newest: &[avito::Message],
     ) -> Result<Option<String>, BridgeError> {
@@ -314,46 +316,46 @@ impl Holder<'_> {
         let candidates: Vec<String> = newest
             .iter()
             .rev()
-            .filter(|message| message.is_own(outbox.keys.user_id) && looks_like(part, message))
+            .filter(|message| message.is_own(work.keys.user_id) && looks_like(part, message))
             .filter(|message| message.created.is_some_and(|created| created >= earliest))
             .map(|message| message.id.clone())
             .collect();
         if candidates.is_empty() {
             return Ok(None);
         }
-        let answers = self.run(vec![outbox::known_ids(outbox.keys.account_id, candidates.clone())]).await?;
+        let answers = self.run(vec![dialog_work::known_ids(work.keys.account_id, candidates.clone())]).await?;
         let known: Vec<String> =
             answers.iter().flatten().map(|row| get(row, "avito_message_id")).collect::<Result<_, _>>()?;
         Ok(candidates.into_iter().find(|id| !known.contains(id)))
     }
 
     /// Takes a part back from Avito. Deleting twice is refused like deleting too late, so then the chat is looked at.
-    async fn remove(&self, outbox: &Outbox, removal: &Removal) -> Result<Next, BridgeError> {
-        let token = match self.token(outbox, None).await {
+    async fn remove(&self, work: &DialogWork, part_to_delete: &PartToDelete) -> Result<Next, BridgeError> {
+        let token = match self.token(work, None).await {
             Ok(token) => token,
             Err(next) => return Ok(next),
         };
-        let (avito, user_id) = (accounts::avito(self.app), outbox.keys.user_id);
-        let (chat_id, message_id) = (&outbox.avito_chat_id, &removal.avito_message_id);
-        let answer = self.within(outbox, avito.delete_message(&token, user_id, chat_id, message_id)).await;
+        let (avito, user_id) = (accounts::avito(self.app), work.keys.user_id);
+        let (chat_id, message_id) = (&work.avito_chat_id, &part_to_delete.avito_message_id);
+        let answer = self.within(work, avito.delete_message(&token, user_id, chat_id, message_id)).await;
         let error = match answer {
             Ok(_) | Err(avito::Error::Refused { status: 404, .. }) => {
-                return Ok(Next::Look(vec![edits::removed(removal.part_id)]));
+                return Ok(Next::Look(vec![edits::removed(part_to_delete.part_id)]));
             }
             Err(error) => error,
         };
-        tracing::warn!(dialog_id = self.dialog_id, part_id = removal.part_id, %error, "a part was not deleted");
+        tracing::warn!(dialog_id = self.dialog_id, part_id = part_to_delete.part_id, %error, "a part was not deleted");
         match error {
-            avito::Error::Unauthorized { .. } => self.renew(outbox, &token).await,
+            avito::Error::Unauthorized { .. } => self.renew(work, &token).await,
             error if error.retry_in().is_some() => Ok(Next::Rest(Vec::new(), error.retry_in().unwrap_or(FIRST_LOOK))),
-            error => match self.within(outbox, avito.messages(&token, user_id, chat_id, LOOK_BACK, 0)).await {
+            error => match self.within(work, avito.messages(&token, user_id, chat_id, LOOK_BACK, 0)).await {
                 Ok(list) => {
                     let is_gone =
                         |message: &avito::Message| message.id == *message_id && message.kind == avito::Kind::Deleted;
                     Ok(Next::Look(if list.value.iter().any(is_gone) {
-                        vec![edits::removed(removal.part_id)]
+                        vec![edits::removed(part_to_delete.part_id)]
                     } else {
-                        edits::kept(removal.part_id, &avitos_words(error))
+                        edits::kept(part_to_delete.part_id, &avitos_words(error))
                     }))
                 }
                 Err(error) => Ok(Next::Rest(Vec::new(), error.retry_in().unwrap_or(SECOND_LOOK))),
@@ -362,63 +364,63 @@ impl Holder<'_> {
     }
 
     /// Has Avito block the buyer. To block twice changes nothing.
-    async fn block(&self, outbox: &Outbox, blocking: &Blocking) -> Result<Next, BridgeError> {
-        let Some(buyer_id) = blocking.buyer_id else {
-            return Ok(Next::Look(vec![blocking::refused(self.dialog_id, blocking, "")]));
+    async fn block(&self, work: &DialogWork, block_request: &BlockRequest) -> Result<Next, BridgeError> {
+        let Some(buyer_id) = block_request.buyer_id else {
+            return Ok(Next::Look(vec![blocking::refused(self.dialog_id, block_request, "")]));
         };
-        let token = match self.token(outbox, None).await {
+        let token = match self.token(work, None).await {
             Ok(token) => token,
             Err(next) => return Ok(next),
         };
         let avito = accounts::avito(self.app);
-        match self.within(outbox, avito.block(&token, outbox.keys.user_id, buyer_id, blocking.item_id)).await {
-            Ok(_) => Ok(Next::Look(vec![blocking::done(self.dialog_id, blocking)])),
-            Err(avito::Error::Unauthorized { .. }) => self.renew(outbox, &token).await,
+        match self.within(work, avito.block(&token, work.keys.user_id, buyer_id, block_request.item_id)).await {
+            Ok(_) => Ok(Next::Look(vec![blocking::done(self.dialog_id, block_request)])),
+            Err(avito::Error::Unauthorized { .. }) => self.renew(work, &token).await,
             Err(error) => Ok(match error.retry_in() {
                 Some(wait) => Next::Rest(Vec::new(), wait),
-                None => Next::Look(vec![blocking::refused(self.dialog_id, blocking, &avitos_words(error))]),
+                None => Next::Look(vec![blocking::refused(self.dialog_id, block_request, &avitos_words(error))]),
             }),
         }
     }
 
     /// A refused token is renewed and the step taken again; what a new token may not do either, is the account's state.
-    async fn renew(&self, outbox: &Outbox, refused: &Secret) -> Result<Next, BridgeError> {
-        Ok(match self.token(outbox, Some(refused)).await {
+    async fn renew(&self, work: &DialogWork, refused: &Secret) -> Result<Next, BridgeError> {
+        Ok(match self.token(work, Some(refused)).await {
             Ok(_) => Next::Rest(Vec::new(), FIRST_LOOK),
             Err(next) => next,
         })
     }
 
-    async fn mark_read(&self, outbox: &Outbox) -> Result<Next, BridgeError> {
-        let token = match self.token(outbox, None).await {
+    async fn mark_read(&self, work: &DialogWork) -> Result<Next, BridgeError> {
+        let token = match self.token(work, None).await {
             Ok(token) => token,
             Err(next) => return Ok(next),
         };
         let avito = accounts::avito(self.app);
-        let call = avito.mark_read(&token, outbox.keys.user_id, &outbox.avito_chat_id);
-        let answer = allowance::within(self.app, outbox.keys.account_id, Purpose::Patient, call).await;
+        let call = avito.mark_read(&token, work.keys.user_id, &work.avito_chat_id);
+        let answer = allowance::within(self.app, work.keys.account_id, Purpose::Patient, call).await;
         Ok(match answer {
-            Err(avito::Error::Unauthorized { .. }) => match self.token(outbox, Some(&token)).await {
+            Err(avito::Error::Unauthorized { .. }) => match self.token(work, Some(&token)).await {
                 Ok(_) => Next::Rest(Vec::new(), Duration::ZERO),
                 Err(next) => next,
             },
             Err(error) if error.retry_in().is_some() => Next::Rest(Vec::new(), error.retry_in().unwrap_or(FIRST_LOOK)),
-            _ => Next::Look(vec![outbox::marked_read(self.dialog_id)]),
+            _ => Next::Look(vec![dialog_work::marked_read(self.dialog_id)]),
         })
     }
 }
 
-impl Outbox {
+impl DialogWork {
     /// Getting a token took so long that another worker could take the dialog before Avito answers: sending now might
     /// send twice.
     fn lease_ends_too_soon(&self) -> bool {
-        self.leased.elapsed() + allowance::REDIS_PART + avito::CALL_TIMEOUT >= outbox::LEASE
+        self.leased.elapsed() + allowance::REDIS_PART + avito::CALL_TIMEOUT >= dialog_work::LEASE
     }
 
     /// Lets go for a while. A part that was committed as `sending` and certainly not sent goes back first.
     fn rest(&self, mut outcome: Vec<Statement>, wait: Duration) -> Next {
         if let Some(part) = self.part.as_ref().filter(|part| !part.begun) {
-            outcome.insert(0, outbox::put_back(part.id));
+            outcome.insert(0, dialog_work::put_back(part.id));
         }
         Next::Rest(outcome, wait)
     }
@@ -433,9 +435,9 @@ fn looks_like(part: &Part, message: &avito::Message) -> bool {
 }
 
 /// Avito does not let the account in: rows wait, the owner sees why.
-fn refused_account(outbox: &Outbox, reason: String) -> Next {
+fn refused_account(work: &DialogWork, reason: String) -> Next {
     metrics::counter!("accounts_refused").increment(1);
-    outbox.rest(vec![accounts::mark_refused(outbox.keys.account_id, "blocked", reason)], REFUSED_PAUSE)
+    work.rest(vec![accounts::mark_refused(work.keys.account_id, "blocked", reason)], REFUSED_PAUSE)
 }
 
 /// What Avito says of its refusal, for the people in the topic.
@@ -448,7 +450,7 @@ fn avitos_words(error: avito::Error) -> String {
     }
 }
 
-pub(super) fn not_sent(outbox: &Outbox, part: &Part, error: avito::Error) -> Next {
+pub(super) fn not_sent(work: &DialogWork, part: &Part, error: avito::Error) -> Next {
     let growing = Duration::from_secs(1 << part.attempts.clamp(0, 6));
     match error {
         // A gateway's 5xx may hide a message that was sent, so it is looked for like a lost answer.
@@ -456,15 +458,15 @@ pub(super) fn not_sent(outbox: &Outbox, part: &Part, error: avito::Error) -> Nex
             metrics::counter!("avito_outcomes_unknown").increment(1);
             Next::Rest(Vec::new(), FIRST_LOOK)
         }
-        avito::Error::NotSent(_) => Next::Rest(vec![outbox::put_back(part.id)], growing),
+        avito::Error::NotSent(_) => Next::Rest(vec![dialog_work::put_back(part.id)], growing),
         avito::Error::RateLimited { retry_after } => {
             metrics::counter!("avito_429").increment(1);
-            Next::Rest(vec![outbox::put_back(part.id)], retry_after)
+            Next::Rest(vec![dialog_work::put_back(part.id)], retry_after)
         }
         avito::Error::Unauthorized { message, .. } | avito::Error::PaymentRequired { message } => {
             metrics::counter!("accounts_refused").increment(1);
-            let refused = accounts::mark_refused(outbox.keys.account_id, "blocked", message);
-            Next::Rest(vec![outbox::put_back(part.id), refused], REFUSED_PAUSE)
+            let refused = accounts::mark_refused(work.keys.account_id, "blocked", message);
+            Next::Rest(vec![dialog_work::put_back(part.id), refused], REFUSED_PAUSE)
         }
         avito::Error::Refused { message, .. } => {
             metrics::counter!("parts_failed").increment(1);
@@ -473,7 +475,7 @@ pub(super) fn not_sent(outbox: &Outbox, part: &Part, error: avito::Error) -> Nex
                 "reply_markup": presses::failure_buttons(),
             });
             let error = if message.is_empty() { "refused by Avito".to_owned() } else { message };
-            Next::Look(outbox::failed(part.id, error, &notice))
+            Next::Look(dialog_work::failed(part.id, error, &notice))
         }
     }
 }

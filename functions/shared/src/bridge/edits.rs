@@ -184,7 +184,7 @@ macro_rules! confirm {
 pub(super) use {apply, confirm};
 
 /// A part that is to disappear from Avito.
-pub(super) struct Removal {
+pub(super) struct PartToDelete {
     /// The row in `parts`.
     pub(super) part_id: i64,
     /// Avito's id.

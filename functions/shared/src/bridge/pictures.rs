@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     BridgeError,
     deliver::{Holder, Next, not_sent},
-    outbox::{self, Outbox, Part, Sent},
+    dialog_work::{self, DialogWork, Part, SentPart},
     text,
     words::{self, Language},
 };
@@ -132,7 +132,7 @@ impl Holder<'_> {
     /// so only its outcome can be unknown.
     pub(super) async fn send_picture(
         &self,
-        outbox: &Outbox,
+        work: &DialogWork,
         part: &Part,
         picture: &Value,
         token: Secret,
@@ -142,11 +142,11 @@ impl Holder<'_> {
             Ok(bytes) => bytes,
             Err(Lack::Now(wait)) => {
                 let growing = FILE_PAUSE * (1 << part.attempts.clamp(0, 5));
-                return Ok(Next::Rest(vec![outbox::put_back(part.id)], wait.max(growing)));
+                return Ok(Next::Rest(vec![dialog_work::put_back(part.id)], wait.max(growing)));
             }
             Err(Lack::Ever(why)) => {
                 metrics::counter!("parts_failed").increment(1);
-                return Ok(Next::Look(outbox::failed(
+                return Ok(Next::Look(dialog_work::failed(
                     part.id,
                     "the file cannot be sent".to_owned(),
                     &json!({ "text": why }),
@@ -155,52 +155,52 @@ impl Holder<'_> {
         };
         let Some(ending) = ending(&bytes) else {
             let why = words::not_taken("document", Language::Russian);
-            return Ok(Next::Look(outbox::failed(
+            return Ok(Next::Look(dialog_work::failed(
                 part.id,
                 "not a picture that Avito takes".to_owned(),
                 &json!({ "text": why }),
             )));
         };
-        let (avito, user_id) = (accounts::avito(self.app), outbox.keys.user_id);
+        let (avito, user_id) = (accounts::avito(self.app), work.keys.user_id);
         let name = format!("picture.{ending}");
         let mut token = token;
-        let mut uploaded = self.within(outbox, avito.upload_image(&token, user_id, &name, bytes.clone())).await;
+        let mut uploaded = self.within(work, avito.upload_image(&token, user_id, &name, bytes.clone())).await;
         if matches!(uploaded, Err(avito::Error::Unauthorized { .. })) {
-            token = match self.token(outbox, Some(&token)).await {
+            token = match self.token(work, Some(&token)).await {
                 Ok(token) => token,
                 Err(next) => return Ok(next),
             };
-            uploaded = self.within(outbox, avito.upload_image(&token, user_id, &name, bytes)).await;
+            uploaded = self.within(work, avito.upload_image(&token, user_id, &name, bytes)).await;
         }
         drop(turn);
         let image_id = match uploaded {
             Ok(reply) => reply.value,
             // Nobody saw anything of it, so there is nothing to look for.
             Err(avito::Error::Unknown(_) | avito::Error::Unavailable { .. }) => {
-                return Ok(Next::Rest(vec![outbox::put_back(part.id)], FILE_PAUSE));
+                return Ok(Next::Rest(vec![dialog_work::put_back(part.id)], FILE_PAUSE));
             }
             Err(error) => {
                 tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a picture was not uploaded");
-                return Ok(not_sent(outbox, part, error));
+                return Ok(not_sent(work, part, error));
             }
         };
         // All this may have taken longer than the lease.
-        if self.run(vec![outbox::keep(self.dialog_id, self.owner)]).await?.iter().flatten().next().is_none() {
+        if self.run(vec![dialog_work::keep(self.dialog_id, self.owner)]).await?.iter().flatten().next().is_none() {
             return Ok(Next::Look(Vec::new()));
         }
-        let call = avito.send_image(&token, user_id, &outbox.avito_chat_id, &image_id);
-        let sent = self.telling_who_waits(self.within(outbox, call)).await;
+        let call = avito.send_image(&token, user_id, &work.avito_chat_id, &image_id);
+        let sent = self.telling_who_waits(self.within(work, call)).await;
         Ok(match sent {
-            Ok(reply) => Next::Sent(Sent { part_id: part.id, avito_message_id: reply.value.id }),
+            Ok(reply) => Next::Sent(SentPart { part_id: part.id, avito_message_id: reply.value.id }),
             Err(error) => {
                 tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a picture was not sent");
-                not_sent(outbox, part, error)
+                not_sent(work, part, error)
             }
         })
     }
 
     async fn fetch(&self, part: &Part, picture: &Value) -> Result<Result<Bytes, Lack>, BridgeError> {
-        let answers = self.run(vec![outbox::bot_of(part.id)]).await?;
+        let answers = self.run(vec![dialog_work::bot_of(part.id)]).await?;
         let gone = Lack::Ever(words::not_handed_out(Language::Russian));
         let (Some(row), Some(file_id)) = (answers.iter().flatten().next(), picture["file_id"].as_str()) else {
             return Ok(Err(gone));

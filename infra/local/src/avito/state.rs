@@ -19,7 +19,7 @@ pub(crate) struct AvitoState {
     pub(crate) chats: BTreeMap<String, Chat>,
     pub(crate) files: BTreeMap<String, File>,
     #[serde(skip)]
-    pub(crate) outbox: BTreeMap<Lane, VecDeque<Hook>>,
+    pub(crate) deliveries: BTreeMap<Lane, VecDeque<Hook>>,
 }
 
 /// An account and its keys.
@@ -247,7 +247,7 @@ impl AvitoState {
                 client_secret: account.client_secret.clone(),
             };
             let lane = (format!("avito:{url}"), chat.id.clone());
-            self.outbox.entry(lane).or_default().extend(std::iter::repeat_n(hook, times));
+            self.deliveries.entry(lane).or_default().extend(std::iter::repeat_n(hook, times));
         }
     }
 }

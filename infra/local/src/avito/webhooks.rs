@@ -20,8 +20,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Starts a sender for every chat with webhooks that wait, unless one is at it.
 pub(crate) fn wake(world: &Arc<World>, avito: &mut AvitoState) {
-    avito.outbox.retain(|_, waiting| !waiting.is_empty());
-    for lane in avito.outbox.keys() {
+    avito.deliveries.retain(|_, waiting| !waiting.is_empty());
+    for lane in avito.deliveries.keys() {
         if world.claim(lane) {
             tokio::spawn(send_lane(Arc::clone(world), lane.clone()));
         }
@@ -55,7 +55,7 @@ async fn send_lane(world: Arc<World>, lane: Lane) {
 /// The next webhook of a lane; the lane is given back under the same lock in which it was found empty.
 fn next(world: &World, lane: &Lane) -> Option<Hook> {
     let mut state = world.state();
-    let hook = state.avito.outbox.get_mut(lane).and_then(VecDeque::pop_front);
+    let hook = state.avito.deliveries.get_mut(lane).and_then(VecDeque::pop_front);
     if hook.is_some() {
         state.attempts.avito_pending += 1;
     } else {
@@ -120,6 +120,6 @@ fn signature(secret: &str, body: &str) -> String {
 /// How many webhooks wait or are on their way.
 pub(crate) fn pending(world: &World) -> u64 {
     let state = world.state();
-    let waiting: usize = state.avito.outbox.values().map(VecDeque::len).sum();
+    let waiting: usize = state.avito.deliveries.values().map(VecDeque::len).sum();
     state.attempts.avito_pending + crate::world::count(waiting)
 }

@@ -9,8 +9,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    blocking::Blocking,
-    edits::{self, Removal},
+    blocking::BlockRequest,
+    edits::{self, PartToDelete},
     lanes,
     look::Look,
     receipts::{receipt, wake_for_receipts, wake_lanes},
@@ -54,8 +54,8 @@ pub struct Part {
 
 /// What the flight found.
 #[derive(Deserialize)]
-#[serde(from = "Found")]
-pub struct Outbox {
+#[serde(from = "DialogWorkRow")]
+pub struct DialogWork {
     /// The keys of the dialog's account.
     pub keys: Keys,
     /// Avito's id of the chat.
@@ -69,9 +69,9 @@ pub struct Outbox {
     /// When the lease was taken or renewed, by this process's clock.
     pub leased: Instant,
     /// What is to disappear from Avito before anything else is sent.
-    pub removal: Option<Removal>,
+    pub part_to_delete: Option<PartToDelete>,
     /// The buyer who is to be blocked.
-    pub blocking: Option<Blocking>,
+    pub block_request: Option<BlockRequest>,
     /// The next part, committed as `sending`.
     pub part: Option<Part>,
 }
@@ -113,7 +113,7 @@ macro_rules! bot_to_wake {
     };
 }
 
-/// All that is needed for the next step of the dialog, as the JSON of [`Found`].
+/// All that is needed for the next step of the dialog, as the JSON of [`DialogWorkRow`].
 macro_rules! found {
     () => {
         concat!(
@@ -275,7 +275,7 @@ const LOOK: &str = concat!(
 );
 
 /// What Avito was just heard to have: a part, and its id there.
-pub struct Sent {
+pub struct SentPart {
     /// The row in `parts`.
     pub part_id: i64,
     /// Avito's id.
@@ -285,7 +285,7 @@ pub struct Sent {
 /// The statements by which a holder writes `outcome` or what was `sent`, begins the next part, and lets go when there is none.
 /// They answer the bot to wake too, if anything came of that or of the look for it to do: an answer taken back before it went
 /// is told as well.
-pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>, sent: Option<Sent>) -> Vec<Statement> {
+pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>, sent: Option<SentPart>) -> Vec<Statement> {
     let mut flight = outcome;
     let tells = !flight.is_empty() || sent.is_some();
     let (part_id, avito_message_id) = sent.map(|sent| (sent.part_id, sent.avito_message_id)).unzip();
@@ -306,13 +306,13 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>, sent: Option<S
 }
 
 /// Reads the answers to [`look`]: how it ended, and the bot to wake.
-pub fn read(answers: &Answers) -> Result<(Look<Outbox>, Option<i64>), DbError> {
+pub fn read(answers: &Answers) -> Result<(Look<DialogWork>, Option<i64>), DbError> {
     Look::read(answers)
 }
 
 /// What the flight answers.
 #[derive(Deserialize)]
-struct Found {
+struct DialogWorkRow {
     now: Timestamp,
     block_requested_at: Option<Timestamp>,
     #[serde(default)]
@@ -323,12 +323,12 @@ struct Found {
     mark_read: bool,
     keys: Keys,
     stopped: bool,
-    part: Option<FoundPart>,
+    part: Option<PartRow>,
 }
 
 /// What it answers of the next part.
 #[derive(Deserialize)]
-struct FoundPart {
+struct PartRow {
     id: i64,
     state: String,
     text: String,
@@ -341,25 +341,36 @@ struct FoundPart {
     auto_reply: bool,
 }
 
-impl From<Found> for Outbox {
-    fn from(found: Found) -> Self {
-        let Found { now, block_requested_at, buyer, item, avito_chat_id, mark_read, keys, stopped, part } = found;
-        let (removal, part) = match part {
+impl From<DialogWorkRow> for DialogWork {
+    fn from(found: DialogWorkRow) -> Self {
+        let DialogWorkRow { now, block_requested_at, buyer, item, avito_chat_id, mark_read, keys, stopped, part } =
+            found;
+        let (part_to_delete, part) = match part {
             Some(part) if part.state == "deleting" => (Some(part.into()), None),
             part => (None, part.map(|part| part.begun(now))),
         };
-        let blocking = block_requested_at.map(|asked| Blocking::asked(asked, &buyer, &item));
-        Self { keys, avito_chat_id, mark_read, stopped, now, leased: Instant::now(), removal, blocking, part }
+        let block_request = block_requested_at.map(|asked| BlockRequest::of(asked, &buyer, &item));
+        Self {
+            keys,
+            avito_chat_id,
+            mark_read,
+            stopped,
+            now,
+            leased: Instant::now(),
+            part_to_delete,
+            block_request,
+            part,
+        }
     }
 }
 
-impl From<FoundPart> for Removal {
-    fn from(part: FoundPart) -> Self {
+impl From<PartRow> for PartToDelete {
+    fn from(part: PartRow) -> Self {
         Self { part_id: part.id, avito_message_id: part.avito_message_id.unwrap_or_default() }
     }
 }
 
-impl FoundPart {
+impl PartRow {
     fn begun(self, now: Timestamp) -> Part {
         Part {
             id: self.id,
