@@ -193,7 +193,7 @@ CREATE TABLE parts (
 CREATE INDEX parts_at_work ON parts (dialog_id, message_id, place) WHERE state IN ('pending', 'sending', 'deleting');
 
 -- Work of one bot at Telegram: its due time, the lease of the worker that does it, and how much may still be sent.
-CREATE TABLE bot_lanes (
+CREATE TABLE bot_outboxes (
     bot_id bigint PRIMARY KEY,
     client_id bigint NOT NULL,
     drain_at timestamptz,
@@ -211,7 +211,7 @@ CREATE TABLE bot_lanes (
     topics_off boolean NOT NULL DEFAULT false,
     FOREIGN KEY (client_id, bot_id) REFERENCES bots (client_id, id) ON DELETE CASCADE
 );
-CREATE INDEX bot_lanes_due ON bot_lanes (drain_at) WHERE drain_at IS NOT NULL;
+CREATE INDEX bot_outboxes_due ON bot_outboxes (drain_at) WHERE drain_at IS NOT NULL;
 
 -- Polling of one Avito account.
 CREATE TABLE account_polls (
@@ -255,21 +255,21 @@ DO $$
 DECLARE
     table_name text;
 BEGIN
-    FOREACH table_name IN ARRAY ARRAY['dialogs', 'dialog_topics', 'posts', 'messages', 'parts', 'bot_lanes',
+    FOREACH table_name IN ARRAY ARRAY['dialogs', 'dialog_topics', 'posts', 'messages', 'parts', 'bot_outboxes',
                                       'account_polls'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', table_name);
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', table_name);
         EXECUTE format('CREATE POLICY tenant ON %I TO tuberry_app USING (client_id = (SELECT current_client_id()))
                         WITH CHECK (client_id = (SELECT current_client_id()))', table_name);
     END LOOP;
-    FOREACH table_name IN ARRAY ARRAY['dialogs', 'bot_lanes', 'account_polls'] LOOP
+    FOREACH table_name IN ARRAY ARRAY['dialogs', 'bot_outboxes', 'account_polls'] LOOP
         EXECUTE format('CREATE POLICY service ON %I TO tuberry_service USING (true) WITH CHECK (true)', table_name);
     END LOOP;
 END $$;
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON dialogs, dialog_topics, posts, messages, parts TO tuberry_app;
-GRANT SELECT, INSERT, UPDATE ON bot_lanes, account_polls TO tuberry_app;
-GRANT SELECT ON dialogs, bot_lanes TO tuberry_service;
+GRANT SELECT, INSERT, UPDATE ON bot_outboxes, account_polls TO tuberry_app;
+GRANT SELECT ON dialogs, bot_outboxes TO tuberry_service;
 GRANT SELECT, UPDATE ON account_polls TO tuberry_service;
 
 -- Functions that `migrate` makes of the statements which each message needs. Postgres plans those statements once per session.

@@ -24,7 +24,7 @@ const TABLES: &[(&str, &[&str])] = &[
         &["clients", "bots", "telegram_chats", "avito_accounts", "audit_log", "owner_notices", "idempotency_keys"],
     ),
     ("identity", &["users", "sessions", "refresh_tokens", "used_logins"]),
-    ("bridge", &["dialogs", "dialog_topics", "messages", "posts", "parts", "bot_lanes", "account_polls"]),
+    ("bridge", &["dialogs", "dialog_topics", "messages", "posts", "parts", "bot_outboxes", "account_polls"]),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

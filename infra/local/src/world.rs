@@ -32,12 +32,12 @@ pub(crate) struct State {
 }
 
 /// A queue of webhook deliveries that has its own order: one chat of one receiver.
-pub(crate) type Lane = (String, String);
+pub(crate) type QueueKey = (String, String);
 
 /// The state, and what sends webhooks from it.
 pub(crate) struct World {
     state: Mutex<State>,
-    busy_lanes: Mutex<HashSet<Lane>>,
+    busy_queues: Mutex<HashSet<QueueKey>>,
     connections: Mutex<BTreeMap<i64, Arc<Semaphore>>>,
     stopped: AtomicBool,
     /// Where pictures of the Avito simulator are served.
@@ -57,7 +57,7 @@ impl World {
             .build()?;
         Ok(Self {
             state: Mutex::new(state),
-            busy_lanes: Mutex::default(),
+            busy_queues: Mutex::default(),
             connections: Mutex::default(),
             stopped: AtomicBool::new(false),
             avito_base,
@@ -81,14 +81,14 @@ impl World {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// Claims a lane for one sender. `false`: somebody sends from it already.
-    pub(crate) fn claim(&self, lane: &Lane) -> bool {
-        self.busy_lanes.lock().unwrap_or_else(PoisonError::into_inner).insert(lane.clone())
+    /// Claims a queue for one sender. `false`: somebody sends from it already.
+    pub(crate) fn claim(&self, queue: &QueueKey) -> bool {
+        self.busy_queues.lock().unwrap_or_else(PoisonError::into_inner).insert(queue.clone())
     }
 
-    /// Gives a lane back.
-    pub(crate) fn release(&self, lane: &Lane) {
-        self.busy_lanes.lock().unwrap_or_else(PoisonError::into_inner).remove(lane);
+    /// Gives a queue back.
+    pub(crate) fn release(&self, queue: &QueueKey) {
+        self.busy_queues.lock().unwrap_or_else(PoisonError::into_inner).remove(queue);
     }
 
     /// How many updates a bot may receive at once (`max_connections`, 40 by default).

@@ -1,5 +1,5 @@
 //! How much a bot may still send: all topics of a group share about twenty messages a minute.
-//! The bucket lives on the bot's lane, so a flushed Redis forgets nothing.
+//! The bucket lives on the bot's outbox, so a flushed Redis forgets nothing.
 
 use std::time::Duration;
 

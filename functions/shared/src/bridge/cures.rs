@@ -7,11 +7,12 @@ use frankenstein::{AsyncTelegramApi, methods::ReopenForumTopicParams};
 use jiff::Timestamp;
 
 use super::{
+    bot_outbox,
     budget::later,
     calls::narrow,
     compose,
     drain::{Holder, Next, Target},
-    lanes, posts, receipts, topics,
+    posts, receipts, topics,
     words::{self, Language},
     work::{Post, Work},
 };
@@ -56,7 +57,7 @@ pub(super) async fn after(
     error: Error,
     mut outcome: Vec<Statement>,
 ) -> Next {
-    let now = work.lane.current();
+    let now = work.outbox.current();
     if let Error::TooManyRequests { retry_after } = error {
         return too_many(holder, post, now, retry_after, outcome);
     }
@@ -76,7 +77,7 @@ pub(super) async fn after(
         Error::Unreadable => outcome.push(posts::sent(post.id, Some(Vec::new()))),
         Error::NotAForum => {
             outcome.extend(posts::put_back(post.id, false, 0.0));
-            outcome.push(lanes::topics_off(holder.bot_id));
+            outcome.push(bot_outbox::topics_off(holder.bot_id));
         }
         Error::ThreadNotFound => {
             outcome.extend(posts::put_back(post.id, false, 0.0));
@@ -111,7 +112,7 @@ fn too_many(holder: &Holder<'_>, post: &Post, now: Timestamp, wait: Duration, mu
         return Next::Look(outcome);
     }
     outcome.extend(posts::put_back(post.id, false, 0.0));
-    outcome.push(lanes::silence(holder.bot_id, holder.owner, until));
+    outcome.push(bot_outbox::silence(holder.bot_id, holder.owner, until));
     Next::Rest(outcome, until)
 }
 
@@ -119,7 +120,7 @@ fn too_many(holder: &Holder<'_>, post: &Post, now: Timestamp, wait: Duration, mu
 pub(super) fn receipt_failed(holder: &Holder<'_>, work: &Work, post: &Post, error: &Error) -> Vec<Statement> {
     if let Error::TooManyRequests { retry_after } = error {
         metrics::counter!("telegram_429").increment(1);
-        let until = silent_until(work.lane.current(), *retry_after);
+        let until = silent_until(work.outbox.current(), *retry_after);
         return vec![receipts::pause(holder.bot_id, holder.owner, until)];
     }
     decoration_failed(post, error)

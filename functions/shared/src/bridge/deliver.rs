@@ -12,9 +12,9 @@ use super::{
     allowance::{self, Purpose},
     auto_reply,
     blocking::{self, BlockRequest},
+    bot_outbox,
     dialog_work::{self, DialogWork, Part, SentPart},
     edits::{self, PartToDelete},
-    lanes,
     look::Look,
     presses, receipts,
     tasks::{AvitoTask, TelegramTask},
@@ -90,9 +90,9 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
         };
         let woken = match next {
             Next::Look(mut outcome) => {
-                // As all that touch both: first the dialog, then the lane that an outcome wakes.
+                // As all that touch both: first the dialog, then the outbox that an outcome wakes.
                 if !outcome.is_empty() {
-                    outcome.insert(0, lanes::lock_dialog(Some(dialog_id)));
+                    outcome.insert(0, bot_outbox::lock_dialog(Some(dialog_id)));
                 }
                 let (next, woken) =
                     dialog_work::read(&holder.run(dialog_work::look(dialog_id, owner, outcome, None)).await?)?;
@@ -106,7 +106,7 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
                 woken
             }
             Next::Rest(mut outcome, wait) => {
-                outcome.insert(0, lanes::lock_dialog(Some(dialog_id)));
+                outcome.insert(0, bot_outbox::lock_dialog(Some(dialog_id)));
                 if !wait.is_zero() {
                     outcome.push(receipts::waiting(dialog_id, wait.as_secs_f64()));
                 }

@@ -1,5 +1,5 @@
 //! The way of a dialog to Avito as rows: its lease, its parts one at a time, what becomes of each.
-//! As with a bot's lane, every flight of the holder takes the dialog's row first and looks then.
+//! As with a bot's outbox, every flight of the holder takes the dialog's row first and looks then.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +10,10 @@ use uuid::Uuid;
 
 use super::{
     blocking::BlockRequest,
+    bot_outbox,
     edits::{self, PartToDelete},
-    lanes,
     look::Look,
-    receipts::{receipt, wake_for_receipts, wake_lanes},
+    receipts::{receipt, wake_for_receipts, wake_outboxes},
 };
 use crate::{
     planned,
@@ -100,15 +100,15 @@ macro_rules! next_change {
     };
 }
 
-/// The bot to wake for a dialog's receipts and notices, if its lane is due and nobody works for it or was sent for.
+/// The bot to wake for a dialog's receipts and notices, if its outbox is due and nobody works for it or was sent for.
 macro_rules! bot_to_wake {
     ($dialog:literal) => {
         concat!(
-            "SELECT lane.bot_id FROM dialogs d JOIN bot_lanes lane ON lane.bot_id = d.bot_id
+            "SELECT outbox.bot_id FROM dialogs d JOIN bot_outboxes outbox ON outbox.bot_id = d.bot_id
              WHERE d.id = ",
             $dialog,
-            " AND lane.drain_at <= now() AND NOT ",
-            lanes::sent_for!()
+            " AND outbox.drain_at <= now() AND NOT ",
+            bot_outbox::sent_for!()
         )
     };
 }
@@ -185,7 +185,7 @@ macro_rules! write_sent {
             receipt!("👌", "(SELECT * FROM messages m WHERE m.id = _message) AS whole", ""),
             ";
                  IF shown THEN",
-            wake_lanes!("messages WHERE id = _message"),
+            wake_outboxes!("messages WHERE id = _message"),
             ";
                  ELSIF FOUND THEN",
             wake_for_receipts!("messages WHERE id = _message"),
@@ -386,7 +386,7 @@ impl PartRow {
     }
 }
 
-/// The bot to wake for a dialog's receipts and notices, if its lane is due and nobody works for it or was sent for.
+/// The bot to wake for a dialog's receipts and notices, if its outbox is due and nobody works for it or was sent for.
 pub fn bot_to_wake(dialog_id: i64) -> Statement {
     planned!(bot_to_wake!("$1")).bind(dialog_id)
 }
@@ -416,7 +416,7 @@ pub fn failed(part_id: i64, error: String, notice: &Value) -> Vec<Statement> {
                  FROM whole ON CONFLICT (bot_id, once_key) DO NOTHING
                  RETURNING bot_id, client_id
              )",
-            wake_lanes!("told")
+            wake_outboxes!("told")
         ))
         .bind(part_id)
         .bind(error)

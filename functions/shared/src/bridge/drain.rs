@@ -1,4 +1,4 @@
-//! To Telegram: the holder of a bot's lane posts what waits, the longest-waiting dialog first, in order.
+//! To Telegram: the holder of a bot's outbox posts what waits, the longest-waiting dialog first, in order.
 //! What was begun and not finished is sent again exactly as composed, before anything new.
 
 use std::{
@@ -13,8 +13,9 @@ use uuid::Uuid;
 use super::{
     BridgeError,
     attachments::{self, Files, Prepared},
+    bot_outbox,
     budget::{Budget, later},
-    compose, cures, header, lanes,
+    compose, cures, header,
     look::Look,
     marks, moves, order, posts, receipts, replay,
     show::Composition,
@@ -34,11 +35,11 @@ use crate::{
 pub enum Drained {
     /// Nothing is left to do now; whatever waits for its time has its wake-up.
     Done,
-    /// Somebody else has the lane.
+    /// Somebody else has the outbox.
     Held,
 }
 
-/// How one holding of a lane ended.
+/// How one holding of an outbox ended.
 enum Ended {
     Drained(Drained),
     /// What waits is due in this short while, and nobody else was sent for it.
@@ -49,7 +50,7 @@ enum Ended {
 pub(super) enum Next {
     /// Write this down and look for the next work.
     Look(Vec<Statement>),
-    /// The same, of statements that lock the dialog before the lane by themselves, and what is done.
+    /// The same, of statements that lock the dialog before the outbox by themselves, and what is done.
     Sent(Vec<Statement>, Done),
     /// Write this down that is ready, if it still is, and send it.
     Show(Composition),
@@ -57,11 +58,11 @@ pub(super) enum Next {
     HandOver(i64),
     /// Write this down and let go until then: nothing can be sent before.
     Rest(Vec<Statement>, Timestamp),
-    /// The lane is somebody else's by now.
+    /// The outbox is somebody else's by now.
     Lost,
 }
 
-/// The holder of a lane.
+/// The holder of an outbox.
 pub(super) struct Holder<'a> {
     pub(super) app: &'a App,
     pub(super) bot_id: i64,
@@ -74,7 +75,7 @@ pub(super) struct Holder<'a> {
     pub(super) ordered: order::Asked,
 }
 
-/// What the holder of a lane has before it.
+/// What the holder of an outbox has before it.
 enum Turn {
     /// This was found.
     Found(Box<Work>),
@@ -104,8 +105,8 @@ pub(super) struct Target {
 /// Works for one bot until nothing is left, `stop` is reached, or nothing may be sent. An error is our own Postgres or
 /// a secret that does not open; whatever was begun is found again.
 ///
-/// For what is due in a moment it waits itself, with the lane let go: the queue's delays are whole seconds. Whoever needs the
-/// lane meanwhile takes it, and sees to the rest. A process that ends just then leaves that to whoever is sent for next, or the sweep.
+/// For what is due in a moment it waits itself, with the outbox let go: the queue's delays are whole seconds. Whoever needs the
+/// outbox meanwhile takes it, and sees to the rest. A process that ends just then leaves that to whoever is sent for next, or the sweep.
 pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained, BridgeError> {
     let mut has_waited = false;
     loop {
@@ -152,7 +153,7 @@ async fn drain_once(app: &App, bot_id: i64, stop: Instant) -> Result<Ended, Brid
             Turn::Found(work) => {
                 let next = match Holder::hindrance(&work) {
                     Some(until) => Next::Rest(Vec::new(), until),
-                    None if Instant::now() >= stop => Next::Rest(Vec::new(), work.lane.now),
+                    None if Instant::now() >= stop => Next::Rest(Vec::new(), work.outbox.now),
                     None => holder.step(&work).await?,
                 };
                 (work, next, None)
@@ -184,12 +185,12 @@ async fn drain_once(app: &App, bot_id: i64, stop: Instant) -> Result<Ended, Brid
                 (answers, None)
             }
             Next::Rest(mut outcome, until) => {
-                outcome.push(lanes::release_until(bot_id, owner, until));
+                outcome.push(bot_outbox::release_until(bot_id, owner, until));
                 let answers = holder.run(&work, outcome).await?;
                 let book =
                     answers.last().and_then(|rows| rows.first()).is_some_and(|row| get(row, "book").unwrap_or(true));
                 if book {
-                    let wait = Duration::try_from(until.duration_since(work.lane.current())).unwrap_or_default();
+                    let wait = Duration::try_from(until.duration_since(work.outbox.current())).unwrap_or_default();
                     wake_in(app, bot_id, wait).await;
                 }
                 return Ok(Ended::Drained(Drained::Done));
@@ -208,7 +209,7 @@ impl Turn {
     fn of(found: Box<Work>, composed: Option<(Box<Work>, Composition)>) -> Self {
         match (found.begun, composed) {
             (Some(id), Some((mut work, composition))) => {
-                work.lane = found.lane;
+                work.outbox = found.outbox;
                 let post = composition.ready.first_post(id);
                 let left = Holder::budget_for(&work, &post).unwrap_or(composition.left);
                 Self::Begun(Box::new(Begun { work, post, target: composition.target, left, behind: found }))
@@ -221,7 +222,7 @@ impl Turn {
 /// The bots that are due and that nobody works for, the longest-waiting first; not those that somebody was just sent for.
 pub async fn due_bots(app: &App, most: usize) -> Result<Vec<i64>, DbError> {
     let due = planned!(
-        "SELECT bot_id FROM bot_lanes
+        "SELECT bot_id FROM bot_outboxes
          WHERE drain_at <= now() - interval '50 milliseconds' AND (lease_until IS NULL OR lease_until < now())
          ORDER BY drain_at LIMIT $1",
     );
@@ -282,10 +283,10 @@ enum Composed {
 }
 
 impl Holder<'_> {
-    /// Runs a flight about `work`. Whoever hears of a message locks its dialog and then the lane; in the other order the
+    /// Runs a flight about `work`. Whoever hears of a message locks its dialog and then the outbox; in the other order the
     /// two would wait for each other.
     pub(super) async fn run(&self, work: &Work, mut flight: Vec<Statement>) -> Result<Answers, BridgeError> {
-        flight.insert(0, lanes::lock_dialog(work.dialog.as_ref().map(|dialog| dialog.id)));
+        flight.insert(0, bot_outbox::lock_dialog(work.dialog.as_ref().map(|dialog| dialog.id)));
         let mut answers = self.run_as_it_is(flight).await?;
         answers.remove(0);
         Ok(answers)
@@ -298,10 +299,10 @@ impl Holder<'_> {
 
     /// Until when nothing can be sent, whatever waits.
     pub(super) fn hindrance(work: &Work) -> Option<Timestamp> {
-        if let Some(until) = work.lane.flood_until.filter(|until| *until > work.lane.now) {
+        if let Some(until) = work.outbox.flood_until.filter(|until| *until > work.outbox.now) {
             return Some(until);
         }
-        (work.bot.suspended || work.bot.group_chat_id.is_none()).then(|| later(work.lane.now, SUSPENDED_PAUSE))
+        (work.bot.suspended || work.bot.group_chat_id.is_none()).then(|| later(work.outbox.now, SUSPENDED_PAUSE))
     }
 
     async fn step(&self, work: &Work) -> Result<Next, BridgeError> {
@@ -345,7 +346,7 @@ impl Holder<'_> {
         {
             (composed, carried) = (Some(both), message_ids);
         }
-        if post.kind == "rename" && !work.lane.budget.is_half_free(work.lane.now) {
+        if post.kind == "rename" && !work.outbox.budget.is_half_free(work.outbox.now) {
             return Ok(Next::Look(vec![posts::postpone(post.id, marks::ROOM_PAUSE)]));
         }
         let left = match Self::budget_for(work, post) {
@@ -359,7 +360,7 @@ impl Holder<'_> {
         // What changes nothing when done twice is not begun before the call.
         if !is_repeatable(&post.kind) {
             let flight = vec![
-                lanes::keep(self.bot_id, self.owner),
+                bot_outbox::keep(self.bot_id, self.owner),
                 posts::begin(self.bot_id, self.owner, post.id, post.begun, composed.clone()),
                 posts::carry(post.id, carried),
             ];
@@ -400,12 +401,12 @@ impl Holder<'_> {
 
     /// What a post leaves of the budget, to be written down once it is sent; or what to do while it cannot be.
     fn budget_for(work: &Work, post: &Post) -> Result<Budget, Next> {
-        let now = work.lane.now;
-        work.lane.budget.take(attachments::cost(post), now).map_err(|wait| Next::Rest(Vec::new(), later(now, wait)))
+        let now = work.outbox.now;
+        work.outbox.budget.take(attachments::cost(post), now).map_err(|wait| Next::Rest(Vec::new(), later(now, wait)))
     }
 
     async fn send(&self, work: &Work, post: &Post, target: Target, left: Budget, files: Files<'_>) -> Next {
-        let spent = || lanes::spend(self.bot_id, self.owner, left);
+        let spent = || bot_outbox::spend(self.bot_id, self.owner, left);
         let answer = self.call(post, target, files).await;
         match answer {
             Ok(message_ids) => {
@@ -433,7 +434,7 @@ impl Holder<'_> {
                 }
                 let topics_gone = self.topics_gone.swap(false, Ordering::Relaxed);
                 if topics_gone {
-                    outcome.push(lanes::topics_off(self.bot_id));
+                    outcome.push(bot_outbox::topics_off(self.bot_id));
                 }
                 if work.bot.broken {
                     outcome.push(bots::mark_working(self.bot_id));

@@ -127,11 +127,11 @@ const INSERT: &str = "
     FROM inserted i WHERE d.id = i.dialog_id
     RETURNING set_config('app.made_id', i.id::text, true)";
 
-const WAKE_LANE: &str = "
-    INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
+const WAKE_OUTBOX: &str = "
+    INSERT INTO bot_outboxes AS outbox (bot_id, client_id, drain_at)
     SELECT bot_id, client_id, now() FROM messages
     WHERE id = nullif(current_setting('app.made_id', true), '')::bigint AND to_show AND post_id IS NULL
-    ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)";
+    ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(outbox.drain_at, excluded.drain_at)";
 
 /// Takes a reply, and answers it as it was when it was taken: the same words for the same key.
 pub async fn reply(app: &App, client: ClientId, reply: Reply) -> Result<Message, ReplyError> {
@@ -145,7 +145,7 @@ pub async fn reply(app: &App, client: ClientId, reply: Reply) -> Result<Message,
     let mut flight = vec![Statement::new(LOOK).bind(dialog_id), request.claim(), insert];
     flight.extend(request.settle());
     let settled = flight.len() - 1;
-    flight.extend([Statement::new(WAKE_LANE), history::made()]);
+    flight.extend([Statement::new(WAKE_OUTBOX), history::made()]);
     let answers = app.db().run(Scope::Tenant(client), flight).await?;
     let dialog = answers.first().and_then(|rows| rows.first()).ok_or(ReplyError::NoSuchDialog)?;
     match request.read(&answers, settled)? {

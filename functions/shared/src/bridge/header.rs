@@ -47,11 +47,11 @@ pub(super) fn header(dialog: &Dialog) -> Value {
 /// left, and the words are a text that fits. What else belongs into the topic before them leaves the header alone.
 pub(super) fn under_pressure(work: &Work, post: &Post, header: &Value) -> Option<(Value, Vec<i64>)> {
     let dialog = work.dialog.as_ref()?;
-    if post.kind != "header" || work.posts.len() > 1 || work.lane.budget.is_half_free(work.lane.now) {
+    if post.kind != "header" || work.posts.len() > 1 || work.outbox.budget.is_half_free(work.outbox.now) {
         return None;
     }
     let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
-    let (ready, _) = album::ready(&work.messages, work.lane.now);
+    let (ready, _) = album::ready(&work.messages, work.outbox.now);
     let first = compose::drafts(&work.messages[..ready], dialog.last_shown, &zone).into_iter().next()?;
     Some((with_first(header, &first)?, first.message_ids))
 }

@@ -1,4 +1,4 @@
-//! How a look of a worker ends: at a bot's lane ([`super::work`]) and at a dialog's way to Avito ([`super::outbox`]).
+//! How a look of a worker ends: at a bot's outbox ([`super::work`]) and at a dialog's way to Avito ([`super::outbox`]).
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio_postgres::{Row, types::FromSql};
 
 use super::{
-    commands, compose, edits, lanes,
+    bot_outbox, commands, compose, edits,
     pictures::{self, Sendable},
     presses,
     receipts::receipt,
@@ -138,8 +138,8 @@ fn joined(bot_id: i64, membership: &Membership) -> Vec<Statement> {
     let title = chat.title.clone().unwrap_or_default();
     let mut statements = vec![chats::remember(bot_id, chat.id, title, chat.is_forum, membership.status.clone())];
     if matches!(membership.status.as_str(), "administrator" | "creator" | "member") {
-        statements.push(lanes::wake_now(bot_id));
-        statements.push(lanes::topics_seen(bot_id, chat.id, chat.is_forum));
+        statements.push(bot_outbox::wake_now(bot_id));
+        statements.push(bot_outbox::topics_seen(bot_id, chat.id, chat.is_forum));
     } else {
         statements.push(bots::mark_removed(bot_id, chat.id));
     }
@@ -156,7 +156,7 @@ fn hear_message(bot_id: i64, message: &Message) -> Heard {
     }
     let mut heard = hear_person(bot_id, message);
     if !heard.tells_topics {
-        heard.statements.push(lanes::topics_seen(bot_id, message.chat.id, message.chat.is_forum));
+        heard.statements.push(bot_outbox::topics_seen(bot_id, message.chat.id, message.chat.is_forum));
     }
     heard
 }
@@ -225,7 +225,7 @@ fn happened(bot_id: i64, message: &Message, service: &Service) -> Vec<Statement>
         (Service::MigratedTo(to_chat_id), _) => {
             let mut statements = vec![bots::move_group(bot_id, message.chat.id, *to_chat_id)];
             statements.extend(topics::moved(bot_id, message.chat.id, *to_chat_id));
-            statements.push(lanes::wake_now(bot_id));
+            statements.push(bot_outbox::wake_now(bot_id));
             statements
         }
         _ => Vec::new(),
@@ -350,19 +350,19 @@ const INSERT: &str = concat!(
                  VALUES (route.client_id, _bot, 'notice', _nobodys, _chat, _thread, format('nobody:%s:%s', _chat, _thread))
                  ON CONFLICT (bot_id, once_key) DO NOTHING;
                  RETURN QUERY
-                 INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
+                 INSERT INTO bot_outboxes AS outbox (bot_id, client_id, drain_at)
                  SELECT p.bot_id, p.client_id, p.due_at FROM posts p
                  WHERE p.bot_id = _bot AND p.once_key = format('nobody:%s:%s', _chat, _thread) AND p.state = 'pending'
-                 ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)
-                 RETURNING lane.bot_id, lane.drain_at, NULL::bigint, NULL::timestamptz, NULL::boolean;
+                 ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(outbox.drain_at, excluded.drain_at)
+                 RETURNING outbox.bot_id, outbox.drain_at, NULL::bigint, NULL::timestamptz, NULL::boolean;
                  RETURN;
              END IF;
          END IF;
          SELECT d.id, d.client_id, d.avito_account_id, d.bot_id INTO dialog
          FROM dialogs d WHERE d.id = dialog_id FOR NO KEY UPDATE;
          -- as all that touch both: after the dialog
-         IF _chat = route.group_chat_id AND (SELECT lane.topics_off = _is_forum FROM bot_lanes lane WHERE lane.bot_id = _bot) THEN
-             UPDATE bot_lanes lane SET topics_off = NOT _is_forum WHERE lane.bot_id = _bot;
+         IF _chat = route.group_chat_id AND (SELECT outbox.topics_off = _is_forum FROM bot_outboxes outbox WHERE outbox.bot_id = _bot) THEN
+             UPDATE bot_outboxes outbox SET topics_off = NOT _is_forum WHERE outbox.bot_id = _bot;
          END IF;
          IF _album IS NOT NULL THEN
              captions := (",
@@ -406,7 +406,7 @@ const INSERT: &str = concat!(
     ";
              END IF;
              RETURN QUERY ",
-    lanes::wake_posts!("_bot"),
+    bot_outbox::wake_posts!("_bot"),
     ", NULL::bigint, NULL::timestamptz, NULL::boolean;
          END IF;
      END"
@@ -420,24 +420,27 @@ fn insert(bot_id: i64, message: &Message, kind: &'static str, parts: Value, refu
     let is_new = message
         .date
         .is_some_and(|date| jiff::Timestamp::now().as_second().abs_diff(date) <= NOT_YET_SECONDS.unsigned_abs());
-    let row =
-        routine!(INSERT_TAKES, INSERT, [dialog_of_topic!(), of_album!(), unfinished!(), lanes::wake_posts!("_bot")])
-            .bind(bot_id)
-            .bind(message.chat.id)
-            .bind(message.thread_id)
-            .bind(message.message_id)
-            .bind(kind)
-            .bind(message.text().map(|text| text.replace('\0', "")))
-            .bind(author.map(name))
-            .bind(author.map(|author| author.id))
-            .bind(parts)
-            .bind(refusal)
-            .bind(message.media_group_id.clone())
-            .bind(message.media_group_id.as_ref().map_or(0.0, |_| pictures::ALBUM_WAIT.as_secs_f64()))
-            .bind(message.answers())
-            .bind(message.chat.is_forum)
-            .bind(compose::notice(words::nobodys_topic(Language::Russian), None))
-            .bind(is_new);
+    let row = routine!(
+        INSERT_TAKES,
+        INSERT,
+        [dialog_of_topic!(), of_album!(), unfinished!(), bot_outbox::wake_posts!("_bot")]
+    )
+    .bind(bot_id)
+    .bind(message.chat.id)
+    .bind(message.thread_id)
+    .bind(message.message_id)
+    .bind(kind)
+    .bind(message.text().map(|text| text.replace('\0', "")))
+    .bind(author.map(name))
+    .bind(author.map(|author| author.id))
+    .bind(parts)
+    .bind(refusal)
+    .bind(message.media_group_id.clone())
+    .bind(message.media_group_id.as_ref().map_or(0.0, |_| pictures::ALBUM_WAIT.as_secs_f64()))
+    .bind(message.answers())
+    .bind(message.chat.is_forum)
+    .bind(compose::notice(words::nobodys_topic(Language::Russian), None))
+    .bind(is_new);
     Heard { statements: vec![row], tells_topics: true, ..Heard::default() }
 }
 

@@ -48,19 +48,19 @@ macro_rules! write_down {
 }
 pub(super) use {show, write_down};
 
-/// Begins a post that was written down before, if the lane is still ours. Its messages may now appear twice when it had
+/// Begins a post that was written down before, if the outbox is still ours. Its messages may now appear twice when it had
 /// been begun already. A topic that turned out to be a dialog's is not removed. Answers the post's id.
 /// `content` is set where the post was written down before it could be composed.
 pub fn begin(bot_id: i64, owner: Uuid, post_id: i64, again: bool, content: Option<Value>) -> Statement {
     planned!(
         "WITH begun AS (
              UPDATE posts p SET state = CASE WHEN keep THEN 'sent' ELSE 'sending' END, content = coalesce($5, p.content)
-             FROM bot_lanes lane CROSS JOIN LATERAL (
+             FROM bot_outboxes outbox CROSS JOIN LATERAL (
                  SELECT EXISTS (SELECT FROM posts r JOIN dialog_topics t
                      ON t.bot_id = r.bot_id AND t.telegram_chat_id = r.telegram_chat_id
                     AND t.telegram_topic_id = r.telegram_topic_id
                      WHERE r.id = $3 AND r.kind = 'remove_topic') AS keep) AS owned
-             WHERE p.id = $3 AND lane.bot_id = $1 AND lane.lease_owner = $2 AND p.state IN ('pending', 'sending')
+             WHERE p.id = $3 AND outbox.bot_id = $1 AND outbox.lease_owner = $2 AND p.state IN ('pending', 'sending')
              RETURNING p.id, p.state
          ), doubted AS (
              UPDATE messages m SET maybe_duplicate = true FROM begun WHERE $4 AND m.post_id = begun.id

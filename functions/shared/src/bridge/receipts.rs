@@ -45,28 +45,28 @@ macro_rules! receipt {
     };
 }
 
-/// Has the lanes of the rows of `$from` looked at now.
-macro_rules! wake_lanes {
+/// Has the outboxes of the rows of `$from` looked at now.
+macro_rules! wake_outboxes {
     ($from:literal) => {
         concat!(
-            " INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at) SELECT DISTINCT bot_id, client_id, now() FROM ",
+            " INSERT INTO bot_outboxes AS outbox (bot_id, client_id, drain_at) SELECT DISTINCT bot_id, client_id, now() FROM ",
             $from,
-            " ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)"
+            " ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(outbox.drain_at, excluded.drain_at)"
         )
     };
 }
 
-/// As [`wake_lanes!`], for receipts: where no reactions may be set yet, and somebody comes when they may, he comes soon
-/// enough. The lane is locked all the same, as by all that add work.
+/// As [`wake_outboxes!`], for receipts: where no reactions may be set yet, and somebody comes when they may, he comes soon
+/// enough. The outbox is locked all the same, as by all that add work.
 macro_rules! wake_for_receipts {
     ($from:literal) => {
         concat!(
-            $crate::bridge::receipts::wake_lanes!($from),
-            " WHERE (lane.drain_at > greatest(now(), lane.reactions_after)) IS NOT FALSE"
+            $crate::bridge::receipts::wake_outboxes!($from),
+            " WHERE (outbox.drain_at > greatest(now(), outbox.reactions_after)) IS NOT FALSE"
         )
     };
 }
-pub(super) use {receipt, wake_for_receipts, wake_lanes};
+pub(super) use {receipt, wake_for_receipts, wake_outboxes};
 
 /// How long receipts wait that are left, or came, while others were set, unless something else is done first: what comes
 /// meanwhile goes together. Eight in a quarter of a second are as many as Telegram takes of a bot (about 30 messages a second,
@@ -91,7 +91,7 @@ pub(super) fn waiting(dialog_id: i64, wait_seconds: f64) -> Statement {
          ), receipt AS (",
         receipt!("👀", "late"),
         ")",
-        wake_lanes!("receipt")
+        wake_outboxes!("receipt")
     ))
     .bind(dialog_id)
     .bind(wait_seconds)
@@ -112,8 +112,8 @@ macro_rules! heard {
              ), receipt AS (",
             $crate::bridge::receipts::receipt!("👌", "whole"),
             ")",
-            $crate::bridge::receipts::wake_lanes!("receipt"),
-            " RETURNING lane.bot_id"
+            $crate::bridge::receipts::wake_outboxes!("receipt"),
+            " RETURNING outbox.bot_id"
         )
     };
 }
@@ -136,7 +136,7 @@ pub(super) fn read(account_id: i64, newest: Vec<String>) -> Statement {
          ), receipt AS (",
         receipt!("👍", "seen"),
         "), woken AS (",
-        wake_lanes!("receipt"),
+        wake_outboxes!("receipt"),
         ")
          SELECT DISTINCT bot_id AS read_bot_id FROM receipt"
     ))
@@ -188,7 +188,7 @@ fn set<'a>(posts: impl Iterator<Item = &'a Post> + Clone, have_topics: bool) -> 
 /// Sets what waits of receipts, together: each is of a message of its own, and setting it twice is the same as once.
 pub(super) async fn set_together(holder: &Holder<'_>, work: &Work) -> Next {
     let waiting = &work.receipts;
-    let (now, mut left) = (work.lane.now, work.lane.reactions);
+    let (now, mut left) = (work.outbox.now, work.outbox.reactions);
     let affordable = waiting.iter().map_while(|_| left.take(1, now).map(|rest| left = rest).ok()).count();
     if affordable == 0 {
         let wait = left.take(1, now).err().unwrap_or_default();
@@ -219,7 +219,7 @@ pub(super) async fn set_together(holder: &Holder<'_>, work: &Work) -> Next {
 /// Writes down what reactions took from their own budget, where not all were set.
 fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
     Statement::new(
-        "UPDATE bot_lanes SET reaction_budget = $3, reaction_budget_at = $4 WHERE bot_id = $1 AND lease_owner = $2",
+        "UPDATE bot_outboxes SET reaction_budget = $3, reaction_budget_at = $4 WHERE bot_id = $1 AND lease_owner = $2",
     )
     .bind(bot_id)
     .bind(owner)
@@ -231,7 +231,7 @@ fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
 pub(super) fn pause(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
     // Of several orders the longest counts.
     Statement::new(
-        "UPDATE bot_lanes SET reactions_after = greatest(reactions_after, $3) WHERE bot_id = $1 AND lease_owner = $2",
+        "UPDATE bot_outboxes SET reactions_after = greatest(reactions_after, $3) WHERE bot_id = $1 AND lease_owner = $2",
     )
     .bind(bot_id)
     .bind(owner)

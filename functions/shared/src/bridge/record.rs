@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    auto_reply, lanes, order, receipts,
+    auto_reply, bot_outbox, order, receipts,
     tasks::{AutoReplyTask, TelegramTask},
     words::{self, Language},
 };
@@ -409,11 +409,11 @@ const RECORD: &str = concat!(
          END IF;
          IF news.fresh AND news.waits AND cardinality(_own) = 0 AND NOT _gone AND NOT _synced THEN
              RETURN QUERY ",
-    lanes::wake!(lanes::sent_for!(), "SELECT _bot, _client, greatest(held_up, now())"),
+    bot_outbox::wake!(bot_outbox::sent_for!(), "SELECT _bot, _client, greatest(held_up, now())"),
     ", NULL::bigint, NULL::timestamptz;
          ELSE
              RETURN QUERY ",
-    lanes::wake_for_messages!("_account", "_ids"),
+    bot_outbox::wake_for_messages!("_account", "_ids"),
     ", NULL::bigint, NULL::timestamptz;
          END IF;
      END"
@@ -449,7 +449,7 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
                 later!("'avito_app'", "_asked_at"),
                 auto_reply_due!(),
                 long_waiting!(),
-                lanes::wake_for_messages!("_account", "_ids"),
+                bot_outbox::wake_for_messages!("_account", "_ids"),
             ]
         )
         .bind(*account_id)

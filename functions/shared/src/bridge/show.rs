@@ -38,7 +38,7 @@ impl Composition {
         let begins = !attachments::needs_files(drafts[0].kind);
         let ready = Ready { dialog_id: dialog.id, version: work.version.clone(), drafts, begins };
         let cost = attachments::cost(&ready.first_post(0));
-        Ok(Self { ready, target, left: budget.take(cost, work.lane.now)? })
+        Ok(Self { ready, target, left: budget.take(cost, work.outbox.now)? })
     }
 }
 
@@ -61,7 +61,7 @@ impl Ready {
 impl Holder<'_> {
     /// Composes what waits in a dialog, as soon as it can be shown.
     pub(super) async fn show(&self, work: &Work, dialog: &Dialog, target: Target) -> Next {
-        let (ready, whole_at) = album::ready(&work.messages, work.lane.now);
+        let (ready, whole_at) = album::ready(&work.messages, work.outbox.now);
         if ready == 0 {
             return Next::Look(vec![album::gather(dialog.id, whole_at)]);
         }
@@ -71,9 +71,9 @@ impl Holder<'_> {
         if dialog.topic_closed && cures::reopen(self, target).await {
             return Next::Look(vec![topics::closed(dialog.id, false)]);
         }
-        match Composition::of(work, dialog, ready, target, work.lane.budget) {
+        match Composition::of(work, dialog, ready, target, work.outbox.budget) {
             Ok(composition) => Next::Show(composition),
-            Err(wait) => Next::Rest(Vec::new(), later(work.lane.now, wait)),
+            Err(wait) => Next::Rest(Vec::new(), later(work.outbox.now, wait)),
         }
     }
 
@@ -81,7 +81,7 @@ impl Holder<'_> {
     pub(super) fn compose_behind(&self, work: Box<Work>, left: Budget) -> Option<(Box<Work>, Composition)> {
         let dialog = work.dialog.as_ref().filter(|dialog| dialog.bot_id == self.bot_id && !dialog.topic_closed)?;
         let target = work.place(dialog)?;
-        let (ready, _) = album::ready(&work.messages, work.lane.now);
+        let (ready, _) = album::ready(&work.messages, work.outbox.now);
         let is_shown_next = Self::hindrance(&work).is_none()
             && work.posts.first().is_none_or(|post| cures::only_decorates(&post.kind))
             && ready > 0

@@ -25,10 +25,10 @@ pub struct Swept {
     pub auto_replies: usize,
 }
 
-/// Wakes every lane and dialog that is overdue and nobody's.
+/// Wakes every outbox and dialog that is overdue and nobody's.
 pub async fn sweep(app: &App) -> Result<Swept, BridgeError> {
-    let lanes = Statement::new(
-        "SELECT bot_id AS id FROM bot_lanes
+    let outboxes = Statement::new(
+        "SELECT bot_id AS id FROM bot_outboxes
          WHERE drain_at <= now() - interval '5 seconds' AND (lease_until IS NULL OR lease_until < now())
          ORDER BY drain_at LIMIT $1",
     );
@@ -42,7 +42,7 @@ pub async fn sweep(app: &App) -> Result<Swept, BridgeError> {
         "SELECT id, auto_reply_scheduled_at FROM dialogs WHERE auto_reply_scheduled_at <= now() - interval '2 minutes'
          ORDER BY auto_reply_scheduled_at LIMIT $1",
     );
-    let statements = vec![lanes.bind(AT_ONCE), dialogs.bind(AT_ONCE), auto_replies.bind(AT_ONCE)];
+    let statements = vec![outboxes.bind(AT_ONCE), dialogs.bind(AT_ONCE), auto_replies.bind(AT_ONCE)];
     let found = app.db().run(Scope::Service, statements).await?;
     let ids = |place: usize| -> Result<Vec<i64>, DbError> {
         found.get(place).into_iter().flatten().map(|row| get(row, "id")).collect()

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 use super::{
     BridgeError,
     allowance::{self, Purpose},
+    bot_outbox,
     budget::{Budget, later},
     compose,
     cures::{self, BROKEN_PAUSE},
     drain::{Holder, Next},
-    lanes,
     work::{Dialog, Topic, Work},
 };
 use crate::{
@@ -33,7 +33,7 @@ const STRAY_SECONDS: f64 = 60.0;
 
 /// Brings a dialog one step nearer to its topic.
 pub(super) async fn establish(holder: &Holder<'_>, work: &Work, dialog: &Dialog) -> Result<Next, BridgeError> {
-    let now = work.lane.now;
+    let now = work.outbox.now;
     if let Topic::Creating { since } = dialog.topic {
         let decided = later(since, LOST_ANSWER_WAIT);
         if now < decided {
@@ -41,7 +41,7 @@ pub(super) async fn establish(holder: &Holder<'_>, work: &Work, dialog: &Dialog)
             return Ok(Next::Look(vec![wait_with(dialog.id, wait.as_secs_f64())]));
         }
     }
-    let budget = match work.lane.budget.take(1, now) {
+    let budget = match work.outbox.budget.take(1, now) {
         Ok(budget) => budget,
         Err(wait) => return Ok(Next::Rest(Vec::new(), later(now, wait))),
     };
@@ -55,7 +55,7 @@ pub(super) async fn establish(holder: &Holder<'_>, work: &Work, dialog: &Dialog)
         }
     };
     let name = compose::topic_name(context.buyer.as_ref(), context.item.as_ref());
-    let request = vec![lanes::keep(holder.bot_id, holder.owner), request(holder, dialog, &name, context)];
+    let request = vec![bot_outbox::keep(holder.bot_id, holder.owner), request(holder, dialog, &name, context)];
     let answers = holder.run(work, request).await?;
     if answers.first().is_none_or(Vec::is_empty) {
         return Ok(Next::Lost);
@@ -92,8 +92,8 @@ async fn create(holder: &Holder<'_>, work: &Work, dialog: &Dialog, name: String,
     let chat_id = work.bot.group_chat_id.unwrap_or_default();
     let params = CreateForumTopicParams::builder().chat_id(chat_id).name(name).build();
     let answer: Result<CreatedTopic, Error> = holder.telegram.call("createForumTopic", &params).await;
-    let now = work.lane.current();
-    let mut outcome = vec![lanes::spend(holder.bot_id, holder.owner, budget)];
+    let now = work.outbox.current();
+    let mut outcome = vec![bot_outbox::spend(holder.bot_id, holder.owner, budget)];
     let error = match answer {
         Ok(topic) => {
             let thread_id = topic.message_thread_id;
@@ -111,7 +111,7 @@ async fn create(holder: &Holder<'_>, work: &Work, dialog: &Dialog, name: String,
     match error {
         Error::TooManyRequests { retry_after } => {
             let until = cures::silent_until(now, retry_after);
-            outcome.push(lanes::silence(holder.bot_id, holder.owner, until));
+            outcome.push(bot_outbox::silence(holder.bot_id, holder.owner, until));
             Next::Rest(outcome, until)
         }
         Error::Migrated { to_chat_id } => {
@@ -120,7 +120,7 @@ async fn create(holder: &Holder<'_>, work: &Work, dialog: &Dialog, name: String,
             Next::Look(outcome)
         }
         Error::NotAForum => {
-            outcome.push(lanes::topics_off(holder.bot_id));
+            outcome.push(bot_outbox::topics_off(holder.bot_id));
             Next::Look(outcome)
         }
         error => {
@@ -195,8 +195,8 @@ fn request(holder: &Holder<'_>, dialog: &Dialog, name: &str, context: Context) -
         "UPDATE dialogs d
          SET topic_state = 'creating', topic_name = $4, topic_requested_at = now(), proven_at = coalesce(d.proven_at, now()),
              buyer = coalesce($5, d.buyer), item = coalesce($6, d.item), show_after = NULL
-         FROM bot_lanes lane
-         WHERE d.id = $3 AND lane.bot_id = $1 AND lane.lease_owner = $2
+         FROM bot_outboxes outbox
+         WHERE d.id = $3 AND outbox.bot_id = $1 AND outbox.lease_owner = $2
            AND (d.topic_state = 'none' OR (d.topic_state = 'creating' AND d.topic_requested_at = $7))
          RETURNING d.id",
     )
@@ -266,7 +266,7 @@ pub fn noticed(bot_id: i64, chat_id: i64, thread_id: i64, name: String) -> Vec<S
     .bind(thread_id);
     let mut statements = vec![take];
     statements.extend(settle(bot_id, chat_id, thread_id));
-    statements.push(lanes::wake_for_posts(bot_id));
+    statements.push(bot_outbox::wake_for_posts(bot_id));
     statements
 }
 

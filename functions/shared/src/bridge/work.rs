@@ -1,5 +1,5 @@
 //! What a bot has to do next: the dialog that has waited longest, with its unfinished posts and unshown messages.
-//! Looking is part of every flight of the lane's holder, so a message costs no round trip of its own for it.
+//! Looking is part of every flight of the outbox's holder, so a message costs no round trip of its own for it.
 
 mod statements;
 
@@ -9,14 +9,14 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{budget::Budget, drain::Target, lanes::Lane, look::Look, posts::Draft};
+use super::{bot_outbox::BotOutbox, budget::Budget, drain::Target, look::Look, posts::Draft};
 use crate::{
     platform::db::{self, Answers, ClientId, DbError},
     tenancy::accounts::Keys,
 };
 pub use statements::look;
 
-/// The bot as a lane's holder needs it.
+/// The bot as an outbox's holder needs it.
 #[derive(Deserialize)]
 pub struct Bot {
     /// Its tenant.
@@ -142,8 +142,8 @@ pub struct Waiting {
 #[derive(Deserialize)]
 #[serde(from = "Found")]
 pub struct Work {
-    /// The lane.
-    pub lane: Lane,
+    /// The outbox.
+    pub outbox: BotOutbox,
     /// The bot.
     pub bot: Bot,
     /// The chosen dialog; none when only posts outside dialogs or receipts wait.
@@ -202,7 +202,7 @@ impl Work {
     /// Where all posts go, when there are no topics.
     pub fn one_chat(&self) -> Option<Target> {
         let chat_id = self.bot.group_chat_id?;
-        (!self.bot.topic_mode || self.lane.topics_off).then_some(Target { chat_id, thread_id: None })
+        (!self.bot.topic_mode || self.outbox.topics_off).then_some(Target { chat_id, thread_id: None })
     }
 
     /// Where a dialog is shown, if it can be by now.
@@ -223,7 +223,7 @@ impl Work {
 /// What the flight answers: lists that are empty are not there, and what is looked for after the dialog stands beside it.
 #[derive(Deserialize)]
 struct Found {
-    lane: Lane,
+    outbox: BotOutbox,
     bot: Bot,
     dialog: Option<Dialog>,
     mark_asked: Option<String>,
@@ -245,7 +245,7 @@ impl From<Found> for Work {
             message.reply_to = found.replies.as_ref().and_then(|replies| replies.get(&message.id).copied().flatten());
         }
         Self {
-            lane: found.lane,
+            outbox: found.outbox,
             bot: found.bot,
             dialog: found.dialog.map(|dialog| Dialog { mark_asked, last_shown, ..dialog }),
             posts: found.posts.unwrap_or_default(),

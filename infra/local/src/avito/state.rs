@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::persistence::as_base64;
-use crate::world::{Lane, now};
+use crate::world::{QueueKey, now};
 
 /// All of Avito.
 #[derive(Default, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub(crate) struct AvitoState {
     pub(crate) chats: BTreeMap<String, Chat>,
     pub(crate) files: BTreeMap<String, File>,
     #[serde(skip)]
-    pub(crate) deliveries: BTreeMap<Lane, VecDeque<Hook>>,
+    pub(crate) deliveries: BTreeMap<QueueKey, VecDeque<Hook>>,
 }
 
 /// An account and its keys.
@@ -246,8 +246,8 @@ impl AvitoState {
                 value: chat.webhook_value(message),
                 client_secret: account.client_secret.clone(),
             };
-            let lane = (format!("avito:{url}"), chat.id.clone());
-            self.deliveries.entry(lane).or_default().extend(std::iter::repeat_n(hook, times));
+            let queue = (format!("avito:{url}"), chat.id.clone());
+            self.deliveries.entry(queue).or_default().extend(std::iter::repeat_n(hook, times));
         }
     }
 }

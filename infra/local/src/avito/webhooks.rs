@@ -14,23 +14,23 @@ use super::state::{AvitoState, Hook};
 use crate::attempts::Attempt;
 use crate::calls::Target;
 use crate::faults::{Kind, Request, Subject};
-use crate::world::{Lane, World, now};
+use crate::world::{QueueKey, World, now};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Starts a sender for every chat with webhooks that wait, unless one is at it.
 pub(crate) fn wake(world: &Arc<World>, avito: &mut AvitoState) {
     avito.deliveries.retain(|_, waiting| !waiting.is_empty());
-    for lane in avito.deliveries.keys() {
-        if world.claim(lane) {
-            tokio::spawn(send_lane(Arc::clone(world), lane.clone()));
+    for queue in avito.deliveries.keys() {
+        if world.claim(queue) {
+            tokio::spawn(send_queue(Arc::clone(world), queue.clone()));
         }
     }
 }
 
-async fn send_lane(world: Arc<World>, lane: Lane) {
+async fn send_queue(world: Arc<World>, queue: QueueKey) {
     loop {
-        let Some(hook) = next(&world, &lane).filter(|_| !world.is_stopped()) else { return };
+        let Some(hook) = next(&world, &queue).filter(|_| !world.is_stopped()) else { return };
         let fault = bad_day(&world, &hook);
         match fault.as_ref().map(|fault| fault.kind) {
             Some(Kind::WebhookWithheld) => done(&world),
@@ -52,14 +52,14 @@ async fn send_lane(world: Arc<World>, lane: Lane) {
     }
 }
 
-/// The next webhook of a lane; the lane is given back under the same lock in which it was found empty.
-fn next(world: &World, lane: &Lane) -> Option<Hook> {
+/// The next webhook of a queue; the queue is given back under the same lock in which it was found empty.
+fn next(world: &World, queue: &QueueKey) -> Option<Hook> {
     let mut state = world.state();
-    let hook = state.avito.deliveries.get_mut(lane).and_then(VecDeque::pop_front);
+    let hook = state.avito.deliveries.get_mut(queue).and_then(VecDeque::pop_front);
     if hook.is_some() {
         state.attempts.avito_pending += 1;
     } else {
-        world.release(lane);
+        world.release(queue);
     }
     hook
 }

@@ -233,7 +233,7 @@ impl Bot {
 
     /// How many updates wait.
     pub(crate) fn pending(&self) -> u64 {
-        self.waiting.values().map(|lane| count(lane.len())).sum()
+        self.waiting.values().map(|queue| count(queue.len())).sum()
     }
 
     /// Forgets the updates that wait.

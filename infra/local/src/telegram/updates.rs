@@ -13,7 +13,7 @@ use super::{call_method, parameters};
 use crate::attempts::Attempt;
 use crate::calls::Target;
 use crate::faults::{Kind, Subject};
-use crate::world::{Lane, State, World, now};
+use crate::world::{QueueKey, State, World, now};
 
 const TIMEOUT: Duration = Duration::from_mins(1);
 /// The real service waits longer; tests do not have that long.
@@ -22,14 +22,14 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Starts a sender for every chat with updates that wait, unless one is at it.
 pub(crate) fn wake(world: &Arc<World>) {
-    let mut lanes: Vec<(i64, Lane)> = Vec::new();
+    let mut queues: Vec<(i64, QueueKey)> = Vec::new();
     for bot in world.state().telegram.bots.values().filter(|bot| bot.webhook.is_some()) {
-        let waiting = bot.waiting.iter().filter(|(_, lane)| !lane.is_empty());
-        lanes.extend(waiting.map(|(chat, _)| (bot.id, (format!("telegram:{}", bot.id), chat.clone()))));
+        let waiting = bot.waiting.iter().filter(|(_, queue)| !queue.is_empty());
+        queues.extend(waiting.map(|(chat, _)| (bot.id, (format!("telegram:{}", bot.id), chat.clone()))));
     }
-    for (bot, lane) in lanes {
-        if world.claim(&lane) {
-            tokio::spawn(send_lane(Arc::clone(world), bot, lane));
+    for (bot, queue) in queues {
+        if world.claim(&queue) {
+            tokio::spawn(send_queue(Arc::clone(world), bot, queue));
         }
     }
 }
@@ -43,22 +43,22 @@ struct Delivery {
     chat_id: Option<i64>,
 }
 
-async fn send_lane(world: Arc<World>, bot: i64, lane: Lane) {
+async fn send_queue(world: Arc<World>, bot: i64, queue: QueueKey) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let Some(delivery) = next(&world, bot, &lane).filter(|_| !world.is_stopped()) else { return };
+        let Some(delivery) = next(&world, bot, &queue).filter(|_| !world.is_stopped()) else { return };
         if withheld(&world, &delivery) {
             tokio::time::sleep(FIRST_PAUSE).await;
             continue;
         }
-        if let Some(retry_after) = attempt(&world, bot, &lane.1, &delivery).await {
+        if let Some(retry_after) = attempt(&world, bot, &queue.1, &delivery).await {
             let wait: Duration = retry_after.unwrap_or(pause);
             tokio::time::sleep(wait.min(LONGEST_PAUSE)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);
         } else {
             pause = FIRST_PAUSE;
             if let Some(bot) = world.state().telegram.bots.get_mut(&bot)
-                && let Some(waiting) = bot.waiting.get_mut(&lane.1)
+                && let Some(waiting) = bot.waiting.get_mut(&queue.1)
             {
                 waiting.retain(|id| *id != delivery.update_id);
             }
@@ -66,12 +66,12 @@ async fn send_lane(world: Arc<World>, bot: i64, lane: Lane) {
     }
 }
 
-/// The next update of a lane; the lane is given back under the same lock in which it was found empty.
-fn next(world: &World, bot: i64, lane: &Lane) -> Option<Delivery> {
+/// The next update of a queue; the queue is given back under the same lock in which it was found empty.
+fn next(world: &World, bot: i64, queue: &QueueKey) -> Option<Delivery> {
     let state = &mut *world.state();
-    let delivery = first(state, bot, &lane.1);
+    let delivery = first(state, bot, &queue.1);
     if delivery.is_none() {
-        world.release(lane);
+        world.release(queue);
     }
     delivery
 }

@@ -110,8 +110,8 @@ async fn every_post_of_a_round_takes_its_place_in_the_groups_minute() {
         chats.push((buyer, chat));
     }
     let since = seller.stack.calls_so_far().await;
-    let full = "UPDATE bot_lanes SET budget = 20, budget_at = now() WHERE bot_id = $1 RETURNING budget_at";
-    let began: Timestamp = database().await.query_one(full, &[&seller.bot_id]).await.expect("the lane").get(0);
+    let full = "UPDATE bot_outboxes SET budget = 20, budget_at = now() WHERE bot_id = $1 RETURNING budget_at";
+    let began: Timestamp = database().await.query_one(full, &[&seller.bot_id]).await.expect("the outbox").get(0);
 
     for (_, chat) in &chats {
         seller.buyer_writes(chat, "Ещё здесь?").await;
@@ -121,9 +121,9 @@ async fn every_post_of_a_round_takes_its_place_in_the_groups_minute() {
     }
 
     wait_until(SOON, "all of them counted", async || {
-        let lane = "SELECT budget, budget_at FROM bot_lanes WHERE bot_id = $1 AND lease_owner IS NULL";
-        let lane = database().await.query_opt(lane, &[&seller.bot_id]).await.expect("an answer")?;
-        let (left, at): (f64, Timestamp) = (lane.get(0), lane.get(1));
+        let outbox = "SELECT budget, budget_at FROM bot_outboxes WHERE bot_id = $1 AND lease_owner IS NULL";
+        let outbox = database().await.query_opt(outbox, &[&seller.bot_id]).await.expect("an answer")?;
+        let (left, at): (f64, Timestamp) = (outbox.get(0), outbox.get(1));
         let refilled = at.duration_since(began).as_secs_f64() / 3.0;
         let sent = methods(seller.telegram_calls(since).await).iter().filter(|method| *method == "sendMessage").count();
         let places = f64::from(u32::try_from(sent).expect("a small number"));

@@ -423,18 +423,18 @@ impl Seller {
 
     /// Nothing is posted into the group, where something was posted before, until [`Seller::let_go`].
     pub(crate) async fn hold_back(&self) {
-        let silence = "UPDATE bot_lanes SET flood_until = now() + interval '1 hour' WHERE bot_id = $1";
-        let lanes = database().await.execute(silence, &[&self.bot_id]).await.expect("the lane");
-        assert_eq!(lanes, 1, "the bot has no lane yet");
+        let silence = "UPDATE bot_outboxes SET flood_until = now() + interval '1 hour' WHERE bot_id = $1";
+        let outboxes = database().await.execute(silence, &[&self.bot_id]).await.expect("the outbox");
+        assert_eq!(outboxes, 1, "the bot has no outbox yet");
     }
 
     /// Whatever was held back is posted now.
     pub(crate) async fn let_go(&self) {
-        // Whoever has the lane just now has seen that it is held back, and would put it off by that hour once more.
-        let free = "UPDATE bot_lanes SET flood_until = NULL, drain_at = now() - interval '10 seconds'
+        // Whoever has the outbox just now has seen that it is held back, and would put it off by that hour once more.
+        let free = "UPDATE bot_outboxes SET flood_until = NULL, drain_at = now() - interval '10 seconds'
             WHERE bot_id = $1 AND lease_owner IS NULL";
-        wait_until(SOON, "nobody has the lane", async || {
-            let freed = database().await.execute(free, &[&self.bot_id]).await.expect("the lane");
+        wait_until(SOON, "nobody has the outbox", async || {
+            let freed = database().await.execute(free, &[&self.bot_id]).await.expect("the outbox");
             (freed == 1).then_some(())
         })
         .await;

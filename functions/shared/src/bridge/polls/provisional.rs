@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::{
     super::{
         avito_webhook::heard,
-        lanes,
-        receipts::wake_lanes,
+        bot_outbox,
+        receipts::wake_outboxes,
         record::{self, Heard},
         tasks::TelegramTask,
         words::{self, Language},
@@ -87,7 +87,7 @@ async fn judge(
     let flight = vec![
         record::correct(account_id, user_id, &chat_id, &heard),
         confirm(account_id, &chat_id, ids.clone()),
-        lanes::wake_for(account_id, ids),
+        bot_outbox::wake_for(account_id, ids),
         doubt(account_id, chat_id, since),
     ];
     let answers = app.db().run(Scope::Tenant(account.keys.client_id), flight).await?;
@@ -128,8 +128,8 @@ fn doubt(account_id: i64, chat_id: String, since: i64) -> Statement {
              ON CONFLICT (bot_id, once_key) DO NOTHING
              RETURNING bot_id, client_id
          )",
-        wake_lanes!("note"),
-        " RETURNING lane.bot_id"
+        wake_outboxes!("note"),
+        " RETURNING outbox.bot_id"
     ))
     .bind(account_id)
     .bind(chat_id)

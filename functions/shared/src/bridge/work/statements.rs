@@ -1,11 +1,11 @@
-//! The statements by which the holder of a bot's lane finds what is next: SQL alone, from the choice of the dialog to all
+//! The statements by which the holder of a bot's outbox finds what is next: SQL alone, from the choice of the dialog to all
 //! that its next post is composed of.
 
 use uuid::Uuid;
 
 use super::{Done, Ready};
 use crate::{
-    bridge::{lanes, marks, posts, receipts},
+    bridge::{bot_outbox, marks, posts, receipts},
     platform::db::Statement,
     routine,
     tenancy::accounts,
@@ -162,7 +162,7 @@ macro_rules! first_due {
 }
 
 /// The statements by which a holder writes `outcome` and what is `done`, looks for the next work, and lets go when there is
-/// none. The lane is read as the outcome leaves it: what was just sent counts before anything else is. What is `ready` is
+/// none. The outbox is read as the outcome leaves it: what was just sent counts before anything else is. What is `ready` is
 /// written down first, as [`super::Work::begun`] tells, and then the work is that of another dialog, for what may be sent after
 /// it. Where the dialog of what is ready has changed, or is just changing, it is looked at as any other.
 pub fn look(
@@ -198,7 +198,7 @@ pub fn look(
         )
         .bind(bot_id)
         .bind(owner)
-        .bind(lanes::LEASE.as_secs_f64())
+        .bind(bot_outbox::LEASE.as_secs_f64())
         .bind(done.messages.map(|budget| budget.left))
         .bind(done.messages.map(|budget| budget.at))
         .bind(done.reactions.map(|budget| budget.left))
@@ -256,22 +256,22 @@ const LOOK: &str = concat!(
     ";
          END IF;
          IF _ready IS NOT NULL THEN
-             -- as all that touch both: before the lane; whoever has it locked is changing it
+             -- as all that touch both: before the outbox; whoever has it locked is changing it
              PERFORM FROM dialogs d WHERE d.id = _ready FOR NO KEY UPDATE SKIP LOCKED;
              IF NOT FOUND THEN
                  _ready := NULL;
              END IF;
          END IF;
-         SELECT lane.lease_owner = _owner, lane.wake_at, lane.reactions_after, lane.topics_off, lane.flood_until,
-                lane.budget, lane.budget_at, lane.reaction_budget, lane.reaction_budget_at
+         SELECT outbox.lease_owner = _owner, outbox.wake_at, outbox.reactions_after, outbox.topics_off, outbox.flood_until,
+                outbox.budget, outbox.budget_at, outbox.reaction_budget, outbox.reaction_budget_at
          INTO kept, booked, _reactions_after, topics_off, flood_until,
               budget, budget_at, reaction_budget, reaction_budget_at
-         FROM bot_lanes AS lane
-         WHERE lane.bot_id = _bot
-           AND (lane.lease_owner IS NULL OR lane.lease_owner = _owner OR lane.lease_until < now())
+         FROM bot_outboxes AS outbox
+         WHERE outbox.bot_id = _bot
+           AND (outbox.lease_owner IS NULL OR outbox.lease_owner = _owner OR outbox.lease_until < now())
          FOR NO KEY UPDATE;
          IF NOT FOUND THEN
-             RETURN json_build_object('ends', (SELECT 'held' FROM bot_lanes WHERE bot_lanes.bot_id = _bot));
+             RETURN json_build_object('ends', (SELECT 'held' FROM bot_outboxes WHERE bot_outboxes.bot_id = _bot));
          END IF;
          reactions_were_set := _reactions_left IS NOT NULL;
          -- what another holder spent meanwhile is not forgotten
@@ -319,21 +319,21 @@ const LOOK: &str = concat!(
                  booked := due;
                  wake_in := extract(epoch FROM due - now());
              END IF;
-             UPDATE bot_lanes AS lane
+             UPDATE bot_outboxes AS outbox
              SET lease_owner = NULL, lease_until = NULL, drain_at = due, wake_at = booked,
                  budget = _left, budget_at = _left_at, reactions_after = _reactions_after,
                  reaction_budget = _reactions_left, reaction_budget_at = _reactions_left_at
-             WHERE lane.bot_id = _bot;
+             WHERE outbox.bot_id = _bot;
              -- who was booked for later is so still
              RETURN CASE WHEN soon THEN json_build_object('ends', 'soon', 'wake_in', extract(epoch FROM due - now()))
                          ELSE json_build_object('ends', 'idle', 'wake_in', wake_in) END;
          END IF;
-         UPDATE bot_lanes AS lane
+         UPDATE bot_outboxes AS outbox
          SET lease_owner = _owner, lease_until = now() + make_interval(secs => _lease_seconds),
              budget = _left, budget_at = _left_at, reactions_after = _reactions_after,
              reaction_budget = _reactions_left, reaction_budget_at = _reactions_left_at
-         WHERE lane.bot_id = _bot
-         RETURNING lane.budget, lane.budget_at, lane.reaction_budget, lane.reaction_budget_at
+         WHERE outbox.bot_id = _bot
+         RETURNING outbox.budget, outbox.budget_at, outbox.reaction_budget, outbox.reaction_budget_at
          INTO budget, budget_at, reaction_budget, reaction_budget_at;
          SELECT found.* INTO _client, bot FROM (",
     bot!(),
@@ -376,7 +376,7 @@ const LOOK: &str = concat!(
     ") AS post);
          END IF;
          RETURN json_build_object('ends', 'work', 'work', json_build_object(
-             'lane', json_build_object(
+             'outbox', json_build_object(
                  'budget', json_build_object('left', budget, 'at', budget_at),
                  'reactions', json_build_object('left', reaction_budget, 'at', reaction_budget_at),
                  'topics_off', topics_off, 'flood_until', flood_until, 'now', now()),

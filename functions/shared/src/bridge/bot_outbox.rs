@@ -1,6 +1,6 @@
-//! The lane of a bot: who may post for it now, what is due, and how much may still be sent.
+//! The outbox of a bot: who may post for it now, what is due, and how much may still be sent.
 //! A lease is a compare-and-set on the row. Each flight of its holder takes the row first and looks for work then: whoever
-//! adds work wakes the lane last and so waits for that flight, or was seen by it. Nothing new is overlooked.
+//! adds work wakes the outbox last and so waits for that flight, or was seen by it. Nothing new is overlooked.
 
 use std::time::{Duration, Instant};
 
@@ -14,37 +14,37 @@ use crate::{planned, platform::db::Statement};
 /// How long a lease lasts unless its holder writes; longer than any one call to Telegram takes.
 pub const LEASE: Duration = Duration::from_secs(20);
 
-/// Whether somebody works for a lane now. Whoever sees that in the flight that adds work need not send for anybody: the holder
-/// takes the lane's row again before it lets go, and so sees what was added.
+/// Whether somebody works for an outbox now. Whoever sees that in the flight that adds work need not send for anybody: the holder
+/// takes the outbox's row again before it lets go, and so sees what was added.
 macro_rules! held {
     () => {
-        "coalesce(lane.lease_owner IS NOT NULL AND lane.lease_until >= now(), false)"
+        "coalesce(outbox.lease_owner IS NOT NULL AND outbox.lease_until >= now(), false)"
     };
 }
 
-/// Whether nobody need be sent for, where a lane is due: somebody works for it, or it became due less than a second ago, and
+/// Whether nobody need be sent for, where an outbox is due: somebody works for it, or it became due less than a second ago, and
 /// whoever made it due, at the `now()` of that flight, sends at once. What is sent and never comes, or is booked for a while
 /// later, is made good by what follows after that second, and by the sweep.
 macro_rules! sent_for {
     () => {
         concat!(
             "(",
-            $crate::bridge::lanes::held!(),
-            " OR lane.drain_at < now() AND lane.drain_at > now() - interval '1 second')"
+            $crate::bridge::bot_outbox::held!(),
+            " OR outbox.drain_at < now() AND outbox.drain_at > now() - interval '1 second')"
         )
     };
 }
 
-/// Wakes the lanes of `$rows`: bots, their tenants, and when they are due. Answers the bot's id, the whole seconds until
+/// Wakes the outboxes of `$rows`: bots, their tenants, and when they are due. Answers the bot's id, the whole seconds until
 /// then, and `$sent_for`: whether nobody need be sent for.
 macro_rules! wake {
     ($sent_for:expr, $($rows:expr),+) => {
         concat!(
-            "INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at) ",
+            "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, drain_at) ",
             $($rows),+,
-            " ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)
-             RETURNING lane.bot_id,
-                       ceil(extract(epoch FROM greatest(lane.drain_at - now(), interval '0')))::bigint AS wait_seconds, ",
+            " ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(outbox.drain_at, excluded.drain_at)
+             RETURNING outbox.bot_id,
+                       ceil(extract(epoch FROM greatest(outbox.drain_at - now(), interval '0')))::bigint AS wait_seconds, ",
             $sent_for,
             " AS sent_for"
         )
@@ -56,8 +56,8 @@ macro_rules! wake {
 /// heard of it, sends though somebody else should have done so a moment ago.
 macro_rules! wake_for_messages {
     ($account:literal, $avito_message_ids:literal) => {
-        $crate::bridge::lanes::wake!(
-            $crate::bridge::lanes::held!(),
+        $crate::bridge::bot_outbox::wake!(
+            $crate::bridge::bot_outbox::held!(),
             "SELECT m.bot_id, m.client_id, min(greatest(d.show_after, now()))
              FROM messages m JOIN dialogs d ON d.id = m.dialog_id
              WHERE (m.to_show AND m.post_id IS NULL OR EXISTS (
@@ -80,41 +80,41 @@ macro_rules! wake_for_messages {
     };
 }
 
-/// Wakes the lane for messages that Avito was asked about.
+/// Wakes the outbox for messages that Avito was asked about.
 pub fn wake_for(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
     planned!(wake_for_messages!("$1", "$2")).bind(account_id).bind(avito_message_ids)
 }
 
-/// Wakes the lane of a bot for posts that wait to be sent. Answers the bot's id and when the first of them is due.
+/// Wakes the outbox of a bot for posts that wait to be sent. Answers the bot's id and when the first of them is due.
 macro_rules! wake_posts {
     ($bot:literal) => {
         concat!(
-            "INSERT INTO bot_lanes AS lane (bot_id, client_id, drain_at)
+            "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, drain_at)
              SELECT p.bot_id, p.client_id, min(p.due_at) FROM posts p
              WHERE p.bot_id = ",
             $bot,
             " AND p.state IN ('pending', 'sending') GROUP BY 1, 2
-             ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(lane.drain_at, excluded.drain_at)
-             RETURNING lane.bot_id, lane.drain_at"
+             ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(outbox.drain_at, excluded.drain_at)
+             RETURNING outbox.bot_id, outbox.drain_at"
         )
     };
 }
 
 pub(super) use {held, sent_for, wake, wake_for_messages, wake_posts};
 
-/// Wakes the lane of a bot for posts that wait to be sent. Answers the bot's id and when the first of them is due.
+/// Wakes the outbox of a bot for posts that wait to be sent. Answers the bot's id and when the first of them is due.
 pub fn wake_for_posts(bot_id: i64) -> Statement {
     planned!(wake_posts!("$1")).bind(bot_id)
 }
 
-/// Wakes the lane of a bot that may work again, whatever it waited for.
+/// Wakes the outbox of a bot that may work again, whatever it waited for.
 pub fn wake_now(bot_id: i64) -> Statement {
-    Statement::new("UPDATE bot_lanes SET drain_at = now() WHERE bot_id = $1 RETURNING bot_id, drain_at").bind(bot_id)
+    Statement::new("UPDATE bot_outboxes SET drain_at = now() WHERE bot_id = $1 RETURNING bot_id, drain_at").bind(bot_id)
 }
 
-/// A lane as its holder has it.
+/// An outbox as its holder has it.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub struct Lane {
+pub struct BotOutbox {
     /// What may still be sent.
     pub budget: Budget,
     /// How many reactions may still be set.
@@ -130,15 +130,15 @@ pub struct Lane {
     pub read: Instant,
 }
 
-/// Locks a dialog until the flight ends: before the lane, as every flight does that touches both.
+/// Locks a dialog until the flight ends: before the outbox, as every flight does that touches both.
 pub fn lock_dialog(dialog_id: Option<i64>) -> Statement {
     planned!("SELECT id FROM dialogs WHERE id = $1 FOR NO KEY UPDATE").bind(dialog_id)
 }
 
-/// Keeps the lane for another while. No row: somebody else has it.
+/// Keeps the outbox for another while. No row: somebody else has it.
 pub fn keep(bot_id: i64, owner: Uuid) -> Statement {
     planned!(
-        "UPDATE bot_lanes SET lease_until = now() + make_interval(secs => $3) WHERE bot_id = $1 AND lease_owner = $2
+        "UPDATE bot_outboxes SET lease_until = now() + make_interval(secs => $3) WHERE bot_id = $1 AND lease_owner = $2
          RETURNING bot_id",
     )
     .bind(bot_id)
@@ -146,8 +146,8 @@ pub fn keep(bot_id: i64, owner: Uuid) -> Statement {
     .bind(LEASE.as_secs_f64())
 }
 
-impl Lane {
-    /// The database's clock by now: a call may have taken long since the lane was read.
+impl BotOutbox {
+    /// The database's clock by now: a call may have taken long since the outbox was read.
     pub fn current(&self) -> Timestamp {
         later(self.now, self.read.elapsed())
     }
@@ -155,14 +155,14 @@ impl Lane {
 
 /// Notes that topics were switched off in the bot's group: everything goes into one chat until they are back.
 pub fn topics_off(bot_id: i64) -> Statement {
-    Statement::new("UPDATE bot_lanes SET topics_off = true WHERE bot_id = $1").bind(bot_id)
+    Statement::new("UPDATE bot_outboxes SET topics_off = true WHERE bot_id = $1").bind(bot_id)
 }
 
 /// Notes whether the bot's group has topics, as an update from there told.
 pub fn topics_seen(bot_id: i64, chat_id: i64, has_topics: bool) -> Statement {
     planned!(
-        "UPDATE bot_lanes lane SET topics_off = NOT $3 FROM bot_routes r
-         WHERE lane.bot_id = $1 AND r.bot_id = $1 AND r.group_chat_id = $2 AND lane.topics_off = $3",
+        "UPDATE bot_outboxes outbox SET topics_off = NOT $3 FROM bot_routes r
+         WHERE outbox.bot_id = $1 AND r.bot_id = $1 AND r.group_chat_id = $2 AND outbox.topics_off = $3",
     )
     .bind(bot_id)
     .bind(chat_id)
@@ -171,7 +171,7 @@ pub fn topics_seen(bot_id: i64, chat_id: i64, has_topics: bool) -> Statement {
 
 /// Writes down what a send took from the budget.
 pub fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
-    planned!("UPDATE bot_lanes SET budget = $3, budget_at = $4 WHERE bot_id = $1 AND lease_owner = $2")
+    planned!("UPDATE bot_outboxes SET budget = $3, budget_at = $4 WHERE bot_id = $1 AND lease_owner = $2")
         .bind(bot_id)
         .bind(owner)
         .bind(budget.left)
@@ -183,11 +183,11 @@ pub fn release_until(bot_id: i64, owner: Uuid, due: Timestamp) -> Statement {
     planned!(
         "WITH plan AS (
              SELECT NOT coalesce(wake_at > clock_timestamp() AND wake_at <= $3::timestamptz + interval '1 second', false) AS book
-             FROM bot_lanes WHERE bot_id = $1 FOR NO KEY UPDATE)
-         UPDATE bot_lanes lane
+             FROM bot_outboxes WHERE bot_id = $1 FOR NO KEY UPDATE)
+         UPDATE bot_outboxes outbox
          SET lease_owner = NULL, lease_until = NULL, drain_at = $3,
-             wake_at = CASE WHEN plan.book THEN $3 ELSE lane.wake_at END
-         FROM plan WHERE lane.bot_id = $1 AND lane.lease_owner = $2
+             wake_at = CASE WHEN plan.book THEN $3 ELSE outbox.wake_at END
+         FROM plan WHERE outbox.bot_id = $1 AND outbox.lease_owner = $2
          RETURNING plan.book"
     )
     .bind(bot_id)
@@ -199,7 +199,7 @@ pub fn release_until(bot_id: i64, owner: Uuid, due: Timestamp) -> Statement {
 pub fn silence(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
     let empty = Budget::emptied(until);
     Statement::new(
-        "UPDATE bot_lanes SET flood_until = $3, budget = $4, budget_at = $3 WHERE bot_id = $1 AND lease_owner = $2",
+        "UPDATE bot_outboxes SET flood_until = $3, budget = $4, budget_at = $3 WHERE bot_id = $1 AND lease_owner = $2",
     )
     .bind(bot_id)
     .bind(owner)

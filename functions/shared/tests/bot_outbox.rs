@@ -1,4 +1,4 @@
-//! Whom a recorded message sends for: the bot whose lane nobody works for, and for which nobody was just sent.
+//! Whom a recorded message sends for: the bot whose outbox nobody works for, and for which nobody was just sent.
 
 mod support;
 
@@ -36,10 +36,10 @@ async fn who_is_there_or_was_just_sent_for_is_not_sent_for_and_who_is_gone_is() 
     let (bot, _) = world.bot(&owner).await;
     let (account, outside) = world.account(&owner, bot.id).await;
     let scope = || Scope::Tenant(owner.client);
-    // Whether somebody has the lane, seconds; and since when it is due, seconds.
-    let lane = |lease: f64, due_since: f64| {
+    // Whether somebody has the outbox, seconds; and since when it is due, seconds.
+    let outbox = |lease: f64, due_since: f64| {
         Statement::new(
-            "UPDATE bot_lanes SET lease_owner = gen_random_uuid(), lease_until = now() + make_interval(secs => $2),
+            "UPDATE bot_outboxes SET lease_owner = gen_random_uuid(), lease_until = now() + make_interval(secs => $2),
                     drain_at = now() - make_interval(secs => $3)
              WHERE bot_id = $1",
         )
@@ -48,17 +48,17 @@ async fn who_is_there_or_was_just_sent_for_is_not_sent_for_and_who_is_gone_is() 
         .bind(due_since)
     };
     let (nobody, somebody, in_an_hour) = (-1.0, 20.0, -3600.0);
-    let lanes = [
+    let outboxes = [
         (1, None, false),
-        (2, Some(lane(somebody, in_an_hour)), true),
-        (3, Some(lane(nobody, in_an_hour)), false),
-        (4, Some(lane(nobody, 0.5)), true),
-        (5, Some(lane(nobody, 2.0)), false),
+        (2, Some(outbox(somebody, in_an_hour)), true),
+        (3, Some(outbox(nobody, in_an_hour)), false),
+        (4, Some(outbox(nobody, 0.5)), true),
+        (5, Some(outbox(nobody, 2.0)), false),
         // Told once more: whoever told of it first may have died before sending for anybody.
-        (5, Some(lane(nobody, 0.5)), false),
+        (5, Some(outbox(nobody, 0.5)), false),
     ];
     let (mut told, mut expected) = (Vec::new(), Vec::new());
-    for (place, lane, is_sent_for) in lanes {
+    for (place, outbox, is_sent_for) in outboxes {
         expected.push((vec![(bot.id, is_sent_for)], true));
         let hearing = Hearing {
             account_id: account.id,
@@ -68,10 +68,10 @@ async fn who_is_there_or_was_just_sent_for_is_not_sent_for_and_who_is_gone_is() 
             synced: None,
         };
         // In one flight: the moment is the same, whatever this machine does meanwhile.
-        let mut flight: Vec<_> = lane.into_iter().chain(record(world.app, &hearing)).collect();
+        let mut flight: Vec<_> = outbox.into_iter().chain(record(world.app, &hearing)).collect();
         flight.push(
             Statement::new(
-                "SELECT drain_at <= now() + interval '10 seconds' AS is_due FROM bot_lanes WHERE bot_id = $1",
+                "SELECT drain_at <= now() + interval '10 seconds' AS is_due FROM bot_outboxes WHERE bot_id = $1",
             )
             .bind(bot.id),
         );
