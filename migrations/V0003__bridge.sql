@@ -196,22 +196,22 @@ CREATE INDEX parts_at_work ON parts (dialog_id, message_id, place) WHERE state I
 CREATE TABLE bot_outboxes (
     bot_id bigint PRIMARY KEY,
     client_id bigint NOT NULL,
-    drain_at timestamptz,
+    due_at timestamptz,
     -- Time for which a delayed wake-up is under way.
-    wake_at timestamptz,
+    wakeup_at timestamptz,
     lease_owner uuid,
     lease_until timestamptz,
-    budget double precision NOT NULL DEFAULT 20,
-    budget_at timestamptz NOT NULL DEFAULT now(),
-    reaction_budget double precision NOT NULL DEFAULT 20,
-    reaction_budget_at timestamptz NOT NULL DEFAULT now(),
-    reactions_after timestamptz,
-    flood_until timestamptz,
+    budget_left double precision NOT NULL DEFAULT 20,
+    budget_updated_at timestamptz NOT NULL DEFAULT now(),
+    reaction_budget_left double precision NOT NULL DEFAULT 20,
+    reaction_budget_updated_at timestamptz NOT NULL DEFAULT now(),
+    reactions_hold_until timestamptz,
+    rate_limited_until timestamptz,
     -- Says that topics are switched off in the group.
     topics_off boolean NOT NULL DEFAULT false,
     FOREIGN KEY (client_id, bot_id) REFERENCES bots (client_id, id) ON DELETE CASCADE
 );
-CREATE INDEX bot_outboxes_due ON bot_outboxes (drain_at) WHERE drain_at IS NOT NULL;
+CREATE INDEX bot_outboxes_due ON bot_outboxes (due_at) WHERE due_at IS NOT NULL;
 
 -- Polling of one Avito account.
 CREATE TABLE account_polls (

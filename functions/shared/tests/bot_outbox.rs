@@ -40,7 +40,7 @@ async fn who_is_there_or_was_just_sent_for_is_not_sent_for_and_who_is_gone_is() 
     let outbox = |lease: f64, due_since: f64| {
         Statement::new(
             "UPDATE bot_outboxes SET lease_owner = gen_random_uuid(), lease_until = now() + make_interval(secs => $2),
-                    drain_at = now() - make_interval(secs => $3)
+                    due_at = now() - make_interval(secs => $3)
              WHERE bot_id = $1",
         )
         .bind(bot.id)
@@ -71,7 +71,7 @@ async fn who_is_there_or_was_just_sent_for_is_not_sent_for_and_who_is_gone_is() 
         let mut flight: Vec<_> = outbox.into_iter().chain(record(world.app, &hearing)).collect();
         flight.push(
             Statement::new(
-                "SELECT drain_at <= now() + interval '10 seconds' AS is_due FROM bot_outboxes WHERE bot_id = $1",
+                "SELECT due_at <= now() + interval '10 seconds' AS is_due FROM bot_outboxes WHERE bot_id = $1",
             )
             .bind(bot.id),
         );

@@ -23,7 +23,7 @@ const CHATS: usize = 20;
 const UNLIMITED: &str = "
     CREATE FUNCTION bench_unlimited() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        NEW.budget := 20; NEW.budget_at := now(); NEW.reaction_budget := 20; NEW.reaction_budget_at := now();
+        NEW.budget := 20; NEW.budget_updated_at := now(); NEW.reaction_budget_left := 20; NEW.reaction_budget_updated_at := now();
         RETURN NEW;
     END $$;
     CREATE TRIGGER bench_unlimited BEFORE INSERT OR UPDATE ON bot_outboxes FOR EACH ROW EXECUTE FUNCTION bench_unlimited();
@@ -39,7 +39,7 @@ const QUIET: &str = "
     UPDATE parts SET state = 'cancelled' WHERE state IN ('pending', 'sending');
     UPDATE messages SET to_show = false WHERE to_show AND post_id IS NULL;
     UPDATE dialogs SET send_at = NULL, mark_read_at = NULL, show_after = NULL, lease_owner = NULL, lease_until = NULL;
-    UPDATE bot_outboxes SET drain_at = NULL, wake_at = NULL, lease_owner = NULL, lease_until = NULL;";
+    UPDATE bot_outboxes SET due_at = NULL, wakeup_at = NULL, lease_owner = NULL, lease_until = NULL;";
 
 pub(crate) struct World {
     pub(crate) simulators: Simulators,

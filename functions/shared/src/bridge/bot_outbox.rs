@@ -30,7 +30,7 @@ macro_rules! sent_for {
         concat!(
             "(",
             $crate::bridge::bot_outbox::held!(),
-            " OR outbox.drain_at < now() AND outbox.drain_at > now() - interval '1 second')"
+            " OR outbox.due_at < now() AND outbox.due_at > now() - interval '1 second')"
         )
     };
 }
@@ -40,11 +40,11 @@ macro_rules! sent_for {
 macro_rules! wake {
     ($sent_for:expr, $($rows:expr),+) => {
         concat!(
-            "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, drain_at) ",
+            "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at) ",
             $($rows),+,
-            " ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(outbox.drain_at, excluded.drain_at)
+            " ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)
              RETURNING outbox.bot_id,
-                       ceil(extract(epoch FROM greatest(outbox.drain_at - now(), interval '0')))::bigint AS wait_seconds, ",
+                       ceil(extract(epoch FROM greatest(outbox.due_at - now(), interval '0')))::bigint AS wait_seconds, ",
             $sent_for,
             " AS sent_for"
         )
@@ -89,13 +89,13 @@ pub fn wake_for(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
 macro_rules! wake_posts {
     ($bot:literal) => {
         concat!(
-            "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, drain_at)
+            "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
              SELECT p.bot_id, p.client_id, min(p.due_at) FROM posts p
              WHERE p.bot_id = ",
             $bot,
             " AND p.state IN ('pending', 'sending') GROUP BY 1, 2
-             ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(outbox.drain_at, excluded.drain_at)
-             RETURNING outbox.bot_id, outbox.drain_at"
+             ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)
+             RETURNING outbox.bot_id, outbox.due_at"
         )
     };
 }
@@ -109,7 +109,7 @@ pub fn wake_for_posts(bot_id: i64) -> Statement {
 
 /// Wakes the outbox of a bot that may work again, whatever it waited for.
 pub fn wake_now(bot_id: i64) -> Statement {
-    Statement::new("UPDATE bot_outboxes SET drain_at = now() WHERE bot_id = $1 RETURNING bot_id, drain_at").bind(bot_id)
+    Statement::new("UPDATE bot_outboxes SET due_at = now() WHERE bot_id = $1 RETURNING bot_id, due_at").bind(bot_id)
 }
 
 /// An outbox as its holder has it.
@@ -122,7 +122,7 @@ pub struct BotOutbox {
     /// Whether topics were switched off in the group.
     pub topics_off: bool,
     /// Telegram's order to be silent until then.
-    pub flood_until: Option<Timestamp>,
+    pub rate_limited_until: Option<Timestamp>,
     /// The database's clock at that flight.
     pub now: Timestamp,
     /// The same moment by this process's clock.
@@ -171,7 +171,7 @@ pub fn topics_seen(bot_id: i64, chat_id: i64, has_topics: bool) -> Statement {
 
 /// Writes down what a send took from the budget.
 pub fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
-    planned!("UPDATE bot_outboxes SET budget = $3, budget_at = $4 WHERE bot_id = $1 AND lease_owner = $2")
+    planned!("UPDATE bot_outboxes SET budget_left = $3, budget_updated_at = $4 WHERE bot_id = $1 AND lease_owner = $2")
         .bind(bot_id)
         .bind(owner)
         .bind(budget.left)
@@ -182,11 +182,11 @@ pub fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
 pub fn release_until(bot_id: i64, owner: Uuid, due: Timestamp) -> Statement {
     planned!(
         "WITH plan AS (
-             SELECT NOT coalesce(wake_at > clock_timestamp() AND wake_at <= $3::timestamptz + interval '1 second', false) AS book
+             SELECT NOT coalesce(wakeup_at > clock_timestamp() AND wakeup_at <= $3::timestamptz + interval '1 second', false) AS book
              FROM bot_outboxes WHERE bot_id = $1 FOR NO KEY UPDATE)
          UPDATE bot_outboxes outbox
-         SET lease_owner = NULL, lease_until = NULL, drain_at = $3,
-             wake_at = CASE WHEN plan.book THEN $3 ELSE outbox.wake_at END
+         SET lease_owner = NULL, lease_until = NULL, due_at = $3,
+             wakeup_at = CASE WHEN plan.book THEN $3 ELSE outbox.wakeup_at END
          FROM plan WHERE outbox.bot_id = $1 AND outbox.lease_owner = $2
          RETURNING plan.book"
     )
@@ -199,7 +199,7 @@ pub fn release_until(bot_id: i64, owner: Uuid, due: Timestamp) -> Statement {
 pub fn silence(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
     let empty = Budget::emptied(until);
     Statement::new(
-        "UPDATE bot_outboxes SET flood_until = $3, budget = $4, budget_at = $3 WHERE bot_id = $1 AND lease_owner = $2",
+        "UPDATE bot_outboxes SET rate_limited_until = $3, budget_left = $4, budget_updated_at = $3 WHERE bot_id = $1 AND lease_owner = $2",
     )
     .bind(bot_id)
     .bind(owner)

@@ -107,7 +107,7 @@ macro_rules! bot_to_wake {
             "SELECT outbox.bot_id FROM dialogs d JOIN bot_outboxes outbox ON outbox.bot_id = d.bot_id
              WHERE d.id = ",
             $dialog,
-            " AND outbox.drain_at <= now() AND NOT ",
+            " AND outbox.due_at <= now() AND NOT ",
             bot_outbox::sent_for!()
         )
     };

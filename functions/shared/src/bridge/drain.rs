@@ -223,8 +223,8 @@ impl Turn {
 pub async fn due_bots(app: &App, most: usize) -> Result<Vec<i64>, DbError> {
     let due = planned!(
         "SELECT bot_id FROM bot_outboxes
-         WHERE drain_at <= now() - interval '50 milliseconds' AND (lease_until IS NULL OR lease_until < now())
-         ORDER BY drain_at LIMIT $1",
+         WHERE due_at <= now() - interval '50 milliseconds' AND (lease_until IS NULL OR lease_until < now())
+         ORDER BY due_at LIMIT $1",
     );
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     app.db().query(Scope::Service, due.bind(most)).await?.iter().map(|row| get(row, "bot_id")).collect()
@@ -299,7 +299,7 @@ impl Holder<'_> {
 
     /// Until when nothing can be sent, whatever waits.
     pub(super) fn hindrance(work: &Work) -> Option<Timestamp> {
-        if let Some(until) = work.outbox.flood_until.filter(|until| *until > work.outbox.now) {
+        if let Some(until) = work.outbox.rate_limited_until.filter(|until| *until > work.outbox.now) {
             return Some(until);
         }
         (work.bot.suspended || work.bot.group_chat_id.is_none()).then(|| later(work.outbox.now, SUSPENDED_PAUSE))

@@ -128,10 +128,10 @@ const INSERT: &str = "
     RETURNING set_config('app.made_id', i.id::text, true)";
 
 const WAKE_OUTBOX: &str = "
-    INSERT INTO bot_outboxes AS outbox (bot_id, client_id, drain_at)
+    INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
     SELECT bot_id, client_id, now() FROM messages
     WHERE id = nullif(current_setting('app.made_id', true), '')::bigint AND to_show AND post_id IS NULL
-    ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(outbox.drain_at, excluded.drain_at)";
+    ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)";
 
 /// Takes a reply, and answers it as it was when it was taken: the same words for the same key.
 pub async fn reply(app: &App, client: ClientId, reply: Reply) -> Result<Message, ReplyError> {

@@ -44,9 +44,9 @@ fn follow_bot(account_id: i64) -> Vec<Statement> {
                       topic_closed = false, topic_mark = '', show_after = NULL, gathering = false
                   FROM account_routes a
                   WHERE d.avito_account_id = $1 AND a.avito_account_id = $1 AND d.bot_id <> a.bot_id";
-    let wake = "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, drain_at)
+    let wake = "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
                 SELECT bot_id, client_id, now() FROM account_routes WHERE avito_account_id = $1
-                ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(outbox.drain_at, excluded.drain_at)
+                ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)
                 RETURNING bot_id AS woken_bot_id";
     [free, shown, forget, follow, wake].into_iter().map(|sql| Statement::new(sql).bind(account_id)).collect()
 }
@@ -55,9 +55,9 @@ fn follow_bot(account_id: i64) -> Vec<Statement> {
 pub(super) fn hand_over(dialog_id: i64) -> Vec<Statement> {
     let give = "UPDATE messages m SET bot_id = d.bot_id FROM dialogs d
                 WHERE d.id = $1 AND m.client_id = d.client_id AND m.dialog_id = d.id AND m.to_show AND m.post_id IS NULL";
-    let wake = "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, drain_at)
+    let wake = "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
                 SELECT bot_id, client_id, now() FROM dialogs WHERE id = $1
-                ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(outbox.drain_at, excluded.drain_at)
+                ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)
                 RETURNING bot_id AS woken_bot_id";
     [give, wake].into_iter().map(|sql| Statement::new(sql).bind(dialog_id)).collect()
 }
@@ -82,7 +82,7 @@ pub fn follow_group(bot_id: i64) -> Vec<Statement> {
                   FROM bot_routes r
                   WHERE d.bot_id = $1 AND r.bot_id = $1 AND d.topic_state <> 'none'
                     AND d.telegram_chat_id IS DISTINCT FROM r.group_chat_id";
-    let wake = "UPDATE bot_outboxes SET topics_off = false, drain_at = now() WHERE bot_id = $1
+    let wake = "UPDATE bot_outboxes SET topics_off = false, due_at = now() WHERE bot_id = $1
                 RETURNING bot_id AS woken_bot_id";
     [drop, follow, wake].into_iter().map(|sql| Statement::new(sql).bind(bot_id)).collect()
 }
@@ -90,7 +90,7 @@ pub fn follow_group(bot_id: i64) -> Vec<Statement> {
 /// Has a bot look again at what it could not show.
 pub fn try_again(bot_id: i64) -> Vec<Statement> {
     vec![
-        Statement::new("UPDATE bot_outboxes SET drain_at = now() WHERE bot_id = $1 RETURNING bot_id AS woken_bot_id")
+        Statement::new("UPDATE bot_outboxes SET due_at = now() WHERE bot_id = $1 RETURNING bot_id AS woken_bot_id")
             .bind(bot_id),
     ]
 }

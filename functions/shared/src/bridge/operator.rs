@@ -84,7 +84,7 @@ pub async fn accept(app: &App, bot_id: i64, credentials: &Credentials, payload: 
     Ok(answer.map_or(Accepted::Done, Accepted::Answer))
 }
 
-/// Wakes whoever the statements answered with: bots by `bot_id` and `drain_at`, dialogs by `dialog_id`, at `send_at` if
+/// Wakes whoever the statements answered with: bots by `bot_id` and `due_at`, dialogs by `dialog_id`, at `send_at` if
 /// that is told.
 async fn wake(app: &App, answers: &[Vec<Row>]) -> Result<(), DbError> {
     let until = |due: jiff::Timestamp| {
@@ -94,7 +94,7 @@ async fn wake(app: &App, answers: &[Vec<Row>]) -> Result<(), DbError> {
         if let Some(dialog_id) = told(row, "dialog_id")? {
             let wait = told(row, "send_at")?.map_or(Duration::ZERO, until);
             app.wake(&AvitoTask::V1 { dialog_id }, wait).await;
-        } else if let Some(due) = told(row, "drain_at")? {
+        } else if let Some(due) = told(row, "due_at")? {
             app.wake(&TelegramTask::V1 { bot_id: get(row, "bot_id")? }, until(due)).await;
         }
     }
@@ -318,7 +318,7 @@ macro_rules! unfinished {
 const INSERT_TAKES: &str = "(_bot bigint, _chat bigint, _thread bigint, _message bigint, _kind text, _text text, _author text, _author_id bigint,
      _parts jsonb, _refusal jsonb, _album text, _album_seconds double precision, _answered bigint, _is_forum boolean,
      _nobodys jsonb, _is_new boolean)
-     RETURNS TABLE (bot_id bigint, drain_at timestamptz, dialog_id bigint, send_at timestamptz, not_yet boolean)";
+     RETURNS TABLE (bot_id bigint, due_at timestamptz, dialog_id bigint, send_at timestamptz, not_yet boolean)";
 /// What it does.
 const INSERT: &str = concat!(
     "DECLARE
@@ -350,11 +350,11 @@ const INSERT: &str = concat!(
                  VALUES (route.client_id, _bot, 'notice', _nobodys, _chat, _thread, format('nobody:%s:%s', _chat, _thread))
                  ON CONFLICT (bot_id, once_key) DO NOTHING;
                  RETURN QUERY
-                 INSERT INTO bot_outboxes AS outbox (bot_id, client_id, drain_at)
+                 INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
                  SELECT p.bot_id, p.client_id, p.due_at FROM posts p
                  WHERE p.bot_id = _bot AND p.once_key = format('nobody:%s:%s', _chat, _thread) AND p.state = 'pending'
-                 ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(outbox.drain_at, excluded.drain_at)
-                 RETURNING outbox.bot_id, outbox.drain_at, NULL::bigint, NULL::timestamptz, NULL::boolean;
+                 ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)
+                 RETURNING outbox.bot_id, outbox.due_at, NULL::bigint, NULL::timestamptz, NULL::boolean;
                  RETURN;
              END IF;
          END IF;

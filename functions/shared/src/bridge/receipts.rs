@@ -49,9 +49,9 @@ macro_rules! receipt {
 macro_rules! wake_outboxes {
     ($from:literal) => {
         concat!(
-            " INSERT INTO bot_outboxes AS outbox (bot_id, client_id, drain_at) SELECT DISTINCT bot_id, client_id, now() FROM ",
+            " INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at) SELECT DISTINCT bot_id, client_id, now() FROM ",
             $from,
-            " ON CONFLICT (bot_id) DO UPDATE SET drain_at = least(outbox.drain_at, excluded.drain_at)"
+            " ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)"
         )
     };
 }
@@ -62,7 +62,7 @@ macro_rules! wake_for_receipts {
     ($from:literal) => {
         concat!(
             $crate::bridge::receipts::wake_outboxes!($from),
-            " WHERE (outbox.drain_at > greatest(now(), outbox.reactions_after)) IS NOT FALSE"
+            " WHERE (outbox.due_at > greatest(now(), outbox.reactions_hold_until)) IS NOT FALSE"
         )
     };
 }
@@ -219,7 +219,7 @@ pub(super) async fn set_together(holder: &Holder<'_>, work: &Work) -> Next {
 /// Writes down what reactions took from their own budget, where not all were set.
 fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
     Statement::new(
-        "UPDATE bot_outboxes SET reaction_budget = $3, reaction_budget_at = $4 WHERE bot_id = $1 AND lease_owner = $2",
+        "UPDATE bot_outboxes SET reaction_budget_left = $3, reaction_budget_updated_at = $4 WHERE bot_id = $1 AND lease_owner = $2",
     )
     .bind(bot_id)
     .bind(owner)
@@ -231,7 +231,7 @@ fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
 pub(super) fn pause(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
     // Of several orders the longest counts.
     Statement::new(
-        "UPDATE bot_outboxes SET reactions_after = greatest(reactions_after, $3) WHERE bot_id = $1 AND lease_owner = $2",
+        "UPDATE bot_outboxes SET reactions_hold_until = greatest(reactions_hold_until, $3) WHERE bot_id = $1 AND lease_owner = $2",
     )
     .bind(bot_id)
     .bind(owner)

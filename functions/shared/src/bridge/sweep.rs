@@ -29,8 +29,8 @@ pub struct Swept {
 pub async fn sweep(app: &App) -> Result<Swept, BridgeError> {
     let outboxes = Statement::new(
         "SELECT bot_id AS id FROM bot_outboxes
-         WHERE drain_at <= now() - interval '5 seconds' AND (lease_until IS NULL OR lease_until < now())
-         ORDER BY drain_at LIMIT $1",
+         WHERE due_at <= now() - interval '5 seconds' AND (lease_until IS NULL OR lease_until < now())
+         ORDER BY due_at LIMIT $1",
     );
     let dialogs = Statement::new(
         "SELECT id FROM dialogs

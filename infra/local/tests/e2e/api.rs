@@ -304,17 +304,17 @@ async fn what_a_former_bot_finds_of_a_moved_account_is_shown_by_the_new_one_with
     seller.buyer_writes(&chat, "Беру!").await;
     seller.said_in(group, "Беру!").await;
     // Both are silent while it is written that the former one is to show this: as if it had been heard before the move.
-    let silence = "UPDATE bot_outboxes SET flood_until = now() + interval '1 hour' WHERE bot_id = ANY($1)";
+    let silence = "UPDATE bot_outboxes SET rate_limited_until = now() + interval '1 hour' WHERE bot_id = ANY($1)";
     let bots = [seller.bot_id, bot_id];
     database().await.execute(silence, &[&bots.as_slice()]).await.expect("the outboxes");
     seller.buyer_writes(&chat, "Сегодня?").await;
     let give_back = "WITH given AS (
             UPDATE messages m SET bot_id = $2 FROM bot_outboxes outbox
             WHERE m.bot_id = $1 AND m.text = 'Сегодня?' AND m.post_id IS NULL AND outbox.bot_id = $1
-              AND outbox.lease_owner IS NULL AND outbox.drain_at > now() + interval '30 minutes'
+              AND outbox.lease_owner IS NULL AND outbox.due_at > now() + interval '30 minutes'
             RETURNING m.id
         )
-        UPDATE bot_outboxes SET flood_until = NULL, drain_at = NULL WHERE bot_id = $1 AND EXISTS (SELECT FROM given)";
+        UPDATE bot_outboxes SET rate_limited_until = NULL, due_at = NULL WHERE bot_id = $1 AND EXISTS (SELECT FROM given)";
     wait_until(SOON, "the new bot has been sent for and may not speak", async || {
         let given = database().await.execute(give_back, &[&bot_id, &seller.bot_id]).await.expect("the message");
         (given == 1).then_some(())

@@ -110,7 +110,7 @@ async fn every_post_of_a_round_takes_its_place_in_the_groups_minute() {
         chats.push((buyer, chat));
     }
     let since = seller.stack.calls_so_far().await;
-    let full = "UPDATE bot_outboxes SET budget = 20, budget_at = now() WHERE bot_id = $1 RETURNING budget_at";
+    let full = "UPDATE bot_outboxes SET budget_left = 20, budget_updated_at = now() WHERE bot_id = $1 RETURNING budget_updated_at";
     let began: Timestamp = database().await.query_one(full, &[&seller.bot_id]).await.expect("the outbox").get(0);
 
     for (_, chat) in &chats {
@@ -121,7 +121,8 @@ async fn every_post_of_a_round_takes_its_place_in_the_groups_minute() {
     }
 
     wait_until(SOON, "all of them counted", async || {
-        let outbox = "SELECT budget, budget_at FROM bot_outboxes WHERE bot_id = $1 AND lease_owner IS NULL";
+        let outbox =
+            "SELECT budget_left, budget_updated_at FROM bot_outboxes WHERE bot_id = $1 AND lease_owner IS NULL";
         let outbox = database().await.query_opt(outbox, &[&seller.bot_id]).await.expect("an answer")?;
         let (left, at): (f64, Timestamp) = (outbox.get(0), outbox.get(1));
         let refilled = at.duration_since(began).as_secs_f64() / 3.0;

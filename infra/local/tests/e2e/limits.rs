@@ -35,9 +35,9 @@ async fn after_the_order(seller: &Seller, since: u64) -> Vec<Call> {
 
 /// The clocks of a bot's way to Telegram go forward by this many seconds.
 async fn time_passes(seller: &Seller, seconds: f64) {
-    let forward = "UPDATE bot_outboxes SET flood_until = flood_until - make_interval(secs => $2),
-        drain_at = drain_at - make_interval(secs => $2), wake_at = wake_at - make_interval(secs => $2),
-        budget_at = budget_at - make_interval(secs => $2) WHERE bot_id = $1";
+    let forward = "UPDATE bot_outboxes SET rate_limited_until = rate_limited_until - make_interval(secs => $2),
+        due_at = due_at - make_interval(secs => $2), wakeup_at = wakeup_at - make_interval(secs => $2),
+        budget_updated_at = budget_updated_at - make_interval(secs => $2) WHERE bot_id = $1";
     database().await.execute(forward, &[&seller.bot_id, &seconds]).await.expect("the outbox");
     seller.stack.run_schedule("sweep").await;
 }

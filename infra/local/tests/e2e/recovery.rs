@@ -36,7 +36,7 @@ async fn told_to_the_owner(seller: &Seller) -> Vec<String> {
 async fn due_now(seller: &Seller, kind: &str) {
     let forward = "UPDATE posts SET due_at = now() WHERE bot_id = $1 AND kind = $2 AND state = 'pending'";
     database().await.execute(forward, &[&seller.bot_id, &kind]).await.expect("the posts");
-    let wake = "UPDATE bot_outboxes SET drain_at = now() WHERE bot_id = $1";
+    let wake = "UPDATE bot_outboxes SET due_at = now() WHERE bot_id = $1";
     database().await.execute(wake, &[&seller.bot_id]).await.expect("the outbox");
     seller.stack.run_schedule("sweep").await;
 }

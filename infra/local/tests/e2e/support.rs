@@ -423,7 +423,7 @@ impl Seller {
 
     /// Nothing is posted into the group, where something was posted before, until [`Seller::let_go`].
     pub(crate) async fn hold_back(&self) {
-        let silence = "UPDATE bot_outboxes SET flood_until = now() + interval '1 hour' WHERE bot_id = $1";
+        let silence = "UPDATE bot_outboxes SET rate_limited_until = now() + interval '1 hour' WHERE bot_id = $1";
         let outboxes = database().await.execute(silence, &[&self.bot_id]).await.expect("the outbox");
         assert_eq!(outboxes, 1, "the bot has no outbox yet");
     }
@@ -431,7 +431,7 @@ impl Seller {
     /// Whatever was held back is posted now.
     pub(crate) async fn let_go(&self) {
         // Whoever has the outbox just now has seen that it is held back, and would put it off by that hour once more.
-        let free = "UPDATE bot_outboxes SET flood_until = NULL, drain_at = now() - interval '10 seconds'
+        let free = "UPDATE bot_outboxes SET rate_limited_until = NULL, due_at = now() - interval '10 seconds'
             WHERE bot_id = $1 AND lease_owner IS NULL";
         wait_until(SOON, "nobody has the outbox", async || {
             let freed = database().await.execute(free, &[&self.bot_id]).await.expect("the outbox");

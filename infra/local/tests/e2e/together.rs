@@ -137,7 +137,7 @@ async fn a_receipt_that_is_set_alone_holds_up_no_other() {
     seller.receipt(SOON, "Анна", answer).await;
 
     let set =
-        "SELECT count(*) FROM posts p JOIN bot_outboxes outbox ON outbox.bot_id = p.bot_id AND outbox.reactions_after IS NULL
+        "SELECT count(*) FROM posts p JOIN bot_outboxes outbox ON outbox.bot_id = p.bot_id AND outbox.reactions_hold_until IS NULL
         WHERE p.bot_id = $1 AND p.kind = 'reaction' AND p.state = 'sent'";
     counted(&seller, 1, "it is set, and the next may be", set).await;
 }

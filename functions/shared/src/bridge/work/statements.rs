@@ -232,12 +232,12 @@ const LOOK: &str = concat!(
          soon boolean;
          since timestamptz;
          next record;
-         budget double precision;
-         budget_at timestamptz;
-         reaction_budget double precision;
-         reaction_budget_at timestamptz;
+         budget_left double precision;
+         budget_updated_at timestamptz;
+         reaction_budget_left double precision;
+         reaction_budget_updated_at timestamptz;
          topics_off boolean;
-         flood_until timestamptz;
+         rate_limited_until timestamptz;
          wake_in double precision;
          bot json;
          dialog json;
@@ -262,10 +262,10 @@ const LOOK: &str = concat!(
                  _ready := NULL;
              END IF;
          END IF;
-         SELECT outbox.lease_owner = _owner, outbox.wake_at, outbox.reactions_after, outbox.topics_off, outbox.flood_until,
-                outbox.budget, outbox.budget_at, outbox.reaction_budget, outbox.reaction_budget_at
-         INTO kept, booked, _reactions_after, topics_off, flood_until,
-              budget, budget_at, reaction_budget, reaction_budget_at
+         SELECT outbox.lease_owner = _owner, outbox.wakeup_at, outbox.reactions_hold_until, outbox.topics_off, outbox.rate_limited_until,
+                outbox.budget_left, outbox.budget_updated_at, outbox.reaction_budget_left, outbox.reaction_budget_updated_at
+         INTO kept, booked, _reactions_after, topics_off, rate_limited_until,
+              budget_left, budget_updated_at, reaction_budget_left, reaction_budget_updated_at
          FROM bot_outboxes AS outbox
          WHERE outbox.bot_id = _bot
            AND (outbox.lease_owner IS NULL OR outbox.lease_owner = _owner OR outbox.lease_until < now())
@@ -275,10 +275,10 @@ const LOOK: &str = concat!(
          END IF;
          reactions_were_set := _reactions_left IS NOT NULL;
          -- what another holder spent meanwhile is not forgotten
-         _left := coalesce(CASE WHEN kept THEN _left END, budget);
-         _left_at := coalesce(CASE WHEN kept THEN _left_at END, budget_at);
-         _reactions_left := coalesce(CASE WHEN kept THEN _reactions_left END, reaction_budget);
-         _reactions_left_at := coalesce(CASE WHEN kept THEN _reactions_left_at END, reaction_budget_at);
+         _left := coalesce(CASE WHEN kept THEN _left END, budget_left);
+         _left_at := coalesce(CASE WHEN kept THEN _left_at END, budget_updated_at);
+         _reactions_left := coalesce(CASE WHEN kept THEN _reactions_left END, reaction_budget_left);
+         _reactions_left_at := coalesce(CASE WHEN kept THEN _reactions_left_at END, reaction_budget_updated_at);
          IF kept AND _ready IS NOT NULL AND (",
     version!("_ready"),
     ") = _version THEN
@@ -320,9 +320,9 @@ const LOOK: &str = concat!(
                  wake_in := extract(epoch FROM due - now());
              END IF;
              UPDATE bot_outboxes AS outbox
-             SET lease_owner = NULL, lease_until = NULL, drain_at = due, wake_at = booked,
-                 budget = _left, budget_at = _left_at, reactions_after = _reactions_after,
-                 reaction_budget = _reactions_left, reaction_budget_at = _reactions_left_at
+             SET lease_owner = NULL, lease_until = NULL, due_at = due, wakeup_at = booked,
+                 budget_left = _left, budget_updated_at = _left_at, reactions_hold_until = _reactions_after,
+                 reaction_budget_left = _reactions_left, reaction_budget_updated_at = _reactions_left_at
              WHERE outbox.bot_id = _bot;
              -- who was booked for later is so still
              RETURN CASE WHEN soon THEN json_build_object('ends', 'soon', 'wake_in', extract(epoch FROM due - now()))
@@ -330,11 +330,11 @@ const LOOK: &str = concat!(
          END IF;
          UPDATE bot_outboxes AS outbox
          SET lease_owner = _owner, lease_until = now() + make_interval(secs => _lease_seconds),
-             budget = _left, budget_at = _left_at, reactions_after = _reactions_after,
-             reaction_budget = _reactions_left, reaction_budget_at = _reactions_left_at
+             budget_left = _left, budget_updated_at = _left_at, reactions_hold_until = _reactions_after,
+             reaction_budget_left = _reactions_left, reaction_budget_updated_at = _reactions_left_at
          WHERE outbox.bot_id = _bot
-         RETURNING outbox.budget, outbox.budget_at, outbox.reaction_budget, outbox.reaction_budget_at
-         INTO budget, budget_at, reaction_budget, reaction_budget_at;
+         RETURNING outbox.budget_left, outbox.budget_updated_at, outbox.reaction_budget_left, outbox.reaction_budget_updated_at
+         INTO budget_left, budget_updated_at, reaction_budget_left, reaction_budget_updated_at;
          SELECT found.* INTO _client, bot FROM (",
     bot!(),
     ") AS found;
@@ -377,9 +377,9 @@ const LOOK: &str = concat!(
          END IF;
          RETURN json_build_object('ends', 'work', 'work', json_build_object(
              'outbox', json_build_object(
-                 'budget', json_build_object('left', budget, 'at', budget_at),
-                 'reactions', json_build_object('left', reaction_budget, 'at', reaction_budget_at),
-                 'topics_off', topics_off, 'flood_until', flood_until, 'now', now()),
+                 'budget', json_build_object('left', budget_left, 'at', budget_updated_at),
+                 'reactions', json_build_object('left', reaction_budget_left, 'at', reaction_budget_updated_at),
+                 'topics_off', topics_off, 'rate_limited_until', rate_limited_until, 'now', now()),
              'bot', bot, 'dialog', dialog, 'mark_asked', mark_asked, 'last_shown', last_shown, 'posts', posts,
              'messages', messages, 'replies', replies, 'receipts', receipts, 'version', version, 'begun', _begun));
      END"
