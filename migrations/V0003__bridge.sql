@@ -10,27 +10,27 @@ CREATE TABLE dialogs (
     state text NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'answered', 'closed', 'blocked')),
     buyer jsonb,
     item jsonb,
-    proven_at timestamptz,
+    confirmed_at timestamptz,
     last_message_at timestamptz NOT NULL DEFAULT now(),
     -- Time at which Avito last reported something of the dialog. Messages that follow within a few seconds wait a little, so
     -- that those which overtook each other on their way are put in order before they are posted.
-    heard_at timestamptz,
+    last_received_at timestamptz,
     auto_reply_last_sent_at timestamptz,
     auto_reply_scheduled_at timestamptz,
     -- Topic of the dialog.
     topic_state text NOT NULL DEFAULT 'none' CHECK (topic_state IN ('none', 'creating', 'open')),
     topic_name text,
     -- Emoji that the topic's name bears.
-    topic_mark text NOT NULL DEFAULT '',
+    topic_emoji text NOT NULL DEFAULT '',
     topic_requested_at timestamptz,
     -- Says that the bridge closed the topic. It is opened before anything is posted in it.
     topic_closed boolean NOT NULL DEFAULT false,
     telegram_chat_id bigint,
     telegram_topic_id bigint,
     -- Holds posts back until then. A lost answer is waited for, and a failing post is given time.
-    show_after timestamptz,
-    -- Says that `show_after` waits only for more pictures of an album. Any other message ends the wait.
-    gathering boolean NOT NULL DEFAULT false,
+    hold_until timestamptz,
+    -- Says that `hold_until` waits only for more pictures of an album. Any other message ends the wait.
+    collecting_album boolean NOT NULL DEFAULT false,
     -- Last message that a poll has seen of this chat. All before it was seen as well.
     synced_message_id text,
     synced_updated bigint,

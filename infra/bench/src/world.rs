@@ -28,8 +28,8 @@ const UNLIMITED: &str = "
     END $$;
     CREATE TRIGGER bench_unlimited BEFORE INSERT OR UPDATE ON bot_outboxes FOR EACH ROW EXECUTE FUNCTION bench_unlimited();
     CREATE FUNCTION bench_silent() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN NEW.heard_at := NULL; NEW.show_after := NULL; RETURN NEW; END $$;
-    CREATE TRIGGER bench_silent BEFORE UPDATE OF heard_at ON dialogs FOR EACH ROW EXECUTE FUNCTION bench_silent();";
+        $$ BEGIN NEW.last_received_at := NULL; NEW.hold_until := NULL; RETURN NEW; END $$;
+    CREATE TRIGGER bench_silent BEFORE UPDATE OF last_received_at ON dialogs FOR EACH ROW EXECUTE FUNCTION bench_silent();";
 /// What Avito says that an account may call in a minute.
 const UNLIMITED_CALLS: u32 = 1_000_000;
 /// What earlier parts left for later: marks in topics' names, read marks, receipts that nobody sent. They are due a while
@@ -38,7 +38,7 @@ const QUIET: &str = "
     UPDATE posts SET state = 'failed' WHERE state IN ('pending', 'sending');
     UPDATE parts SET state = 'cancelled' WHERE state IN ('pending', 'sending');
     UPDATE messages SET to_show = false WHERE to_show AND post_id IS NULL;
-    UPDATE dialogs SET send_at = NULL, mark_read_at = NULL, show_after = NULL, lease_owner = NULL, lease_until = NULL;
+    UPDATE dialogs SET send_at = NULL, mark_read_at = NULL, hold_until = NULL, lease_owner = NULL, lease_until = NULL;
     UPDATE bot_outboxes SET due_at = NULL, wakeup_at = NULL, lease_owner = NULL, lease_until = NULL;";
 
 pub(crate) struct World {

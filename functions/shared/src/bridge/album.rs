@@ -28,7 +28,9 @@ pub(super) fn ready(messages: &[Waiting], now: Timestamp) -> (usize, Timestamp) 
 
 /// Leaves the dialog alone until its pictures are together; any other message ends that.
 pub(super) fn gather(dialog_id: i64, until: Timestamp) -> Statement {
-    Statement::new("UPDATE dialogs SET show_after = $2, gathering = true WHERE id = $1").bind(dialog_id).bind(until)
+    Statement::new("UPDATE dialogs SET hold_until = $2, collecting_album = true WHERE id = $1")
+        .bind(dialog_id)
+        .bind(until)
 }
 
 #[cfg(test)]

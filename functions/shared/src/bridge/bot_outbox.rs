@@ -58,7 +58,7 @@ macro_rules! wake_for_messages {
     ($account:literal, $avito_message_ids:literal) => {
         $crate::bridge::bot_outbox::wake!(
             $crate::bridge::bot_outbox::held!(),
-            "SELECT m.bot_id, m.client_id, min(greatest(d.show_after, now()))
+            "SELECT m.bot_id, m.client_id, min(greatest(d.hold_until, now()))
              FROM messages m JOIN dialogs d ON d.id = m.dialog_id
              WHERE (m.to_show AND m.post_id IS NULL OR EXISTS (
                         SELECT FROM posts p

@@ -30,14 +30,14 @@ macro_rules! owing {
     ($posts:literal) => {
         concat!(
             "SELECT owing.client_id, owing.bot_id, owing.id, owing.mark
-             FROM (SELECT d.client_id, d.bot_id, d.id, d.topic_mark, ",
+             FROM (SELECT d.client_id, d.bot_id, d.id, d.topic_emoji, ",
             $crate::bridge::marks::mark!(),
             " AS mark FROM dialogs d
                    WHERE d.id = ANY (ARRAY(SELECT p.dialog_id FROM posts p WHERE p.id = ANY(",
             $posts,
             "))) AND d.topic_state = 'open' OFFSET 0) AS owing
              -- asked for each: as NOT EXISTS it is joined, with what waits in all organisations
-             WHERE owing.mark <> owing.topic_mark AND owing.mark IS DISTINCT FROM (
+             WHERE owing.mark <> owing.topic_emoji AND owing.mark IS DISTINCT FROM (
                  SELECT CASE WHEN p.state IN ('pending', 'sending') THEN p.content ->> 'mark' END FROM posts p
                  WHERE p.bot_id = owing.bot_id AND p.once_key = 'mark:' || owing.id)"
         )
@@ -67,14 +67,14 @@ pub(super) use {mark, owe, owing};
 
 /// Writes down that the name of a post's topic is to change, if it is.
 pub(super) fn owed(dialog: &Dialog, post_id: i64) -> Option<Statement> {
-    let is_owed = dialog.mark != dialog.topic_mark && dialog.mark_asked.as_ref() != Some(&dialog.mark);
+    let is_owed = dialog.mark != dialog.topic_emoji && dialog.mark_asked.as_ref() != Some(&dialog.mark);
     is_owed.then(|| planned!(owe!("$1", "$2")).bind(vec![post_id]).bind(QUIET))
 }
 
 /// What a rename that is due asks for; none when the state has changed, or the name is right already.
 pub(super) fn name(post: &Post, dialog: &Dialog) -> Option<Value> {
     let mark = dialog.mark.as_str();
-    let is_stale = post.content["mark"].as_str() != Some(mark) || mark == dialog.topic_mark;
+    let is_stale = post.content["mark"].as_str() != Some(mark) || mark == dialog.topic_emoji;
     (!is_stale).then(|| {
         let name = compose::name_of(dialog);
         json!({ "mark": mark, "name": truncate_utf16(format!("{mark} {name}").trim_start(), compose::NAME_LIMIT) })
@@ -83,5 +83,5 @@ pub(super) fn name(post: &Post, dialog: &Dialog) -> Option<Value> {
 
 /// The topic bears this mark now.
 pub(super) fn shown(dialog_id: i64, mark: &str) -> Statement {
-    Statement::new("UPDATE dialogs SET topic_mark = $2 WHERE id = $1").bind(dialog_id).bind(mark.to_owned())
+    Statement::new("UPDATE dialogs SET topic_emoji = $2 WHERE id = $1").bind(dialog_id).bind(mark.to_owned())
 }

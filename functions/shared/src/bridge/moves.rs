@@ -41,7 +41,7 @@ fn follow_bot(account_id: i64) -> Vec<Statement> {
                     AND t.dialog_id = d.id AND d.bot_id <> a.bot_id";
     let follow = "UPDATE dialogs d
                   SET bot_id = a.bot_id, topic_state = 'none', telegram_chat_id = NULL, telegram_topic_id = NULL,
-                      topic_closed = false, topic_mark = '', show_after = NULL, gathering = false
+                      topic_closed = false, topic_emoji = '', hold_until = NULL, collecting_album = false
                   FROM account_routes a
                   WHERE d.avito_account_id = $1 AND a.avito_account_id = $1 AND d.bot_id <> a.bot_id";
     let wake = "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
@@ -78,7 +78,7 @@ pub fn follow_group(bot_id: i64) -> Vec<Statement> {
                   AND d.telegram_chat_id IS DISTINCT FROM r.group_chat_id";
     let follow = "UPDATE dialogs d
                   SET topic_state = 'none', telegram_chat_id = NULL, telegram_topic_id = NULL, topic_closed = false,
-                      topic_mark = '', show_after = NULL, gathering = false
+                      topic_emoji = '', hold_until = NULL, collecting_album = false
                   FROM bot_routes r
                   WHERE d.bot_id = $1 AND r.bot_id = $1 AND d.topic_state <> 'none'
                     AND d.telegram_chat_id IS DISTINCT FROM r.group_chat_id";

@@ -174,7 +174,7 @@ fn delay(post_id: i64, state: &'static str, counted: bool, wait_seconds: f64) ->
         .bind(counted)
         .bind(wait_seconds),
         Statement::new(
-            "UPDATE dialogs d SET show_after = now() + make_interval(secs => $2), gathering = false
+            "UPDATE dialogs d SET hold_until = now() + make_interval(secs => $2), collecting_album = false
              FROM posts p WHERE p.id = $1 AND d.id = p.dialog_id AND $2 > 0",
         )
         .bind(post_id)

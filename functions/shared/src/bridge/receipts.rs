@@ -151,7 +151,7 @@ macro_rules! receipts_due {
                 p.telegram_topic_id AS thread_id
          FROM posts p LEFT JOIN dialogs d ON d.id = p.dialog_id
          WHERE p.bot_id = _bot AND p.state IN ('pending', 'sending') AND p.kind = 'reaction' AND p.due_at <= clock_timestamp()
-           AND coalesce(_reactions_after <= now(), true) AND coalesce(d.show_after <= now(), true)
+           AND coalesce(_reactions_after <= now(), true) AND coalesce(d.hold_until <= now(), true)
          ORDER BY p.id LIMIT 8"
     };
 }

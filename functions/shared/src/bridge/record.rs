@@ -72,7 +72,7 @@ pub struct Hearing {
 /// Finds or makes the dialog.
 macro_rules! remember {
     () => {
-        "INSERT INTO dialogs AS d (client_id, avito_account_id, bot_id, avito_chat_id, buyer, item, proven_at)
+        "INSERT INTO dialogs AS d (client_id, avito_account_id, bot_id, avito_chat_id, buyer, item, confirmed_at)
          VALUES (_client, _account, _bot, _chat, _buyer, _item, CASE WHEN _synced THEN now() END)
          ON CONFLICT (avito_account_id, avito_chat_id) DO UPDATE
          SET bot_id = excluded.bot_id,
@@ -80,7 +80,7 @@ macro_rules! remember {
              topic_state = CASE WHEN d.bot_id = excluded.bot_id THEN d.topic_state ELSE 'none' END,
              buyer = coalesce(excluded.buyer, d.buyer),
              item = coalesce(excluded.item, d.item),
-             proven_at = coalesce(d.proven_at, excluded.proven_at)
+             confirmed_at = coalesce(d.confirmed_at, excluded.confirmed_at)
          RETURNING d.id"
     };
 }
@@ -382,7 +382,7 @@ const RECORD: &str = concat!(
     ") THEN
              IF _outage OR pg_postmaster_start_time() > now() - make_interval(secs => _since_outage_seconds) THEN
                  held_up := now() + make_interval(secs => _outage_seconds);
-             ELSIF (SELECT d.heard_at > now() - make_interval(secs => _close_seconds) FROM dialogs d WHERE d.id = _dialog) THEN
+             ELSIF (SELECT d.last_received_at > now() - make_interval(secs => _close_seconds) FROM dialogs d WHERE d.id = _dialog) THEN
                  held_up := now() + make_interval(secs => _order_seconds);
              END IF;
          END IF;
@@ -392,14 +392,14 @@ const RECORD: &str = concat!(
                           WHEN news.direction = 'in' THEN 'waiting'
                           WHEN news.direction = 'out' AND d.state <> 'closed' THEN 'answered' ELSE d.state END,
              auto_reply_scheduled_at = coalesce(CASE WHEN NOT answered THEN d.auto_reply_scheduled_at END, asked_due),
-             show_after = CASE WHEN d.show_after > now() AND NOT (d.gathering AND news.more_than_pictures)
-                               THEN d.show_after ELSE held_up END,
-             heard_at = CASE WHEN news.fresh THEN now() ELSE d.heard_at END,
-             gathering = d.gathering AND NOT news.more_than_pictures,
+             hold_until = CASE WHEN d.hold_until > now() AND NOT (d.collecting_album AND news.more_than_pictures)
+                               THEN d.hold_until ELSE held_up END,
+             last_received_at = CASE WHEN news.fresh THEN now() ELSE d.last_received_at END,
+             collecting_album = d.collecting_album AND NOT news.more_than_pictures,
              synced_message_id = coalesce(_last_message, d.synced_message_id),
              synced_updated = greatest(_updated, d.synced_updated)
          WHERE d.id = _dialog
-         RETURNING d.show_after,
+         RETURNING d.hold_until,
                    CASE WHEN d.auto_reply_scheduled_at = now() + make_interval(secs => _auto_reply_seconds)
                         THEN d.auto_reply_scheduled_at END
          INTO held_up, due;

@@ -45,7 +45,7 @@ pub(super) async fn establish(holder: &Holder<'_>, work: &Work, dialog: &Dialog)
         Ok(budget) => budget,
         Err(wait) => return Ok(Next::Rest(Vec::new(), later(now, wait))),
     };
-    let context = if dialog.proven {
+    let context = if dialog.confirmed {
         Context { buyer: dialog.buyer.clone(), item: dialog.item.clone() }
     } else {
         match ask_avito(holder, dialog).await {
@@ -71,7 +71,7 @@ pub(super) async fn prove(holder: &Holder<'_>, dialog: &Dialog) -> Next {
     match ask_avito(holder, dialog).await {
         Ok(context) => Next::Look(vec![
             Statement::new(
-                "UPDATE dialogs SET buyer = coalesce($2, buyer), item = coalesce($3, item), proven_at = now() WHERE id = $1",
+                "UPDATE dialogs SET buyer = coalesce($2, buyer), item = coalesce($3, item), confirmed_at = now() WHERE id = $1",
             )
             .bind(dialog.id)
             .bind(context.buyer)
@@ -193,8 +193,8 @@ fn request(holder: &Holder<'_>, dialog: &Dialog, name: &str, context: Context) -
     };
     Statement::new(
         "UPDATE dialogs d
-         SET topic_state = 'creating', topic_name = $4, topic_requested_at = now(), proven_at = coalesce(d.proven_at, now()),
-             buyer = coalesce($5, d.buyer), item = coalesce($6, d.item), show_after = NULL
+         SET topic_state = 'creating', topic_name = $4, topic_requested_at = now(), confirmed_at = coalesce(d.confirmed_at, now()),
+             buyer = coalesce($5, d.buyer), item = coalesce($6, d.item), hold_until = NULL
          FROM bot_outboxes outbox
          WHERE d.id = $3 AND outbox.bot_id = $1 AND outbox.lease_owner = $2
            AND (d.topic_state = 'none' OR (d.topic_state = 'creating' AND d.topic_requested_at = $7))
@@ -216,7 +216,7 @@ fn not_asked(dialog_id: i64) -> Statement {
 
 /// The dialog is not looked at for a while; others go on.
 fn wait_with(dialog_id: i64, seconds: f64) -> Statement {
-    Statement::new("UPDATE dialogs SET show_after = now() + make_interval(secs => $2) WHERE id = $1")
+    Statement::new("UPDATE dialogs SET hold_until = now() + make_interval(secs => $2) WHERE id = $1")
         .bind(dialog_id)
         .bind(seconds)
 }
@@ -234,8 +234,8 @@ fn withhold(dialog_id: i64) -> Statement {
 /// that came too late, because the dialog has another by now, is removed in a while.
 fn opened(bot_id: i64, dialog_id: i64, chat_id: i64, thread_id: i64) -> Vec<Statement> {
     let take = Statement::new(
-        "UPDATE dialogs d SET topic_state = 'open', telegram_chat_id = $3, telegram_topic_id = $4, show_after = NULL,
-                topic_mark = '', topic_closed = false
+        "UPDATE dialogs d SET topic_state = 'open', telegram_chat_id = $3, telegram_topic_id = $4, hold_until = NULL,
+                topic_emoji = '', topic_closed = false
          WHERE d.id = $2 AND d.topic_state = 'creating'
            AND NOT EXISTS (SELECT FROM dialog_topics t
                            WHERE t.bot_id = $1 AND t.telegram_chat_id = $3 AND t.telegram_topic_id = $4)",
@@ -252,8 +252,8 @@ fn opened(bot_id: i64, dialog_id: i64, chat_id: i64, thread_id: i64) -> Vec<Stat
 /// The bot's own update tells of a new topic: if a dialog waits for one of this name, here it is.
 pub fn noticed(bot_id: i64, chat_id: i64, thread_id: i64, name: String) -> Vec<Statement> {
     let take = Statement::new(
-        "UPDATE dialogs d SET topic_state = 'open', telegram_chat_id = $3, telegram_topic_id = $4, show_after = NULL,
-                topic_mark = '', topic_closed = false
+        "UPDATE dialogs d SET topic_state = 'open', telegram_chat_id = $3, telegram_topic_id = $4, hold_until = NULL,
+                topic_emoji = '', topic_closed = false
          WHERE d.id = (SELECT id FROM dialogs WHERE bot_id = $1 AND topic_state = 'creating' AND topic_name = $2
                        ORDER BY topic_requested_at LIMIT 1)
            AND d.topic_state = 'creating'

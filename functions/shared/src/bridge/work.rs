@@ -68,13 +68,13 @@ pub struct Dialog {
     /// What the chat is about: `{title, price, city, url}`.
     pub item: Option<Value>,
     /// Whether Avito itself confirmed that the chat exists.
-    pub proven: bool,
+    pub confirmed: bool,
     /// Its topic.
     pub topic: Topic,
     /// Whether we closed the topic.
     pub topic_closed: bool,
     /// The mark that its name bears.
-    pub topic_mark: String,
+    pub topic_emoji: String,
     /// The mark that it ought to bear.
     pub mark: String,
     /// The mark that was written down to be shown in a while.
@@ -208,7 +208,7 @@ impl Work {
     /// Where a dialog is shown, if it can be by now.
     pub fn place(&self, dialog: &Dialog) -> Option<Target> {
         match (self.one_chat(), dialog.topic) {
-            (Some(chat), _) => dialog.proven.then_some(chat),
+            (Some(chat), _) => dialog.confirmed.then_some(chat),
             (None, Topic::Open { chat_id, thread_id }) => Some(Target { chat_id, thread_id: Some(thread_id) }),
             (None, Topic::None | Topic::Creating { .. }) => None,
         }

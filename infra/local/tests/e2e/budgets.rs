@@ -163,6 +163,6 @@ async fn dialog(seller: &Seller, chat: &str) -> i64 {
 /// Has a dialog be silent for long enough: what follows another message closely waits for others.
 async fn long_silent(seller: &Seller, chat: &str) {
     let dialog_id = dialog(seller, chat).await;
-    let silence = "UPDATE dialogs SET heard_at = heard_at - interval '1 minute' WHERE id = $1";
+    let silence = "UPDATE dialogs SET last_received_at = last_received_at - interval '1 minute' WHERE id = $1";
     database().await.execute(silence, &[&dialog_id]).await.expect("the dialog");
 }

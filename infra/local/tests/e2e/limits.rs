@@ -122,7 +122,7 @@ async fn a_bot_that_has_to_be_silent_does_not_hold_up_another_tenant() {
 /// delay in the middle of one in each. `check` is made as soon as more than half of them are known.
 async fn usual_delay(seller: &Seller, chats: &[(String, String)], text: &str, check: impl AsyncFn()) -> Duration {
     time_passes(seller, 60.0).await;
-    let silent = "UPDATE dialogs SET heard_at = NULL WHERE bot_id = $1";
+    let silent = "UPDATE dialogs SET last_received_at = NULL WHERE bot_id = $1";
     database().await.execute(silent, &[&seller.bot_id]).await.expect("the dialogs");
     let mut delays = Vec::new();
     for (place, (buyer, chat)) in chats.iter().enumerate() {

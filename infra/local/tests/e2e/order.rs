@@ -36,8 +36,8 @@ async fn told_before_any_is_shown<'a>(seller: &Seller, message_ids: impl IntoIte
     let just_heard = "WITH waiting AS (
             UPDATE messages SET created_at = now() WHERE avito_account_id = $1 AND to_show AND post_id IS NULL
         )
-        UPDATE dialogs SET heard_at = now() + interval '1 hour', show_after = NULL WHERE avito_account_id = $1";
-    let is_to_wait = "SELECT coalesce(show_after >= heard_at + interval '1 second', false) FROM dialogs
+        UPDATE dialogs SET last_received_at = now() + interval '1 hour', hold_until = NULL WHERE avito_account_id = $1";
+    let is_to_wait = "SELECT coalesce(hold_until >= last_received_at + interval '1 second', false) FROM dialogs
         WHERE avito_account_id = $1";
     for id in message_ids {
         database.execute(just_heard, &[&seller.account_id]).await.expect("the dialog");

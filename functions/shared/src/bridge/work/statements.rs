@@ -15,7 +15,7 @@ use crate::{
 macro_rules! oldest_message {
     () => {
         "SELECT m.dialog_id, m.created_at FROM messages m JOIN dialogs d ON d.id = m.dialog_id
-         WHERE m.bot_id = _bot AND m.to_show AND m.post_id IS NULL AND coalesce(d.show_after <= now(), true)
+         WHERE m.bot_id = _bot AND m.to_show AND m.post_id IS NULL AND coalesce(d.hold_until <= now(), true)
            AND m.dialog_id IS DISTINCT FROM _shown
          ORDER BY m.created_at LIMIT 1"
     };
@@ -30,7 +30,7 @@ macro_rules! first_post {
                      WHEN p.kind = 'notice' THEN 2 ELSE 3 END AS claim, p.created_at, p.kind = 'reaction' AS is_receipt
          FROM posts p LEFT JOIN dialogs d ON d.id = p.dialog_id
          WHERE p.bot_id = _bot AND p.state IN ('pending', 'sending') AND p.due_at <= now()
-           AND coalesce(d.show_after <= now(), true)
+           AND coalesce(d.hold_until <= now(), true)
            AND (p.kind <> 'reaction' OR coalesce(_reactions_after <= now(), true))
            AND coalesce(p.dialog_id, 0) IS DISTINCT FROM _shown
          ORDER BY claim, p.created_at LIMIT 1"
@@ -102,9 +102,9 @@ macro_rules! version {
 macro_rules! dialog {
     () => {
         concat!(
-            "SELECT chosen.mark <> chosen.topic_mark, row_to_json(chosen)
-             FROM (SELECT d.id, d.bot_id, d.state, d.topic_closed, d.topic_mark, d.avito_chat_id, d.buyer, d.item,
-                          d.proven_at IS NOT NULL AS proven, a.name AS account_name, a.timezone,
+            "SELECT chosen.mark <> chosen.topic_emoji, row_to_json(chosen)
+             FROM (SELECT d.id, d.bot_id, d.state, d.topic_closed, d.topic_emoji, d.avito_chat_id, d.buyer, d.item,
+                          d.confirmed_at IS NOT NULL AS confirmed, a.name AS account_name, a.timezone,
                           CASE d.topic_state
                               WHEN 'open' THEN json_build_object('open', json_build_object(
                                   'chat_id', d.telegram_chat_id, 'thread_id', d.telegram_topic_id))
@@ -153,10 +153,10 @@ macro_rules! mark_asked {
 macro_rules! first_due {
     () => {
         "SELECT least(
-             (SELECT min(greatest(p.due_at, d.show_after, CASE WHEN p.kind = 'reaction' THEN _reactions_after END))
+             (SELECT min(greatest(p.due_at, d.hold_until, CASE WHEN p.kind = 'reaction' THEN _reactions_after END))
               FROM posts p LEFT JOIN dialogs d ON d.id = p.dialog_id
               WHERE p.bot_id = _bot AND p.state IN ('pending', 'sending')),
-             (SELECT min(coalesce(d.show_after, now())) FROM messages m JOIN dialogs d ON d.id = m.dialog_id
+             (SELECT min(coalesce(d.hold_until, now())) FROM messages m JOIN dialogs d ON d.id = m.dialog_id
               WHERE m.bot_id = _bot AND m.to_show AND m.post_id IS NULL))"
     };
 }
