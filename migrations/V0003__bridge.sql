@@ -82,12 +82,12 @@ CREATE TABLE posts (
     due_at timestamptz NOT NULL DEFAULT now(),
     telegram_message_ids bigint[] NOT NULL DEFAULT '{}',
     -- Allows one post per bot and key. So a notice that belongs there once is stored once.
-    once_key text,
+    dedup_key text,
     error text,
     created_at timestamptz NOT NULL DEFAULT now(),
     sent_at timestamptz,
     UNIQUE (client_id, id),
-    UNIQUE (bot_id, once_key),
+    UNIQUE (bot_id, dedup_key),
     FOREIGN KEY (client_id, bot_id) REFERENCES bots (client_id, id),
     FOREIGN KEY (client_id, dialog_id) REFERENCES dialogs (client_id, id) ON DELETE CASCADE
 );

@@ -44,9 +44,9 @@ fn finish(dialog_id: i64, request: &BlockRequest, state: Option<&'static str>, n
              WHERE id = $1 AND block_requested_at = $2
              RETURNING id, client_id, bot_id
          ), told AS (
-             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
              SELECT client_id, bot_id, id, 'notice', $4, format('blocking:%s:%s', id, extract(epoch FROM $2))
-             FROM finished ON CONFLICT (bot_id, once_key) DO NOTHING
+             FROM finished ON CONFLICT (bot_id, dedup_key) DO NOTHING
              RETURNING bot_id, client_id
          )",
         wake_outboxes!("told")

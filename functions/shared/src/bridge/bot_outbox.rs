@@ -62,7 +62,7 @@ macro_rules! wake_for_messages {
              FROM messages m JOIN dialogs d ON d.id = m.dialog_id
              WHERE (m.to_show AND m.post_id IS NULL OR EXISTS (
                         SELECT FROM posts p
-                        WHERE p.bot_id = m.bot_id AND p.once_key IN ('deleted:' || m.id, 'corrected:' || m.id) AND p.state = 'pending'))
+                        WHERE p.bot_id = m.bot_id AND p.dedup_key IN ('deleted:' || m.id, 'corrected:' || m.id) AND p.state = 'pending'))
                -- an array, found first: joined, all messages of the organisation may be read for the one
                AND m.id = ANY (ARRAY(
                  SELECT id FROM messages WHERE avito_account_id = ",

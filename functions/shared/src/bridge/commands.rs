@@ -38,7 +38,7 @@ macro_rules! order {
                  JOIN bot_routes r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
                  WHERE d.id = dialog_written_in($1, $2, $3, $4)
              ), posted AS (
-                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
                  SELECT client_id, $1, id, ",
             $then
         )
@@ -46,18 +46,18 @@ macro_rules! order {
 }
 
 const CLOSE: &str = order!(
-    "CASE WHEN topic_state = 'open' THEN 'close_topic' ELSE 'notice' END, $6::jsonb, format('ordered:%s:%s', $2::bigint, $5::bigint)
-     FROM place WHERE state <> 'blocked' ON CONFLICT (bot_id, once_key) DO NOTHING RETURNING dialog_id)
+    "CASE WHEN topic_state = 'open' THEN 'close_topic' ELSE 'notice' END, $6::jsonb, format('command:%s:%s', $2::bigint, $5::bigint)
+     FROM place WHERE state <> 'blocked' ON CONFLICT (bot_id, dedup_key) DO NOTHING RETURNING dialog_id)
      UPDATE dialogs d SET state = 'closed', auto_reply_scheduled_at = NULL FROM posted WHERE d.id = posted.dialog_id"
 );
 const REOPEN: &str = order!(
-    "CASE WHEN topic_state = 'open' THEN 'reopen_topic' ELSE 'notice' END, $6::jsonb, format('ordered:%s:%s', $2::bigint, $5::bigint)
-     FROM place ON CONFLICT (bot_id, once_key) DO NOTHING RETURNING dialog_id)
+    "CASE WHEN topic_state = 'open' THEN 'reopen_topic' ELSE 'notice' END, $6::jsonb, format('command:%s:%s', $2::bigint, $5::bigint)
+     FROM place ON CONFLICT (bot_id, dedup_key) DO NOTHING RETURNING dialog_id)
      UPDATE dialogs d SET state = 'waiting' FROM posted WHERE d.id = posted.dialog_id AND d.state = 'closed'"
 );
 const BLOCK: &str = order!(
-    "'notice', replace($6::jsonb::text, '{id}', id::text)::jsonb, format('ordered:%s:%s', $2::bigint, $5::bigint)
-     FROM place ON CONFLICT (bot_id, once_key) DO NOTHING RETURNING dialog_id)
+    "'notice', replace($6::jsonb::text, '{id}', id::text)::jsonb, format('command:%s:%s', $2::bigint, $5::bigint)
+     FROM place ON CONFLICT (bot_id, dedup_key) DO NOTHING RETURNING dialog_id)
      SELECT FROM posted"
 );
 

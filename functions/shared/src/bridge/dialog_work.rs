@@ -164,11 +164,11 @@ macro_rules! write_sent {
                      UPDATE posts SET state = 'failed', error = 'our own answer'
                      FROM mistaken WHERE posts.id = mistaken.post_id AND posts.state = 'pending'
                  )
-                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
                  SELECT p.client_id, p.bot_id, p.dialog_id, 'delete', jsonb_build_object('message_id', message_id), 'mirror:' || p.id
                  FROM mistaken JOIN posts p ON p.id = mistaken.post_id AND p.state IN ('sending', 'sent')
                  CROSS JOIN LATERAL unnest(p.telegram_message_ids) AS message_id
-                 ON CONFLICT (bot_id, once_key) DO NOTHING;
+                 ON CONFLICT (bot_id, dedup_key) DO NOTHING;
              END IF;
              UPDATE parts SET state = 'sent', avito_message_id = _avito_id, error = NULL
              WHERE id = _sent AND state IN ('sending', 'sent');
@@ -408,12 +408,12 @@ pub fn failed(part_id: i64, error: String, notice: &Value) -> Vec<Statement> {
              ), receipt AS (",
             receipt!("💔", "whole"),
             "), told AS (
-                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
                  SELECT client_id, bot_id, dialog_id, 'notice',
                         jsonb_strip_nulls(replace($3::text, '{id}', id::text)::jsonb
                                           || jsonb_build_object('reply_to', telegram_message_id)),
                         format('refused:%s:%s', id, extract(epoch FROM sending_since))
-                 FROM whole ON CONFLICT (bot_id, once_key) DO NOTHING
+                 FROM whole ON CONFLICT (bot_id, dedup_key) DO NOTHING
                  RETURNING bot_id, client_id
              )",
             wake_outboxes!("told")

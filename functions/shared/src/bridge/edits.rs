@@ -62,16 +62,16 @@ pub(super) fn edited(bot_id: i64, message: &Message) -> Heard {
          RETURNING d.id AS dialog_id, d.send_at",
     );
     let refuse = Statement::new(
-        "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+        "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
          SELECT m.client_id, m.bot_id, m.dialog_id, 'notice', coalesce($5, $6),
-                format('unchanged:%s:%s', m.id, md5($4::text))
+                format('edit_refused:%s:%s', m.id, md5($4::text))
          FROM messages m
          WHERE m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3 AND m.origin = 'operator'
            AND coalesce(m.text, '') <> $4
            AND EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state <> 'cancelled')
            AND ($5 IS NOT NULL OR EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sent'
                                           AND p.sending_since < now() - make_interval(secs => $7)))
-         ON CONFLICT (bot_id, once_key) DO NOTHING",
+         ON CONFLICT (bot_id, dedup_key) DO NOTHING",
     );
     let at =
         |statement: Statement| statement.bind(bot_id).bind(message.chat.id).bind(message.message_id).bind(said.clone());
@@ -105,9 +105,9 @@ pub(super) fn withdraw(bot_id: i64, message: &Message) -> Heard {
          RETURNING d.id AS dialog_id, d.send_at",
     );
     let refuse = Statement::new(
-        "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+        "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
          SELECT d.client_id, d.bot_id, d.id, 'notice', CASE WHEN m.id IS NULL THEN $6 ELSE $7 END,
-                format('unwithdrawn:%s:%s', $2::bigint, $4::bigint)
+                format('delete_not_possible:%s:%s', $2::bigint, $4::bigint)
          FROM dialogs d
          JOIN bot_routes r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
          LEFT JOIN messages m ON m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3
@@ -115,7 +115,7 @@ pub(super) fn withdraw(bot_id: i64, message: &Message) -> Heard {
          WHERE d.id = dialog_written_in($1, $2, $8, $3)
            AND (m.id IS NULL OR EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sent'
                                         AND p.sending_since < now() - make_interval(secs => $5)))
-         ON CONFLICT (bot_id, once_key) DO NOTHING",
+         ON CONFLICT (bot_id, dedup_key) DO NOTHING",
     );
     let at = |statement: Statement| {
         statement.bind(bot_id).bind(message.chat.id).bind(message.answers()).bind(message.message_id).bind(DELETABLE)
@@ -156,7 +156,7 @@ macro_rules! apply {
          SET change = jsonb_build_object('was', due.text), change_due_at = NULL,
              text = coalesce(due.change ->> 'text', m.text),
              status = CASE WHEN due.change ? 'text' THEN 'sending' WHEN m.status = 'sending' THEN 'failed' ELSE m.status END,
-             error = CASE WHEN due.change ? 'text' THEN NULL ELSE 'taken back' END
+             error = CASE WHEN due.change ? 'text' THEN NULL ELSE 'deleted by the operator' END
          FROM due WHERE m.id = due.id"
     };
 }
@@ -173,7 +173,7 @@ macro_rules! confirm {
              ), done AS (
                  UPDATE messages m SET withdrawn_by = NULL FROM whole WHERE m.id = whole.id
                  RETURNING m.client_id, m.bot_id, m.dialog_id, m.telegram_chat_id, whole.withdrawn_by AS telegram_message_id,
-                           'taken back:' || m.id AS id
+                           'deleted:' || m.id AS id
              ), receipt AS (",
             $crate::bridge::receipts::receipt!("👌", "done"),
             ")",
@@ -209,10 +209,10 @@ pub(super) fn kept(part_id: i64, reason: &str) -> Vec<Statement> {
                  FROM parts p WHERE p.id = $1 AND p.state = 'deleting' AND m.id = p.message_id
                  RETURNING m.*
              ), told AS (
-                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
                  SELECT client_id, bot_id, dialog_id, 'notice',
-                        jsonb_strip_nulls($2 || jsonb_build_object('reply_to', telegram_message_id)), 'kept:' || $1
-                 FROM kept ON CONFLICT (bot_id, once_key) DO NOTHING
+                        jsonb_strip_nulls($2 || jsonb_build_object('reply_to', telegram_message_id)), 'delete_refused:' || $1
+                 FROM kept ON CONFLICT (bot_id, dedup_key) DO NOTHING
                  RETURNING bot_id, client_id
              )",
             wake_outboxes!("told")

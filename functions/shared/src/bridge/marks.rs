@@ -39,7 +39,7 @@ macro_rules! owing {
              -- asked for each: as NOT EXISTS it is joined, with what waits in all organisations
              WHERE owing.mark <> owing.topic_emoji AND owing.mark IS DISTINCT FROM (
                  SELECT CASE WHEN p.state IN ('pending', 'sending') THEN p.content ->> 'mark' END FROM posts p
-                 WHERE p.bot_id = owing.bot_id AND p.once_key = 'mark:' || owing.id)"
+                 WHERE p.bot_id = owing.bot_id AND p.dedup_key = 'rename:' || owing.id)"
         )
     };
 }
@@ -49,15 +49,15 @@ macro_rules! owing {
 macro_rules! owe {
     ($posts:literal, $quiet_seconds:literal) => {
         concat!(
-            "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, due_at, once_key)
+            "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, due_at, dedup_key)
              SELECT client_id, bot_id, id, 'rename', jsonb_build_object('mark', mark),
                     now() + make_interval(secs => ",
             $quiet_seconds,
-            "), 'mark:' || id
+            "), 'rename:' || id
              FROM (",
             $crate::bridge::marks::owing!($posts),
             ") AS owing
-             ON CONFLICT (bot_id, once_key) DO UPDATE
+             ON CONFLICT (bot_id, dedup_key) DO UPDATE
              SET content = excluded.content, due_at = excluded.due_at, state = 'pending', attempts = 0
              WHERE posts.state NOT IN ('pending', 'sending') OR posts.content ->> 'mark' <> excluded.content ->> 'mark'"
         )

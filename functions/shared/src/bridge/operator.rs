@@ -346,13 +346,13 @@ const INSERT: &str = concat!(
     dialog_of_topic!(),
     ");
              IF dialog_id IS NULL THEN
-                 INSERT INTO posts (client_id, bot_id, kind, content, telegram_chat_id, telegram_topic_id, once_key)
-                 VALUES (route.client_id, _bot, 'notice', _nobodys, _chat, _thread, format('nobody:%s:%s', _chat, _thread))
-                 ON CONFLICT (bot_id, once_key) DO NOTHING;
+                 INSERT INTO posts (client_id, bot_id, kind, content, telegram_chat_id, telegram_topic_id, dedup_key)
+                 VALUES (route.client_id, _bot, 'notice', _nobodys, _chat, _thread, format('unowned_topic:%s:%s', _chat, _thread))
+                 ON CONFLICT (bot_id, dedup_key) DO NOTHING;
                  RETURN QUERY
                  INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
                  SELECT p.bot_id, p.client_id, p.due_at FROM posts p
-                 WHERE p.bot_id = _bot AND p.once_key = format('nobody:%s:%s', _chat, _thread) AND p.state = 'pending'
+                 WHERE p.bot_id = _bot AND p.dedup_key = format('unowned_topic:%s:%s', _chat, _thread) AND p.state = 'pending'
                  ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)
                  RETURNING outbox.bot_id, outbox.due_at, NULL::bigint, NULL::timestamptz, NULL::boolean;
                  RETURN;
@@ -399,7 +399,7 @@ const INSERT: &str = concat!(
              RETURN NEXT;
          ELSE
              IF inserted IS NOT NULL THEN
-                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
                  VALUES (dialog.client_id, dialog.bot_id, dialog.id, 'notice', _refusal, 'refused:' || inserted);
                  ",
     receipt!("💔", "(SELECT * FROM messages m WHERE m.id = inserted) AS broken", ""),

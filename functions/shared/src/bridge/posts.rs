@@ -190,10 +190,10 @@ pub fn give_up(post_id: i64, error: String, notice: Option<Value>) -> Vec<Statem
             .bind(post_id)
             .bind(error),
         Statement::new(
-            "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+            "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
              SELECT client_id, bot_id, dialog_id, 'notice', $2, 'failed:' || id FROM posts
              WHERE id = $1 AND $2 IS NOT NULL AND dialog_id IS NOT NULL
-             ON CONFLICT (bot_id, once_key) DO NOTHING",
+             ON CONFLICT (bot_id, dedup_key) DO NOTHING",
         )
         .bind(post_id)
         .bind(notice),
@@ -214,10 +214,10 @@ pub fn pause_kind(bot_id: i64, kind: String, seconds: f64) -> Statement {
 /// Writes down that a message of ours is to be pinned.
 pub fn pin(post_id: i64, telegram_message_id: i64) -> Statement {
     Statement::new(
-        "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+        "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
          SELECT client_id, bot_id, dialog_id, 'pin', jsonb_build_object('message_id', $2::bigint), 'pin:' || id
          FROM posts WHERE id = $1
-         ON CONFLICT (bot_id, once_key) DO NOTHING",
+         ON CONFLICT (bot_id, dedup_key) DO NOTHING",
     )
     .bind(post_id)
     .bind(telegram_message_id)

@@ -76,13 +76,13 @@ macro_rules! press {
              WHERE t.id = $3 AND t.bot_id = $1), ",
             $acted,
             ", edit AS (
-                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, telegram_chat_id, once_key)
+                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, telegram_chat_id, dedup_key)
                  SELECT client_id, $1, dialog_id, 'edit',
                         jsonb_build_object('message_id', $4::bigint, 'text',
                             concat($5::text, E'\\n\\n', CASE WHEN EXISTS (SELECT FROM acted) THEN $6::text ELSE $7::text END)),
-                        $2, format('pressed:%s:%s', $2::bigint, $4::bigint)
+                        $2, format('button:%s:%s', $2::bigint, $4::bigint)
                  FROM target WHERE $5 IS NOT NULL
-                 ON CONFLICT (bot_id, once_key) DO NOTHING
+                 ON CONFLICT (bot_id, dedup_key) DO NOTHING
              )
              SELECT acted.*, true AS acted FROM acted"
         )

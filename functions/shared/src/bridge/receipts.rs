@@ -29,7 +29,7 @@ macro_rules! receipt {
     };
     ($emoji:literal, $from:literal, $answer:literal) => {
         concat!(
-            "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, telegram_chat_id, once_key)
+            "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, telegram_chat_id, dedup_key)
              SELECT client_id, bot_id, dialog_id, 'reaction',
                     jsonb_build_object('message_id', telegram_message_id, 'emoji', '",
             $emoji,
@@ -37,7 +37,7 @@ macro_rules! receipt {
              FROM ",
             $from,
             " WHERE telegram_message_id IS NOT NULL
-             ON CONFLICT (bot_id, once_key) DO UPDATE
+             ON CONFLICT (bot_id, dedup_key) DO UPDATE
              SET content = excluded.content, state = 'pending', attempts = 0, due_at = now()
              WHERE posts.content IS DISTINCT FROM excluded.content",
             $answer
@@ -87,7 +87,7 @@ pub(super) fn waiting(dialog_id: i64, wait_seconds: f64) -> Statement {
              WHERE m.dialog_id = $1 AND m.origin = 'operator' AND m.status = 'sending'
                AND m.created_at + make_interval(secs => $3) <= now() + make_interval(secs => $2)
                AND EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state IN ('pending', 'sending'))
-               AND NOT EXISTS (SELECT FROM posts r WHERE r.bot_id = m.bot_id AND r.once_key = 'receipt:' || m.id)
+               AND NOT EXISTS (SELECT FROM posts r WHERE r.bot_id = m.bot_id AND r.dedup_key = 'receipt:' || m.id)
          ), receipt AS (",
         receipt!("👀", "late"),
         ")",

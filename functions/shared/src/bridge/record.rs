@@ -177,11 +177,11 @@ macro_rules! take_back {
                    AND heard.kind = 'deleted' AND m.kind <> 'deleted' AND m.deleted_at IS NULL
                  RETURNING m.id, m.client_id, m.bot_id, m.dialog_id, m.post_id
              )
-             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
              SELECT gone.client_id, gone.bot_id, gone.dialog_id, 'notice',
                     jsonb_strip_nulls(jsonb_build_object('text', _taken_back, 'reply_to', p.telegram_message_ids[1])), 'deleted:' || gone.id
              FROM gone JOIN posts p ON p.id = gone.post_id
-             ON CONFLICT (bot_id, once_key) DO NOTHING"
+             ON CONFLICT (bot_id, dedup_key) DO NOTHING"
         )
     };
 }
@@ -211,14 +211,14 @@ macro_rules! correct {
                    AND normalize(regexp_replace(btrim(m.text), '\\s+', ' ', 'g')) <> normalize(regexp_replace(btrim(heard.text), '\\s+', ' ', 'g'))
                  RETURNING m.id, m.client_id, m.bot_id, m.dialog_id, m.post_id, m.text
              )
-             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
              SELECT other.client_id, other.bot_id, other.dialog_id, 'notice',
                     jsonb_strip_nulls(jsonb_build_object('text', ",
             $corrected,
             "::text || ' ' || left(other.text, 3500), 'reply_to', p.telegram_message_ids[1])),
                     'corrected:' || other.id
              FROM other JOIN posts p ON p.id = other.post_id
-             ON CONFLICT (bot_id, once_key) DO NOTHING"
+             ON CONFLICT (bot_id, dedup_key) DO NOTHING"
         )
     };
 }

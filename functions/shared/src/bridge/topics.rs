@@ -284,30 +284,30 @@ fn settle(bot_id: i64, chat_id: i64, thread_id: i64) -> Vec<Statement> {
         .bind(thread_id),
         Statement::new(
             "WITH header AS (
-                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
                  SELECT client_id, bot_id, dialog_id, 'header', '{}', format('header:%s:%s', $2::bigint, $3::bigint)
                  FROM dialog_topics WHERE bot_id = $1 AND telegram_chat_id = $2 AND telegram_topic_id = $3
-                 ON CONFLICT (bot_id, once_key) DO NOTHING
+                 ON CONFLICT (bot_id, dedup_key) DO NOTHING
                  RETURNING client_id, bot_id, dialog_id
              )
-             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
              SELECT client_id, bot_id, dialog_id, 'replay', '{}', format('replay:%s:%s', $2::bigint, $3::bigint)
              FROM header WHERE EXISTS (
                  SELECT FROM messages m JOIN posts p ON p.id = m.post_id
                  WHERE m.dialog_id = header.dialog_id AND p.state = 'sent')
-             ON CONFLICT (bot_id, once_key) DO NOTHING",
+             ON CONFLICT (bot_id, dedup_key) DO NOTHING",
         )
         .bind(bot_id)
         .bind(chat_id)
         .bind(thread_id),
         Statement::new(
-            "INSERT INTO posts (client_id, bot_id, kind, content, telegram_chat_id, telegram_topic_id, due_at, once_key)
+            "INSERT INTO posts (client_id, bot_id, kind, content, telegram_chat_id, telegram_topic_id, due_at, dedup_key)
              SELECT client_id, bot_id, 'remove_topic', '{}', $2, $3, now() + make_interval(secs => $4),
                     format('stray:%s:%s', $2::bigint, $3::bigint)
              FROM bot_routes
              WHERE bot_id = $1 AND NOT EXISTS (
                  SELECT FROM dialog_topics WHERE bot_id = $1 AND telegram_chat_id = $2 AND telegram_topic_id = $3)
-             ON CONFLICT (bot_id, once_key) DO NOTHING",
+             ON CONFLICT (bot_id, dedup_key) DO NOTHING",
         )
         .bind(bot_id)
         .bind(chat_id)

@@ -121,11 +121,11 @@ fn doubt(account_id: i64, chat_id: String, since: i64) -> Statement {
                AND p.id = m.post_id AND p.state = 'sent'
              RETURNING m.id, m.client_id, m.bot_id, m.dialog_id, p.telegram_message_ids[1] AS shown_as
          ), note AS (
-             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, once_key)
+             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
              SELECT client_id, bot_id, dialog_id, 'notice', jsonb_build_object('text', $4::text, 'reply_to', shown_as),
-                    'doubted:' || id
+                    'not_found:' || id
              FROM doubted
-             ON CONFLICT (bot_id, once_key) DO NOTHING
+             ON CONFLICT (bot_id, dedup_key) DO NOTHING
              RETURNING bot_id, client_id
          )",
         wake_outboxes!("note"),
