@@ -115,11 +115,11 @@ CREATE TABLE owner_notices (
     text text NOT NULL CHECK (length(text) BETWEEN 1 AND 4000),
     due_at timestamptz NOT NULL DEFAULT now(),
     attempts int NOT NULL DEFAULT 0,
-    told_at timestamptz,
+    sent_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     UNIQUE (client_id, id)
 );
-CREATE INDEX owner_notices_due ON owner_notices (due_at) WHERE told_at IS NULL;
+CREATE INDEX owner_notices_due ON owner_notices (due_at) WHERE sent_at IS NULL;
 
 -- Requests that came with an `Idempotency-Key`, so that each is carried out once. They are kept for a day.
 CREATE TABLE idempotency_keys (

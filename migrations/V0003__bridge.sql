@@ -113,12 +113,12 @@ CREATE TABLE messages (
     -- Message at Avito.
     avito_message_id text,
     avito_created timestamptz,
-    list_place int NOT NULL DEFAULT 0,
+    avito_position int NOT NULL DEFAULT 0,
     -- Time at which a webhook reported the message.
-    told_at timestamptz,
+    webhook_reported_at timestamptz,
     confirmed_at timestamptz,
     -- Time at which a poll had read past the message's own time without finding it.
-    doubted_at timestamptz,
+    not_found_at timestamptz,
     -- Time at which Avito reported that the writer deleted the message.
     deleted_at timestamptz,
     -- Message of an operator at Telegram.
@@ -129,16 +129,16 @@ CREATE TABLE messages (
     media_group_id text,
     -- Change of an answer by its writer, and the time from which it is carried out. `text` stays the old one until Avito has
     -- given up what it shows.
-    change jsonb,
+    requested_change jsonb,
     change_due_at timestamptz,
     -- Message with the `/del` that is to be confirmed.
-    withdrawn_by bigint,
+    delete_command_id bigint,
     status text NOT NULL CHECK (status IN ('received', 'filtered', 'sending', 'sent', 'delivered', 'read', 'failed')),
     maybe_duplicate boolean NOT NULL DEFAULT false,
     is_auto_reply boolean NOT NULL DEFAULT false,
     error text,
     -- Says that the message belongs into the topic. It waits while no post carries it.
-    to_show boolean NOT NULL,
+    needs_post boolean NOT NULL,
     post_id bigint,
     created_at timestamptz NOT NULL DEFAULT now(),
     UNIQUE (client_id, id),
@@ -149,15 +149,15 @@ CREATE TABLE messages (
     FOREIGN KEY (client_id, bot_id) REFERENCES bots (client_id, id),
     FOREIGN KEY (client_id, post_id) REFERENCES posts (client_id, id)
 );
-CREATE INDEX messages_waiting ON messages (bot_id, created_at) WHERE to_show AND post_id IS NULL;
+CREATE INDEX messages_waiting ON messages (bot_id, created_at) WHERE needs_post AND post_id IS NULL;
 CREATE INDEX messages_of_dialog ON messages (client_id, dialog_id, id);
-CREATE INDEX messages_by_time ON messages (client_id, dialog_id, (coalesce(avito_created, created_at)), list_place, id);
+CREATE INDEX messages_by_time ON messages (client_id, dialog_id, (coalesce(avito_created, created_at)), avito_position, id);
 CREATE INDEX messages_of_post ON messages (client_id, post_id) WHERE post_id IS NOT NULL;
 CREATE INDEX messages_of_album ON messages (bot_id, telegram_chat_id, media_group_id) WHERE media_group_id IS NOT NULL;
-CREATE INDEX messages_changing ON messages (dialog_id) WHERE change_due_at IS NOT NULL OR withdrawn_by IS NOT NULL;
-CREATE INDEX messages_untold ON messages (avito_account_id, created_at) WHERE told_at IS NULL AND origin = 'buyer';
+CREATE INDEX messages_changing ON messages (dialog_id) WHERE change_due_at IS NOT NULL OR delete_command_id IS NOT NULL;
+CREATE INDEX messages_unreported ON messages (avito_account_id, created_at) WHERE webhook_reported_at IS NULL AND origin = 'buyer';
 CREATE INDEX messages_unconfirmed ON messages (avito_account_id, created_at)
-    WHERE confirmed_at IS NULL AND doubted_at IS NULL AND avito_message_id IS NOT NULL;
+    WHERE confirmed_at IS NULL AND not_found_at IS NULL AND avito_message_id IS NOT NULL;
 
 CREATE TABLE parts (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -165,7 +165,7 @@ CREATE TABLE parts (
     dialog_id bigint NOT NULL,
     message_id bigint NOT NULL,
     avito_account_id bigint NOT NULL,
-    place int NOT NULL,
+    position int NOT NULL,
     kind text NOT NULL DEFAULT 'text' CHECK (kind IN ('text', 'image')),
     text text CHECK (length(text) BETWEEN 1 AND 1000),
     -- Text as it is compared with Avito's: NFC, white space folded.
@@ -177,20 +177,20 @@ CREATE TABLE parts (
     attempts int NOT NULL DEFAULT 0,
     sending_since timestamptz,
     -- Number of times that the chat was read for a part of unknown outcome without finding it.
-    lookups int NOT NULL DEFAULT 0,
+    verify_attempts int NOT NULL DEFAULT 0,
     avito_message_id text,
     error text,
     created_at timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT parts_content_check CHECK (
         CASE kind WHEN 'text' THEN text IS NOT NULL AND text_key IS NOT NULL ELSE attachment IS NOT NULL END),
-    UNIQUE (message_id, place),
+    UNIQUE (message_id, position),
     UNIQUE (avito_account_id, avito_message_id),
     FOREIGN KEY (client_id, dialog_id) REFERENCES dialogs (client_id, id) ON DELETE CASCADE,
     FOREIGN KEY (client_id, message_id) REFERENCES messages (client_id, id) ON DELETE CASCADE,
     FOREIGN KEY (client_id, avito_account_id) REFERENCES avito_accounts (client_id, id)
 );
 -- Finds the parts of a dialog that are still to be sent or to be deleted. Each claim of a dialog's work asks for them.
-CREATE INDEX parts_at_work ON parts (dialog_id, message_id, place) WHERE state IN ('pending', 'sending', 'deleting');
+CREATE INDEX parts_unfinished ON parts (dialog_id, message_id, position) WHERE state IN ('pending', 'sending', 'deleting');
 
 -- Work of one bot at Telegram: its due time, the lease of the worker that does it, and how much may still be sent.
 CREATE TABLE bot_outboxes (
@@ -226,7 +226,7 @@ CREATE TABLE account_polls (
     unread_list_at timestamptz NOT NULL DEFAULT now() + interval '10 minutes' * random(),
     unread_digest bytea,
     -- Time at which a poll found a message that no webhook had reported. It is judged a minute later.
-    untold_since timestamptz,
+    unreported_since timestamptz,
     -- Time at which a webhook was last found missing.
     webhook_missed_at timestamptz,
     FOREIGN KEY (client_id, avito_account_id) REFERENCES avito_accounts (client_id, id) ON DELETE CASCADE

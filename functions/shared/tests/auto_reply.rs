@@ -58,7 +58,7 @@ fn heard(kind: &str, text: &str, seconds_ago: i64) -> Heard {
         text_key: Some(text::key(text)),
         attachments: json!({ "text": text }),
         created: must(Timestamp::from_second(created.as_second())),
-        place: 0,
+        position: 0,
     }
 }
 
@@ -145,10 +145,10 @@ impl Shop {
         self.topic().await.0.iter().filter(|text| text.contains(part)).count()
     }
 
-    /// `(origin, status, to_show)` of the dialog's messages, oldest first.
+    /// `(origin, status, needs_post)` of the dialog's messages, oldest first.
     async fn rows(&self) -> Vec<(String, String, bool)> {
         let statement = Statement::new(
-            "SELECT m.origin, m.status, m.to_show FROM messages m JOIN dialogs d ON d.id = m.dialog_id
+            "SELECT m.origin, m.status, m.needs_post FROM messages m JOIN dialogs d ON d.id = m.dialog_id
              WHERE d.avito_chat_id = $1 ORDER BY m.id",
         );
         let rows = self.world.query(Scope::Tenant(self.owner.client), statement.bind(self.chat.clone())).await;
@@ -536,7 +536,7 @@ async fn filtered_messages_are_kept_and_not_shown() {
     shop.hear(vec![heard("own", "Казино не здесь", 0)], false).await;
     let rows = shop.rows().await;
     assert_eq!(
-        rows[4..].iter().map(|(origin, _, to_show)| (origin.as_str(), *to_show)).collect::<Vec<_>>(),
+        rows[4..].iter().map(|(origin, _, needs_post)| (origin.as_str(), *needs_post)).collect::<Vec<_>>(),
         [("buyer", true), ("avito_app", true)]
     );
 }

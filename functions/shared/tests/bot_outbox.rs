@@ -25,7 +25,7 @@ fn said(id: &str) -> Heard {
         text_key: Some("Здравствуйте".to_owned()),
         attachments: json!({}),
         created: Timestamp::now(),
-        place: 0,
+        position: 0,
     }
 }
 

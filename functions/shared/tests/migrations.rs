@@ -187,11 +187,11 @@ const HISTORY: &str = "
     INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, state)
     SELECT n % 20, n % 20, 1 + n % 4000, 'text', '{}', CASE WHEN n % 50 = 7 THEN 'pending' ELSE 'sent' END
     FROM generate_series(1, 40000) AS n;
-    INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, status, to_show, post_id,
+    INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, status, needs_post, post_id,
                           avito_message_id, avito_created)
     SELECT n % 20, 1 + n % 4000, n % 20, n % 20, 'in', 'buyer', 'text', 'delivered', true, nullif(n, n / 50 * 50 + 7), n, now()
     FROM generate_series(1, 40000) AS n;
-    INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, place, text, text_key, state)
+    INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, position, text, text_key, state)
     SELECT n % 20, 1 + n % 4000, n, n % 20, 0, 'x', 'x', CASE WHEN n % 50 = 7 THEN 'pending' ELSE 'sent' END
     FROM generate_series(1, 40000) AS n;
     SET session_replication_role = origin;

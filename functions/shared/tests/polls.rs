@@ -129,7 +129,7 @@ impl Shop {
         self.change("UPDATE messages SET created_at = created_at - interval '61 seconds' WHERE avito_account_id = $1")
             .await;
         self.change(
-            "UPDATE account_polls SET untold_since = untold_since - interval '61 seconds' WHERE avito_account_id = $1",
+            "UPDATE account_polls SET unreported_since = unreported_since - interval '61 seconds' WHERE avito_account_id = $1",
         )
         .await;
     }
@@ -138,12 +138,12 @@ impl Shop {
     async fn answers(&self, text: &str) {
         let write = Statement::new(
             "WITH message AS (
-                 INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, status, to_show)
+                 INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, status, needs_post)
                  SELECT client_id, id, avito_account_id, bot_id, 'out', 'api', 'text', $2, 'sending', false
                  FROM dialogs WHERE avito_account_id = $1
                  RETURNING *
              ), part AS (
-                 INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, place, text, text_key)
+                 INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, position, text, text_key)
                  SELECT client_id, dialog_id, id, avito_account_id, 0, text, text FROM message
              )
              UPDATE dialogs SET send_at = now() WHERE avito_account_id = $1 RETURNING id",
@@ -189,7 +189,7 @@ async fn an_account_whose_webhooks_tell_of_everything_is_polled_rarely() {
     shop.writes(&chat, "Здравствуйте", false).await;
     shop.turn().await;
     assert_eq!(shop.recorded().await, ["Здравствуйте"]);
-    shop.change("UPDATE messages SET told_at = now() WHERE avito_account_id = $1").await;
+    shop.change("UPDATE messages SET webhook_reported_at = now() WHERE avito_account_id = $1").await;
     shop.a_minute_later().await;
     shop.turn().await;
     shop.turn().await;

@@ -37,7 +37,7 @@ const UNLIMITED_CALLS: u32 = 1_000_000;
 const QUIET: &str = "
     UPDATE posts SET state = 'failed' WHERE state IN ('pending', 'sending');
     UPDATE parts SET state = 'cancelled' WHERE state IN ('pending', 'sending');
-    UPDATE messages SET to_show = false WHERE to_show AND post_id IS NULL;
+    UPDATE messages SET needs_post = false WHERE needs_post AND post_id IS NULL;
     UPDATE dialogs SET send_at = NULL, mark_read_at = NULL, hold_until = NULL, lease_owner = NULL, lease_until = NULL;
     UPDATE bot_outboxes SET due_at = NULL, wakeup_at = NULL, lease_owner = NULL, lease_until = NULL;";
 

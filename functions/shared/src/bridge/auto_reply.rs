@@ -56,15 +56,15 @@ const SEND: &str = "
         RETURNING d.id, d.client_id, d.avito_account_id, d.bot_id, rule.holds
     ), inserted AS (
         INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, is_auto_reply,
-                              status, to_show)
+                              status, needs_post)
         SELECT client_id, id, avito_account_id, bot_id, 'out', 'auto_reply', 'text', $3, true, 'sending', false
         FROM due WHERE holds
         RETURNING id, client_id, dialog_id, avito_account_id
     )
-    INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, place, text, text_key)
-    SELECT i.client_id, i.dialog_id, i.id, i.avito_account_id, part.place, part.text, part.text_key
-    FROM inserted i CROSS JOIN jsonb_to_recordset($4) AS part (place int, text text, text_key text)
-    ORDER BY part.place
+    INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, position, text, text_key)
+    SELECT i.client_id, i.dialog_id, i.id, i.avito_account_id, part.position, part.text, part.text_key
+    FROM inserted i CROSS JOIN jsonb_to_recordset($4) AS part (position int, text text, text_key text)
+    ORDER BY part.position
     RETURNING dialog_id";
 
 /// Sends the auto-reply on its way if the dialog still carries this mark, and answers whether it did.
@@ -77,7 +77,7 @@ pub async fn send(app: &App, dialog_id: i64, scheduled_at: Timestamp) -> Result<
     let text: String = get(row, "text")?;
     let pieces: Vec<Value> = (0..)
         .zip(text::split(&text, text::AVITO_LIMIT))
-        .map(|(place, part)| json!({ "place": place, "text_key": text::key(&part), "text": part }))
+        .map(|(position, part)| json!({ "position": position, "text_key": text::key(&part), "text": part }))
         .collect();
     let decide = Statement::new(SEND).bind(dialog_id).bind(scheduled_at).bind(text).bind(json!(pieces));
     let sent = !app.db().query(Scope::Tenant(ClientId(get(row, "client_id")?)), decide).await?.is_empty();

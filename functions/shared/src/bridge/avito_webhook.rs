@@ -131,7 +131,7 @@ fn hearing(account_id: i64, notification: &avito::webhook::Notification) -> Opti
 }
 
 /// A message of Avito's as it is recorded; none when it does not say when it was written, or Postgres cannot hold its id.
-pub(super) fn heard(message: &avito::Message, own_user_id: i64, place: i32) -> Option<Heard> {
+pub(super) fn heard(message: &avito::Message, own_user_id: i64, position: i32) -> Option<Heard> {
     let created = message.created.filter(|second| *second >= 0)?;
     if message.id.contains('\0') || message.kind.as_str().contains('\0') {
         return None;
@@ -148,7 +148,7 @@ pub(super) fn heard(message: &avito::Message, own_user_id: i64, place: i32) -> O
         attachments: serde_json::from_str(&serde_json::to_string(&attachments(message)?).ok()?.replace("\\u0000", ""))
             .ok()?,
         created: Timestamp::from_second(created).ok()?,
-        place,
+        position,
     })
 }
 

@@ -60,7 +60,7 @@ macro_rules! wake_for_messages {
             $crate::bridge::bot_outbox::held!(),
             "SELECT m.bot_id, m.client_id, min(greatest(d.hold_until, now()))
              FROM messages m JOIN dialogs d ON d.id = m.dialog_id
-             WHERE (m.to_show AND m.post_id IS NULL OR EXISTS (
+             WHERE (m.needs_post AND m.post_id IS NULL OR EXISTS (
                         SELECT FROM posts p
                         WHERE p.bot_id = m.bot_id AND p.dedup_key IN ('deleted:' || m.id, 'corrected:' || m.id) AND p.state = 'pending'))
                -- an array, found first: joined, all messages of the organisation may be read for the one

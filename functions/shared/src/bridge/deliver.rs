@@ -294,7 +294,9 @@ impl Holder<'_> {
                 metrics::counter!("parts_found_sent").increment(1);
                 Ok(Next::Sent(SentPart { part_id: part.id, avito_message_id: id }))
             }
-            None if part.lookups + 1 < LOOKS => Ok(Next::Rest(vec![dialog_work::not_found(part.id)], SECOND_LOOK)),
+            None if part.verify_attempts + 1 < LOOKS => {
+                Ok(Next::Rest(vec![dialog_work::not_found(part.id)], SECOND_LOOK))
+            }
             None => {
                 let answers = self.run(vec![dialog_work::begin_anew(part.id)]).await?;
                 if answers.iter().flatten().next().is_none() {

@@ -45,7 +45,7 @@ pub struct Part {
     /// When it was begun.
     pub since: Timestamp,
     /// How often it was looked for in vain.
-    pub lookups: i32,
+    pub verify_attempts: i32,
     /// How often Avito put it off.
     pub attempts: i32,
     /// Whether nobody wrote it: it is only sent while nobody else answers.
@@ -81,7 +81,7 @@ macro_rules! next_part {
     () => {
         "SELECT p.id, p.state FROM parts p
          WHERE p.dialog_id = _dialog AND p.state IN ('pending', 'sending', 'deleting')
-         ORDER BY p.state = 'deleting' DESC, p.state DESC, p.message_id, p.place LIMIT 1"
+         ORDER BY p.state = 'deleting' DESC, p.state DESC, p.message_id, p.position LIMIT 1"
     };
 }
 
@@ -89,7 +89,7 @@ macro_rules! next_part {
 macro_rules! changing {
     () => {
         "SELECT EXISTS (SELECT FROM messages
-                        WHERE dialog_id = _dialog AND (change_due_at IS NOT NULL OR withdrawn_by IS NOT NULL))"
+                        WHERE dialog_id = _dialog AND (change_due_at IS NOT NULL OR delete_command_id IS NOT NULL))"
     };
 }
 
@@ -123,7 +123,7 @@ macro_rules! found {
             accounts::keys!(),
             ", 'stopped', a.suspended_at IS NOT NULL, 'part', CASE WHEN p.id IS NOT NULL THEN json_build_object(
                  'id', p.id, 'state', _state, 'text', coalesce(p.text, ''), 'text_key', coalesce(p.text_key, ''),
-                 'attachment', p.attachment, 'sending_since', p.sending_since, 'lookups', p.lookups, 'attempts', p.attempts,
+                 'attachment', p.attachment, 'sending_since', p.sending_since, 'verify_attempts', p.verify_attempts, 'attempts', p.attempts,
                  'avito_message_id', p.avito_message_id, 'auto_reply',
                  (SELECT m.is_auto_reply FROM messages m WHERE m.client_id = p.client_id AND m.id = p.message_id)) END)
              FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
@@ -176,7 +176,7 @@ macro_rules! write_sent {
              IF (",
             whole!(),
             ") THEN
-                 UPDATE messages m SET status = 'sent', to_show = m.to_show OR m.is_auto_reply
+                 UPDATE messages m SET status = 'sent', needs_post = m.needs_post OR m.is_auto_reply
                  WHERE m.id = _message AND m.status IN ('sending', 'sent')
                  RETURNING m.is_auto_reply INTO shown;
              END IF;
@@ -335,7 +335,7 @@ struct PartRow {
     text_key: String,
     attachment: Option<Value>,
     sending_since: Option<Timestamp>,
-    lookups: i32,
+    verify_attempts: i32,
     attempts: i32,
     avito_message_id: Option<String>,
     auto_reply: bool,
@@ -379,7 +379,7 @@ impl PartRow {
             picture: self.attachment,
             begun: self.state == "sending",
             since: self.sending_since.unwrap_or(now),
-            lookups: self.lookups,
+            verify_attempts: self.verify_attempts,
             attempts: self.attempts,
             auto_reply: self.auto_reply,
         }
@@ -432,13 +432,14 @@ pub fn put_back(part_id: i64) -> Statement {
 
 /// The part was looked for and not found.
 pub fn not_found(part_id: i64) -> Statement {
-    Statement::new("UPDATE parts SET lookups = lookups + 1 WHERE id = $1 AND state = 'sending'").bind(part_id)
+    Statement::new("UPDATE parts SET verify_attempts = verify_attempts + 1 WHERE id = $1 AND state = 'sending'")
+        .bind(part_id)
 }
 
 /// Twice not found: Avito does not have it. It is begun anew.
 pub fn begin_anew(part_id: i64) -> Statement {
     Statement::new(
-        "UPDATE parts SET sending_since = now(), lookups = 0, attempts = attempts + 1 WHERE id = $1 AND state = 'sending'
+        "UPDATE parts SET sending_since = now(), verify_attempts = 0, attempts = attempts + 1 WHERE id = $1 AND state = 'sending'
          RETURNING sending_since",
     )
     .bind(part_id)

@@ -37,22 +37,22 @@ pub(super) fn edited(bot_id: i64, message: &Message) -> Heard {
         unfit(&message.content).or_else(|| command(message).map(|_| words::changed_into_no_answer(Language::Russian)));
     let parts: Vec<Value> = (0..)
         .zip(text::split(&said, text::AVITO_LIMIT))
-        .map(|(place, part)| json!({ "place": place, "text_key": text::key(&part), "text": part }))
+        .map(|(position, part)| json!({ "position": position, "text_key": text::key(&part), "text": part }))
         .collect();
     let change = why_not.is_none().then(|| json!({ "text": said, "parts": parts }));
     let forget = Statement::new(
-        "UPDATE messages SET change = NULL, change_due_at = NULL
+        "UPDATE messages SET requested_change = NULL, change_due_at = NULL
          WHERE bot_id = $1 AND telegram_chat_id = $2 AND telegram_message_id = $3 AND text = $4
-           AND change_due_at IS NOT NULL AND withdrawn_by IS NULL",
+           AND change_due_at IS NOT NULL AND delete_command_id IS NULL",
     );
     let wish = Statement::new(
         "WITH wished AS (
              UPDATE messages m
-             SET change = $5, change_due_at = CASE
+             SET requested_change = $5, change_due_at = CASE
                  WHEN EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state NOT IN ('pending', 'failed'))
                  THEN now() + make_interval(secs => $6) ELSE now() END
              WHERE m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3 AND m.origin = 'operator'
-               AND m.kind = 'text' AND m.text <> $4 AND m.withdrawn_by IS NULL AND $5 IS NOT NULL
+               AND m.kind = 'text' AND m.text <> $4 AND m.delete_command_id IS NULL AND $5 IS NOT NULL
                AND EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state IN ('pending', 'sending', 'sent', 'failed'))
                AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sent'
                                AND p.sending_since < now() - make_interval(secs => $7))
@@ -94,7 +94,7 @@ pub(super) fn edited(bot_id: i64, message: &Message) -> Heard {
 pub(super) fn withdraw(bot_id: i64, message: &Message) -> Heard {
     let wish = Statement::new(
         "WITH wished AS (
-             UPDATE messages m SET change = '{}', change_due_at = now(), withdrawn_by = $4
+             UPDATE messages m SET requested_change = '{}', change_due_at = now(), delete_command_id = $4
              WHERE m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3 AND m.origin = 'operator'
                AND EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state IN ('pending', 'sending', 'sent', 'failed'))
                AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sent'
@@ -139,24 +139,24 @@ pub(super) fn withdraw(bot_id: i64, message: &Message) -> Heard {
 macro_rules! apply {
     () => {
         "WITH due AS (
-             SELECT m.id, m.client_id, m.dialog_id, m.avito_account_id, m.change, m.text FROM messages m
+             SELECT m.id, m.client_id, m.dialog_id, m.avito_account_id, m.requested_change, m.text FROM messages m
              WHERE m.dialog_id = _dialog AND m.change_due_at <= now()
                AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sending')
          ), given_up AS (
              UPDATE parts p SET state = CASE WHEN p.state = 'sent' THEN 'deleting' ELSE 'cancelled' END
              FROM due WHERE p.message_id = due.id AND p.state IN ('sent', 'pending', 'failed')
          ), instead AS (
-             INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, place, text, text_key)
-             SELECT due.client_id, due.dialog_id, due.id, due.avito_account_id, part.place + 1 +
-                    (SELECT max(p.place) FROM parts p WHERE p.message_id = due.id), part.text, part.text_key
-             FROM due CROSS JOIN jsonb_to_recordset(due.change -> 'parts') AS part (place int, text text, text_key text)
-             ORDER BY part.place
+             INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, position, text, text_key)
+             SELECT due.client_id, due.dialog_id, due.id, due.avito_account_id, part.position + 1 +
+                    (SELECT max(p.position) FROM parts p WHERE p.message_id = due.id), part.text, part.text_key
+             FROM due CROSS JOIN jsonb_to_recordset(due.requested_change -> 'parts') AS part (position int, text text, text_key text)
+             ORDER BY part.position
          )
          UPDATE messages m
-         SET change = jsonb_build_object('was', due.text), change_due_at = NULL,
-             text = coalesce(due.change ->> 'text', m.text),
-             status = CASE WHEN due.change ? 'text' THEN 'sending' WHEN m.status = 'sending' THEN 'failed' ELSE m.status END,
-             error = CASE WHEN due.change ? 'text' THEN NULL ELSE 'deleted by the operator' END
+         SET requested_change = jsonb_build_object('was', due.text), change_due_at = NULL,
+             text = coalesce(due.requested_change ->> 'text', m.text),
+             status = CASE WHEN due.requested_change ? 'text' THEN 'sending' WHEN m.status = 'sending' THEN 'failed' ELSE m.status END,
+             error = CASE WHEN due.requested_change ? 'text' THEN NULL ELSE 'deleted by the operator' END
          FROM due WHERE m.id = due.id"
     };
 }
@@ -166,13 +166,13 @@ macro_rules! confirm {
     () => {
         concat!(
             "WITH whole AS (
-                 SELECT m.id, m.withdrawn_by FROM messages m
-                 WHERE m.dialog_id = _dialog AND m.withdrawn_by IS NOT NULL AND m.change_due_at IS NULL
+                 SELECT m.id, m.delete_command_id FROM messages m
+                 WHERE m.dialog_id = _dialog AND m.delete_command_id IS NOT NULL AND m.change_due_at IS NULL
                    AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id
                                    AND p.state IN ('pending', 'sending', 'deleting'))
              ), done AS (
-                 UPDATE messages m SET withdrawn_by = NULL FROM whole WHERE m.id = whole.id
-                 RETURNING m.client_id, m.bot_id, m.dialog_id, m.telegram_chat_id, whole.withdrawn_by AS telegram_message_id,
+                 UPDATE messages m SET delete_command_id = NULL FROM whole WHERE m.id = whole.id
+                 RETURNING m.client_id, m.bot_id, m.dialog_id, m.telegram_chat_id, whole.delete_command_id AS telegram_message_id,
                            'deleted:' || m.id AS id
              ), receipt AS (",
             $crate::bridge::receipts::receipt!("👌", "done"),
@@ -204,8 +204,8 @@ pub(super) fn kept(part_id: i64, reason: &str) -> Vec<Statement> {
         Statement::new(concat!(
             "WITH kept AS (
                  UPDATE messages m
-                 SET withdrawn_by = NULL, status = CASE WHEN m.status = 'read' THEN 'read' ELSE 'sent' END,
-                     text = coalesce(m.change ->> 'was', m.text), error = NULL
+                 SET delete_command_id = NULL, status = CASE WHEN m.status = 'read' THEN 'read' ELSE 'sent' END,
+                     text = coalesce(m.requested_change ->> 'was', m.text), error = NULL
                  FROM parts p WHERE p.id = $1 AND p.state = 'deleting' AND m.id = p.message_id
                  RETURNING m.*
              ), told AS (

@@ -109,17 +109,17 @@ const LOOK: &str = "
 const INSERT: &str = "
     WITH inserted AS (
         INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, author_name,
-                              author_user_id, status, to_show)
+                              author_user_id, status, needs_post)
         SELECT d.client_id, d.id, d.avito_account_id, d.bot_id, 'out', 'api', 'text', $2, nullif($3, ''), $4, 'sending', true
         FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
         WHERE d.id = $1 AND current_setting('app.claimed', true) = 'yes' AND d.state <> 'blocked'
           AND d.block_requested_at IS NULL AND a.status = 'active' AND a.monitoring_enabled AND a.suspended_at IS NULL
         RETURNING id, client_id, dialog_id, avito_account_id
     ), cut AS (
-        INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, place, text, text_key)
-        SELECT i.client_id, i.dialog_id, i.id, i.avito_account_id, part.place, part.text, part.text_key
-        FROM inserted i CROSS JOIN jsonb_to_recordset($5) AS part (place int, text text, text_key text)
-        ORDER BY part.place
+        INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, position, text, text_key)
+        SELECT i.client_id, i.dialog_id, i.id, i.avito_account_id, part.position, part.text, part.text_key
+        FROM inserted i CROSS JOIN jsonb_to_recordset($5) AS part (position int, text text, text_key text)
+        ORDER BY part.position
     )
     UPDATE dialogs d
     SET state = 'answered', auto_reply_scheduled_at = NULL, last_message_at = now(),
@@ -130,7 +130,7 @@ const INSERT: &str = "
 const WAKE_OUTBOX: &str = "
     INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
     SELECT bot_id, client_id, now() FROM messages
-    WHERE id = nullif(current_setting('app.made_id', true), '')::bigint AND to_show AND post_id IS NULL
+    WHERE id = nullif(current_setting('app.made_id', true), '')::bigint AND needs_post AND post_id IS NULL
     ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)";
 
 /// Takes a reply, and answers it as it was when it was taken: the same words for the same key.
@@ -139,7 +139,7 @@ pub async fn reply(app: &App, client: ClientId, reply: Reply) -> Result<Message,
     let request = Request::new(user_id, ROUTE, key, &format!("{dialog_id} {text}"));
     let pieces: Vec<Value> = (0..)
         .zip(text::split(&text, text::AVITO_LIMIT))
-        .map(|(place, part)| json!({ "place": place, "text_key": text::key(&part), "text": part }))
+        .map(|(position, part)| json!({ "position": position, "text_key": text::key(&part), "text": part }))
         .collect();
     let insert = Statement::new(INSERT).bind(dialog_id).bind(text).bind(author).bind(user_id).bind(json!(pieces));
     let mut flight = vec![Statement::new(LOOK).bind(dialog_id), request.claim(), insert];

@@ -136,7 +136,7 @@ const DIALOGS: &str = "
     LEFT JOIN LATERAL (
         SELECT m.direction, m.kind, m.text FROM messages m
         WHERE m.client_id = d.client_id AND m.dialog_id = d.id AND m.status <> 'filtered'
-        ORDER BY coalesce(m.avito_created, m.created_at) DESC, m.list_place DESC, m.id DESC LIMIT 1
+        ORDER BY coalesce(m.avito_created, m.created_at) DESC, m.avito_position DESC, m.id DESC LIMIT 1
     ) AS last ON true
     WHERE d.client_id = current_client_id()
       AND ($2::timestamptz IS NULL OR (d.last_message_at, d.id) < ($2, $3))
@@ -269,9 +269,9 @@ macro_rules! message {
     ($rest:literal) => {
         concat!(
             "SELECT m.id, m.dialog_id, m.direction, m.origin, m.author_name, m.kind, m.text, m.attachments, m.status,
-                    m.maybe_duplicate, m.error, m.deleted_at IS NOT NULL OR m.kind = 'deleted' AS deleted, m.list_place,
+                    m.maybe_duplicate, m.error, m.deleted_at IS NOT NULL OR m.kind = 'deleted' AS deleted, m.avito_position,
                     coalesce(m.avito_created, m.created_at) AS created_at,
-                    (SELECT jsonb_agg(p.attachment ->> 'name' ORDER BY p.place) FROM parts p
+                    (SELECT jsonb_agg(p.attachment ->> 'name' ORDER BY p.position) FROM parts p
                      WHERE m.origin = 'operator' AND p.message_id = m.id AND p.kind = 'image') AS pictures
              FROM messages m ",
             $rest
@@ -289,8 +289,8 @@ pub async fn messages(
     let after = wanted.after.unwrap_or_default();
     let list = Statement::new(message!(
         "WHERE m.client_id = current_client_id() AND m.dialog_id = $1
-           AND ($3::timestamptz IS NULL OR (coalesce(m.avito_created, m.created_at), m.list_place, m.id) < ($3, $4, $5))
-         ORDER BY coalesce(m.avito_created, m.created_at) DESC, m.list_place DESC, m.id DESC
+           AND ($3::timestamptz IS NULL OR (coalesce(m.avito_created, m.created_at), m.avito_position, m.id) < ($3, $4, $5))
+         ORDER BY coalesce(m.avito_created, m.created_at) DESC, m.avito_position DESC, m.id DESC
          LIMIT $2"
     ))
     .bind(dialog_id)
@@ -305,7 +305,7 @@ pub async fn messages(
     }
     let ranked = answers.iter().skip(1).flatten().map(|row| {
         let message = Message::read(row)?;
-        let rank = [message.created_at.as_microsecond(), get::<i32>(row, "list_place")?.into(), message.id];
+        let rank = [message.created_at.as_microsecond(), get::<i32>(row, "avito_position")?.into(), message.id];
         Ok((message, rank))
     });
     Ok(Some(wanted.page(ranked.collect::<Result<_, DbError>>()?)))

@@ -31,11 +31,11 @@ fn follow_bot(account_id: i64) -> Vec<Statement> {
                     RETURNING p.id, p.client_id, p.attempts
                 )
                 UPDATE messages m SET post_id = NULL FROM unfinished u
-                WHERE m.client_id = u.client_id AND m.post_id = u.id AND m.to_show";
+                WHERE m.client_id = u.client_id AND m.post_id = u.id AND m.needs_post";
     let shown = "UPDATE messages m SET bot_id = a.bot_id
                  FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
                  WHERE d.avito_account_id = $1 AND m.client_id = d.client_id AND m.dialog_id = d.id
-                   AND d.bot_id <> a.bot_id AND m.to_show AND m.post_id IS NULL";
+                   AND d.bot_id <> a.bot_id AND m.needs_post AND m.post_id IS NULL";
     let forget = "DELETE FROM dialog_topics t USING dialogs d, account_routes a
                   WHERE d.avito_account_id = $1 AND a.avito_account_id = $1 AND t.client_id = d.client_id
                     AND t.dialog_id = d.id AND d.bot_id <> a.bot_id";
@@ -54,7 +54,7 @@ fn follow_bot(account_id: i64) -> Vec<Statement> {
 /// Gives what a bot was to show of a dialog to the bot that shows it by now. Answers that bot.
 pub(super) fn hand_over(dialog_id: i64) -> Vec<Statement> {
     let give = "UPDATE messages m SET bot_id = d.bot_id FROM dialogs d
-                WHERE d.id = $1 AND m.client_id = d.client_id AND m.dialog_id = d.id AND m.to_show AND m.post_id IS NULL";
+                WHERE d.id = $1 AND m.client_id = d.client_id AND m.dialog_id = d.id AND m.needs_post AND m.post_id IS NULL";
     let wake = "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
                 SELECT bot_id, client_id, now() FROM dialogs WHERE id = $1
                 ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)

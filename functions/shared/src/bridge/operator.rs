@@ -244,7 +244,7 @@ fn made_by(message: &Message, bot: Option<&Person>) -> bool {
 fn say(bot_id: i64, message: &Message, said: &str) -> Heard {
     let parts: Vec<Value> = (0..)
         .zip(text::split(&said.replace('\0', ""), text::AVITO_LIMIT))
-        .map(|(place, part)| json!({ "place": place, "text_key": text::key(&part), "text": part }))
+        .map(|(position, part)| json!({ "position": position, "text_key": text::key(&part), "text": part }))
         .collect();
     insert(bot_id, message, "text", json!(parts), None)
 }
@@ -370,7 +370,7 @@ const INSERT: &str = concat!(
     ");
          END IF;
          INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, author_name,
-                               telegram_chat_id, telegram_message_id, telegram_user_id, status, error, to_show,
+                               telegram_chat_id, telegram_message_id, telegram_user_id, status, error, needs_post,
                                media_group_id)
          VALUES (dialog.client_id, dialog.id, dialog.avito_account_id, dialog.bot_id, 'out', 'operator', _kind, _text,
                  _author, _chat, _message, _author_id, CASE WHEN _refusal IS NULL THEN 'sending' ELSE 'failed' END,
@@ -378,13 +378,13 @@ const INSERT: &str = concat!(
          ON CONFLICT (bot_id, telegram_chat_id, telegram_message_id) DO NOTHING
          RETURNING id INTO inserted;
          IF inserted IS NOT NULL THEN
-             INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, place, kind, text, text_key, attachment)
+             INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, position, kind, text, text_key, attachment)
              SELECT dialog.client_id, dialog.id, inserted, dialog.avito_account_id,
                     -- the captions of one album come to stand on one message, each in a place of its own
-                    part.place + CASE WHEN part.kind = 'text' THEN 10 * captions ELSE 0 END,
+                    part.position + CASE WHEN part.kind = 'text' THEN 10 * captions ELSE 0 END,
                     coalesce(part.kind, 'text'), part.text, part.text_key, part.attachment
-             FROM jsonb_to_recordset(_parts) AS part (place int, kind text, text text, text_key text, attachment jsonb)
-             ORDER BY part.place;
+             FROM jsonb_to_recordset(_parts) AS part (position int, kind text, text text, text_key text, attachment jsonb)
+             ORDER BY part.position;
          END IF;
          IF _refusal IS NULL AND inserted IS NULL THEN
              RETURN QUERY ",

@@ -85,14 +85,14 @@ async fn places(holder: &Holder<'_>, dialog: &Dialog) -> Result<Value, TokenErro
     let newest_first = call.await?.value;
     Ok((0..)
         .zip(newest_first.iter().rev())
-        .map(|(place, message)| json!({ "id": message.id, "place": place }))
+        .map(|(position, message)| json!({ "id": message.id, "position": position }))
         .collect())
 }
 
 fn place(dialog_id: i64, places: Value) -> Statement {
     Statement::new(
-        "UPDATE messages m SET list_place = seen.place FROM jsonb_to_recordset($2) AS seen (id text, place int)
-         WHERE m.dialog_id = $1 AND m.avito_message_id = seen.id AND m.to_show AND m.post_id IS NULL",
+        "UPDATE messages m SET avito_position = seen.position FROM jsonb_to_recordset($2) AS seen (id text, position int)
+         WHERE m.dialog_id = $1 AND m.avito_message_id = seen.id AND m.needs_post AND m.post_id IS NULL",
     )
     .bind(dialog_id)
     .bind(places)

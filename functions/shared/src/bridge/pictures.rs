@@ -58,13 +58,11 @@ pub fn sendable(message: &Message, language: Language) -> Sendable {
         return Sendable::Refused(words::too_large(language));
     }
     let picture = json!({ "file_id": file.id, "name": file.name });
-    let mut parts = vec![json!({ "place": 0, "kind": "image", "attachment": picture })];
+    let mut parts = vec![json!({ "position": 0, "kind": "image", "attachment": picture })];
     let caption = caption.as_deref().unwrap_or_default().replace('\0', "");
-    parts.extend(
-        (1..)
-            .zip(text::split(&caption, text::AVITO_LIMIT))
-            .map(|(place, part)| json!({ "place": place, "kind": "text", "text_key": text::key(&part), "text": part })),
-    );
+    parts.extend((1..).zip(text::split(&caption, text::AVITO_LIMIT)).map(
+        |(position, part)| json!({ "position": position, "kind": "text", "text_key": text::key(&part), "text": part }),
+    ));
     Sendable::Parts(json!(parts))
 }
 
@@ -257,7 +255,7 @@ mod tests {
         let parts = parts(&json!({"photo": sizes, "caption": "Вот"}));
         assert_eq!(parts[0]["attachment"]["file_id"], "l");
         assert_eq!(
-            (&parts[1]["text"], &parts[1]["place"], parts.as_array().map(Vec::len)),
+            (&parts[1]["text"], &parts[1]["position"], parts.as_array().map(Vec::len)),
             (&json!("Вот"), &json!(1), Some(2))
         );
     }

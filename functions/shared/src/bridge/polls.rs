@@ -38,7 +38,7 @@ const EARLY: f64 = 0.9;
 macro_rules! pause {
     () => {
         "CASE WHEN a.status <> 'active' THEN $4
-              WHEN w.is_registered AND p.untold_since IS NULL
+              WHEN w.is_registered AND p.unreported_since IS NULL
                    AND coalesce(p.webhook_missed_at < now() - interval '24 hours', true) THEN $3
               ELSE $2 END"
     };
@@ -137,7 +137,7 @@ async fn claim(app: &App, account_ids: Vec<i64>) -> Result<Vec<Account>, BridgeE
            AND a.monitoring_enabled AND a.suspended_at IS NULL
          RETURNING p.started_at, p.watermark, p.page_digest, p.unread_digest,
                    p.unread_list_at = now() + interval '10 minutes' AS list_unread,
-                   coalesce(p.untold_since <= now() - interval '60 seconds', false) AS judge_webhook,
+                   coalesce(p.unreported_since <= now() - interval '60 seconds', false) AS judge_webhook,
                    a.client_id, a.avito_account_id, a.user_id, a.api_client_id, a.api_client_secret, a.access_token,
                    a.token_expires_at, a.status"
     ));
@@ -234,14 +234,14 @@ fn judge_webhook(account_id: i64) -> Statement {
     Statement::new(
         "WITH untold AS (
              SELECT m.created_at FROM messages m
-             JOIN account_polls p ON p.avito_account_id = m.avito_account_id AND m.created_at >= p.untold_since
+             JOIN account_polls p ON p.avito_account_id = m.avito_account_id AND m.created_at >= p.unreported_since
              JOIN account_webhooks w ON w.avito_account_id = m.avito_account_id AND m.avito_created > w.webhook_registered_at
-             WHERE m.avito_account_id = $1 AND m.told_at IS NULL AND m.origin = 'buyer'
+             WHERE m.avito_account_id = $1 AND m.webhook_reported_at IS NULL AND m.origin = 'buyer'
          )
          UPDATE account_polls
          SET webhook_missed_at = CASE WHEN EXISTS (SELECT FROM untold WHERE created_at <= now() - interval '60 seconds')
                                       THEN now() ELSE webhook_missed_at END,
-             untold_since = (SELECT min(created_at) FROM untold WHERE created_at > now() - interval '60 seconds')
+             unreported_since = (SELECT min(created_at) FROM untold WHERE created_at > now() - interval '60 seconds')
          WHERE avito_account_id = $1",
     )
     .bind(account_id)

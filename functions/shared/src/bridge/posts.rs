@@ -78,7 +78,7 @@ pub fn begin(bot_id: i64, owner: Uuid, post_id: i64, again: bool, content: Optio
 pub fn carry(post_id: i64, message_ids: Vec<i64>) -> Statement {
     planned!(
         "UPDATE messages m SET post_id = p.id FROM posts p
-         WHERE p.id = $1 AND p.state = 'sending' AND m.id = ANY($2) AND m.to_show AND m.post_id IS NULL",
+         WHERE p.id = $1 AND p.state = 'sending' AND m.id = ANY($2) AND m.needs_post AND m.post_id IS NULL",
     )
     .bind(post_id)
     .bind(message_ids)

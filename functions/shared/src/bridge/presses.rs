@@ -92,7 +92,7 @@ macro_rules! press {
 const AGAIN: &str = press!(
     "SELECT t.id, t.client_id, t.dialog_id FROM messages t",
     "again AS (
-         UPDATE parts p SET state = 'pending', attempts = 0, lookups = 0, error = NULL
+         UPDATE parts p SET state = 'pending', attempts = 0, verify_attempts = 0, error = NULL
          FROM target WHERE p.message_id = target.id AND p.state = 'failed'
          RETURNING p.message_id, p.dialog_id
      ), message AS (

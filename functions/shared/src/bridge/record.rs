@@ -38,7 +38,7 @@ pub struct Heard {
     /// When it was written, by Avito's clock, to the second.
     pub created: Timestamp,
     /// Its place in Avito's list, oldest first: the order within one second.
-    pub place: i32,
+    pub position: i32,
 }
 
 /// What the poll knows besides the messages.
@@ -92,7 +92,7 @@ macro_rules! heard {
             "jsonb_to_recordset(",
             $messages,
             ") AS heard (id text, own boolean, system boolean, kind text, text text, text_key text, attachments jsonb,
-                         created timestamptz, place int)"
+                         created timestamptz, position int)"
         )
     };
 }
@@ -112,13 +112,13 @@ macro_rules! adopt_echo {
                  WHERE heard.own AND heard.created >= p.sending_since - interval '10 seconds'
                    AND NOT EXISTS (SELECT FROM parts o WHERE o.avito_account_id = _account AND o.avito_message_id = heard.id)
                    AND NOT EXISTS (SELECT FROM messages o WHERE o.avito_account_id = _account AND o.avito_message_id = heard.id)
-                 ORDER BY p.id, heard.created, heard.place
+                 ORDER BY p.id, heard.created, heard.position
              ), adopted AS (
                  UPDATE parts p SET state = 'sent', avito_message_id = echo.avito_message_id
                  FROM echo WHERE p.id = echo.part_id
                  RETURNING p.id, p.message_id
              )
-             UPDATE messages m SET status = 'sent', to_show = m.to_show OR m.is_auto_reply
+             UPDATE messages m SET status = 'sent', needs_post = m.needs_post OR m.is_auto_reply
              FROM adopted
              WHERE m.id = adopted.message_id AND m.status = 'sending'
                AND NOT EXISTS (SELECT FROM parts o WHERE o.message_id = m.id AND o.id <> adopted.id
@@ -131,11 +131,11 @@ macro_rules! insert_messages {
     () => {
         concat!(
             "INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, attachments,
-                                   avito_message_id, avito_created, list_place, confirmed_at, told_at, status, to_show)
+                                   avito_message_id, avito_created, avito_position, confirmed_at, webhook_reported_at, status, needs_post)
              SELECT _client, _dialog, _account, _bot,
                     CASE WHEN heard.own THEN 'out' ELSE 'in' END,
                     CASE WHEN heard.own THEN 'avito_app' WHEN heard.system THEN 'system' ELSE 'buyer' END,
-                    heard.kind, heard.text, heard.attachments, heard.id, heard.created, heard.place,
+                    heard.kind, heard.text, heard.attachments, heard.id, heard.created, heard.position,
                     CASE WHEN _synced THEN now() END, CASE WHEN NOT _synced THEN now() END,
                     CASE WHEN hidden THEN 'filtered' WHEN heard.own THEN 'sent' ELSE 'received' END,
                     NOT hidden
@@ -150,16 +150,16 @@ macro_rules! insert_messages {
                  ) AS hidden
              ) AS filter
              WHERE NOT EXISTS (SELECT FROM parts o WHERE o.avito_account_id = _account AND o.avito_message_id = heard.id)
-             ORDER BY heard.created, heard.place
+             ORDER BY heard.created, heard.position
              ON CONFLICT (avito_account_id, avito_message_id) DO UPDATE
              SET confirmed_at = coalesce(messages.confirmed_at, excluded.confirmed_at),
-                 told_at = coalesce(messages.told_at, excluded.told_at),
+                 webhook_reported_at = coalesce(messages.webhook_reported_at, excluded.webhook_reported_at),
                  attachments = CASE WHEN messages.confirmed_at IS NULL AND excluded.confirmed_at IS NOT NULL
                                     THEN messages.attachments || excluded.attachments ELSE messages.attachments END,
-                 list_place = CASE WHEN messages.confirmed_at IS NULL AND excluded.confirmed_at IS NOT NULL
-                                   THEN excluded.list_place ELSE messages.list_place END
+                 avito_position = CASE WHEN messages.confirmed_at IS NULL AND excluded.confirmed_at IS NOT NULL
+                                   THEN excluded.avito_position ELSE messages.avito_position END
              WHERE (messages.confirmed_at IS NULL AND excluded.confirmed_at IS NOT NULL)
-                OR (messages.told_at IS NULL AND excluded.told_at IS NOT NULL)"
+                OR (messages.webhook_reported_at IS NULL AND excluded.webhook_reported_at IS NOT NULL)"
         )
     };
 }
@@ -239,8 +239,8 @@ macro_rules! news {
     () => {
         "SELECT coalesce(bool_or(m.created_at = now()), false) AS fresh,
                 coalesce(bool_or(m.post_id IS NULL AND m.kind <> 'image'), false) AS more_than_pictures,
-                coalesce(bool_or(m.post_id IS NULL AND m.to_show), false) AS waits,
-                (array_agg(m.direction ORDER BY m.avito_created DESC, m.list_place DESC)
+                coalesce(bool_or(m.post_id IS NULL AND m.needs_post), false) AS waits,
+                (array_agg(m.direction ORDER BY m.avito_created DESC, m.avito_position DESC)
                  FILTER (WHERE m.post_id IS NULL AND m.origin <> 'system'))[1] AS direction,
                 max(m.avito_created) FILTER (WHERE m.post_id IS NULL AND m.origin <> 'system') AS last_at,
                 max(m.avito_created) FILTER (WHERE m.created_at = now() AND m.origin = 'avito_app') AS answered_at,
@@ -294,7 +294,7 @@ macro_rules! auto_replies {
 macro_rules! long_waiting {
     () => {
         "SELECT EXISTS (SELECT FROM messages w
-                        WHERE w.bot_id = _bot AND w.dialog_id = _dialog AND w.to_show AND w.post_id IS NULL
+                        WHERE w.bot_id = _bot AND w.dialog_id = _dialog AND w.needs_post AND w.post_id IS NULL
                           AND w.created_at < now() - make_interval(secs => _outage_seconds))"
     };
 }

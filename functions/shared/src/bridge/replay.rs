@@ -28,7 +28,7 @@ fn delivered(dialog_id: i64) -> Statement {
                     m.created_at AS arrived, NULL::bigint AS reply_to
              FROM messages m LEFT JOIN posts p ON p.id = m.post_id
              WHERE m.dialog_id = $1 AND m.error IS DISTINCT FROM 'deleted by the operator'
-               AND (p.state = 'sent' OR (m.direction = 'out' AND NOT m.to_show AND m.status IN ('sent', 'read')))
+               AND (p.state = 'sent' OR (m.direction = 'out' AND NOT m.needs_post AND m.status IN ('sent', 'read')))
              ORDER BY m.id DESC LIMIT 10
          ) AS last ORDER BY id",
     )

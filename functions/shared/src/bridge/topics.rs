@@ -224,8 +224,8 @@ fn wait_with(dialog_id: i64, seconds: f64) -> Statement {
 /// Messages of a chat that Avito does not know are kept, and not shown.
 fn withhold(dialog_id: i64) -> Statement {
     Statement::new(
-        "UPDATE messages SET to_show = false, status = 'filtered', error = 'Avito knows no such chat'
-         WHERE dialog_id = $1 AND to_show AND post_id IS NULL",
+        "UPDATE messages SET needs_post = false, status = 'filtered', error = 'Avito knows no such chat'
+         WHERE dialog_id = $1 AND needs_post AND post_id IS NULL",
     )
     .bind(dialog_id)
 }

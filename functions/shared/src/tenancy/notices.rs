@@ -30,8 +30,8 @@ pub fn take() -> Statement {
     Statement::new(
         "UPDATE owner_notices n
          SET attempts = attempts + 1, due_at = now() + interval '1 minute' * power(2, least(attempts, 8))
-         WHERE id IN (SELECT id FROM owner_notices WHERE told_at IS NULL AND due_at <= now() ORDER BY due_at LIMIT $1)
-           AND told_at IS NULL AND due_at <= now()
+         WHERE id IN (SELECT id FROM owner_notices WHERE sent_at IS NULL AND due_at <= now() ORDER BY due_at LIMIT $1)
+           AND sent_at IS NULL AND due_at <= now()
          RETURNING id, client_id, text",
     )
     .bind(AT_ONCE)
@@ -39,7 +39,7 @@ pub fn take() -> Statement {
 
 /// Notes that the owners know.
 pub fn told(ids: Vec<i64>) -> Statement {
-    Statement::new("UPDATE owner_notices SET told_at = now() WHERE id = ANY($1) AND told_at IS NULL").bind(ids)
+    Statement::new("UPDATE owner_notices SET sent_at = now() WHERE id = ANY($1) AND sent_at IS NULL").bind(ids)
 }
 
 /// What owners are told of a bot that cannot work: its name and the reason.

@@ -34,7 +34,7 @@ async fn unavailable(seller: &Seller, method: &str) -> u64 {
 async fn told_before_any_is_shown<'a>(seller: &Seller, message_ids: impl IntoIterator<Item = &'a String>) {
     let database = database().await;
     let just_heard = "WITH waiting AS (
-            UPDATE messages SET created_at = now() WHERE avito_account_id = $1 AND to_show AND post_id IS NULL
+            UPDATE messages SET created_at = now() WHERE avito_account_id = $1 AND needs_post AND post_id IS NULL
         )
         UPDATE dialogs SET last_received_at = now() + interval '1 hour', hold_until = NULL WHERE avito_account_id = $1";
     let is_to_wait = "SELECT coalesce(hold_until >= last_received_at + interval '1 second', false) FROM dialogs

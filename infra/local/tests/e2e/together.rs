@@ -11,7 +11,7 @@ const SLOW: Duration = Duration::from_secs(5);
 
 /// The messages of a bot that may be shown now.
 const WAITING: &str = "SELECT count(*) FROM messages m JOIN dialogs d ON d.id = m.dialog_id
-    WHERE m.bot_id = $1 AND m.to_show AND m.post_id IS NULL AND coalesce(d.hold_until <= now(), true)";
+    WHERE m.bot_id = $1 AND m.needs_post AND m.post_id IS NULL AND coalesce(d.hold_until <= now(), true)";
 
 /// Telegram takes long for these calls of the group.
 async fn slow(seller: &Seller, method: &str, times: usize) {

@@ -142,7 +142,7 @@ impl Market {
         let count = "SELECT
             (SELECT count(*) FROM messages WHERE avito_account_id = ANY($1) AND origin = 'buyer' AND text LIKE 'Вопрос%'),
             (SELECT count(*) FROM messages WHERE avito_account_id = ANY($1) AND origin = 'operator'),
-            (SELECT count(*) FROM messages WHERE bot_id = ANY($2) AND to_show AND post_id IS NULL)
+            (SELECT count(*) FROM messages WHERE bot_id = ANY($2) AND needs_post AND post_id IS NULL)
             + (SELECT count(*) FROM posts WHERE bot_id = ANY($2) AND state IN ('pending', 'sending')
                AND kind IN ('header', 'replay', 'text', 'mirror'))
             + (SELECT count(*) FROM parts WHERE avito_account_id = ANY($1) AND state IN ('pending', 'sending'))";

@@ -32,7 +32,7 @@ pub(super) async fn settle(app: &App, account: &Account, token: &Secret) -> Resu
     let statement = Statement::new(
         "SELECT d.avito_chat_id, extract(epoch FROM min(m.avito_created))::bigint AS since
          FROM messages m JOIN dialogs d ON d.id = m.dialog_id
-         WHERE m.avito_account_id = $1 AND m.confirmed_at IS NULL AND m.doubted_at IS NULL AND m.avito_message_id IS NOT NULL
+         WHERE m.avito_account_id = $1 AND m.confirmed_at IS NULL AND m.not_found_at IS NULL AND m.avito_message_id IS NOT NULL
            AND m.created_at BETWEEN now() - interval '2 days' AND now() - interval '1 minute'
          GROUP BY 1 ORDER BY 2 LIMIT $2",
     );
@@ -81,8 +81,10 @@ async fn judge(
     messages: &[avito::Message],
 ) -> Result<(), PollError> {
     let (account_id, user_id) = (account.keys.account_id, account.keys.user_id);
-    let heard: Vec<Heard> =
-        (0..).zip(messages.iter().rev()).filter_map(|(place, message)| self::heard(message, user_id, place)).collect();
+    let heard: Vec<Heard> = (0..)
+        .zip(messages.iter().rev())
+        .filter_map(|(position, message)| self::heard(message, user_id, position))
+        .collect();
     let ids: Vec<String> = messages.iter().map(|message| message.id.clone()).collect();
     let flight = vec![
         record::correct(account_id, user_id, &chat_id, &heard),
@@ -114,9 +116,9 @@ fn confirm(account_id: i64, chat_id: &str, avito_message_ids: Vec<String>) -> St
 fn doubt(account_id: i64, chat_id: String, since: i64) -> Statement {
     Statement::new(concat!(
         "WITH doubted AS (
-             UPDATE messages m SET doubted_at = now() FROM dialogs d, posts p
+             UPDATE messages m SET not_found_at = now() FROM dialogs d, posts p
              WHERE d.avito_account_id = $1 AND d.avito_chat_id = $2 AND m.dialog_id = d.id
-               AND m.confirmed_at IS NULL AND m.doubted_at IS NULL AND m.avito_message_id IS NOT NULL
+               AND m.confirmed_at IS NULL AND m.not_found_at IS NULL AND m.avito_message_id IS NOT NULL
                AND m.avito_created >= to_timestamp($3::float8) AND m.created_at <= now() - interval '1 minute'
                AND p.id = m.post_id AND p.state = 'sent'
              RETURNING m.id, m.client_id, m.bot_id, m.dialog_id, p.telegram_message_ids[1] AS shown_as

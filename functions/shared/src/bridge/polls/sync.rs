@@ -110,10 +110,10 @@ async fn finish(app: &App, account: &Account, marks: Marks, found: Found) -> Res
 /// Notes that the poll was before the webhook, if it was: a minute later that is judged.
 fn note_untold(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
     Statement::new(
-        "UPDATE account_polls p SET untold_since = least(p.untold_since, untold.since)
+        "UPDATE account_polls p SET unreported_since = least(p.unreported_since, untold.since)
          FROM (SELECT min(m.created_at) AS since FROM messages m
                JOIN account_webhooks w ON w.avito_account_id = m.avito_account_id
-               WHERE m.avito_account_id = $1 AND m.avito_message_id = ANY($2) AND m.told_at IS NULL
+               WHERE m.avito_account_id = $1 AND m.avito_message_id = ANY($2) AND m.webhook_reported_at IS NULL
                  AND m.origin = 'buyer' AND m.avito_created > w.webhook_registered_at
                  AND m.created_at > now() - interval '10 minutes') AS untold
          WHERE p.avito_account_id = $1 AND untold.since IS NOT NULL",
@@ -227,7 +227,7 @@ async fn sync_chat(
         return Ok(()); // a chat from before the account was connected
     }
     let messages =
-        (0..).zip(unseen.iter().rev()).filter_map(|(place, message)| heard(message, user_id, place)).collect();
+        (0..).zip(unseen.iter().rev()).filter_map(|(position, message)| heard(message, user_id, position)).collect();
     let (buyer, item) = snapshot(chat, user_id);
     let hearing = Hearing {
         account_id: account.keys.account_id,

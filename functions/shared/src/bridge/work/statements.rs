@@ -15,7 +15,7 @@ use crate::{
 macro_rules! oldest_message {
     () => {
         "SELECT m.dialog_id, m.created_at FROM messages m JOIN dialogs d ON d.id = m.dialog_id
-         WHERE m.bot_id = _bot AND m.to_show AND m.post_id IS NULL AND coalesce(d.hold_until <= now(), true)
+         WHERE m.bot_id = _bot AND m.needs_post AND m.post_id IS NULL AND coalesce(d.hold_until <= now(), true)
            AND m.dialog_id IS DISTINCT FROM _shown
          ORDER BY m.created_at LIMIT 1"
     };
@@ -58,8 +58,8 @@ macro_rules! messages {
         "SELECT id, origin, kind, text, attachments, author_name AS author, avito_created AS created, created_at AS arrived,
                 confirmed_at IS NOT NULL AS confirmed
          -- found before they are sorted: else the whole history is read in its order
-         FROM (SELECT * FROM messages WHERE bot_id = _bot AND dialog_id = _dialog AND to_show AND post_id IS NULL OFFSET 0) AS messages
-         ORDER BY coalesce(avito_created, created_at), list_place, id
+         FROM (SELECT * FROM messages WHERE bot_id = _bot AND dialog_id = _dialog AND needs_post AND post_id IS NULL OFFSET 0) AS messages
+         ORDER BY coalesce(avito_created, created_at), avito_position, id
          LIMIT 100"
     };
 }
@@ -77,7 +77,7 @@ macro_rules! replies {
                          AND p.avito_message_id = messages.attachments #>> '{quote,id}')) AS id OFFSET 0) AS quoted
                     JOIN messages q ON q.id = quoted.id
                     LEFT JOIN posts shown ON shown.id = q.post_id))
-         FROM (SELECT * FROM messages WHERE bot_id = _bot AND dialog_id = _dialog AND to_show AND post_id IS NULL
+         FROM (SELECT * FROM messages WHERE bot_id = _bot AND dialog_id = _dialog AND needs_post AND post_id IS NULL
                AND attachments ? 'quote' OFFSET 0) AS messages"
     };
 }
@@ -88,7 +88,7 @@ macro_rules! version {
         concat!(
             "SELECT concat_ws(' ', d.xmin,
                  (SELECT string_agg(concat_ws(':', m.id, m.xmin), ',' ORDER BY m.id) FROM messages m
-                  WHERE m.bot_id = _bot AND m.dialog_id = d.id AND m.to_show AND m.post_id IS NULL),
+                  WHERE m.bot_id = _bot AND m.dialog_id = d.id AND m.needs_post AND m.post_id IS NULL),
                  (SELECT string_agg(concat_ws(':', p.id, p.xmin), ',' ORDER BY p.id) FROM posts p
                   WHERE p.bot_id = _bot AND p.dialog_id = d.id AND p.state IN ('pending', 'sending')))
              FROM dialogs d WHERE d.id = ",
@@ -157,7 +157,7 @@ macro_rules! first_due {
               FROM posts p LEFT JOIN dialogs d ON d.id = p.dialog_id
               WHERE p.bot_id = _bot AND p.state IN ('pending', 'sending')),
              (SELECT min(coalesce(d.hold_until, now())) FROM messages m JOIN dialogs d ON d.id = m.dialog_id
-              WHERE m.bot_id = _bot AND m.to_show AND m.post_id IS NULL))"
+              WHERE m.bot_id = _bot AND m.needs_post AND m.post_id IS NULL))"
     };
 }
 
