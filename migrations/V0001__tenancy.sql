@@ -146,26 +146,26 @@ CREATE TABLE audit_log (
 CREATE INDEX audit_log_of_client ON audit_log (client_id, at);
 
 -- Views that the statements of other domains read. Only tenancy names its tables.
-CREATE VIEW client_routes WITH (security_invoker = true) AS
+CREATE VIEW tenancy_clients WITH (security_invoker = true) AS
     SELECT id AS client_id, name, suspended_at FROM clients;
 
-CREATE VIEW bot_routes WITH (security_invoker = true) AS
+CREATE VIEW tenancy_bots WITH (security_invoker = true) AS
     SELECT b.id AS bot_id, b.client_id, b.telegram_bot_id, b.token, b.group_chat_id, b.former_group_chat_id,
            b.topic_mode, b.status, c.suspended_at
     FROM bots b JOIN clients c ON c.id = b.client_id;
 
-CREATE VIEW account_routes WITH (security_invoker = true) AS
+CREATE VIEW tenancy_accounts WITH (security_invoker = true) AS
     SELECT a.id AS avito_account_id, a.client_id, a.bot_id, a.name, a.user_id, a.api_client_id, a.api_client_secret,
            a.access_token, a.token_expires_at, a.monitoring_enabled, a.status, a.created_at,
            c.hide_system_messages, c.filter_keywords, c.mark_read, c.auto_reply_timezone AS timezone, c.suspended_at
     FROM avito_accounts a JOIN clients c ON c.id = a.client_id;
 
-CREATE VIEW account_webhooks WITH (security_invoker = true) AS
+CREATE VIEW tenancy_webhooks WITH (security_invoker = true) AS
     SELECT id AS avito_account_id, webhook_registered_at,
            webhook_registered_at IS NOT NULL AND webhook_error IS NULL AS is_registered
     FROM avito_accounts;
 
-CREATE VIEW auto_reply_settings WITH (security_invoker = true) AS
+CREATE VIEW tenancy_auto_replies WITH (security_invoker = true) AS
     SELECT id AS client_id, auto_reply_enabled AS enabled, auto_reply_always AS always, auto_reply_start_time AS start_time,
            auto_reply_end_time AS end_time, auto_reply_timezone AS zone, auto_reply_text AS text
     FROM clients WHERE suspended_at IS NULL;
@@ -204,6 +204,6 @@ GRANT SELECT ON clients, bots, avito_accounts TO tuberry_service;
 GRANT SELECT, UPDATE ON owner_notices TO tuberry_service;
 GRANT SELECT, DELETE ON idempotency_keys TO tuberry_service;
 GRANT INSERT ON audit_log TO tuberry_app, tuberry_identity, tuberry_service;
-GRANT SELECT ON client_routes TO tuberry_app, tuberry_identity;
-GRANT SELECT ON bot_routes, account_routes, account_webhooks TO tuberry_app, tuberry_service;
-GRANT SELECT ON auto_reply_settings TO tuberry_app;
+GRANT SELECT ON tenancy_clients TO tuberry_app, tuberry_identity;
+GRANT SELECT ON tenancy_bots, tenancy_accounts, tenancy_webhooks TO tuberry_app, tuberry_service;
+GRANT SELECT ON tenancy_auto_replies TO tuberry_app;

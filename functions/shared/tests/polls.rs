@@ -314,7 +314,7 @@ async fn a_poll_that_fails_for_a_passing_reason_is_made_again_at_the_usual_pace(
 async fn whoever_meets_an_ended_token_second_takes_the_one_that_the_first_got() {
     let shop = Shop::new().await;
     let read = || async {
-        let sql = "SELECT * FROM account_routes WHERE avito_account_id = $1";
+        let sql = "SELECT * FROM tenancy_accounts WHERE avito_account_id = $1";
         let rows = shop.world.query(Scope::Tenant(shop.owner.client), Statement::new(sql).bind(shop.account_id)).await;
         must(Keys::read(&rows[0]))
     };

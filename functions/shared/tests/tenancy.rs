@@ -291,7 +291,7 @@ async fn a_list_comes_page_by_page() {
 
 /// An account's keys as workers read them.
 async fn keys(world: &World, owner: &Owner, account_id: i64) -> Keys {
-    let read = Statement::new("SELECT * FROM account_routes WHERE avito_account_id = $1").bind(account_id);
+    let read = Statement::new("SELECT * FROM tenancy_accounts WHERE avito_account_id = $1").bind(account_id);
     let rows = world.query(Scope::Tenant(owner.client), read).await;
     must(Keys::read(&rows[0]))
 }

@@ -33,7 +33,7 @@ pub fn forget_marks() -> Statement {
 /// What a dialog with this mark would be sent.
 const TEXT: &str = "
     SELECT coalesce(s.text, '') AS text, d.client_id
-    FROM dialogs d LEFT JOIN auto_reply_settings s ON s.client_id = d.client_id
+    FROM dialogs d LEFT JOIN tenancy_auto_replies s ON s.client_id = d.client_id
     WHERE d.id = $1 AND d.auto_reply_scheduled_at = $2";
 
 /// The mark goes, and if setting and interval still say so, the message is on its way; its topic sees it once it is
@@ -43,7 +43,7 @@ const SEND: &str = "
         SELECT d.id, i.begins_at IS NOT NULL AND d.state <> 'blocked'
                      AND coalesce(d.auto_reply_last_sent_at < i.begins_at, true) AS holds
         FROM dialogs d
-        LEFT JOIN auto_reply_settings s ON s.client_id = d.client_id AND s.enabled AND btrim(s.text) <> ''
+        LEFT JOIN tenancy_auto_replies s ON s.client_id = d.client_id AND s.enabled AND btrim(s.text) <> ''
         LEFT JOIN LATERAL auto_reply_interval(s.always, s.start_time, s.end_time, s.zone, now()) AS i ON true
         WHERE d.id = $1
     ), due AS (

@@ -161,7 +161,7 @@ pub fn topics_off(bot_id: i64) -> Statement {
 /// Notes whether the bot's group has topics, as an update from there told.
 pub fn topics_seen(bot_id: i64, chat_id: i64, has_topics: bool) -> Statement {
     planned!(
-        "UPDATE bot_outboxes outbox SET topics_off = NOT $3 FROM bot_routes r
+        "UPDATE bot_outboxes outbox SET topics_off = NOT $3 FROM tenancy_bots r
          WHERE outbox.bot_id = $1 AND r.bot_id = $1 AND r.group_chat_id = $2 AND outbox.topics_off = $3",
     )
     .bind(bot_id)

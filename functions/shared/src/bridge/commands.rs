@@ -35,7 +35,7 @@ macro_rules! order {
         concat!(
             "WITH place AS (
                  SELECT d.* FROM dialogs d
-                 JOIN bot_routes r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
+                 JOIN tenancy_bots r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
                  WHERE d.id = dialog_written_in($1, $2, $3, $4)
              ), posted AS (
                  INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)

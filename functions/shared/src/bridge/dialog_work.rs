@@ -126,7 +126,7 @@ macro_rules! found {
                  'attachment', p.attachment, 'sending_since', p.sending_since, 'verify_attempts', p.verify_attempts, 'attempts', p.attempts,
                  'avito_message_id', p.avito_message_id, 'auto_reply',
                  (SELECT m.is_auto_reply FROM messages m WHERE m.client_id = p.client_id AND m.id = p.message_id)) END)
-             FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
+             FROM dialogs d JOIN tenancy_accounts a ON a.avito_account_id = d.avito_account_id
              LEFT JOIN parts p ON p.id = _part
              WHERE d.id = _dialog"
         )
@@ -464,7 +464,7 @@ pub fn keep(dialog_id: i64, owner: Uuid) -> Statement {
 /// The sealed token of the bot that heard of a part's message: no other bot is given its files.
 pub fn bot_of(part_id: i64) -> Statement {
     Statement::new(
-        "SELECT r.token FROM parts p JOIN messages m ON m.id = p.message_id JOIN bot_routes r ON r.bot_id = m.bot_id
+        "SELECT r.token FROM parts p JOIN messages m ON m.id = p.message_id JOIN tenancy_bots r ON r.bot_id = m.bot_id
          WHERE p.id = $1",
     )
     .bind(part_id)

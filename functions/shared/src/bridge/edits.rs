@@ -109,7 +109,7 @@ pub(super) fn withdraw(bot_id: i64, message: &Message) -> Heard {
          SELECT d.client_id, d.bot_id, d.id, 'notice', CASE WHEN m.id IS NULL THEN $6 ELSE $7 END,
                 format('delete_not_possible:%s:%s', $2::bigint, $4::bigint)
          FROM dialogs d
-         JOIN bot_routes r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
+         JOIN tenancy_bots r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
          LEFT JOIN messages m ON m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3
                              AND m.origin = 'operator'
          WHERE d.id = dialog_written_in($1, $2, $8, $3)

@@ -100,7 +100,7 @@ impl From<ReplyError> for Problem {
 const LOOK: &str = "
     SELECT d.bot_id, d.state = 'blocked' OR d.block_requested_at IS NOT NULL AS blocked, a.status <> 'active' AS refused,
            NOT a.monitoring_enabled AS unfollowed, a.suspended_at IS NOT NULL AS suspended
-    FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
+    FROM dialogs d JOIN tenancy_accounts a ON a.avito_account_id = d.avito_account_id
     WHERE d.id = $1
     FOR NO KEY UPDATE OF d";
 
@@ -111,7 +111,7 @@ const INSERT: &str = "
         INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, author_name,
                               author_user_id, status, needs_post)
         SELECT d.client_id, d.id, d.avito_account_id, d.bot_id, 'out', 'api', 'text', $2, nullif($3, ''), $4, 'sending', true
-        FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
+        FROM dialogs d JOIN tenancy_accounts a ON a.avito_account_id = d.avito_account_id
         WHERE d.id = $1 AND current_setting('app.claimed', true) = 'yes' AND d.state <> 'blocked'
           AND d.block_requested_at IS NULL AND a.status = 'active' AND a.monitoring_enabled AND a.suspended_at IS NULL
         RETURNING id, client_id, dialog_id, avito_account_id

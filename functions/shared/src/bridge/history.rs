@@ -132,7 +132,7 @@ const DIALOGS: &str = "
     SELECT d.id, d.state, d.avito_account_id, a.name AS account_name, d.avito_chat_id, d.buyer, d.item, d.last_message_at,
            d.bot_id, d.telegram_chat_id, d.telegram_topic_id, last.direction, last.kind, left(last.text, 200) AS text
     FROM dialogs d
-    JOIN account_routes a ON a.avito_account_id = d.avito_account_id
+    JOIN tenancy_accounts a ON a.avito_account_id = d.avito_account_id
     LEFT JOIN LATERAL (
         SELECT m.direction, m.kind, m.text FROM messages m
         WHERE m.client_id = d.client_id AND m.dialog_id = d.id AND m.status <> 'filtered'

@@ -25,7 +25,7 @@ fn hold(account_id: i64) -> Statement {
 fn follow_bot(account_id: i64) -> Vec<Statement> {
     let free = "WITH unfinished AS (
                     UPDATE posts p SET state = 'failed', error = 'shown by another bot'
-                    FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
+                    FROM dialogs d JOIN tenancy_accounts a ON a.avito_account_id = d.avito_account_id
                     WHERE d.avito_account_id = $1 AND p.client_id = d.client_id AND p.dialog_id = d.id
                       AND d.bot_id <> a.bot_id AND p.state IN ('pending', 'sending')
                     RETURNING p.id, p.client_id, p.attempts
@@ -33,19 +33,19 @@ fn follow_bot(account_id: i64) -> Vec<Statement> {
                 UPDATE messages m SET post_id = NULL FROM unfinished u
                 WHERE m.client_id = u.client_id AND m.post_id = u.id AND m.needs_post";
     let shown = "UPDATE messages m SET bot_id = a.bot_id
-                 FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
+                 FROM dialogs d JOIN tenancy_accounts a ON a.avito_account_id = d.avito_account_id
                  WHERE d.avito_account_id = $1 AND m.client_id = d.client_id AND m.dialog_id = d.id
                    AND d.bot_id <> a.bot_id AND m.needs_post AND m.post_id IS NULL";
-    let forget = "DELETE FROM dialog_topics t USING dialogs d, account_routes a
+    let forget = "DELETE FROM dialog_topics t USING dialogs d, tenancy_accounts a
                   WHERE d.avito_account_id = $1 AND a.avito_account_id = $1 AND t.client_id = d.client_id
                     AND t.dialog_id = d.id AND d.bot_id <> a.bot_id";
     let follow = "UPDATE dialogs d
                   SET bot_id = a.bot_id, topic_state = 'none', telegram_chat_id = NULL, telegram_topic_id = NULL,
                       topic_closed = false, topic_emoji = '', hold_until = NULL, collecting_album = false
-                  FROM account_routes a
+                  FROM tenancy_accounts a
                   WHERE d.avito_account_id = $1 AND a.avito_account_id = $1 AND d.bot_id <> a.bot_id";
     let wake = "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
-                SELECT bot_id, client_id, now() FROM account_routes WHERE avito_account_id = $1
+                SELECT bot_id, client_id, now() FROM tenancy_accounts WHERE avito_account_id = $1
                 ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)
                 RETURNING bot_id AS woken_bot_id";
     [free, shown, forget, follow, wake].into_iter().map(|sql| Statement::new(sql).bind(account_id)).collect()
@@ -72,14 +72,14 @@ pub fn hold_bot(bot_id: i64) -> Vec<Statement> {
 /// Has a bot's dialogs shown in the group that is the bot's by now. Answers in topics of the former group still count.
 pub fn follow_group(bot_id: i64) -> Vec<Statement> {
     let drop = "UPDATE posts p SET state = 'failed', error = 'shown in another group'
-                FROM dialogs d JOIN bot_routes r ON r.bot_id = d.bot_id
+                FROM dialogs d JOIN tenancy_bots r ON r.bot_id = d.bot_id
                 WHERE d.bot_id = $1 AND p.client_id = d.client_id AND p.dialog_id = d.id AND p.state = 'pending'
                   AND p.kind IN ('header', 'replay', 'pin', 'rename', 'close_topic', 'reopen_topic')
                   AND d.telegram_chat_id IS DISTINCT FROM r.group_chat_id";
     let follow = "UPDATE dialogs d
                   SET topic_state = 'none', telegram_chat_id = NULL, telegram_topic_id = NULL, topic_closed = false,
                       topic_emoji = '', hold_until = NULL, collecting_album = false
-                  FROM bot_routes r
+                  FROM tenancy_bots r
                   WHERE d.bot_id = $1 AND r.bot_id = $1 AND d.topic_state <> 'none'
                     AND d.telegram_chat_id IS DISTINCT FROM r.group_chat_id";
     let wake = "UPDATE bot_outboxes SET topics_off = false, due_at = now() WHERE bot_id = $1

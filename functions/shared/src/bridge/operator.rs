@@ -328,7 +328,7 @@ const INSERT: &str = concat!(
          captions int := 0;
      BEGIN
          SELECT r.client_id, r.group_chat_id INTO route
-         FROM bot_routes r WHERE r.bot_id = _bot AND _chat IN (r.group_chat_id, r.former_group_chat_id);
+         FROM tenancy_bots r WHERE r.bot_id = _bot AND _chat IN (r.group_chat_id, r.former_group_chat_id);
          IF NOT FOUND THEN
              RETURN;
          END IF;

@@ -32,7 +32,7 @@ const REFUSED_INTERVAL: f64 = 3600.0;
 /// A round that comes a moment early is not to skip an account, so pauses are a little shorter than the intervals.
 const EARLY: f64 = 0.9;
 
-/// How long an account rests after a poll, by `account_polls p`, `account_routes a` and `account_webhooks w`: a webhook
+/// How long an account rests after a poll, by `account_polls p`, `tenancy_accounts a` and `tenancy_webhooks w`: a webhook
 /// is trusted that was registered at its last check and told of everything in the last 24 h. `$2`: the usual interval,
 /// `$3`: that of a trusted webhook, `$4`: that of a refused account.
 macro_rules! pause {
@@ -64,7 +64,7 @@ fn interval(app: &App, variable: Variable) -> Option<f64> {
 pub fn start(account_id: i64) -> Statement {
     Statement::new(
         "INSERT INTO account_polls AS p (avito_account_id, client_id)
-         SELECT avito_account_id, client_id FROM account_routes WHERE avito_account_id = $1
+         SELECT avito_account_id, client_id FROM tenancy_accounts WHERE avito_account_id = $1
          ON CONFLICT (avito_account_id) DO UPDATE SET next_poll_at = least(p.next_poll_at, now())",
     )
     .bind(account_id)
@@ -73,7 +73,7 @@ pub fn start(account_id: i64) -> Statement {
 /// Makes accounts due now, but for those that Avito refuses.
 pub(super) fn soon(account_ids: Vec<i64>) -> Statement {
     Statement::new(
-        "UPDATE account_polls p SET next_poll_at = now() FROM account_routes a
+        "UPDATE account_polls p SET next_poll_at = now() FROM tenancy_accounts a
          WHERE p.avito_account_id = ANY($1) AND a.avito_account_id = p.avito_account_id AND a.status = 'active'
            AND p.next_poll_at > now()",
     )
@@ -132,7 +132,7 @@ async fn claim(app: &App, account_ids: Vec<i64>) -> Result<Vec<Account>, BridgeE
         pause!(),
         "),
              unread_list_at = CASE WHEN p.unread_list_at > now() THEN p.unread_list_at ELSE now() + interval '10 minutes' END
-         FROM account_routes a JOIN account_webhooks w ON w.avito_account_id = a.avito_account_id
+         FROM tenancy_accounts a JOIN tenancy_webhooks w ON w.avito_account_id = a.avito_account_id
          WHERE p.avito_account_id = ANY($1) AND a.avito_account_id = p.avito_account_id AND p.next_poll_at <= now()
            AND a.monitoring_enabled AND a.suspended_at IS NULL
          RETURNING p.started_at, p.watermark, p.page_digest, p.unread_digest,
@@ -235,7 +235,7 @@ fn judge_webhook(account_id: i64) -> Statement {
         "WITH untold AS (
              SELECT m.created_at FROM messages m
              JOIN account_polls p ON p.avito_account_id = m.avito_account_id AND m.created_at >= p.unreported_since
-             JOIN account_webhooks w ON w.avito_account_id = m.avito_account_id AND m.avito_created > w.webhook_registered_at
+             JOIN tenancy_webhooks w ON w.avito_account_id = m.avito_account_id AND m.avito_created > w.webhook_registered_at
              WHERE m.avito_account_id = $1 AND m.webhook_reported_at IS NULL AND m.origin = 'buyer'
          )
          UPDATE account_polls

@@ -116,7 +116,7 @@ macro_rules! finish {
             $crate::bridge::posts::buyers!(),
             ") THEN
                  UPDATE dialogs d SET mark_read_at = now() + interval '30 seconds'
-                 FROM account_routes a
+                 FROM tenancy_accounts a
                  WHERE d.id = _dialog AND a.avito_account_id = d.avito_account_id AND a.mark_read;
              END IF"
         )

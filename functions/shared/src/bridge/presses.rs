@@ -72,7 +72,7 @@ macro_rules! press {
         concat!(
             "WITH target AS (",
             $target,
-            " JOIN bot_routes r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
+            " JOIN tenancy_bots r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
              WHERE t.id = $3 AND t.bot_id = $1), ",
             $acted,
             ", edit AS (

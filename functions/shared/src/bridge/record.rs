@@ -196,7 +196,7 @@ macro_rules! correct {
                  FROM ",
             heard!($messages),
             "
-                 JOIN account_routes a ON a.avito_account_id = ",
+                 JOIN tenancy_accounts a ON a.avito_account_id = ",
             $account,
             " AND a.user_id = ",
             $user,
@@ -277,7 +277,7 @@ macro_rules! before_us {
 macro_rules! auto_reply_due {
     () => {
         "SELECT now() + make_interval(secs => _auto_reply_seconds)
-         FROM dialogs d JOIN auto_reply_settings s ON s.client_id = d.client_id AND s.enabled
+         FROM dialogs d JOIN tenancy_auto_replies s ON s.client_id = d.client_id AND s.enabled
          CROSS JOIN LATERAL auto_reply_interval(s.always, s.start_time, s.end_time, s.zone, now()) AS i
          WHERE d.id = _dialog AND d.state <> 'blocked' AND coalesce(d.auto_reply_last_sent_at < i.begins_at, true)"
     };
@@ -286,7 +286,7 @@ macro_rules! auto_reply_due {
 /// Whether the organisation's auto-reply is switched on: asked first, for its interval takes long to set up.
 macro_rules! auto_replies {
     () => {
-        "SELECT EXISTS (SELECT FROM auto_reply_settings s WHERE s.client_id = _client AND s.enabled)"
+        "SELECT EXISTS (SELECT FROM tenancy_auto_replies s WHERE s.client_id = _client AND s.enabled)"
     };
 }
 
@@ -324,7 +324,7 @@ const RECORD: &str = concat!(
          WHERE d.avito_account_id = _account AND d.avito_chat_id = _chat FOR NO KEY UPDATE;
          SELECT a.client_id, a.bot_id, a.hide_system_messages, a.filter_keywords
          INTO _client, _bot, _hide_system, _filter
-         FROM account_routes a WHERE a.avito_account_id = _account AND a.user_id = _user;
+         FROM tenancy_accounts a WHERE a.avito_account_id = _account AND a.user_id = _user;
          IF NOT FOUND THEN
              RETURN;
          END IF;

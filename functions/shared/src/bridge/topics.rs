@@ -304,7 +304,7 @@ fn settle(bot_id: i64, chat_id: i64, thread_id: i64) -> Vec<Statement> {
             "INSERT INTO posts (client_id, bot_id, kind, content, telegram_chat_id, telegram_topic_id, due_at, dedup_key)
              SELECT client_id, bot_id, 'remove_topic', '{}', $2, $3, now() + make_interval(secs => $4),
                     format('stray:%s:%s', $2::bigint, $3::bigint)
-             FROM bot_routes
+             FROM tenancy_bots
              WHERE bot_id = $1 AND NOT EXISTS (
                  SELECT FROM dialog_topics WHERE bot_id = $1 AND telegram_chat_id = $2 AND telegram_topic_id = $3)
              ON CONFLICT (bot_id, dedup_key) DO NOTHING",

@@ -72,7 +72,7 @@ impl NewSession {
     pub fn open(&self, user_id: i64) -> Vec<Statement> {
         let session = Statement::new(
             "INSERT INTO sessions (id, user_id, kind, auth_time, expires_at)
-             SELECT $1, u.id, 'api', $3, $4 FROM users u LEFT JOIN client_routes c ON c.client_id = u.client_id
+             SELECT $1, u.id, 'api', $3, $4 FROM users u LEFT JOIN tenancy_clients c ON c.client_id = u.client_id
              WHERE u.id = $2 AND u.is_active AND c.suspended_at IS NULL
              RETURNING id",
         );
@@ -156,7 +156,7 @@ pub async fn live(app: &App, session_id: Uuid) -> Result<Option<Live>, DbError> 
 async fn stored(app: &App, session_id: Uuid) -> Result<Option<Live>, DbError> {
     let statement = Statement::new(
         "SELECT s.user_id, u.client_id, u.role
-         FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN client_routes c ON c.client_id = u.client_id
+         FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN tenancy_clients c ON c.client_id = u.client_id
          WHERE s.id = $1 AND s.kind = 'api' AND s.ended_at IS NULL AND s.expires_at > now()
            AND u.is_active AND c.suspended_at IS NULL",
     );

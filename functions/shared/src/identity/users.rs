@@ -116,7 +116,7 @@ pub async fn find(app: &App, user_id: i64) -> Result<Option<Account>, DbError> {
     let statement = Statement::new(
         "SELECT u.id, u.name, u.role, u.client_id, u.telegram_user_id, u.email, u.phone_number, u.is_active,
                 c.name AS client_name, c.suspended_at IS NOT NULL AS is_suspended
-         FROM users u LEFT JOIN client_routes c ON c.client_id = u.client_id WHERE u.id = $1",
+         FROM users u LEFT JOIN tenancy_clients c ON c.client_id = u.client_id WHERE u.id = $1",
     );
     let rows = app.db().query(Scope::Identity, statement.bind(user_id)).await?;
     rows.first().map(Account::read).transpose()
@@ -126,7 +126,7 @@ fn by_telegram_id(telegram_user_id: i64) -> Statement {
     Statement::new(
         "SELECT u.id, u.name, u.role, u.client_id, u.telegram_user_id, u.email, u.phone_number, u.is_active,
                 c.name AS client_name, c.suspended_at IS NOT NULL AS is_suspended
-         FROM users u LEFT JOIN client_routes c ON c.client_id = u.client_id WHERE u.telegram_user_id = $1",
+         FROM users u LEFT JOIN tenancy_clients c ON c.client_id = u.client_id WHERE u.telegram_user_id = $1",
     )
     .bind(telegram_user_id)
 }

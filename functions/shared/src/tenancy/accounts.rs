@@ -87,7 +87,7 @@ pub fn mark_working(account_id: i64) -> Statement {
     .bind(account_id)
 }
 
-/// The keys of an account `a`, a row of the view `account_routes`, as the JSON of [`Keys`].
+/// The keys of an account `a`, a row of the view `tenancy_accounts`, as the JSON of [`Keys`].
 macro_rules! keys {
     () => {
         "json_build_object('client_id', a.client_id, 'account_id', a.avito_account_id, 'user_id', a.user_id,
@@ -119,7 +119,7 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// Reads the columns as the view `account_routes` names them.
+    /// Reads the columns as the view `tenancy_accounts` names them.
     pub fn read(row: &Row) -> Result<Self, DbError> {
         Ok(Self {
             client_id: ClientId(get(row, "client_id")?),

@@ -38,8 +38,8 @@ pub async fn schedule(app: &App) -> Result<usize, BridgeError> {
                 (",
         pause!(),
         ")::float8 AS pause
-         FROM account_polls p JOIN account_routes a ON a.avito_account_id = p.avito_account_id
-         JOIN account_webhooks w ON w.avito_account_id = p.avito_account_id
+         FROM account_polls p JOIN tenancy_accounts a ON a.avito_account_id = p.avito_account_id
+         JOIN tenancy_webhooks w ON w.avito_account_id = p.avito_account_id
          WHERE a.monitoring_enabled AND a.suspended_at IS NULL AND p.next_poll_at <= now() + make_interval(secs => $1)
          ORDER BY p.avito_account_id"
     ));

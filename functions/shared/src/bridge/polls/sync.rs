@@ -112,7 +112,7 @@ fn note_untold(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
     Statement::new(
         "UPDATE account_polls p SET unreported_since = least(p.unreported_since, untold.since)
          FROM (SELECT min(m.created_at) AS since FROM messages m
-               JOIN account_webhooks w ON w.avito_account_id = m.avito_account_id
+               JOIN tenancy_webhooks w ON w.avito_account_id = m.avito_account_id
                WHERE m.avito_account_id = $1 AND m.avito_message_id = ANY($2) AND m.webhook_reported_at IS NULL
                  AND m.origin = 'buyer' AND m.avito_created > w.webhook_registered_at
                  AND m.created_at > now() - interval '10 minutes') AS untold

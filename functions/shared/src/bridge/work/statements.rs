@@ -115,7 +115,7 @@ macro_rules! dialog {
             " AS keys, ",
             marks::mark!(),
             " AS mark
-                   FROM dialogs d JOIN account_routes a ON a.avito_account_id = d.avito_account_id
+                   FROM dialogs d JOIN tenancy_accounts a ON a.avito_account_id = d.avito_account_id
                    WHERE d.id = _dialog OFFSET 0) AS chosen"
         )
     };
@@ -127,7 +127,7 @@ macro_rules! bot {
         "SELECT b.client_id, json_build_object(
              'client_id', b.client_id, 'token', b.token, 'group_chat_id', b.group_chat_id, 'topic_mode', b.topic_mode,
              'broken', b.status <> 'active', 'suspended', b.suspended_at IS NOT NULL)
-         FROM bot_routes b WHERE b.bot_id = _bot"
+         FROM tenancy_bots b WHERE b.bot_id = _bot"
     };
 }
 
