@@ -129,7 +129,7 @@ CREATE TABLE idempotency_keys (
     key text NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
     digest bytea NOT NULL CHECK (length(digest) = 32),
     -- Id of the row that the request made.
-    made_id bigint,
+    result_id bigint,
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (client_id, user_id, route, key)
 );

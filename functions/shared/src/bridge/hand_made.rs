@@ -125,12 +125,12 @@ const INSERT: &str = "
     SET state = 'answered', auto_reply_scheduled_at = NULL, last_message_at = now(),
         send_at = greatest(coalesce(d.send_at, now()), now())
     FROM inserted i WHERE d.id = i.dialog_id
-    RETURNING set_config('app.made_id', i.id::text, true)";
+    RETURNING set_config('app.result_id', i.id::text, true)";
 
 const WAKE_OUTBOX: &str = "
     INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
     SELECT bot_id, client_id, now() FROM messages
-    WHERE id = nullif(current_setting('app.made_id', true), '')::bigint AND needs_post AND post_id IS NULL
+    WHERE id = nullif(current_setting('app.result_id', true), '')::bigint AND needs_post AND post_id IS NULL
     ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)";
 
 /// Takes a reply, and answers it as it was when it was taken: the same words for the same key.

@@ -311,9 +311,9 @@ pub async fn messages(
     Ok(Some(wanted.page(ranked.collect::<Result<_, DbError>>()?)))
 }
 
-/// The message that the flight made, by `app.made_id`.
+/// The message that the flight made, by `app.result_id`.
 pub(super) fn made() -> Statement {
-    Statement::new(message!("WHERE m.id = nullif(current_setting('app.made_id', true), '')::bigint"))
+    Statement::new(message!("WHERE m.id = nullif(current_setting('app.result_id', true), '')::bigint"))
 }
 
 impl Message {

@@ -66,31 +66,31 @@ impl Request {
     }
 
     /// Claims the key, unless it is somebody's. What follows in the flight acts only where
-    /// `app.claimed` is `yes`, and sets `app.made_id` to the row it made; [`Request::settle`] comes last.
+    /// `app.claimed` is `yes`, and sets `app.result_id` to the row it made; [`Request::settle`] comes last.
     pub fn claim(&self) -> Statement {
         let claim = Statement::new(
             "WITH claimed AS (
                  INSERT INTO idempotency_keys AS k (client_id, user_id, route, key, digest)
                  SELECT current_client_id(), $1, $2, $3, $4
                  ON CONFLICT (client_id, user_id, route, key) DO UPDATE
-                 SET digest = excluded.digest, made_id = NULL, created_at = now()
+                 SET digest = excluded.digest, result_id = NULL, created_at = now()
                  WHERE k.created_at < now() - interval '24 hours'
                  RETURNING k.key
              )
              SELECT set_config('app.claimed', CASE WHEN EXISTS (SELECT FROM claimed) THEN 'yes' ELSE '' END, true),
-                    set_config('app.made_id', '', true)",
+                    set_config('app.result_id', '', true)",
         );
         self.bind(claim).bind(self.digest.to_vec())
     }
 
     /// Writes down what was made, or frees the key when nothing was; then says what the key stands for.
     pub fn settle(&self) -> Vec<Statement> {
-        let made = "UPDATE idempotency_keys SET made_id = nullif(current_setting('app.made_id', true), '')::bigint
+        let made = "UPDATE idempotency_keys SET result_id = nullif(current_setting('app.result_id', true), '')::bigint
                     WHERE client_id = current_client_id() AND user_id = $1 AND route = $2 AND key = $3
                       AND current_setting('app.claimed', true) = 'yes'";
         let free = "DELETE FROM idempotency_keys
-                    WHERE client_id = current_client_id() AND user_id = $1 AND route = $2 AND key = $3 AND made_id IS NULL";
-        let read = "SELECT digest, made_id, set_config('app.made_id', made_id::text, true) FROM idempotency_keys
+                    WHERE client_id = current_client_id() AND user_id = $1 AND route = $2 AND key = $3 AND result_id IS NULL";
+        let read = "SELECT digest, result_id, set_config('app.result_id', result_id::text, true) FROM idempotency_keys
                     WHERE client_id = current_client_id() AND user_id = $1 AND route = $2 AND key = $3";
         [made, free, read].into_iter().map(|sql| self.bind(Statement::new(sql))).collect()
     }
@@ -99,7 +99,7 @@ impl Request {
     pub fn read(&self, answers: &Answers, place: usize) -> Result<Claim, DbError> {
         let Some(row) = answers.get(place).and_then(|rows| rows.first()) else { return Ok(Claim::Nothing) };
         let same = get::<&[u8]>(row, "digest")? == self.digest;
-        Ok(if same { Claim::Made(get(row, "made_id")?) } else { Claim::OtherRequest })
+        Ok(if same { Claim::Made(get(row, "result_id")?) } else { Claim::OtherRequest })
     }
 
     fn bind(&self, statement: Statement) -> Statement {
