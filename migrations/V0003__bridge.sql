@@ -234,7 +234,7 @@ CREATE TABLE account_polls (
 CREATE INDEX account_polls_due ON account_polls (next_poll_at);
 
 -- Finds the dialog in which something was written: by the topic, or where there are no topics by the message that it answers.
-CREATE FUNCTION dialog_written_in(bot bigint, chat bigint, topic bigint, reply bigint) RETURNS bigint
+CREATE FUNCTION find_dialog(bot bigint, chat bigint, topic bigint, reply bigint) RETURNS bigint
     LANGUAGE sql STABLE
     RETURN (
         SELECT found.dialog_id FROM (

@@ -2,7 +2,7 @@
 
 -- Finds the first moment at which the clock of a zone shows this time or a later one. A time that the clock leaves out is the
 -- moment at which it goes on. A time that it shows twice is the first of the two.
-CREATE FUNCTION wall_moment(wall timestamp, zone text) RETURNS timestamptz
+CREATE FUNCTION local_time_to_utc(wall timestamp, zone text) RETURNS timestamptz
     LANGUAGE sql STABLE PARALLEL SAFE
     AS $$
         SELECT CASE
@@ -31,8 +31,8 @@ CREATE FUNCTION auto_reply_interval(always boolean, start_time time, end_time ti
         FROM generate_series(-1, 1) AS shift
         CROSS JOIN LATERAL (SELECT (at AT TIME ZONE zone)::date + shift AS day) AS local
         CROSS JOIN LATERAL (
-            SELECT wall_moment(day + CASE WHEN always THEN time '00:00' ELSE start_time END, zone) AS begins,
-                   wall_moment(CASE WHEN always OR end_time < start_time THEN day + 1 ELSE day END
+            SELECT local_time_to_utc(day + CASE WHEN always THEN time '00:00' ELSE start_time END, zone) AS begins,
+                   local_time_to_utc(CASE WHEN always OR end_time < start_time THEN day + 1 ELSE day END
                                + CASE WHEN always THEN time '00:00' ELSE end_time END, zone) AS ends
         ) AS moments
         WHERE (always OR start_time <> end_time) AND begins <= at AND at < ends

@@ -36,7 +36,7 @@ macro_rules! order {
             "WITH place AS (
                  SELECT d.* FROM dialogs d
                  JOIN tenancy_bots r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
-                 WHERE d.id = dialog_written_in($1, $2, $3, $4)
+                 WHERE d.id = find_dialog($1, $2, $3, $4)
              ), posted AS (
                  INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
                  SELECT client_id, $1, id, ",

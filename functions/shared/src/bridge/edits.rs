@@ -112,7 +112,7 @@ pub(super) fn withdraw(bot_id: i64, message: &Message) -> Heard {
          JOIN tenancy_bots r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
          LEFT JOIN messages m ON m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3
                              AND m.origin = 'operator'
-         WHERE d.id = dialog_written_in($1, $2, $8, $3)
+         WHERE d.id = find_dialog($1, $2, $8, $3)
            AND (m.id IS NULL OR EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sent'
                                         AND p.sending_since < now() - make_interval(secs => $5)))
          ON CONFLICT (bot_id, dedup_key) DO NOTHING",

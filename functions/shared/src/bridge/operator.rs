@@ -335,7 +335,7 @@ const INSERT: &str = concat!(
          IF _thread IS NULL THEN
              -- looked for first: what is not under way any more has its id by the time it is looked up
              not_yet := _is_new AND EXISTS (SELECT FROM posts p WHERE p.bot_id = _bot AND p.state = 'sending');
-             dialog_id := dialog_written_in(_bot, _chat, _thread, _answered);
+             dialog_id := find_dialog(_bot, _chat, _thread, _answered);
              IF dialog_id IS NULL THEN
                  RETURN NEXT;
                  RETURN;
