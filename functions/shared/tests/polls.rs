@@ -104,7 +104,7 @@ impl Shop {
     }
 
     async fn calls_so_far(&self) -> u64 {
-        self.world.ask(&format!("calls?since={}", u64::MAX)).await["next"].as_u64().unwrap_or_default()
+        self.world.ask(&format!("calls?since={}", u64::MAX)).await["next_index"].as_u64().unwrap_or_default()
     }
 
     async fn chat(&self) -> String {

@@ -57,16 +57,16 @@ enum Way {
 
 impl Way {
     const ALL: [(&'static str, Self); 6] = [
-        ("address", Self::Address),
+        ("url", Self::Address),
         ("upload", Self::Upload),
-        ("each", Self::Each),
+        ("one_by_one", Self::Each),
         ("native", Self::Native),
         ("document", Self::Document),
-        ("line", Self::Line),
+        ("text_line", Self::Line),
     ];
 
     fn of(post: &Post) -> Self {
-        let named = post.content.get("way").and_then(Value::as_str);
+        let named = post.content.get("method").and_then(Value::as_str);
         let usual = if is_picture(&post.kind) { Self::Address } else { Self::Native };
         Self::ALL.iter().find(|(name, _)| Some(*name) == named).map_or(usual, |(_, way)| *way)
     }
@@ -127,7 +127,11 @@ fn addresses(post: &Post) -> Vec<&str> {
 
 /// Which picture is next, when they go one by one.
 fn place(post: &Post) -> usize {
-    post.content.get("next").and_then(Value::as_u64).and_then(|place| usize::try_from(place).ok()).unwrap_or_default()
+    post.content
+        .get("next_index")
+        .and_then(Value::as_u64)
+        .and_then(|place| usize::try_from(place).ok())
+        .unwrap_or_default()
 }
 
 /// What is uploaded with a post's call. The turn to hold files in memory ends with it.
@@ -342,7 +346,7 @@ impl<'a> Holder<'a> {
     }
 
     async fn line(&self, post: &Post, target: Target) -> Result<Vec<i64>, Error> {
-        let line = post.content.get("line").and_then(Value::as_str).map(str::to_owned);
+        let line = post.content.get("fallback_text").and_then(Value::as_str).map(str::to_owned);
         let text = [caption(post), line].into_iter().flatten().collect::<Vec<_>>().join("\n");
         let params = super::calls::message(&compose::notice(&text, reply_id(post)), target)?;
         self.one("sendMessage", &params, Vec::new()).await
@@ -371,7 +375,7 @@ fn reply(post: &Post) -> Option<ReplyParameters> {
 pub(super) fn other_way(post: &Post, doubted: bool) -> Option<Vec<Statement>> {
     let next = Way::of(post).next(&post.kind).filter(|_| is_media(&post.kind))?;
     let mut content = post.content.clone();
-    content["way"] = json!(next.as_str());
+    content["method"] = json!(next.as_str());
     metrics::counter!("posts_another_way").increment(1);
     Some(vec![posts::rewrite(post.id, content, Vec::new(), doubted)])
 }
@@ -390,8 +394,8 @@ pub(super) fn appeared(post: &Post, message_ids: Vec<i64>) -> Vec<Statement> {
         };
     }
     let mut content = post.content.clone();
-    content["next"] = json!(place(post) + 1);
-    content["way"] = json!(Way::Each.as_str());
+    content["next_index"] = json!(place(post) + 1);
+    content["method"] = json!(Way::Each.as_str());
     let mut outcome = vec![posts::rewrite(post.id, content, message_ids, false)];
     if place(post) + 1 >= pictures {
         outcome.push(posts::sent(post.id, None));
@@ -412,10 +416,10 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_ways_and_all_end_in_a_line() {
-        assert_eq!(ways("photo"), ["address", "upload", "document", "line"]);
-        assert_eq!(ways("album"), ["address", "upload", "each", "document", "line"]);
-        assert_eq!(ways("voice"), ["native", "document", "line"]);
-        assert_eq!(ways("venue"), ["native", "line"]);
+        assert_eq!(ways("photo"), ["url", "upload", "document", "text_line"]);
+        assert_eq!(ways("album"), ["url", "upload", "one_by_one", "document", "text_line"]);
+        assert_eq!(ways("voice"), ["native", "document", "text_line"]);
+        assert_eq!(ways("venue"), ["native", "text_line"]);
     }
 
     #[test]
@@ -430,7 +434,7 @@ mod tests {
             thread_id: None,
         };
         assert_eq!(cost(&post(json!({"media": ["a", "b", "c"]}))), 3);
-        assert_eq!(cost(&post(json!({"media": ["a", "b", "c"], "way": "each"}))), 1);
+        assert_eq!(cost(&post(json!({"media": ["a", "b", "c"], "method": "one_by_one"}))), 1);
     }
 
     #[test]

@@ -93,7 +93,7 @@ fn media(message: &Waiting) -> Option<(&'static str, Value)> {
         }
         _ => return None,
     };
-    shown["line"] = json!(line(message));
+    shown["fallback_text"] = json!(line(message));
     Some((kind, shown))
 }
 
@@ -128,7 +128,7 @@ fn push_pictures(run: &[&Waiting], drafts: &mut Vec<Draft>) {
         let pictures: Vec<Value> =
             album.iter().filter_map(|message| media(message)?.1.get("media")?.get(0).cloned()).collect();
         let kind = if pictures.len() == 1 { "photo" } else { "album" };
-        let content = json!({ "media": pictures, "line": words::kind_line("image", LANGUAGE) });
+        let content = json!({ "media": pictures, "fallback_text": words::kind_line("image", LANGUAGE) });
         drafts.push(Draft { kind, content, message_ids: album.iter().map(|message| message.id).collect() });
     }
 }
@@ -293,7 +293,7 @@ pub(super) fn headed(kind: &str, mut content: Value, whose: &str) -> Value {
     let shift = utf16_len(&heading);
     let below = content[field].as_str().unwrap_or_default();
     content[field] = json!(format!("{heading}{below}").trim_end());
-    content["headed"] = json!(true);
+    content["has_heading"] = json!(true);
     for entity in content.get_mut("entities").and_then(Value::as_array_mut).into_iter().flatten() {
         entity["offset"] = json!(entity["offset"].as_u64().unwrap_or_default() + shift as u64);
     }
@@ -412,7 +412,7 @@ mod tests {
         assert_eq!(drafts[0].content["voice_id"], "v-1");
         assert_eq!(drafts[1].content["title"], "Москва, Тверская 1");
         assert_eq!(drafts[2].content["text"], "📍 Москва");
-        assert!(drafts[0].content["line"].as_str().is_some_and(|line| line.contains("Голосовое")));
+        assert!(drafts[0].content["fallback_text"].as_str().is_some_and(|line| line.contains("Голосовое")));
     }
 
     #[test]
@@ -466,7 +466,7 @@ mod tests {
     fn a_heading_moves_the_structure_along_and_adds_nothing_else() {
         assert_eq!(
             headed("text", json!({"text": "Да"}), "Стол · Я"),
-            json!({"text": "Avito · Стол · Я\nДа", "headed": true})
+            json!({"text": "Avito · Стол · Я\nДа", "has_heading": true})
         );
         let linked =
             headed("text", json!({"text": "Да", "entities": [{"type": "text_link", "offset": 1, "length": 1}]}), "😀");

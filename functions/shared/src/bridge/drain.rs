@@ -392,7 +392,11 @@ impl Holder<'_> {
             "replay" if !has_text => {
                 replay::compose(self, work, dialog).await?.map_or(Composed::Pointless, Composed::Now)
             }
-            kind if one_chat && !post.begun && !cures::only_decorates(kind) && post.content.get("headed").is_none() => {
+            kind if one_chat
+                && !post.begun
+                && !cures::only_decorates(kind)
+                && post.content.get("has_heading").is_none() =>
+            {
                 Composed::Now(compose::headed(kind, post.content.clone(), &compose::name_of(dialog)))
             }
             _ => Composed::AsItIs,
@@ -422,7 +426,7 @@ impl Holder<'_> {
                         outcome.push(posts::sent(post.id, Some(message_ids)));
                     }
                     ("rename", Some(dialog)) => {
-                        let mark = post.content["mark"].as_str().unwrap_or_default();
+                        let mark = post.content["emoji"].as_str().unwrap_or_default();
                         outcome.push(marks::shown(dialog.id, mark));
                         outcome.push(posts::sent(post.id, Some(message_ids)));
                     }

@@ -38,7 +38,7 @@ macro_rules! owing {
             "))) AND d.topic_state = 'open' OFFSET 0) AS owing
              -- asked for each: as NOT EXISTS it is joined, with what waits in all organisations
              WHERE owing.mark <> owing.topic_emoji AND owing.mark IS DISTINCT FROM (
-                 SELECT CASE WHEN p.state IN ('pending', 'sending') THEN p.content ->> 'mark' END FROM posts p
+                 SELECT CASE WHEN p.state IN ('pending', 'sending') THEN p.content ->> 'emoji' END FROM posts p
                  WHERE p.bot_id = owing.bot_id AND p.dedup_key = 'rename:' || owing.id)"
         )
     };
@@ -50,7 +50,7 @@ macro_rules! owe {
     ($posts:literal, $quiet_seconds:literal) => {
         concat!(
             "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, due_at, dedup_key)
-             SELECT client_id, bot_id, id, 'rename', jsonb_build_object('mark', mark),
+             SELECT client_id, bot_id, id, 'rename', jsonb_build_object('emoji', mark),
                     now() + make_interval(secs => ",
             $quiet_seconds,
             "), 'rename:' || id
@@ -59,7 +59,7 @@ macro_rules! owe {
             ") AS owing
              ON CONFLICT (bot_id, dedup_key) DO UPDATE
              SET content = excluded.content, due_at = excluded.due_at, state = 'pending', attempts = 0
-             WHERE posts.state NOT IN ('pending', 'sending') OR posts.content ->> 'mark' <> excluded.content ->> 'mark'"
+             WHERE posts.state NOT IN ('pending', 'sending') OR posts.content ->> 'emoji' <> excluded.content ->> 'emoji'"
         )
     };
 }
@@ -74,10 +74,10 @@ pub(super) fn owed(dialog: &Dialog, post_id: i64) -> Option<Statement> {
 /// What a rename that is due asks for; none when the state has changed, or the name is right already.
 pub(super) fn name(post: &Post, dialog: &Dialog) -> Option<Value> {
     let mark = dialog.mark.as_str();
-    let is_stale = post.content["mark"].as_str() != Some(mark) || mark == dialog.topic_emoji;
+    let is_stale = post.content["emoji"].as_str() != Some(mark) || mark == dialog.topic_emoji;
     (!is_stale).then(|| {
         let name = compose::name_of(dialog);
-        json!({ "mark": mark, "name": truncate_utf16(format!("{mark} {name}").trim_start(), compose::NAME_LIMIT) })
+        json!({ "emoji": mark, "name": truncate_utf16(format!("{mark} {name}").trim_start(), compose::NAME_LIMIT) })
     })
 }
 

@@ -138,7 +138,7 @@ impl Stack {
 
     /// Where the record of calls ends now.
     pub(crate) async fn calls_so_far(&self) -> u64 {
-        self.ask(&format!("calls?since={}", u64::MAX)).await["next"].as_u64().expect("a number")
+        self.ask(&format!("calls?since={}", u64::MAX)).await["next_index"].as_u64().expect("a number")
     }
 
     /// Has something go wrong; gives the fault's id.

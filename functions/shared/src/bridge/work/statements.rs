@@ -144,7 +144,7 @@ macro_rules! last_shown {
 macro_rules! mark_asked {
     () => {
         // by its key alone: else all that waits of the bot is read for it
-        "SELECT CASE WHEN p.state IN ('pending', 'sending') THEN p.content ->> 'mark' END FROM posts p
+        "SELECT CASE WHEN p.state IN ('pending', 'sending') THEN p.content ->> 'emoji' END FROM posts p
          WHERE p.bot_id = _bot AND p.dedup_key = 'rename:' || _dialog"
     };
 }
