@@ -200,7 +200,7 @@ impl App {
     /// Wakes whoever looks after `task`, as well as it goes: when the queue is away, the sweep finds the rows.
     pub async fn wake<T: Task>(&self, task: &T, delay: Duration) {
         if let Err(error) = self.send(task, delay).await {
-            metrics::counter!("wakes_lost").increment(1);
+            metrics::counter!("wakeups_lost").increment(1);
             tracing::warn!(%error, "a wake-up was lost; the sweep will find the rows");
         }
     }

@@ -111,7 +111,7 @@ async fn take(app: &App, account_id: i64, purpose: Purpose) -> Result<(), Error>
     match tokio::time::timeout(REDIS_PART, taking).await {
         Ok(Ok(0)) => Ok(()),
         Ok(Ok(wait)) => {
-            metrics::counter!("avito_allowance_spent").increment(1);
+            metrics::counter!("avito_rate_limit_reached").increment(1);
             Err(Error::RateLimited { retry_after: Duration::from_millis(wait.unsigned_abs()) })
         }
         Ok(Err(_)) | Err(_) => at_slow_pace(account_id, purpose).await,
@@ -143,7 +143,7 @@ fn turn(account_id: i64, patience: Duration) -> Result<Duration, Duration> {
 }
 
 fn key(account_id: i64) -> String {
-    format!("avito-allowance:{account_id}")
+    format!("avito-rate-limit:{account_id}")
 }
 
 fn milliseconds(duration: Duration) -> i64 {

@@ -376,7 +376,7 @@ pub(super) fn other_way(post: &Post, doubted: bool) -> Option<Vec<Statement>> {
     let next = Way::of(post).next(&post.kind).filter(|_| is_media(&post.kind))?;
     let mut content = post.content.clone();
     content["method"] = json!(next.as_str());
-    metrics::counter!("posts_another_way").increment(1);
+    metrics::counter!("posts_fallback_used").increment(1);
     Some(vec![posts::rewrite(post.id, content, Vec::new(), doubted)])
 }
 

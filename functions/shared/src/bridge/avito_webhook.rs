@@ -219,7 +219,7 @@ async fn send_to_intake(
     let once = hex::encode(Sha256::digest(payload.to_string()));
     match app.send_in_order(&task, &group, &once).await {
         Ok(()) => {
-            metrics::counter!("webhooks_kept").increment(1);
+            metrics::counter!("webhooks_buffered").increment(1);
             order::KEPT.note();
             Accepted::Done
         }

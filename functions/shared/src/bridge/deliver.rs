@@ -291,7 +291,7 @@ impl Holder<'_> {
         };
         match self.find(work, part, &messages).await? {
             Some(id) => {
-                metrics::counter!("parts_found_sent").increment(1);
+                metrics::counter!("parts_verified_sent").increment(1);
                 Ok(Next::Sent(SentPart { part_id: part.id, avito_message_id: id }))
             }
             None if part.verify_attempts + 1 < LOOKS => {

@@ -372,7 +372,7 @@ impl Holder<'_> {
                 return Ok(Next::Look(Vec::new()));
             }
             if post.begun {
-                metrics::counter!("posts_sent_again").increment(1);
+                metrics::counter!("posts_resent").increment(1);
             }
         }
         let content = composed.unwrap_or_else(|| post.content.clone());

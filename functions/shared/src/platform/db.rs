@@ -191,12 +191,12 @@ impl Db {
             let has_plans = self.has_plans();
             match self.run_once(&scope, &statements, has_plans).await {
                 Err(error) if error.is_undone() => {
-                    metrics::counter!("flights_undone").increment(1);
+                    metrics::counter!("transactions_retried").increment(1);
                     tracing::warn!(%error, "Postgres undid a flight for another; it is sent again");
                 }
                 // Between a deployment and its `migrate`, and long after a rollback: slower, and nothing else.
                 Err(error) if error.lacks_plans() && has_plans => {
-                    metrics::counter!("plans_missing").increment(1);
+                    metrics::counter!("sql_functions_missing").increment(1);
                     tracing::warn!(%error, "plans are missing: run `migrate`; statements are sent as they are written");
                     self.plans_missed.note();
                 }

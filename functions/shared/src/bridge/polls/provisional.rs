@@ -93,7 +93,7 @@ async fn judge(
         doubt(account_id, chat_id, since),
     ];
     let answers = app.db().run(Scope::Tenant(account.keys.client_id), flight).await?;
-    metrics::counter!("messages_doubted").increment(answers.last().map_or(0, Vec::len) as u64);
+    metrics::counter!("messages_not_found").increment(answers.last().map_or(0, Vec::len) as u64);
     for row in answers.iter().flatten() {
         app.wake(&TelegramTask::V1 { bot_id: get(row, "bot_id")? }, Duration::ZERO).await;
     }
