@@ -67,15 +67,15 @@ async fn who_is_there_or_was_just_sent_for_is_not_sent_for_and_who_is_gone_is() 
             messages: vec![said(&format!("{place}-{}", account.id))],
             synced: None,
         };
-        // In one flight: the moment is the same, whatever this machine does meanwhile.
-        let mut flight: Vec<_> = outbox.into_iter().chain(record(world.app, &hearing)).collect();
-        flight.push(
+        // In one transaction: the moment is the same, whatever this machine does meanwhile.
+        let mut statements: Vec<_> = outbox.into_iter().chain(record(world.app, &hearing)).collect();
+        statements.push(
             Statement::new(
                 "SELECT due_at <= now() + interval '10 seconds' AS is_due FROM bot_outboxes WHERE bot_id = $1",
             )
             .bind(bot.id),
         );
-        let answers = must(world.app.db().run(scope(), flight).await);
+        let answers = must(world.app.db().run(scope(), statements).await);
         let [.., recorded, is_due] = answers.as_slice() else { panic!("{answers:?}") };
         let woken: Vec<(i64, bool)> =
             recorded.iter().map(|row| (must(get(row, "bot_id")), must(get(row, "sent_for")))).collect();

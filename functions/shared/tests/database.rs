@@ -1,4 +1,4 @@
-//! Postgres as flights meet it: two of them may want the same rows in another order.
+//! Postgres as transactions meet it: two of them may want the same rows in another order.
 
 mod support;
 

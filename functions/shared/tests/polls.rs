@@ -49,8 +49,8 @@ impl Shop {
         let shop = Self { world: World::with(&all), owner, outside, account_id: account.id };
         let hold = "UPDATE account_polls SET next_poll_at = now() + interval '1 day', unread_list_at = now() + interval '1 day'
                     WHERE avito_account_id = $1";
-        let flight = vec![polls::start(account.id), Statement::new(hold).bind(account.id)];
-        must(shop.world.app.db().run(Scope::Tenant(shop.owner.client), flight).await);
+        let statements = vec![polls::start(account.id), Statement::new(hold).bind(account.id)];
+        must(shop.world.app.db().run(Scope::Tenant(shop.owner.client), statements).await);
         // Avito counts in seconds: what is written from now on is written after the registration.
         shop.change(
             "UPDATE avito_accounts SET webhook_registered_at = webhook_registered_at - interval '2 seconds' WHERE id = $1",
@@ -425,7 +425,7 @@ async fn two_thousand_accounts_without_news_cost_one_call_each_and_half_a_minute
     let ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
     // The first poll gets tokens and has seen every chat there is: none.
     all(&shop, &ids).await;
-    let (since, flights, cache) = (shop.calls_so_far().await, app.db().round_trips(), app.cache().round_trips());
+    let (since, round_trips, cache) = (shop.calls_so_far().await, app.db().round_trips(), app.cache().round_trips());
     let began = Instant::now();
     let extra = all(&shop, &ids).await;
     let took = began.elapsed();
@@ -437,9 +437,9 @@ async fn two_thousand_accounts_without_news_cost_one_call_each_and_half_a_minute
     assert!(calls.iter().filter(mine).all(|call| call["method"] == json!("chats.list")));
     polled.sort_unstable();
     assert_eq!(polled, (first..first + ACCOUNTS).collect::<Vec<_>>(), "one call each");
-    let flights = app.db().round_trips() - flights - extra;
+    let round_trips = app.db().round_trips() - round_trips - extra;
     let cache = app.cache().round_trips() - cache;
-    assert_eq!(flights, ids.len().div_ceil(50) as u64);
+    assert_eq!(round_trips, ids.len().div_ceil(50) as u64);
     assert!(cache <= 2 * ids.len() as u64, "{cache}");
     assert!(took < Duration::from_secs(30), "{took:?}");
 }

@@ -164,7 +164,7 @@ impl Run<'_> {
         self.fleets.iter().for_each(|fleet| drop(fleet.function.take_times()));
         let plan = &self.lambda.plan;
         let (postgres, simulators) = (children_cpu_ms(plan.postgres_pid), cpu_ms(plan.simulators_pid));
-        let (requests, flights) = (self.lambda.queues.counted().0, proxy.flights());
+        let (requests, round_trips) = (self.lambda.queues.counted().0, proxy.round_trips());
         self.calls = [0.0; 2];
         let (seconds, settled_seconds) = self.send(self.load.messages, self.load.pace).await?;
         let parts = self.fleets.iter().zip(before);
@@ -178,7 +178,7 @@ impl Run<'_> {
             telegram_calls: self.calls[0],
             avito_calls: self.calls[1],
             queue_requests: count(usize::try_from(self.lambda.queues.counted().0 - requests)?),
-            postgres_round_trips: count(proxy.flights() - flights),
+            postgres_round_trips: count(proxy.round_trips() - round_trips),
         })
     }
 

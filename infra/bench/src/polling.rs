@@ -51,7 +51,7 @@ struct Cycle {
     calls: f64,
     postgres_cpu_ms: f64,
     simulators_cpu_ms: f64,
-    flights: f64,
+    round_trips: f64,
     redis: f64,
     news: i64,
 }
@@ -102,8 +102,8 @@ pub(crate) async fn measure(lambda: &Lambda, world: &mut World, figures: &mut Fi
             if !news {
                 figures.hold(format!("poll/{size} accounts/Avito calls an account"), cycle.calls / count(size));
                 if size == COUNTED {
-                    let flights = cycle.flights * 50.0 / count(size);
-                    figures.hold(format!("poll/{size} accounts/Postgres round trips a fifty"), flights);
+                    let round_trips = cycle.round_trips * 50.0 / count(size);
+                    figures.hold(format!("poll/{size} accounts/Postgres round trips a fifty"), round_trips);
                 }
                 figures.hold(format!("poll/{size} accounts/Redis round trips an account"), cycle.redis / count(size));
             }
@@ -182,7 +182,7 @@ async fn cycle(lambda: &Lambda, world: &World, size: usize, news: bool) -> Outco
         calls: count(usize::try_from(world.simulators.calls_so_far().await? - before.1)?),
         postgres_cpu_ms: children_cpu_ms(plan.postgres_pid) - cpu[2],
         simulators_cpu_ms: cpu_ms(plan.simulators_pid) - cpu[3],
-        flights: count(proxy.flights()),
+        round_trips: count(proxy.round_trips()),
         redis: questions(&plan.redis).await? - before.2 - redis::OWN,
         news: known(world).await? - before.0,
     };

@@ -1,5 +1,5 @@
 //! A proxy in front of Postgres that counts how often a client waits for it: what is sent while an answer is still under
-//! way belongs to the same round trip, and so does what comes within an open transaction: a flight is sent in one go, but may be
+//! way belongs to the same round trip, and so does what comes within an open transaction: a transaction is sent in one go, but may be
 //! handed over in pieces. Connecting does not count. It reads no more of the protocol than where a message
 //! begins (postgresql.org/docs/current/protocol-message-formats.html).
 
@@ -17,7 +17,7 @@ use crate::Outcome;
 pub(crate) struct CountingProxy {
     /// The database's address through it.
     pub(crate) address: String,
-    flights: Arc<AtomicUsize>,
+    round_trips: Arc<AtomicUsize>,
     _server: JoinSet<()>,
 }
 
@@ -30,8 +30,8 @@ impl CountingProxy {
         if address.set_host(Some("127.0.0.1")).is_err() || address.set_port(Some(port)).is_err() {
             return Err("the database's address is none".into());
         }
-        let flights = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&flights);
+        let round_trips = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&round_trips);
         let mut server = JoinSet::new();
         server.spawn(async move {
             let mut connections = JoinSet::new();
@@ -43,21 +43,21 @@ impl CountingProxy {
                 while connections.try_join_next().is_some() {}
             }
         });
-        Ok(Self { address: address.to_string(), flights, _server: server })
+        Ok(Self { address: address.to_string(), round_trips, _server: server })
     }
 
     /// How many round trips there were so far.
-    pub(crate) fn flights(&self) -> usize {
-        self.flights.load(Ordering::SeqCst)
+    pub(crate) fn round_trips(&self) -> usize {
+        self.round_trips.load(Ordering::SeqCst)
     }
 }
 
-async fn connect(client: TcpStream, server: TcpStream, flights: Arc<AtomicUsize>) {
+async fn connect(client: TcpStream, server: TcpStream, round_trips: Arc<AtomicUsize>) {
     let session = Session::default();
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     tokio::select! {
-        _ = requests(from_client, to_server, &session, &flights) => {}
+        _ = requests(from_client, to_server, &session, &round_trips) => {}
         _ = answers(from_server, to_client, &session) => {}
     }
 }
@@ -79,7 +79,7 @@ async fn requests(
     mut client: tcp::OwnedReadHalf,
     mut server: tcp::OwnedWriteHalf,
     session: &Session,
-    flights: &AtomicUsize,
+    round_trips: &AtomicUsize,
 ) -> std::io::Result<()> {
     // The first message has no type, and its answer ends with `ReadyForQuery` too.
     let startup = read(&mut client, 0).await?;
@@ -91,7 +91,7 @@ async fn requests(
             && session.unanswered.fetch_add(1, Ordering::SeqCst) == 0
             && !session.in_transaction.load(Ordering::SeqCst)
         {
-            flights.fetch_add(1, Ordering::SeqCst);
+            round_trips.fetch_add(1, Ordering::SeqCst);
         }
         server.write_all(&message).await?;
     }

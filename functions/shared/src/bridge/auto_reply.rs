@@ -22,7 +22,7 @@ pub fn delay(app: &App) -> Duration {
     Duration::from_secs(seconds.and_then(|seconds| seconds.try_into().ok()).unwrap_or_default())
 }
 
-/// Empties every mark of the flight's tenant: the auto-reply was switched off or on.
+/// Empties every mark of the transaction's tenant: the auto-reply was switched off or on.
 pub fn forget_marks() -> Statement {
     Statement::new(
         "UPDATE dialogs SET auto_reply_scheduled_at = NULL

@@ -1,4 +1,4 @@
-//! What Avito's webhook brings: recorded in one flight, or kept in the intake queue while Postgres is away.
+//! What Avito's webhook brings: recorded in one transaction, or kept in the intake queue while Postgres is away.
 //! Nothing is acknowledged before one of the two has it.
 
 use std::{
@@ -105,7 +105,7 @@ pub async fn record_kept(app: &App, account_id: i64, payload: &str, deadline: In
     Ok(())
 }
 
-/// Checks the secret and records, in one flight. None: a wrong secret. Otherwise whom to wake.
+/// Checks the secret and records, in one transaction. None: a wrong secret. Otherwise whom to wake.
 async fn hear(app: &App, account_id: i64, hash: [u8; 32], hearing: Option<&Hearing>) -> Result<Option<Woken>, DbError> {
     let scope = Scope::TenantOf(account_webhooks::tenant_by_secret(account_id, hash.to_vec()));
     let answers = app.db().run(scope, hearing.map(|hearing| record(app, hearing)).unwrap_or_default()).await?;

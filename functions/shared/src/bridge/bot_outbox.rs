@@ -1,6 +1,6 @@
 //! The outbox of a bot: who may post for it now, what is due, and how much may still be sent.
-//! A lease is a compare-and-set on the row. Each flight of its holder takes the row first and looks for work then: whoever
-//! adds work wakes the outbox last and so waits for that flight, or was seen by it. Nothing new is overlooked.
+//! A lease is a compare-and-set on the row. Each transaction of its holder takes the row first and looks for work then: whoever
+//! adds work wakes the outbox last and so waits for that transaction, or was seen by it. Nothing new is overlooked.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::{planned, platform::db::Statement};
 /// How long a lease lasts unless its holder writes; longer than any one call to Telegram takes.
 pub const LEASE: Duration = Duration::from_secs(20);
 
-/// Whether somebody works for an outbox now. Whoever sees that in the flight that adds work need not send for anybody: the holder
+/// Whether somebody works for an outbox now. Whoever sees that in the transaction that adds work need not send for anybody: the holder
 /// takes the outbox's row again before it lets go, and so sees what was added.
 macro_rules! held {
     () => {
@@ -23,7 +23,7 @@ macro_rules! held {
 }
 
 /// Whether nobody need be sent for, where an outbox is due: somebody works for it, or it became due less than a second ago, and
-/// whoever made it due, at the `now()` of that flight, sends at once. What is sent and never comes, or is booked for a while
+/// whoever made it due, at the `now()` of that transaction, sends at once. What is sent and never comes, or is booked for a while
 /// later, is made good by what follows after that second, and by the sweep.
 macro_rules! sent_for {
     () => {
@@ -123,14 +123,14 @@ pub struct BotOutbox {
     pub topics_off: bool,
     /// Telegram's order to be silent until then.
     pub rate_limited_until: Option<Timestamp>,
-    /// The database's clock at that flight.
+    /// The database's clock at that transaction.
     pub now: Timestamp,
     /// The same moment by this process's clock.
     #[serde(skip, default = "Instant::now")]
     pub read: Instant,
 }
 
-/// Locks a dialog until the flight ends: before the outbox, as every flight does that touches both.
+/// Locks a dialog until the transaction ends: before the outbox, as every transaction does that touches both.
 pub fn lock_dialog(dialog_id: Option<i64>) -> Statement {
     planned!("SELECT id FROM dialogs WHERE id = $1 FOR NO KEY UPDATE").bind(dialog_id)
 }

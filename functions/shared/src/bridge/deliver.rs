@@ -100,8 +100,8 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
                 woken
             }
             Next::Sent(sent) => {
-                let flight = dialog_work::look(dialog_id, owner, Vec::new(), Some(sent));
-                let (next, woken) = dialog_work::read(&holder.run(flight).await?)?;
+                let statements = dialog_work::look(dialog_id, owner, Vec::new(), Some(sent));
+                let (next, woken) = dialog_work::read(&holder.run(statements).await?)?;
                 look = next;
                 woken
             }
@@ -137,8 +137,8 @@ fn woken(answers: &[Vec<tokio_postgres::Row>]) -> Result<Option<i64>, BridgeErro
 }
 
 impl Holder<'_> {
-    pub(super) async fn run(&self, flight: Vec<Statement>) -> Result<crate::platform::db::Answers, BridgeError> {
-        Ok(self.app.db().run(Scope::Tenant(self.client_id), flight).await?)
+    pub(super) async fn run(&self, statements: Vec<Statement>) -> Result<crate::platform::db::Answers, BridgeError> {
+        Ok(self.app.db().run(Scope::Tenant(self.client_id), statements).await?)
     }
 
     async fn step(&self, work: &DialogWork) -> Result<Next, BridgeError> {

@@ -1,5 +1,5 @@
 //! The way of a dialog to Avito as rows: its lease, its parts one at a time, what becomes of each.
-//! As with a bot's outbox, every flight of the holder takes the dialog's row first and looks then.
+//! As with a bot's outbox, every transaction of the holder takes the dialog's row first and looks then.
 
 use std::time::{Duration, Instant};
 
@@ -40,7 +40,7 @@ pub struct Part {
     pub text_key: String,
     /// The picture that it is instead of a text: `{file_id, name}`.
     pub picture: Option<Value>,
-    /// Whether it was begun by an earlier flight, with an unknown outcome.
+    /// Whether it was begun by an earlier transaction, with an unknown outcome.
     pub begun: bool,
     /// When it was begun.
     pub since: Timestamp,
@@ -52,7 +52,7 @@ pub struct Part {
     pub auto_reply: bool,
 }
 
-/// What the flight found.
+/// What the transaction found.
 #[derive(Deserialize)]
 #[serde(from = "DialogWorkRow")]
 pub struct DialogWork {
@@ -286,10 +286,10 @@ pub struct SentPart {
 /// They answer the bot to wake too, if anything came of that or of the look for it to do: an answer taken back before it went
 /// is told as well.
 pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>, sent: Option<SentPart>) -> Vec<Statement> {
-    let mut flight = outcome;
-    let tells = !flight.is_empty() || sent.is_some();
+    let mut statements = outcome;
+    let tells = !statements.is_empty() || sent.is_some();
     let (part_id, avito_message_id) = sent.map(|sent| (sent.part_id, sent.avito_message_id)).unzip();
-    flight.push(
+    statements.push(
         routine!(
             LOOK_TAKES,
             LOOK,
@@ -302,7 +302,7 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>, sent: Option<S
         .bind(part_id)
         .bind(avito_message_id),
     );
-    flight
+    statements
 }
 
 /// Reads the answers to [`look`]: how it ended, and the bot to wake.
@@ -310,7 +310,7 @@ pub fn read(answers: &Answers) -> Result<(Look<DialogWork>, Option<i64>), DbErro
     Look::read(answers)
 }
 
-/// What the flight answers.
+/// What the transaction answers.
 #[derive(Deserialize)]
 struct DialogWorkRow {
     now: Timestamp,

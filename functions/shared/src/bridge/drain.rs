@@ -167,20 +167,20 @@ async fn drain_once(app: &App, bot_id: i64, stop: Instant) -> Result<Ended, Brid
         };
         let (answers, composed) = match next {
             Next::Look(outcome) => {
-                let flight = work::look(bot_id, owner, outcome, Done::default(), None);
-                (holder.run(&work, flight).await?, None)
+                let statements = work::look(bot_id, owner, outcome, Done::default(), None);
+                (holder.run(&work, statements).await?, None)
             }
             Next::Sent(outcome, done) => {
                 let ready = behind.as_ref().map(|(_, composition)| &composition.ready);
                 (holder.run_as_it_is(work::look(bot_id, owner, outcome, done, ready)).await?, behind)
             }
             Next::Show(composition) => {
-                let flight = work::look(bot_id, owner, Vec::new(), Done::default(), Some(&composition.ready));
-                (holder.run(&work, flight).await?, Some((work, composition)))
+                let statements = work::look(bot_id, owner, Vec::new(), Done::default(), Some(&composition.ready));
+                (holder.run(&work, statements).await?, Some((work, composition)))
             }
             Next::HandOver(dialog_id) => {
-                let flight = work::look(bot_id, owner, moves::hand_over(dialog_id), Done::default(), None);
-                let answers = holder.run(&work, flight).await?;
+                let statements = work::look(bot_id, owner, moves::hand_over(dialog_id), Done::default(), None);
+                let answers = holder.run(&work, statements).await?;
                 moves::wake(app, &answers).await?;
                 (answers, None)
             }
@@ -283,18 +283,18 @@ enum Composed {
 }
 
 impl Holder<'_> {
-    /// Runs a flight about `work`. Whoever hears of a message locks its dialog and then the outbox; in the other order the
+    /// Runs a transaction about `work`. Whoever hears of a message locks its dialog and then the outbox; in the other order the
     /// two would wait for each other.
-    pub(super) async fn run(&self, work: &Work, mut flight: Vec<Statement>) -> Result<Answers, BridgeError> {
-        flight.insert(0, bot_outbox::lock_dialog(work.dialog.as_ref().map(|dialog| dialog.id)));
-        let mut answers = self.run_as_it_is(flight).await?;
+    pub(super) async fn run(&self, work: &Work, mut statements: Vec<Statement>) -> Result<Answers, BridgeError> {
+        statements.insert(0, bot_outbox::lock_dialog(work.dialog.as_ref().map(|dialog| dialog.id)));
+        let mut answers = self.run_as_it_is(statements).await?;
         answers.remove(0);
         Ok(answers)
     }
 
-    /// Runs a flight that locks the dialog it is about by itself.
-    async fn run_as_it_is(&self, flight: Vec<Statement>) -> Result<Answers, BridgeError> {
-        Ok(self.app.db().run(Scope::Tenant(self.client_id), flight).await?)
+    /// Runs a transaction that locks the dialog it is about by itself.
+    async fn run_as_it_is(&self, statements: Vec<Statement>) -> Result<Answers, BridgeError> {
+        Ok(self.app.db().run(Scope::Tenant(self.client_id), statements).await?)
     }
 
     /// Until when nothing can be sent, whatever waits.
@@ -359,12 +359,12 @@ impl Holder<'_> {
         };
         // What changes nothing when done twice is not begun before the call.
         if !is_repeatable(&post.kind) {
-            let flight = vec![
+            let statements = vec![
                 bot_outbox::keep(self.bot_id, self.owner),
                 posts::begin(self.bot_id, self.owner, post.id, post.begun, composed.clone()),
                 posts::carry(post.id, carried),
             ];
-            let answers = self.run(work, flight).await?;
+            let answers = self.run(work, statements).await?;
             if answers.first().is_none_or(Vec::is_empty) {
                 return Ok(Next::Lost);
             }

@@ -1,5 +1,5 @@
 //! A reply by hand, from the API: it goes to Avito like an operator's answer, and the topic sees it under its writer's
-//! name. Taken once per `Idempotency-Key`, decided in the flight that writes it down.
+//! name. Taken once per `Idempotency-Key`, decided in the transaction that writes it down.
 
 use std::time::Duration;
 
@@ -142,11 +142,11 @@ pub async fn reply(app: &App, client: ClientId, reply: Reply) -> Result<Message,
         .map(|(position, part)| json!({ "position": position, "text_key": text::key(&part), "text": part }))
         .collect();
     let insert = Statement::new(INSERT).bind(dialog_id).bind(text).bind(author).bind(user_id).bind(json!(pieces));
-    let mut flight = vec![Statement::new(LOOK).bind(dialog_id), request.claim(), insert];
-    flight.extend(request.settle());
-    let settled = flight.len() - 1;
-    flight.extend([Statement::new(WAKE_OUTBOX), history::made()]);
-    let answers = app.db().run(Scope::Tenant(client), flight).await?;
+    let mut statements = vec![Statement::new(LOOK).bind(dialog_id), request.claim(), insert];
+    statements.extend(request.settle());
+    let settled = statements.len() - 1;
+    statements.extend([Statement::new(WAKE_OUTBOX), history::made()]);
+    let answers = app.db().run(Scope::Tenant(client), statements).await?;
     let dialog = answers.first().and_then(|rows| rows.first()).ok_or(ReplyError::NoSuchDialog)?;
     match request.read(&answers, settled)? {
         Claim::OtherRequest => return Err(ReplyError::OtherRequest),

@@ -311,7 +311,7 @@ pub async fn messages(
     Ok(Some(wanted.page(ranked.collect::<Result<_, DbError>>()?)))
 }
 
-/// The message that the flight made, by `app.result_id`.
+/// The message that the transaction made, by `app.result_id`.
 pub(super) fn made() -> Statement {
     Statement::new(message!("WHERE m.id = nullif(current_setting('app.result_id', true), '')::bigint"))
 }

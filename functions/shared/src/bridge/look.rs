@@ -43,7 +43,7 @@ enum Ends {
 }
 
 impl<T: DeserializeOwned> Look<T> {
-    /// Reads the answer to a flight that looks last, `{ends, wake_in, bot_id, work}`: how it ended, and the bot to wake.
+    /// Reads the answer to a transaction that looks last, `{ends, wake_in, bot_id, work}`: how it ended, and the bot to wake.
     pub(super) fn read(answers: &Answers) -> Result<(Self, Option<i64>), DbError> {
         let Answer { ends, wake_in, bot_id, work } = db::answer(answers)?;
         let wake_in = wake_in.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());

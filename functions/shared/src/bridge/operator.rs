@@ -1,4 +1,4 @@
-//! What a bot's webhook brings: an operator's answer becomes a row with its parts, in one flight, before the 200.
+//! What a bot's webhook brings: an operator's answer becomes a row with its parts, in one transaction, before the 200.
 //! Whatever Telegram cannot be told to stop repeating is recorded or ignored, never refused: one update refused for
 //! ever would block every topic of the group.
 

@@ -233,7 +233,7 @@ pub(super) fn correct(account_id: i64, user_id: i64, chat_id: &str, messages: &[
         .bind(words::corrected(Language::Russian))
 }
 
-/// What is to be known of what was heard, now that it is recorded. Only what this very flight inserted is new, by
+/// What is to be known of what was heard, now that it is recorded. Only what this very transaction inserted is new, by
 /// `created_at = now()`: a message heard again neither asks nor answers anew.
 macro_rules! news {
     () => {
@@ -419,7 +419,7 @@ const RECORD: &str = concat!(
      END"
 );
 
-/// The statements that record a hearing, within one flight; [`Woken`] reads their answers.
+/// The statements that record a hearing, within one transaction; [`Woken`] reads their answers.
 ///
 /// The dialog waits when the newest thing still to be shown is the buyer's, and is answered when it is ours. A human answer
 /// empties the auto-reply's mark, unless the buyer wrote after it; a buyer's message sets an empty one, if the auto-reply is

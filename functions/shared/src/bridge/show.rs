@@ -1,5 +1,5 @@
 //! What waits in a dialog becomes posts: composed of what was read, and written down only if it still stands so. So the next
-//! dialog is composed while Telegram has the last one's post, and one flight finishes that and begins this.
+//! dialog is composed while Telegram has the last one's post, and one transaction finishes that and begins this.
 
 use std::time::Duration;
 

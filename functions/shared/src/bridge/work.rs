@@ -1,5 +1,5 @@
 //! What a bot has to do next: the dialog that has waited longest, with its unfinished posts and unshown messages.
-//! Looking is part of every flight of the outbox's holder, so a message costs no round trip of its own for it.
+//! Looking is part of every transaction of the outbox's holder, so a message costs no round trip of its own for it.
 
 mod statements;
 
@@ -138,7 +138,7 @@ pub struct Waiting {
     pub reply_to: Option<i64>,
 }
 
-/// What the flight found.
+/// What the transaction found.
 #[derive(Deserialize)]
 #[serde(from = "Found")]
 pub struct Work {
@@ -220,7 +220,7 @@ impl Work {
     }
 }
 
-/// What the flight answers: lists that are empty are not there, and what is looked for after the dialog stands beside it.
+/// What the transaction answers: lists that are empty are not there, and what is looked for after the dialog stands beside it.
 #[derive(Deserialize)]
 struct Found {
     outbox: BotOutbox,

@@ -178,14 +178,14 @@ pub async fn sign_in(app: &App, fields: &WidgetFields) -> Result<SignedIn, SignI
     Ok(SignedIn { tokens: session.tokens(app, &account), account })
 }
 
-/// Uses the widget's answer up and opens the session, in one flight: neither happens without the other.
+/// Uses the widget's answer up and opens the session, in one transaction: neither happens without the other.
 async fn open(app: &App, account: &Account, session: &NewSession, widget: &WidgetUser) -> Result<(), SignInError> {
     let use_up = Statement::new("INSERT INTO used_logins (digest) VALUES ($1)").bind(widget.digest.to_vec());
     let details = json!({ "by": "telegram_login", "session_id": session.id, "telegram_user_id": widget.id });
     let note = audit::record_for(account.tenant(), Some(account.user.id), "sign_in", details);
-    let mut flight = vec![use_up, note];
-    flight.extend(session.open(account.user.id));
-    let answers = match app.db().run(Scope::Identity, flight).await {
+    let mut statements = vec![use_up, note];
+    statements.extend(session.open(account.user.id));
+    let answers = match app.db().run(Scope::Identity, statements).await {
         Err(error) if error.constraint() == Some("used_logins_pkey") => return Err(SignInError::Used),
         outcome => outcome?,
     };

@@ -160,12 +160,12 @@ pub(super) async fn find_or_create(
     name: &str,
     is_admin: bool,
 ) -> Result<Account, SignInError> {
-    let flight = || {
+    let statements = || {
         let create = if is_admin { create_admin(telegram_user_id, name) } else { create_owner(telegram_user_id, name) };
         app.db().run(Scope::Identity, vec![create, by_telegram_id(telegram_user_id)])
     };
-    let answers = match flight().await {
-        Err(error) if error.constraint() == Some("users_telegram_user_id_key") => flight().await?,
+    let answers = match statements().await {
+        Err(error) if error.constraint() == Some("users_telegram_user_id_key") => statements().await?,
         outcome => outcome?,
     };
     let row = answers.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;

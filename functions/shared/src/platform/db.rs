@@ -1,9 +1,9 @@
-//! Postgres. A transaction is a list of statements sent in one flight, so none can be open while something outside is
-//! called, and every piece of work costs one round trip. Outside such a flight there is no way to query.
+//! Postgres. A transaction is a list of statements sent in one transaction, so none can be open while something outside is
+//! called, and every piece of work costs one round trip. Outside such a transaction there is no way to query.
 
 mod connection;
 mod error;
-mod flight;
+mod pipeline;
 
 use std::{
     sync::{
@@ -27,7 +27,7 @@ use tokio_postgres::{
 pub(super) use connection::connect;
 pub use connection::parse_address;
 pub use error::DbError;
-use flight::Flight;
+use pipeline::Pipeline;
 
 use super::{last::Last, plans::Planned, secrets::Secret};
 
@@ -84,7 +84,7 @@ impl Statement {
     }
 }
 
-/// On whose behalf a flight runs: its role and tenant.
+/// On whose behalf a transaction runs: its role and tenant.
 pub enum Scope {
     /// One tenant's rows, as `tuberry_app`.
     Tenant(ClientId),
@@ -100,7 +100,7 @@ pub enum Scope {
 
 /// How long statements are sent as they are written, once their functions were missing.
 const WITHOUT_PLANS: Duration = Duration::from_secs(60);
-/// How often a flight that took no effect is sent again.
+/// How often a transaction that took no effect is sent again.
 const REPEATS: usize = 2;
 
 /// Reads a column, or says that the row is not as expected.
@@ -108,7 +108,7 @@ pub fn get<'row, T: tokio_postgres::types::FromSql<'row>>(row: &'row Row, column
     row.try_get(column).map_err(|_| DbError::Shape)
 }
 
-/// Reads the JSON that the last statement of a flight answers, a [`routine!`](crate::routine).
+/// Reads the JSON that the last statement of a transaction answers, a [`routine!`](crate::routine).
 pub fn answer<T: DeserializeOwned>(answers: &Answers) -> Result<T, DbError> {
     let row = answers.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
     get::<Json<T>>(row, "answer").map(|Json(answer)| answer)
@@ -126,7 +126,7 @@ pub fn optional_bytes<'de, D: Deserializer<'de>>(json: D) -> Result<Option<Vec<u
     hex::decode(digits).map(Some).map_err(|_| D::Error::custom("not bytes"))
 }
 
-/// The rows of each statement of a flight, in the order given.
+/// The rows of each statement of a transaction, in the order given.
 pub type Answers = Vec<Vec<Row>>;
 
 /// How long Postgres may take to connect and to answer.
@@ -134,7 +134,7 @@ pub type Answers = Vec<Vec<Row>>;
 pub struct Patience {
     /// For a new connection.
     pub connect: Duration,
-    /// For the answers to one flight; Postgres itself gives up a little earlier.
+    /// For the answers to one transaction; Postgres itself gives up a little earlier.
     pub answer: Duration,
 }
 
@@ -145,17 +145,17 @@ impl Patience {
     pub const SHORT: Self = Self { connect: Duration::from_millis(500), answer: Duration::from_millis(900) };
 }
 
-/// Flights of a process that may be under way at the same time, each on a connection of its own: a worker's tasks are other
-/// organisations', and none is to wait while another's flight waits for a row. An endpoint, which has one request at a time,
+/// Transactions of a process that may be under way at the same time, each on a connection of its own: a worker's tasks are other
+/// organisations', and none is to wait while another's transaction waits for a row. An endpoint, which has one request at a time,
 /// never opens a second.
-const AT_ONCE: usize = 2;
+const MAX_CONNECTIONS: usize = 2;
 
 /// The process's connections, opened on first use and again when they broke.
 pub struct Db {
     address: Secret,
     extra_roots: String,
     patience: Patience,
-    flights: Semaphore,
+    permits: Semaphore,
     idle: Mutex<Vec<Client>>,
     round_trips: AtomicU64,
     plans_missed: Last,
@@ -168,7 +168,7 @@ impl Db {
             address,
             extra_roots,
             patience,
-            flights: Semaphore::new(AT_ONCE),
+            permits: Semaphore::new(MAX_CONNECTIONS),
             idle: Mutex::default(),
             round_trips: AtomicU64::new(0),
             plans_missed: Last::default(),
@@ -182,17 +182,17 @@ impl Db {
 
     /// Runs the statements as one transaction in one round trip and commits it.
     ///
-    /// A flight whose first answer shows a dead connection is sent once more on a new one. So every flight must decide
+    /// A transaction whose first answer shows a dead connection is sent once more on a new one. So every transaction must decide
     /// by unique keys or compare-and-set: a repeat of one that did commit changes nothing. One that Postgres undid
     /// because it and another waited for each other is sent again, and so is one whose plans are missing.
     pub async fn run(&self, scope: Scope, statements: Vec<Statement>) -> Result<Answers, DbError> {
         for _ in 0..REPEATS {
-            // As it is when this flight leaves: another one may find their absence first.
+            // As it is when this transaction leaves: another one may find their absence first.
             let has_plans = self.has_plans();
             match self.run_once(&scope, &statements, has_plans).await {
                 Err(error) if error.is_undone() => {
                     metrics::counter!("transactions_retried").increment(1);
-                    tracing::warn!(%error, "Postgres undid a flight for another; it is sent again");
+                    tracing::warn!(%error, "Postgres undid a pipeline for another; it is sent again");
                 }
                 // Between a deployment and its `migrate`, and long after a rollback: slower, and nothing else.
                 Err(error) if error.lacks_plans() && has_plans => {
@@ -207,9 +207,9 @@ impl Db {
     }
 
     async fn run_once(&self, scope: &Scope, statements: &[Statement], has_plans: bool) -> Result<Answers, DbError> {
-        let _permit = self.flights.acquire().await.map_err(|_| DbError::Unavailable("the process ends"))?;
+        let _permit = self.permits.acquire().await.map_err(|_| DbError::Unavailable("the process ends"))?;
         if let Some(client) = self.idle() {
-            match self.fly(&client, scope, statements, has_plans).await {
+            match self.run_on(&client, scope, statements, has_plans).await {
                 // Whatever ended it has ended the others too.
                 Err(DbError::Unavailable(_)) => self.with_idle(Vec::clear),
                 outcome => {
@@ -219,7 +219,7 @@ impl Db {
             }
         }
         let client = connect(&self.address, &self.extra_roots, self.patience.connect).await?;
-        let outcome = self.fly(&client, scope, statements, has_plans).await;
+        let outcome = self.run_on(&client, scope, statements, has_plans).await;
         if !matches!(outcome, Err(DbError::Unavailable(_))) {
             self.with_idle(|idle| idle.push(client));
         }
@@ -247,7 +247,7 @@ impl Db {
         Ok(self.run(scope, vec![statement]).await?.pop().unwrap_or_default())
     }
 
-    async fn fly(
+    async fn run_on(
         &self,
         client: &Client,
         scope: &Scope,
@@ -256,27 +256,27 @@ impl Db {
     ) -> Result<Answers, DbError> {
         self.round_trips.fetch_add(1, Ordering::Relaxed);
         let timeout_ms = self.patience.answer.as_millis();
-        let mut flight = Flight::new(client, has_plans);
+        let mut pipeline = Pipeline::new(client, has_plans);
         // Numbers and words of our own only: were one string not SQL, none of it would run, and no transaction would open.
         let limit = format!("BEGIN; SET LOCAL statement_timeout = {timeout_ms}; SET LOCAL ROLE");
         match scope {
             Scope::Tenant(ClientId(id)) => {
-                flight.execute(format!("{limit} tuberry_app; SET LOCAL app.client_id = {id}"));
+                pipeline.execute(format!("{limit} tuberry_app; SET LOCAL app.client_id = {id}"));
             }
             Scope::TenantOf(find) => {
-                flight.execute(format!("{limit} tuberry_service"));
-                flight.query(find);
-                flight.execute("SET LOCAL ROLE tuberry_app".to_owned());
+                pipeline.execute(format!("{limit} tuberry_service"));
+                pipeline.query(find);
+                pipeline.execute("SET LOCAL ROLE tuberry_app".to_owned());
             }
-            Scope::Identity => flight.execute(format!("{limit} tuberry_identity")),
-            Scope::Service => flight.execute(format!("{limit} tuberry_service")),
+            Scope::Identity => pipeline.execute(format!("{limit} tuberry_identity")),
+            Scope::Service => pipeline.execute(format!("{limit} tuberry_service")),
         }
         for statement in statements {
-            flight.query(statement);
+            pipeline.query(statement);
         }
-        flight.execute("COMMIT".to_owned());
+        pipeline.execute("COMMIT".to_owned());
         // A connection whose last answer was not read is not used again: the caller took it out of its place.
-        tokio::time::timeout(self.patience.answer + Duration::from_millis(100), flight.land())
+        tokio::time::timeout(self.patience.answer + Duration::from_millis(100), pipeline.send())
             .await
             .map_err(|_| DbError::Unavailable("it did not answer in time"))?
     }

@@ -84,7 +84,7 @@ const READ: &str = "
            webhook_error, created_at, api_client_secret, webhook_secret
     FROM avito_accounts WHERE id = $1";
 
-/// The new row with the record of what changed; a flight that is sent twice records nothing anew.
+/// The new row with the record of what changed; a transaction that is sent twice records nothing anew.
 const UPDATE: &str = "
     WITH former AS (
         SELECT * FROM avito_accounts WHERE id = $1 FOR NO KEY UPDATE
@@ -120,7 +120,7 @@ const UPDATE: &str = "
            jsonb_build_object('avito_account_id', $1) || jsonb_object_agg(key, change)
     FROM fields HAVING count(*) > 0";
 
-/// Changes an account. `around` adds what others do about it, before and after, in the same flight.
+/// Changes an account. `around` adds what others do about it, before and after, in the same transaction.
 pub async fn change(
     app: &App,
     client: ClientId,
@@ -160,8 +160,8 @@ pub async fn change(
         goes_on: keys.is_some() || (change.monitoring_enabled == Some(true) && !former.monitoring_enabled),
     };
     let keyring = app.keyring();
-    let (mut flight, after) = around(meaning);
-    flight.push(
+    let (mut statements, after) = around(meaning);
+    statements.push(
         Statement::new(UPDATE)
             .bind(account_id)
             .bind(change.name)
@@ -176,9 +176,9 @@ pub async fn change(
             .bind(keys.as_ref().map(|(_, checked)| accounts::end_of(&checked.token)))
             .bind(user_id),
     );
-    flight.extend(after);
-    flight.push(Statement::new(READ).bind(account_id));
-    let answers = app.db().run(Scope::Tenant(client), flight).await.map_err(|error| match error.constraint() {
+    statements.extend(after);
+    statements.push(Statement::new(READ).bind(account_id));
+    let answers = app.db().run(Scope::Tenant(client), statements).await.map_err(|error| match error.constraint() {
         Some("avito_accounts_client_id_bot_id_fkey") => ConnectError::NoSuchBot.into(),
         _ => ChangeError::Db(error),
     })?;

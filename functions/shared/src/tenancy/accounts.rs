@@ -397,7 +397,7 @@ pub struct Inserted {
 }
 
 /// Writes the account's row. One whose creation broke off before Avito was told of us gives way after a minute. The secret
-/// of its webhook tells a repetition of this very flight from somebody else's row.
+/// of its webhook tells a repetition of this very transaction from somebody else's row.
 pub async fn insert(
     app: &App,
     client: ClientId,
@@ -426,7 +426,7 @@ pub async fn insert(
         "api_client_secret": "***", "monitoring_enabled": new.monitoring_enabled,
     });
     let keyring = app.keyring();
-    let flight = vec![
+    let statements = vec![
         clear.bind(checked.user_id),
         insert
             .bind(new.bot_id)
@@ -442,7 +442,7 @@ pub async fn insert(
         audit::record(Some(user_id), "avito_account.create", details),
         read.bind(checked.user_id),
     ];
-    let answers = match app.db().run(Scope::Tenant(client), flight).await {
+    let answers = match app.db().run(Scope::Tenant(client), statements).await {
         Err(error) => {
             return Err(match error.constraint() {
                 Some("avito_accounts_client_id_bot_id_fkey") => ConnectError::NoSuchBot,

@@ -3,7 +3,7 @@
 
 use crate::platform::db::Statement;
 
-/// Notes that a bot of the flight's tenant was seen in a chat, with what it is there.
+/// Notes that a bot of the transaction's tenant was seen in a chat, with what it is there.
 pub fn remember(bot_id: i64, chat_id: i64, title: String, is_forum: bool, bot_status: impl Into<String>) -> Statement {
     Statement::new(
         "INSERT INTO telegram_chats (bot_id, chat_id, client_id, title, is_forum, bot_status)

@@ -1,5 +1,5 @@
 //! Organisations and what they decide for themselves. They are made with their first user, by identity; settings are
-//! changed by compare-and-set, in one flight with their record.
+//! changed by compare-and-set, in one transaction with their record.
 
 use std::collections::BTreeMap;
 
@@ -159,7 +159,7 @@ impl From<ChangeError> for Problem {
 const ATTEMPTS: usize = 5;
 
 /// Changes the settings by `edit`, which is asked again when somebody else was faster. `with` adds what other domains do
-/// about it, in the same flight.
+/// about it, in the same transaction.
 pub async fn change(
     app: &App,
     client: ClientId,
@@ -178,9 +178,9 @@ pub async fn change(
         if after == before {
             return Ok(Client { settings: after, ..found });
         }
-        let mut flight = vec![update(&found.version, user_id, &before, &after)];
-        flight.extend(with(&before, &after));
-        let answers = app.db().run(Scope::Tenant(client), flight).await.map_err(refused_zone)?;
+        let mut statements = vec![update(&found.version, user_id, &before, &after)];
+        statements.extend(with(&before, &after));
+        let answers = app.db().run(Scope::Tenant(client), statements).await.map_err(refused_zone)?;
         if answers.first().is_some_and(|rows| !rows.is_empty()) {
             return Ok(Client { settings: after, ..found });
         }
@@ -240,7 +240,7 @@ fn difference(before: &Settings, after: &Settings) -> Value {
     changed.map(|(field, value)| (field.clone(), json!({ "before": old.get(&field), "after": value }))).collect()
 }
 
-/// The canned replies of the flight's tenant, texts by name: `canned_replies`.
+/// The canned replies of the transaction's tenant, texts by name: `canned_replies`.
 pub fn canned_replies() -> Statement {
     Statement::new("SELECT canned_replies FROM clients WHERE id = current_client_id()")
 }

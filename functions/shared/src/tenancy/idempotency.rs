@@ -1,4 +1,4 @@
-//! What is asked twice with one `Idempotency-Key` is done once. The key is a row, claimed in the flight that makes what was
+//! What is asked twice with one `Idempotency-Key` is done once. The key is a row, claimed in the transaction that makes what was
 //! asked for, so there is never one without the other; it is kept for a day.
 
 use axum::http::HeaderMap;
@@ -58,14 +58,14 @@ pub fn other_request() -> Problem {
 }
 
 impl Request {
-    /// A request that says `content`. Without a key it gets one of its own, so that a flight which is sent twice still
+    /// A request that says `content`. Without a key it gets one of its own, so that a transaction which is sent twice still
     /// acts once.
     pub fn new(user_id: i64, route: &'static str, key: Option<String>, content: &str) -> Self {
         let key = key.unwrap_or_else(|| format!("own {}", Secret::random().expose()));
         Self { user_id, route, key, digest: Sha256::digest(content.as_bytes()).into() }
     }
 
-    /// Claims the key, unless it is somebody's. What follows in the flight acts only where
+    /// Claims the key, unless it is somebody's. What follows in the transaction acts only where
     /// `app.claimed` is `yes`, and sets `app.result_id` to the row it made; [`Request::settle`] comes last.
     pub fn claim(&self) -> Statement {
         let claim = Statement::new(
@@ -95,7 +95,7 @@ impl Request {
         [made, free, read].into_iter().map(|sql| self.bind(Statement::new(sql))).collect()
     }
 
-    /// Reads the answers of [`Request::settle`], of which the last stands at `place` of the flight.
+    /// Reads the answers of [`Request::settle`], of which the last stands at `place` of the transaction.
     pub fn read(&self, answers: &Answers, place: usize) -> Result<Claim, DbError> {
         let Some(row) = answers.get(place).and_then(|rows| rows.first()) else { return Ok(Claim::Nothing) };
         let same = get::<&[u8]>(row, "digest")? == self.digest;

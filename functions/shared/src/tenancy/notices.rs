@@ -1,5 +1,5 @@
 //! What owners have to know although they look at nothing of ours: that a bot or an Avito account cannot work. A notice is
-//! a row of the flight in which that became known, so it is neither lost nor told twice.
+//! a row of the transaction in which that became known, so it is neither lost nor told twice.
 
 use tokio_postgres::Row;
 

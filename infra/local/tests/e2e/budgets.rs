@@ -64,11 +64,11 @@ async fn a_text_in_waits_for_postgres_four_times() {
     // The stack hears nothing of it, for Avito's list does not hold it and no queue is told.
     let told = notification(&seller, &chat, "counted", "Посчитано");
     assert_eq!(webhook.post(&url, &[], &told).await.0, 200);
-    assert_eq!(proxy.flights(), 1, "the webhook");
+    assert_eq!(proxy.round_trips(), 1, "the webhook");
     telegram.work(&json!({ "v": "1", "bot_id": seller.bot_id })).await;
 
     seller.said(SOON, "Глеб", "Посчитано").await;
-    assert!(proxy.flights() <= 4, "{} in all", proxy.flights());
+    assert!(proxy.round_trips() <= 4, "{} in all", proxy.round_trips());
 }
 
 #[tokio::test]
@@ -90,14 +90,14 @@ async fn a_text_out_waits_for_postgres_five_times() {
     let said = update(&seller, thread, note, "Посчитано");
     let header = [("x-telegram-bot-api-secret-token", secret.as_str())];
     assert_eq!(webhook.post(&url, &header, &said).await.0, 200);
-    assert_eq!(proxy.flights(), 1, "the webhook");
+    assert_eq!(proxy.round_trips(), 1, "the webhook");
     avito.work(&json!({ "v": "1", "dialog_id": dialog_id })).await;
     assert_eq!(seller.answers(&chat).await, ["Посчитано"]);
-    assert!(proxy.flights() <= 3, "{} with the delivery", proxy.flights());
+    assert!(proxy.round_trips() <= 3, "{} with the delivery", proxy.round_trips());
     telegram.work(&json!({ "v": "1", "bot_id": seller.bot_id })).await;
 
     seller.receipt(SOON, "Дина", note).await;
-    assert!(proxy.flights() <= 5, "{} in all", proxy.flights());
+    assert!(proxy.round_trips() <= 5, "{} in all", proxy.round_trips());
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use super::support::variable;
 /// The proxy: its own address, and what it has counted.
 pub(crate) struct CountingProxy {
     pub(crate) address: String,
-    flights: Arc<AtomicUsize>,
+    round_trips: Arc<AtomicUsize>,
     door: Arc<Door>,
     connections: Arc<Mutex<Vec<AbortHandle>>>,
 }
@@ -40,10 +40,10 @@ impl CountingProxy {
         let port = listener.local_addr().expect("an address").port();
         address.set_host(Some("127.0.0.1")).expect("a host");
         address.set_port(Some(port)).expect("a port");
-        let flights = Arc::new(AtomicUsize::new(0));
+        let round_trips = Arc::new(AtomicUsize::new(0));
         let connections = Arc::<Mutex<Vec<AbortHandle>>>::default();
         let door = Arc::<Door>::default();
-        let (counted, opened, guarded) = (Arc::clone(&flights), Arc::clone(&connections), Arc::clone(&door));
+        let (counted, opened, guarded) = (Arc::clone(&round_trips), Arc::clone(&connections), Arc::clone(&door));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 if guarded.is_shut.load(Ordering::SeqCst) {
@@ -61,7 +61,7 @@ impl CountingProxy {
                 opened.lock().expect("a lock").extend([asking, answering]);
             }
         });
-        Self { address: address.to_string(), flights, door, connections }
+        Self { address: address.to_string(), round_trips, door, connections }
     }
 
     /// Ends every connection, as a pooler or a restart does.
@@ -86,8 +86,8 @@ impl CountingProxy {
     }
 
     /// How many round trips there were, connecting apart.
-    pub(crate) fn flights(&self) -> usize {
-        self.flights.load(Ordering::SeqCst)
+    pub(crate) fn round_trips(&self) -> usize {
+        self.round_trips.load(Ordering::SeqCst)
     }
 }
 
@@ -99,7 +99,7 @@ async fn requests(
     mut client: tcp::OwnedReadHalf,
     mut server: tcp::OwnedWriteHalf,
     connection: Arc<Connection>,
-    flights: Arc<AtomicUsize>,
+    round_trips: Arc<AtomicUsize>,
 ) {
     // The first message has no type, and its answer ends with `ReadyForQuery` too.
     let Some(startup) = read(&mut client, 0).await else { return };
@@ -109,7 +109,7 @@ async fn requests(
     }
     while let Some(message) = read(&mut client, 1).await {
         if ASKS.contains(&message[0]) && connection.unanswered.fetch_add(1, Ordering::SeqCst) == 0 {
-            flights.fetch_add(1, Ordering::SeqCst);
+            round_trips.fetch_add(1, Ordering::SeqCst);
         }
         if server.write_all(&message).await.is_err() {
             return;

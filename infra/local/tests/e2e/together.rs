@@ -55,7 +55,7 @@ async fn what_changes_while_another_chats_post_is_on_its_way_is_shown_as_it_is_b
 }
 
 #[tokio::test]
-async fn the_next_chats_post_is_begun_by_the_flight_that_finishes_the_one_before() {
+async fn the_next_chats_post_is_begun_by_the_transaction_that_finishes_the_one_before() {
     let seller = Seller::new().await;
     let (first, _) = seller.conversation("Анна").await;
     let (second, _) = seller.conversation("Борис").await;
@@ -77,7 +77,7 @@ async fn the_next_chats_post_is_begun_by_the_flight_that_finishes_the_one_before
     let together = "SELECT count(*) FROM posts before JOIN posts behind
         ON behind.bot_id = before.bot_id AND behind.created_at = before.sent_at AND behind.kind = 'text'
         WHERE before.bot_id = $1 AND before.kind = 'text'";
-    counted(&seller, 1, "one flight finished a post and began another", together).await;
+    counted(&seller, 1, "one transaction finished a post and began another", together).await;
 }
 
 #[tokio::test]
@@ -162,11 +162,11 @@ async fn receipts_that_come_while_others_are_set_wait_for_each_other() {
     // More than go together at once.
     let gaps = "SELECT min(gap) >= '250 milliseconds'
         FROM (SELECT sent_at - lag(sent_at) OVER (ORDER BY sent_at) AS gap FROM posts
-              WHERE bot_id = $1 AND kind = 'reaction' GROUP BY sent_at) AS flights";
+              WHERE bot_id = $1 AND kind = 'reaction' GROUP BY sent_at) AS round_trips";
     let row = database().await.query_one(gaps, &[&seller.bot_id]).await.expect("when they were set");
     assert_eq!(
         row.get::<_, Option<bool>>(0),
         Some(true),
-        "a quarter of a second lies between the flights that set them"
+        "a quarter of a second lies between the round_trips that set them"
     );
 }

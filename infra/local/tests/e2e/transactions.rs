@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::support::{SOON, Seller, database, wait_until};
 
-/// Longer than any two statements of one flight are apart, shorter than the calls are slow.
+/// Longer than any two statements of one transaction are apart, shorter than the calls are slow.
 const IDLE: &str = "SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND state LIKE 'idle in transaction%' AND state_change < now() - interval '700 ms'";
 

@@ -86,13 +86,13 @@ async fn judge(
         .filter_map(|(position, message)| self::heard(message, user_id, position))
         .collect();
     let ids: Vec<String> = messages.iter().map(|message| message.id.clone()).collect();
-    let flight = vec![
+    let statements = vec![
         record::correct(account_id, user_id, &chat_id, &heard),
         confirm(account_id, &chat_id, ids.clone()),
         bot_outbox::wake_for(account_id, ids),
         doubt(account_id, chat_id, since),
     ];
-    let answers = app.db().run(Scope::Tenant(account.keys.client_id), flight).await?;
+    let answers = app.db().run(Scope::Tenant(account.keys.client_id), statements).await?;
     metrics::counter!("messages_not_found").increment(answers.last().map_or(0, Vec::len) as u64);
     for row in answers.iter().flatten() {
         app.wake(&TelegramTask::V1 { bot_id: get(row, "bot_id")? }, Duration::ZERO).await;

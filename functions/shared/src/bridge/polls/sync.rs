@@ -95,12 +95,12 @@ async fn finish(app: &App, account: &Account, marks: Marks, found: Found) -> Res
          WHERE avito_account_id = $1",
     );
     let done = done.bind(account_id).bind(marks.newest).bind(marks.page_digest).bind(marks.unread_digest);
-    let mut flight = vec![done, note_untold(account_id, found.seen)];
+    let mut statements = vec![done, note_untold(account_id, found.seen)];
     if !account.working {
-        flight.push(accounts::mark_working(account_id));
+        statements.push(accounts::mark_working(account_id));
     }
-    flight.push(receipts::read(account_id, found.read));
-    let answers = app.db().run(Scope::Tenant(account.keys.client_id), flight).await?;
+    statements.push(receipts::read(account_id, found.read));
+    let answers = app.db().run(Scope::Tenant(account.keys.client_id), statements).await?;
     for row in answers.last().into_iter().flatten() {
         app.wake(&TelegramTask::V1 { bot_id: get(row, "read_bot_id")? }, Duration::ZERO).await;
     }

@@ -38,7 +38,7 @@ macro_rules! first_post {
 }
 
 /// A dialog's unfinished posts but for receipts, in their order.
-// Not `now()`: a header that another flight wrote after this one began, and committed before it looks, is seen and goes
+// Not `now()`: a header that another transaction wrote after this one began, and committed before it looks, is seen and goes
 // first.
 macro_rules! posts {
     () => {

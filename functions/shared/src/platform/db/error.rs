@@ -1,11 +1,11 @@
-//! How a flight can fail: what a caller may decide by, and nothing that a log must not hold.
+//! How a transaction can fail: what a caller may decide by, and nothing that a log must not hold.
 
 use tokio_postgres::error::SqlState;
 
-/// What a flight can end in besides rows. Texts carry the SQLSTATE and a constraint's name, never a value.
+/// What a transaction can end in besides rows. Texts carry the SQLSTATE and a constraint's name, never a value.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    /// Postgres cannot be reached, or did not answer in time. Whether the flight took effect is not known.
+    /// Postgres cannot be reached, or did not answer in time. Whether the transaction took effect is not known.
     #[error("Postgres cannot be reached: {0}")]
     Unavailable(&'static str),
     /// A constraint was broken.

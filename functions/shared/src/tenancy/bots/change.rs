@@ -88,7 +88,7 @@ impl From<ChangeError> for Problem {
     }
 }
 
-/// What other domains do about a change, before and after it, in the same flight.
+/// What other domains do about a change, before and after it, in the same transaction.
 pub type Around = (Vec<Statement>, Vec<Statement>);
 
 const READ: &str = "
@@ -96,7 +96,7 @@ const READ: &str = "
            token
     FROM bots WHERE id = $1";
 
-/// The new row with the record of what changed; a flight that is sent twice records nothing anew.
+/// The new row with the record of what changed; a transaction that is sent twice records nothing anew.
 const UPDATE: &str = "
     WITH former AS (
         SELECT id, token, group_chat_id, topic_mode, bot_username FROM bots WHERE id = $1 FOR NO KEY UPDATE
@@ -151,8 +151,8 @@ pub async fn change(
         return Err(ChangeError::AnotherBot);
     }
     let sealed = change.token.as_ref().map(|token| app.keyring().seal(token, token_place(client)));
-    let (mut flight, after) = around(new.group_chat_id != bot.group_chat_id);
-    flight.push(
+    let (mut statements, after) = around(new.group_chat_id != bot.group_chat_id);
+    statements.push(
         Statement::new(UPDATE)
             .bind(bot_id)
             .bind(sealed)
@@ -163,10 +163,10 @@ pub async fn change(
     );
     if let Some(group) = checked.group {
         let title = group.title.unwrap_or_default();
-        flight.push(chats::remember(bot_id, group.id, title, group.is_forum, group.bot_status));
+        statements.push(chats::remember(bot_id, group.id, title, group.is_forum, group.bot_status));
     }
-    flight.extend(after);
-    let answers = app.db().run(Scope::Tenant(client), flight).await?;
+    statements.extend(after);
+    let answers = app.db().run(Scope::Tenant(client), statements).await?;
     if change.token.is_some() {
         set_webhook(app, client, bot_id, new.token, Vec::new()).await?;
     }
@@ -205,9 +205,9 @@ async fn set_webhook(
             error => ChangeError::Webhook(error),
         });
     }
-    let mut flight = vec![webhook::finish(bot_id, &secret)];
-    flight.extend(record);
-    app.db().run(Scope::Tenant(client), flight).await?;
+    let mut statements = vec![webhook::finish(bot_id, &secret)];
+    statements.extend(record);
+    app.db().run(Scope::Tenant(client), statements).await?;
     Ok(())
 }
 

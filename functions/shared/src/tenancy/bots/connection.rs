@@ -27,18 +27,18 @@ pub async fn connect(
         return Err(ConnectError::Webhook(error));
     }
     let set = Statement::new("UPDATE bots SET webhook_set_at = now() WHERE id = $1 RETURNING webhook_set_at");
-    let mut flight = vec![set.bind(bot.id)];
+    let mut statements = vec![set.bind(bot.id)];
     if let Some(group) = checked.group {
         let title = group.title.unwrap_or_default();
-        flight.push(chats::remember(bot.id, group.id, title, group.is_forum, group.bot_status));
+        statements.push(chats::remember(bot.id, group.id, title, group.is_forum, group.bot_status));
     }
-    let answers = app.db().run(Scope::Tenant(client), flight).await?;
+    let answers = app.db().run(Scope::Tenant(client), statements).await?;
     let row = answers.first().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
     Ok(Bot { webhook_set_at: get(row, "webhook_set_at")?, ..bot })
 }
 
 /// A bot whose creation broke off before Telegram knew of it gives way after a minute; any other keeps its place. The
-/// secret tells a repetition of this very flight from somebody else's bot.
+/// secret tells a repetition of this very transaction from somebody else's bot.
 async fn insert(
     app: &App,
     client: ClientId,
@@ -66,7 +66,7 @@ async fn insert(
         "telegram_bot_id": checked.telegram_bot_id, "bot_username": checked.username, "token": "***",
         "group_chat_id": new.group_chat_id, "topic_mode": new.topic_mode,
     });
-    let flight = vec![
+    let statements = vec![
         clear.bind(checked.telegram_bot_id),
         insert
             .bind(checked.telegram_bot_id)
@@ -78,7 +78,7 @@ async fn insert(
         audit::record(Some(user_id), "bot.create", details),
         read.bind(checked.telegram_bot_id),
     ];
-    let answers = match app.db().run(Scope::Tenant(client), flight).await {
+    let answers = match app.db().run(Scope::Tenant(client), statements).await {
         Err(error) if error.constraint() == Some("bots_telegram_bot_id_key") => return Err(ConnectError::Taken),
         outcome => outcome?,
     };
@@ -88,9 +88,9 @@ async fn insert(
 
 async fn remove(app: &App, client: ClientId, user_id: i64, bot: &Bot) -> Result<(), DbError> {
     let details = json!({ "bot_id": bot.id, "telegram_bot_id": bot.telegram_bot_id, "reason": "webhook" });
-    let flight = vec![
+    let statements = vec![
         Statement::new("DELETE FROM bots WHERE id = $1").bind(bot.id),
         audit::record(Some(user_id), "bot.create_undone", details),
     ];
-    app.db().run(Scope::Tenant(client), flight).await.map(|_| ())
+    app.db().run(Scope::Tenant(client), statements).await.map(|_| ())
 }

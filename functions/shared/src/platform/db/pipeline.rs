@@ -1,4 +1,4 @@
-//! One flight: its requests leave together, and their answers are waited for together.
+//! One transaction: its requests leave together, and their answers are waited for together.
 
 use std::{borrow::Cow, future::Future, pin::Pin, task::Poll};
 
@@ -9,18 +9,18 @@ use tokio_postgres::{
 
 use super::{Answers, Sql, Statement, error::DbError};
 
-type Landing<'a> = Pin<Box<dyn Future<Output = Result<Option<Vec<Row>>, tokio_postgres::Error>> + Send + 'a>>;
+type Request<'a> = Pin<Box<dyn Future<Output = Result<Option<Vec<Row>>, tokio_postgres::Error>> + Send + 'a>>;
 
 /// Requests under way on one connection. The driver queues a request when its future is first polled, so polling them
 /// all, in order, sends them in one go.
-pub(super) struct Flight<'a> {
+pub(super) struct Pipeline<'a> {
     client: &'a Client,
     has_plans: bool,
-    requests: Vec<Landing<'a>>,
+    requests: Vec<Request<'a>>,
 }
 
-impl<'a> Flight<'a> {
-    /// A flight with nothing in it yet. `has_plans`: planned statements call their functions.
+impl<'a> Pipeline<'a> {
+    /// A transaction with nothing in it yet. `has_plans`: planned statements call their functions.
     pub(super) fn new(client: &'a Client, has_plans: bool) -> Self {
         Self { client, has_plans, requests: Vec::new() }
     }
@@ -53,7 +53,7 @@ impl<'a> Flight<'a> {
     }
 
     /// Waits for all answers. The first error counts: those behind it only say that the transaction is lost.
-    pub(super) async fn land(mut self) -> Result<Answers, DbError> {
+    pub(super) async fn send(mut self) -> Result<Answers, DbError> {
         let mut answers: Vec<Option<Result<Option<Vec<Row>>, tokio_postgres::Error>>> =
             self.requests.iter().map(|_| None).collect();
         std::future::poll_fn(|context| {
