@@ -89,7 +89,7 @@ async fn down(app: &App) -> Vec<&'static str> {
         app.ping_queue(var::TELEGRAM_QUEUE_URL),
     );
     let checks = [("postgres", postgres.is_ok()), ("redis", redis.is_ok()), ("sqs", sqs.is_ok())];
-    let down: Vec<_> = checks.into_iter().filter(|(_, answers)| !answers).map(|(name, _)| name).collect();
+    let down: Vec<_> = checks.into_iter().filter(|(_, results)| !results).map(|(name, _)| name).collect();
     if let Ok(mut last) = LAST.lock() {
         *last = Some((Instant::now(), down.clone()));
     }

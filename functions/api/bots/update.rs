@@ -68,7 +68,7 @@ async fn update(
             (Vec::new(), moves::try_again(bot_id))
         }
     };
-    let (bot, answers) = bots::change(app, client, caller.user_id, bot_id, change, around).await?;
-    moves::wake(app, &answers).await?;
+    let (bot, results) = bots::change(app, client, caller.user_id, bot_id, change, around).await?;
+    moves::wake(app, &results).await?;
     Ok(Json(bot))
 }

@@ -6,7 +6,7 @@ use std::{sync::OnceLock, time::Duration};
 use crate::platform::{
     cache::Cache,
     config::{Config, ConfigError, Variable, var},
-    db::{Db, Patience},
+    db::{Db, Timeouts},
     media::{Hosts, Media},
     queue::{Queue, QueueError, Task},
     secrets::{Keyring, Secret},
@@ -107,7 +107,7 @@ const OUTSIDE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Configuration and clients of one process.
 pub struct App {
     config: Config,
-    patience: Patience,
+    timeouts: Timeouts,
     db: OnceLock<Db>,
     cache: OnceLock<Cache>,
     queue: Queue,
@@ -124,10 +124,10 @@ impl App {
 
     /// As [`App::from_env`], with a configuration at hand.
     pub fn new(config: Config, needs: &[Need]) -> Self {
-        let patience = if needs.contains(&Need::FastDatabase) { Patience::SHORT } else { Patience::USUAL };
+        let timeouts = if needs.contains(&Need::FastDatabase) { Timeouts::SHORT } else { Timeouts::USUAL };
         Self {
             config,
-            patience,
+            timeouts,
             db: OnceLock::new(),
             cache: OnceLock::new(),
             queue: Queue::default(),
@@ -146,7 +146,7 @@ impl App {
     pub fn db(&self) -> &Db {
         self.db.get_or_init(|| {
             let address = Secret::new(self.config.text(var::DATABASE_URL));
-            Db::new(address, self.config.text(var::DATABASE_CA).to_owned(), self.patience)
+            Db::new(address, self.config.text(var::DATABASE_CA).to_owned(), self.timeouts)
         })
     }
 

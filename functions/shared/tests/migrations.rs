@@ -7,7 +7,7 @@ use tokio_postgres::{Client, NoTls};
 use tuberry::{
     planned,
     platform::{
-        db::{ClientId, Db, Patience, Scope, Statement, get, parse_address},
+        db::{ClientId, Db, Scope, Statement, Timeouts, get, parse_address},
         migrations::apply,
         plans,
         secrets::Secret,
@@ -134,7 +134,7 @@ fn sum(one: i64, other: i64) -> Statement {
 async fn a_statement_whose_function_is_missing_is_sent_as_it_is_written() {
     let database = Database::new().await;
     let client = database.migrated().await;
-    let db = Db::new(Secret::new(database.address.expose()), String::new(), Patience::USUAL);
+    let db = Db::new(Secret::new(database.address.expose()), String::new(), Timeouts::USUAL);
     let with_plan = db.query(Scope::Service, sum(1, 2)).await;
     let by_function = db.round_trips();
     client.batch_execute("DROP SCHEMA plans CASCADE").await.unwrap_or_else(|error| panic!("{error}"));
@@ -161,7 +161,7 @@ fn twice(what: i64) -> Statement {
 async fn a_routine_that_is_missing_is_made_for_the_session_that_asks_for_it() {
     let database = Database::new().await;
     let client = database.migrated().await;
-    let db = Db::new(Secret::new(database.address.expose()), String::new(), Patience::USUAL);
+    let db = Db::new(Secret::new(database.address.expose()), String::new(), Timeouts::USUAL);
     let with_plan = db.query(Scope::Tenant(ClientId(1)), twice(1)).await;
     client.batch_execute("DROP SCHEMA plans CASCADE").await.unwrap_or_else(|error| panic!("{error}"));
     let without =

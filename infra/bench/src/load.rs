@@ -182,7 +182,7 @@ impl Run<'_> {
         })
     }
 
-    /// Has so many messages written, waits for their arrival and until everything is done. Answers the seconds from the
+    /// Has so many messages written, waits for their arrival and until everything is done. ResultSets the seconds from the
     /// first to the last arrival, and from there to the end.
     async fn send(&mut self, messages: usize, pace: Pace) -> Outcome<(f64, f64)> {
         let written = self.prepare(messages).await?;

@@ -78,9 +78,9 @@ async fn update(
         monitoring_enabled: body.monitoring_enabled,
     };
     let around = |meaning: Meaning| moves::around_account(account_id, meaning);
-    let (account, answers, meaning) =
+    let (account, results, meaning) =
         account_changes::change(app, client, caller.user_id, account_id, change, around).await?;
-    moves::wake(app, &answers).await?;
+    moves::wake(app, &results).await?;
     if meaning.goes_on {
         moves::poll(app, account_id).await;
     }

@@ -205,7 +205,7 @@ impl Client {
         self.call(self.request(Method::POST, &path).json(&body), token, Effect::Changes).await
     }
 
-    /// Gives Avito a picture of at most 24 MB: JPEG, HEIC, GIF, BMP or PNG. Answers its id; nobody sees it yet.
+    /// Gives Avito a picture of at most 24 MB: JPEG, HEIC, GIF, BMP or PNG. ResultSets its id; nobody sees it yet.
     pub async fn upload_image(
         &self,
         token: &Secret,

@@ -1,4 +1,4 @@
-//! How many calls an Avito account may still make in this minute: one count for all workers, in Redis. Answers come first:
+//! How many calls an Avito account may still make in this minute: one count for all workers, in Redis. ResultSets come first:
 //! what can wait stops while something is left for them. Without Redis every process keeps to a slow pace of its own.
 
 use std::{
@@ -29,7 +29,7 @@ impl Purpose {
         if self == Self::Answer { 0 } else { KEPT_FOR_ANSWERS }
     }
 
-    /// How long it waits for its turn at the slow pace. Answers do not: the lease that they are sent under would run out.
+    /// How long it waits for its turn at the slow pace. ResultSets do not: the lease that they are sent under would run out.
     fn patience(self) -> Duration {
         match self {
             Self::Answer => Duration::ZERO,
@@ -50,7 +50,7 @@ const SLOW_PACE: Duration = Duration::from_secs(3);
 /// What can wait for its turn at the slow pace waits this long at the most.
 const SLOW_TURN: Duration = Duration::from_secs(9);
 
-/// Takes one call. `ARGV`: calls a minute, calls kept for others. Answers 0, or the milliseconds until there are new ones.
+/// Takes one call. `ARGV`: calls a minute, calls kept for others. ResultSets 0, or the milliseconds until there are new ones.
 const TAKE: &str = "
     local time = redis.call('TIME')
     local now = time[1] * 1000 + math.floor(time[2] / 1000)

@@ -93,7 +93,7 @@ pub(super) fn buyer_waits(newest_first: &[avito::Message], own_user_id: i64) -> 
     newest_first.iter().find(|message| !message.is_system()).is_some_and(|message| !message.is_own(own_user_id))
 }
 
-/// Answers a row if somebody answered after the part was written down, or it is too old to be of use.
+/// ResultSets a row if somebody answered after the part was written down, or it is too old to be of use.
 pub(super) fn hindrance(part_id: i64) -> Statement {
     Statement::new(
         "SELECT m.id FROM parts p JOIN messages m ON m.client_id = p.client_id AND m.id = p.message_id

@@ -100,19 +100,19 @@ pub async fn record_kept(app: &App, account_id: i64, payload: &str, deadline: In
         }
     };
     let too_long = || DbError::Unavailable("it is still away");
-    let answers = tokio::time::timeout_at(deadline.into(), tries).await.map_err(|_| too_long())??;
-    Woken::read(&answers)?.wake(app).await;
+    let results = tokio::time::timeout_at(deadline.into(), tries).await.map_err(|_| too_long())??;
+    Woken::read(&results)?.wake(app).await;
     Ok(())
 }
 
 /// Checks the secret and records, in one transaction. None: a wrong secret. Otherwise whom to wake.
 async fn hear(app: &App, account_id: i64, hash: [u8; 32], hearing: Option<&Hearing>) -> Result<Option<Woken>, DbError> {
     let scope = Scope::TenantOf(account_webhooks::tenant_by_secret(account_id, hash.to_vec()));
-    let answers = app.db().run(scope, hearing.map(|hearing| record(app, hearing)).unwrap_or_default()).await?;
-    if answers.first().is_none_or(Vec::is_empty) {
+    let results = app.db().run(scope, hearing.map(|hearing| record(app, hearing)).unwrap_or_default()).await?;
+    if results.first().is_none_or(Vec::is_empty) {
         return Ok(None);
     }
-    if hearing.is_some() { Woken::read(&answers).map(Some) } else { Ok(Some(Woken::default())) }
+    if hearing.is_some() { Woken::read(&results).map(Some) } else { Ok(Some(Woken::default())) }
 }
 
 /// What a notification says, as a hearing of one message. None for what Avito never sends and Postgres cannot hold.

@@ -35,7 +35,7 @@ macro_rules! sent_for {
     };
 }
 
-/// Wakes the outboxes of `$rows`: bots, their tenants, and when they are due. Answers the bot's id, the whole seconds until
+/// Wakes the outboxes of `$rows`: bots, their tenants, and when they are due. ResultSets the bot's id, the whole seconds until
 /// then, and `$sent_for`: whether nobody need be sent for.
 macro_rules! wake {
     ($sent_for:expr, $($rows:expr),+) => {
@@ -85,7 +85,7 @@ pub fn wake_for(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
     planned!(wake_for_messages!("$1", "$2")).bind(account_id).bind(avito_message_ids)
 }
 
-/// Wakes the outbox of a bot for posts that wait to be sent. Answers the bot's id and when the first of them is due.
+/// Wakes the outbox of a bot for posts that wait to be sent. ResultSets the bot's id and when the first of them is due.
 macro_rules! wake_posts {
     ($bot:literal) => {
         concat!(
@@ -102,7 +102,7 @@ macro_rules! wake_posts {
 
 pub(super) use {held, sent_for, wake, wake_for_messages, wake_posts};
 
-/// Wakes the outbox of a bot for posts that wait to be sent. Answers the bot's id and when the first of them is due.
+/// Wakes the outbox of a bot for posts that wait to be sent. ResultSets the bot's id and when the first of them is due.
 pub fn wake_for_posts(bot_id: i64) -> Statement {
     planned!(wake_posts!("$1")).bind(bot_id)
 }
@@ -178,7 +178,7 @@ pub fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
         .bind(budget.at)
 }
 
-/// Lets go until `due`, whatever is waiting: nothing may be sent before. Answers whether a wake-up is to be sent for it.
+/// Lets go until `due`, whatever is waiting: nothing may be sent before. ResultSets whether a wake-up is to be sent for it.
 pub fn release_until(bot_id: i64, owner: Uuid, due: Timestamp) -> Statement {
     planned!(
         "WITH plan AS (

@@ -37,7 +37,7 @@ fn number(content: &Value, field: &str) -> i64 {
 }
 
 impl Holder<'_> {
-    /// Makes the call that a post stands for. Answers the ids of the messages that appeared.
+    /// Makes the call that a post stands for. ResultSets the ids of the messages that appeared.
     pub(super) async fn call(&self, post: &Post, target: Target, files: Files<'_>) -> Result<Vec<i64>, Error> {
         match post.kind.as_str() {
             kind if attachments::is_media(kind) => self.send_media(post, target, files).await,

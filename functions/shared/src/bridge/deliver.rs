@@ -131,13 +131,13 @@ async fn wake_bot(app: &App, bot_id: Option<i64>) {
     }
 }
 
-fn woken(answers: &[Vec<tokio_postgres::Row>]) -> Result<Option<i64>, BridgeError> {
+fn woken(results: &[Vec<tokio_postgres::Row>]) -> Result<Option<i64>, BridgeError> {
     let is_bot = |row: &&tokio_postgres::Row| row.columns().iter().any(|column| column.name() == "bot_id");
-    Ok(answers.iter().flatten().find(is_bot).map(|row| get(row, "bot_id")).transpose()?)
+    Ok(results.iter().flatten().find(is_bot).map(|row| get(row, "bot_id")).transpose()?)
 }
 
 impl Holder<'_> {
-    pub(super) async fn run(&self, statements: Vec<Statement>) -> Result<crate::platform::db::Answers, BridgeError> {
+    pub(super) async fn run(&self, statements: Vec<Statement>) -> Result<crate::platform::db::ResultSets, BridgeError> {
         Ok(self.app.db().run(Scope::Tenant(self.client_id), statements).await?)
     }
 
@@ -231,7 +231,7 @@ impl Holder<'_> {
     async fn tell_who_waits(&self) {
         let told =
             self.run(vec![receipts::waiting(self.dialog_id, 0.0), dialog_work::bot_to_wake(self.dialog_id)]).await;
-        match told.and_then(|answers| woken(&answers)) {
+        match told.and_then(|results| woken(&results)) {
             Ok(bot_id) => wake_bot(self.app, bot_id).await,
             Err(error) => tracing::warn!(dialog_id = self.dialog_id, %error, "nobody was told that an answer waits"),
         }
@@ -260,8 +260,8 @@ impl Holder<'_> {
         if !auto_reply::buyer_waits(&newest_first, user_id) {
             return Ok(Some(Next::Look(auto_reply::cancel(part.id))));
         }
-        let answers = self.run(vec![auto_reply::hindrance(part.id)]).await?;
-        let hindered = answers.iter().flatten().next().is_some();
+        let results = self.run(vec![auto_reply::hindrance(part.id)]).await?;
+        let hindered = results.iter().flatten().next().is_some();
         Ok(hindered.then(|| Next::Look(auto_reply::cancel(part.id))))
     }
 
@@ -298,8 +298,8 @@ impl Holder<'_> {
                 Ok(Next::Rest(vec![dialog_work::not_found(part.id)], SECOND_LOOK))
             }
             None => {
-                let answers = self.run(vec![dialog_work::begin_anew(part.id)]).await?;
-                if answers.iter().flatten().next().is_none() {
+                let results = self.run(vec![dialog_work::begin_anew(part.id)]).await?;
+                if results.iter().flatten().next().is_none() {
                     return Ok(Next::Look(Vec::new())); // its echo came in the meantime
                 }
                 self.send(work, part).await
@@ -325,9 +325,9 @@ impl Holder<'_> {
         if candidates.is_empty() {
             return Ok(None);
         }
-        let answers = self.run(vec![dialog_work::known_ids(work.keys.account_id, candidates.clone())]).await?;
+        let results = self.run(vec![dialog_work::known_ids(work.keys.account_id, candidates.clone())]).await?;
         let known: Vec<String> =
-            answers.iter().flatten().map(|row| get(row, "avito_message_id")).collect::<Result<_, _>>()?;
+            results.iter().flatten().map(|row| get(row, "avito_message_id")).collect::<Result<_, _>>()?;
         Ok(candidates.into_iter().find(|id| !known.contains(id)))
     }
 

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     planned,
-    platform::db::{Answers, DbError, Statement},
+    platform::db::{DbError, ResultSets, Statement},
     routine,
     tenancy::accounts::{self, Keys},
 };
@@ -306,8 +306,8 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>, sent: Option<S
 }
 
 /// Reads the answers to [`look`]: how it ended, and the bot to wake.
-pub fn read(answers: &Answers) -> Result<(Look<DialogWork>, Option<i64>), DbError> {
-    Look::read(answers)
+pub fn read(results: &ResultSets) -> Result<(Look<DialogWork>, Option<i64>), DbError> {
+    Look::read(results)
 }
 
 /// What the transaction answers.

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     App, planned,
-    platform::db::{Answers, ClientId, DbError, Scope, Statement, get},
+    platform::db::{ClientId, DbError, ResultSets, Scope, Statement, get},
     telegram,
     tenancy::bots,
 };
@@ -165,7 +165,7 @@ async fn drain_once(app: &App, bot_id: i64, stop: Instant) -> Result<Ended, Brid
                 (work, next, behind.filter(|_| Instant::now() < stop))
             }
         };
-        let (answers, composed) = match next {
+        let (results, composed) = match next {
             Next::Look(outcome) => {
                 let statements = work::look(bot_id, owner, outcome, Done::default(), None);
                 (holder.run(&work, statements).await?, None)
@@ -180,15 +180,15 @@ async fn drain_once(app: &App, bot_id: i64, stop: Instant) -> Result<Ended, Brid
             }
             Next::HandOver(dialog_id) => {
                 let statements = work::look(bot_id, owner, moves::hand_over(dialog_id), Done::default(), None);
-                let answers = holder.run(&work, statements).await?;
-                moves::wake(app, &answers).await?;
-                (answers, None)
+                let results = holder.run(&work, statements).await?;
+                moves::wake(app, &results).await?;
+                (results, None)
             }
             Next::Rest(mut outcome, until) => {
                 outcome.push(bot_outbox::release_until(bot_id, owner, until));
-                let answers = holder.run(&work, outcome).await?;
+                let results = holder.run(&work, outcome).await?;
                 let book =
-                    answers.last().and_then(|rows| rows.first()).is_some_and(|row| get(row, "book").unwrap_or(true));
+                    results.last().and_then(|rows| rows.first()).is_some_and(|row| get(row, "book").unwrap_or(true));
                 if book {
                     let wait = Duration::try_from(until.duration_since(work.outbox.current())).unwrap_or_default();
                     wake_in(app, bot_id, wait).await;
@@ -197,7 +197,7 @@ async fn drain_once(app: &App, bot_id: i64, stop: Instant) -> Result<Ended, Brid
             }
             Next::Lost => return Ok(Ended::Drained(Drained::Held)),
         };
-        turn = match work::read(&answers)? {
+        turn = match work::read(&results)? {
             Look::Found(found) => Turn::of(found, composed),
             ended => return Ok(end(app, bot_id, ended).await),
         };
@@ -285,15 +285,15 @@ enum Composed {
 impl Holder<'_> {
     /// Runs a transaction about `work`. Whoever hears of a message locks its dialog and then the outbox; in the other order the
     /// two would wait for each other.
-    pub(super) async fn run(&self, work: &Work, mut statements: Vec<Statement>) -> Result<Answers, BridgeError> {
+    pub(super) async fn run(&self, work: &Work, mut statements: Vec<Statement>) -> Result<ResultSets, BridgeError> {
         statements.insert(0, bot_outbox::lock_dialog(work.dialog.as_ref().map(|dialog| dialog.id)));
-        let mut answers = self.run_as_it_is(statements).await?;
-        answers.remove(0);
-        Ok(answers)
+        let mut results = self.run_as_it_is(statements).await?;
+        results.remove(0);
+        Ok(results)
     }
 
     /// Runs a transaction that locks the dialog it is about by itself.
-    async fn run_as_it_is(&self, statements: Vec<Statement>) -> Result<Answers, BridgeError> {
+    async fn run_as_it_is(&self, statements: Vec<Statement>) -> Result<ResultSets, BridgeError> {
         Ok(self.app.db().run(Scope::Tenant(self.client_id), statements).await?)
     }
 
@@ -364,11 +364,11 @@ impl Holder<'_> {
                 posts::begin(self.bot_id, self.owner, post.id, post.begun, composed.clone()),
                 posts::carry(post.id, carried),
             ];
-            let answers = self.run(work, statements).await?;
-            if answers.first().is_none_or(Vec::is_empty) {
+            let results = self.run(work, statements).await?;
+            if results.first().is_none_or(Vec::is_empty) {
                 return Ok(Next::Lost);
             }
-            if answers.get(1).is_none_or(Vec::is_empty) {
+            if results.get(1).is_none_or(Vec::is_empty) {
                 return Ok(Next::Look(Vec::new()));
             }
             if post.begun {

@@ -1,4 +1,4 @@
-//! Answers that their writers change or take back. Avito has no editing: what it shows is deleted there, within the hour,
+//! ResultSets that their writers change or take back. Avito has no editing: what it shows is deleted there, within the hour,
 //! and sent anew. The wish is written on the message, the dialog's holder makes parts of it, and each step is a row.
 
 use serde_json::{Value, json};

@@ -146,14 +146,14 @@ pub async fn reply(app: &App, client: ClientId, reply: Reply) -> Result<Message,
     statements.extend(request.settle());
     let settled = statements.len() - 1;
     statements.extend([Statement::new(WAKE_OUTBOX), history::made()]);
-    let answers = app.db().run(Scope::Tenant(client), statements).await?;
-    let dialog = answers.first().and_then(|rows| rows.first()).ok_or(ReplyError::NoSuchDialog)?;
-    match request.read(&answers, settled)? {
+    let results = app.db().run(Scope::Tenant(client), statements).await?;
+    let dialog = results.first().and_then(|rows| rows.first()).ok_or(ReplyError::NoSuchDialog)?;
+    match request.read(&results, settled)? {
         Claim::OtherRequest => return Err(ReplyError::OtherRequest),
         Claim::Nothing => return Err(hindrance(dialog)?),
         Claim::Made(_) => {}
     }
-    let row = answers.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
+    let row = results.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
     let message = Message::read(row)?.when_taken();
     let (avito, telegram) = (AvitoTask::V1 { dialog_id }, TelegramTask::V1 { bot_id: get(dialog, "bot_id")? });
     tokio::join!(app.wake(&avito, Duration::ZERO), app.wake(&telegram, Duration::ZERO));

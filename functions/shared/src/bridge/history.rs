@@ -299,11 +299,11 @@ pub async fn messages(
     .bind(i32::try_from(after[1]).unwrap_or_default())
     .bind(after[2]);
     let exists = Statement::new("SELECT id FROM dialogs WHERE id = $1").bind(dialog_id);
-    let answers = app.db().run(Scope::Tenant(client), vec![exists, list]).await?;
-    if answers.first().is_none_or(Vec::is_empty) {
+    let results = app.db().run(Scope::Tenant(client), vec![exists, list]).await?;
+    if results.first().is_none_or(Vec::is_empty) {
         return Ok(None);
     }
-    let ranked = answers.iter().skip(1).flatten().map(|row| {
+    let ranked = results.iter().skip(1).flatten().map(|row| {
         let message = Message::read(row)?;
         let rank = [message.created_at.as_microsecond(), get::<i32>(row, "avito_position")?.into(), message.id];
         Ok((message, rank))

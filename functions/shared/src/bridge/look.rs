@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::platform::db::{self, Answers, DbError};
+use crate::platform::db::{self, DbError, ResultSets};
 
 /// How a look ended.
 pub enum Look<T> {
@@ -44,8 +44,8 @@ enum Ends {
 
 impl<T: DeserializeOwned> Look<T> {
     /// Reads the answer to a transaction that looks last, `{ends, wake_in, bot_id, work}`: how it ended, and the bot to wake.
-    pub(super) fn read(answers: &Answers) -> Result<(Self, Option<i64>), DbError> {
-        let Answer { ends, wake_in, bot_id, work } = db::answer(answers)?;
+    pub(super) fn read(results: &ResultSets) -> Result<(Self, Option<i64>), DbError> {
+        let Answer { ends, wake_in, bot_id, work } = db::returned(results)?;
         let wake_in = wake_in.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
         let look = match ends {
             None => Self::Gone,

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::tasks::{AvitoTask, PollTask, TelegramTask};
 use crate::{
     App,
-    platform::db::{Answers, DbError, Statement, get},
+    platform::db::{DbError, ResultSets, Statement, get},
     tenancy::account_changes::Meaning,
 };
 
@@ -20,7 +20,7 @@ fn hold(account_id: i64) -> Statement {
     Statement::new("SELECT FROM dialogs WHERE avito_account_id = $1 ORDER BY id FOR NO KEY UPDATE").bind(account_id)
 }
 
-/// Has an account's dialogs shown by the bot that is the account's by now. Answers in former topics are not its answers
+/// Has an account's dialogs shown by the bot that is the account's by now. ResultSets in former topics are not its answers
 /// any more: their bot may be gone, and cannot show what follows.
 fn follow_bot(account_id: i64) -> Vec<Statement> {
     let free = "WITH unfinished AS (
@@ -51,7 +51,7 @@ fn follow_bot(account_id: i64) -> Vec<Statement> {
     [free, shown, forget, follow, wake].into_iter().map(|sql| Statement::new(sql).bind(account_id)).collect()
 }
 
-/// Gives what a bot was to show of a dialog to the bot that shows it by now. Answers that bot.
+/// Gives what a bot was to show of a dialog to the bot that shows it by now. ResultSets that bot.
 pub(super) fn hand_over(dialog_id: i64) -> Vec<Statement> {
     let give = "UPDATE messages m SET bot_id = d.bot_id FROM dialogs d
                 WHERE d.id = $1 AND m.client_id = d.client_id AND m.dialog_id = d.id AND m.needs_post AND m.post_id IS NULL";
@@ -69,7 +69,7 @@ pub fn hold_bot(bot_id: i64) -> Vec<Statement> {
     [dialogs, outbox].into_iter().map(|sql| Statement::new(sql).bind(bot_id)).collect()
 }
 
-/// Has a bot's dialogs shown in the group that is the bot's by now. Answers in topics of the former group still count.
+/// Has a bot's dialogs shown in the group that is the bot's by now. ResultSets in topics of the former group still count.
 pub fn follow_group(bot_id: i64) -> Vec<Statement> {
     let drop = "UPDATE posts p SET state = 'failed', error = 'shown in another group'
                 FROM dialogs d JOIN tenancy_bots r ON r.bot_id = d.bot_id
@@ -110,7 +110,7 @@ pub fn around_account(account_id: i64, meaning: Meaning) -> (Vec<Statement>, Vec
     (before, after)
 }
 
-/// Has an account polled and its dialogs' answers sent now: Avito lets it in again. Answers the dialogs.
+/// Has an account polled and its dialogs' answers sent now: Avito lets it in again. ResultSets the dialogs.
 fn go_on(account_id: i64) -> Vec<Statement> {
     let send = Statement::new(
         "UPDATE dialogs SET send_at = now() WHERE id IN (
@@ -122,10 +122,10 @@ fn go_on(account_id: i64) -> Vec<Statement> {
 }
 
 /// Wakes whoever the statements above answered with.
-pub async fn wake(app: &App, answers: &Answers) -> Result<(), DbError> {
+pub async fn wake(app: &App, results: &ResultSets) -> Result<(), DbError> {
     let ids = |name: &'static str| {
         let named = move |row: &&tokio_postgres::Row| row.columns().iter().any(|column| column.name() == name);
-        answers.iter().flatten().filter(named).map(move |row| get::<i64>(row, name)).collect::<Result<Vec<_>, _>>()
+        results.iter().flatten().filter(named).map(move |row| get::<i64>(row, name)).collect::<Result<Vec<_>, _>>()
     };
     for bot_id in ids("woken_bot_id")? {
         app.wake(&TelegramTask::V1 { bot_id }, Duration::ZERO).await;

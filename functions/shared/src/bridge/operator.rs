@@ -63,19 +63,19 @@ pub async fn accept(app: &App, bot_id: i64, credentials: &Credentials, payload: 
     let scope = || Scope::TenantOf(bots::tenant_by_webhook_secret(bot_id, credentials.path.hash().to_vec()));
     let heard = match commands::canned(&update) {
         Some((message, name)) => {
-            let answers = app.db().run(scope(), vec![clients::canned_replies()]).await?;
-            let replies = answers.get(1).and_then(|rows| rows.first()).map(|row| get(row, "canned_replies"));
+            let results = app.db().run(scope(), vec![clients::canned_replies()]).await?;
+            let replies = results.get(1).and_then(|rows| rows.first()).map(|row| get(row, "canned_replies"));
             hear_canned(bot_id, message, &name, &replies.transpose()?.unwrap_or_default())
         }
         None => hear(bot_id, &update),
     };
-    let answers = app.db().run(scope(), heard.statements).await?;
-    if answers.first().is_none_or(Vec::is_empty) {
+    let results = app.db().run(scope(), heard.statements).await?;
+    if results.first().is_none_or(Vec::is_empty) {
         tracing::warn!(bot_id, "a Telegram webhook came with a wrong secret");
         return Ok(Accepted::WrongSecret);
     }
-    wake(app, &answers).await?;
-    let says = |what: &str| answers.iter().flatten().any(|row| matches!(told(row, what), Ok(Some(true))));
+    wake(app, &results).await?;
+    let says = |what: &str| results.iter().flatten().any(|row| matches!(told(row, what), Ok(Some(true))));
     if says("not_yet") {
         return Ok(Accepted::NotYet);
     }
@@ -86,11 +86,11 @@ pub async fn accept(app: &App, bot_id: i64, credentials: &Credentials, payload: 
 
 /// Wakes whoever the statements answered with: bots by `bot_id` and `due_at`, dialogs by `dialog_id`, at `send_at` if
 /// that is told.
-async fn wake(app: &App, answers: &[Vec<Row>]) -> Result<(), DbError> {
+async fn wake(app: &App, results: &[Vec<Row>]) -> Result<(), DbError> {
     let until = |due: jiff::Timestamp| {
         Duration::try_from(due.duration_since(jiff::Timestamp::now())).unwrap_or_default().min(LONGEST_DELAY)
     };
-    for row in answers.iter().skip(1).flatten() {
+    for row in results.iter().skip(1).flatten() {
         if let Some(dialog_id) = told(row, "dialog_id")? {
             let wait = told(row, "send_at")?.map_or(Duration::ZERO, until);
             app.wake(&AvitoTask::V1 { dialog_id }, wait).await;

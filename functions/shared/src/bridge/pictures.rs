@@ -198,9 +198,9 @@ impl Holder<'_> {
     }
 
     async fn fetch(&self, part: &Part, picture: &Value) -> Result<Result<Bytes, Lack>, BridgeError> {
-        let answers = self.run(vec![dialog_work::bot_of(part.id)]).await?;
+        let results = self.run(vec![dialog_work::bot_of(part.id)]).await?;
         let gone = Lack::Ever(words::not_handed_out(Language::Russian));
-        let (Some(row), Some(file_id)) = (answers.iter().flatten().next(), picture["file_id"].as_str()) else {
+        let (Some(row), Some(file_id)) = (results.iter().flatten().next(), picture["file_id"].as_str()) else {
             return Ok(Err(gone));
         };
         let sealed: Vec<u8> = get(row, "token")?;

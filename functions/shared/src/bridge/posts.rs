@@ -49,7 +49,7 @@ macro_rules! write_down {
 pub(super) use {show, write_down};
 
 /// Begins a post that was written down before, if the outbox is still ours. Its messages may now appear twice when it had
-/// been begun already. A topic that turned out to be a dialog's is not removed. Answers the post's id.
+/// been begun already. A topic that turned out to be a dialog's is not removed. ResultSets the post's id.
 /// `content` is set where the post was written down before it could be composed.
 pub fn begin(bot_id: i64, owner: Uuid, post_id: i64, again: bool, content: Option<Value>) -> Statement {
     planned!(

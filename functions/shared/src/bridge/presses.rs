@@ -66,7 +66,7 @@ impl Reply {
 }
 
 /// A statement of four parameters — bot, chat, row, and three more for the edit — that acts where `$target` finds the row
-/// and writes down the edit by which the buttons go. Answers `acted`, if it did anything.
+/// and writes down the edit by which the buttons go. ResultSets `acted`, if it did anything.
 macro_rules! press {
     ($target:literal, $acted:literal) => {
         concat!(

@@ -21,7 +21,7 @@ use crate::{planned, platform::db::Statement, routine, tenancy::bots};
 /// An answer that Avito did not take within this time is marked as waiting.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Puts a receipt on the operators' messages among `$from`, rows of `messages`. Answers `bot_id` and `client_id`, unless
+/// Puts a receipt on the operators' messages among `$from`, rows of `messages`. ResultSets `bot_id` and `client_id`, unless
 /// something else is to be answered.
 macro_rules! receipt {
     ($emoji:literal, $from:literal) => {
@@ -98,7 +98,7 @@ pub(super) fn waiting(dialog_id: i64, wait_seconds: f64) -> Statement {
     .bind(PATIENCE.as_secs_f64())
 }
 
-/// 👌 on answers that Avito was heard to have, in case the answer to our own send never comes. Answers the bots to wake.
+/// 👌 on answers that Avito was heard to have, in case the answer to our own send never comes. ResultSets the bots to wake.
 macro_rules! heard {
     ($account:literal, $avito_message_ids:literal) => {
         concat!(
@@ -120,7 +120,7 @@ macro_rules! heard {
 pub(super) use heard;
 
 /// 👍 on what the buyers have read: of each chat, all answers up to the newest own message that Avito shows as read.
-/// `newest` is a list of such messages' ids. Answers the bots to wake as `read_bot_id`.
+/// `newest` is a list of such messages' ids. ResultSets the bots to wake as `read_bot_id`.
 pub(super) fn read(account_id: i64, newest: Vec<String>) -> Statement {
     Statement::new(concat!(
         "WITH up_to AS (

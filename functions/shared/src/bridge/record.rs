@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     App,
-    platform::db::{Answers, DbError, Statement, get},
+    platform::db::{DbError, ResultSets, Statement, get},
     routine,
 };
 
@@ -484,9 +484,9 @@ pub struct Woken {
 
 impl Woken {
     /// Reads the answers to [`record`], whatever stood before it.
-    pub fn read(answers: &Answers) -> Result<Self, DbError> {
+    pub fn read(results: &ResultSets) -> Result<Self, DbError> {
         let mut woken = Self::default();
-        for row in answers.last().into_iter().flatten() {
+        for row in results.last().into_iter().flatten() {
             if let Some(bot_id) = get(row, "bot_id")? {
                 let wait = Duration::from_secs(get::<i64>(row, "wait_seconds")?.unsigned_abs());
                 // Who is there finds what is due; what is due later may be after that.

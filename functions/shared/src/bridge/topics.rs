@@ -56,11 +56,11 @@ pub(super) async fn establish(holder: &Holder<'_>, work: &Work, dialog: &Dialog)
     };
     let name = compose::topic_name(context.buyer.as_ref(), context.item.as_ref());
     let request = vec![bot_outbox::keep(holder.bot_id, holder.owner), request(holder, dialog, &name, context)];
-    let answers = holder.run(work, request).await?;
-    if answers.first().is_none_or(Vec::is_empty) {
+    let results = holder.run(work, request).await?;
+    if results.first().is_none_or(Vec::is_empty) {
         return Ok(Next::Lost);
     }
-    if answers.get(1).is_none_or(Vec::is_empty) {
+    if results.get(1).is_none_or(Vec::is_empty) {
         return Ok(Next::Look(Vec::new())); // its own update brought the topic in the meantime
     }
     Ok(create(holder, work, dialog, name, budget).await)
@@ -316,7 +316,7 @@ fn settle(bot_id: i64, chat_id: i64, thread_id: i64) -> Vec<Statement> {
     ]
 }
 
-/// The topic is gone: its dialog is to have another. Answers written in it before still find their dialog.
+/// The topic is gone: its dialog is to have another. ResultSets written in it before still find their dialog.
 pub(super) fn lost(bot_id: i64, chat_id: i64, thread_id: i64) -> Statement {
     Statement::new(
         "UPDATE dialogs SET topic_state = 'none', telegram_topic_id = NULL

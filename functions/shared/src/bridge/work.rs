@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{bot_outbox::BotOutbox, budget::Budget, drain::Target, look::Look, posts::Draft};
 use crate::{
-    platform::db::{self, Answers, ClientId, DbError},
+    platform::db::{self, ClientId, DbError, ResultSets},
     tenancy::accounts::Keys,
 };
 pub use statements::look;
@@ -258,6 +258,6 @@ impl From<Found> for Work {
 }
 
 /// Reads the answers to [`look`].
-pub fn read(answers: &Answers) -> Result<Look<Work>, DbError> {
-    Ok(Look::read(answers)?.0)
+pub fn read(results: &ResultSets) -> Result<Look<Work>, DbError> {
+    Ok(Look::read(results)?.0)
 }

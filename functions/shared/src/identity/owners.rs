@@ -22,7 +22,7 @@ use crate::{
 /// How long one round tells; the next goes on.
 const ROUND: Duration = Duration::from_secs(25);
 
-/// Tells the owners what is due. Answers how many notices are told now.
+/// Tells the owners what is due. ResultSets how many notices are told now.
 pub async fn tell(app: &App) -> Result<usize, DbError> {
     let rows = app.db().query(Scope::Service, notices::take()).await?;
     if rows.is_empty() {

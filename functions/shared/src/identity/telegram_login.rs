@@ -185,11 +185,11 @@ async fn open(app: &App, account: &Account, session: &NewSession, widget: &Widge
     let note = audit::record_for(account.tenant(), Some(account.user.id), "sign_in", details);
     let mut statements = vec![use_up, note];
     statements.extend(session.open(account.user.id));
-    let answers = match app.db().run(Scope::Identity, statements).await {
+    let results = match app.db().run(Scope::Identity, statements).await {
         Err(error) if error.constraint() == Some("used_logins_pkey") => return Err(SignInError::Used),
         outcome => outcome?,
     };
-    let [_, _, opened, _, ended] = answers.as_slice() else { return Err(DbError::Shape.into()) };
+    let [_, _, opened, _, ended] = results.as_slice() else { return Err(DbError::Shape.into()) };
     if opened.is_empty() {
         return Err(SignInError::Inactive); // since a moment ago
     }

@@ -164,11 +164,11 @@ pub(super) async fn find_or_create(
         let create = if is_admin { create_admin(telegram_user_id, name) } else { create_owner(telegram_user_id, name) };
         app.db().run(Scope::Identity, vec![create, by_telegram_id(telegram_user_id)])
     };
-    let answers = match statements().await {
+    let results = match statements().await {
         Err(error) if error.constraint() == Some("users_telegram_user_id_key") => statements().await?,
         outcome => outcome?,
     };
-    let row = answers.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
+    let row = results.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
     let account = Account::read(row)?;
     match (is_admin, account.user.role) {
         (true, Role::Owner | Role::Manager) => Err(SignInError::AdminHasOrganisation),

@@ -109,9 +109,9 @@ pub fn get<'row, T: tokio_postgres::types::FromSql<'row>>(row: &'row Row, column
 }
 
 /// Reads the JSON that the last statement of a transaction answers, a [`routine!`](crate::routine).
-pub fn answer<T: DeserializeOwned>(answers: &Answers) -> Result<T, DbError> {
-    let row = answers.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
-    get::<Json<T>>(row, "answer").map(|Json(answer)| answer)
+pub fn returned<T: DeserializeOwned>(results: &ResultSets) -> Result<T, DbError> {
+    let row = results.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
+    get::<Json<T>>(row, "result").map(|Json(result)| result)
 }
 
 /// Reads bytes as Postgres has them in JSON: `\x` and hexadecimal digits.
@@ -127,18 +127,18 @@ pub fn optional_bytes<'de, D: Deserializer<'de>>(json: D) -> Result<Option<Vec<u
 }
 
 /// The rows of each statement of a transaction, in the order given.
-pub type Answers = Vec<Vec<Row>>;
+pub type ResultSets = Vec<Vec<Row>>;
 
 /// How long Postgres may take to connect and to answer.
 #[derive(Clone, Copy)]
-pub struct Patience {
+pub struct Timeouts {
     /// For a new connection.
     pub connect: Duration,
     /// For the answers to one transaction; Postgres itself gives up a little earlier.
     pub answer: Duration,
 }
 
-impl Patience {
+impl Timeouts {
     /// For workers and ordinary endpoints.
     pub const USUAL: Self = Self { connect: Duration::from_secs(3), answer: Duration::from_secs(8) };
     /// For a webhook whose sender waits 2 s: something must be left for the second way.
@@ -154,7 +154,7 @@ const MAX_CONNECTIONS: usize = 2;
 pub struct Db {
     address: Secret,
     extra_roots: String,
-    patience: Patience,
+    timeouts: Timeouts,
     permits: Semaphore,
     idle: Mutex<Vec<Client>>,
     round_trips: AtomicU64,
@@ -163,11 +163,11 @@ pub struct Db {
 
 impl Db {
     /// Describes the database; nothing is opened yet. `extra_roots`: PEM certificates besides the public ones.
-    pub fn new(address: Secret, extra_roots: String, patience: Patience) -> Self {
+    pub fn new(address: Secret, extra_roots: String, timeouts: Timeouts) -> Self {
         Self {
             address,
             extra_roots,
-            patience,
+            timeouts,
             permits: Semaphore::new(MAX_CONNECTIONS),
             idle: Mutex::default(),
             round_trips: AtomicU64::new(0),
@@ -185,7 +185,7 @@ impl Db {
     /// A transaction whose first answer shows a dead connection is sent once more on a new one. So every transaction must decide
     /// by unique keys or compare-and-set: a repeat of one that did commit changes nothing. One that Postgres undid
     /// because it and another waited for each other is sent again, and so is one whose plans are missing.
-    pub async fn run(&self, scope: Scope, statements: Vec<Statement>) -> Result<Answers, DbError> {
+    pub async fn run(&self, scope: Scope, statements: Vec<Statement>) -> Result<ResultSets, DbError> {
         for _ in 0..REPEATS {
             // As it is when this transaction leaves: another one may find their absence first.
             let has_plans = self.has_plans();
@@ -206,7 +206,7 @@ impl Db {
         self.run_once(&scope, &statements, self.has_plans()).await
     }
 
-    async fn run_once(&self, scope: &Scope, statements: &[Statement], has_plans: bool) -> Result<Answers, DbError> {
+    async fn run_once(&self, scope: &Scope, statements: &[Statement], has_plans: bool) -> Result<ResultSets, DbError> {
         let _permit = self.permits.acquire().await.map_err(|_| DbError::Unavailable("the process ends"))?;
         if let Some(client) = self.idle() {
             match self.run_on(&client, scope, statements, has_plans).await {
@@ -218,7 +218,7 @@ impl Db {
                 }
             }
         }
-        let client = connect(&self.address, &self.extra_roots, self.patience.connect).await?;
+        let client = connect(&self.address, &self.extra_roots, self.timeouts.connect).await?;
         let outcome = self.run_on(&client, scope, statements, has_plans).await;
         if !matches!(outcome, Err(DbError::Unavailable(_))) {
             self.with_idle(|idle| idle.push(client));
@@ -253,9 +253,9 @@ impl Db {
         scope: &Scope,
         statements: &[Statement],
         has_plans: bool,
-    ) -> Result<Answers, DbError> {
+    ) -> Result<ResultSets, DbError> {
         self.round_trips.fetch_add(1, Ordering::Relaxed);
-        let timeout_ms = self.patience.answer.as_millis();
+        let timeout_ms = self.timeouts.answer.as_millis();
         let mut pipeline = Pipeline::new(client, has_plans);
         // Numbers and words of our own only: were one string not SQL, none of it would run, and no transaction would open.
         let limit = format!("BEGIN; SET LOCAL statement_timeout = {timeout_ms}; SET LOCAL ROLE");
@@ -276,7 +276,7 @@ impl Db {
         }
         pipeline.execute("COMMIT".to_owned());
         // A connection whose last answer was not read is not used again: the caller took it out of its place.
-        tokio::time::timeout(self.patience.answer + Duration::from_millis(100), pipeline.send())
+        tokio::time::timeout(self.timeouts.answer + Duration::from_millis(100), pipeline.send())
             .await
             .map_err(|_| DbError::Unavailable("it did not answer in time"))?
     }
@@ -288,7 +288,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_unreachable_database_is_told_without_its_address() {
-        let db = Db::new(Secret::new("postgres://user:word@127.0.0.1:1/x"), String::new(), Patience::SHORT);
+        let db = Db::new(Secret::new("postgres://user:word@127.0.0.1:1/x"), String::new(), Timeouts::SHORT);
         let outcome = db.query(Scope::Service, Statement::new("SELECT 1")).await;
         assert_eq!(
             outcome.err().map(|error| error.to_string()).as_deref(),

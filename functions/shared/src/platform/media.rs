@@ -249,7 +249,7 @@ mod tests {
         }
     }
 
-    /// Answers one request with `answer`; gives the client that may ask, the address, and what was asked.
+    /// ResultSets one request with `answer`; gives the client that may ask, the address, and what was asked.
     async fn served(answer: &'static [u8]) -> (Media, String, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let place = listener.local_addr().expect("an address").to_string();

@@ -44,7 +44,7 @@ macro_rules! planned {
 /// `body` is PL/pgSQL from `DECLARE` or `BEGIN` to `END`. Each statement of it sees what those before it did and what others
 /// committed until then. Its parameters' names begin with `_`, so that none is a column's; they may be assigned to, so one that
 /// has a `DEFAULT` and is not bound is a variable. `statements` are those that look anything up, whose plans a test looks at:
-/// they use no other variables. What it returns is the column `answer`, unless it returns a table: an empty function of 46
+/// they use no other variables. What it returns is the column `result`, unless it returns a table: an empty function of 46
 /// columns takes half as long again to be called as one that returns JSON.
 #[macro_export]
 macro_rules! routine {
@@ -121,7 +121,7 @@ impl Planned {
     fn call_in(&self, schema: &str, params: usize) -> String {
         let params: Vec<String> = (1..=params).map(|place| format!("${place}")).collect();
         let call = format!("{schema}.{}({})", self.name(), params.join(", "));
-        if self.returns_rows() { format!("SELECT * FROM {call}") } else { format!("SELECT {call} AS answer") }
+        if self.returns_rows() { format!("SELECT * FROM {call}") } else { format!("SELECT {call} AS result") }
     }
 }
 
@@ -294,7 +294,7 @@ mod tests {
     fn a_routine_that_returns_no_table_answers_in_one_column() {
         let call = |signature| Planned::routine("a", signature, "BEGIN END", &[]).call(0);
         assert!(call("() RETURNS json").starts_with("SELECT plans.a_"));
-        assert!(call("() RETURNS json").ends_with("() AS answer"));
+        assert!(call("() RETURNS json").ends_with("() AS result"));
         assert!(call("() RETURNS TABLE (one int)").starts_with("SELECT * FROM plans.a_"));
     }
 

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     App,
     platform::{
-        db::{Answers, ClientId, DbError, Scope, Statement, get},
+        db::{ClientId, DbError, ResultSets, Scope, Statement, get},
         http::{Problem, text},
         secrets::{Secret, SecretsError},
     },
@@ -128,7 +128,7 @@ pub async fn change(
     account_id: i64,
     change: Change,
     around: impl Fn(Meaning) -> (Vec<Statement>, Vec<Statement>),
-) -> Result<(AvitoAccount, Answers, Meaning), ChangeError> {
+) -> Result<(AvitoAccount, ResultSets, Meaning), ChangeError> {
     let rows = app.db().query(Scope::Tenant(client), Statement::new(READ).bind(account_id)).await?;
     let row = rows.first().ok_or(ChangeError::NoSuchAccount)?;
     let former = AvitoAccount::read(row)?;
@@ -178,14 +178,14 @@ pub async fn change(
     );
     statements.extend(after);
     statements.push(Statement::new(READ).bind(account_id));
-    let answers = app.db().run(Scope::Tenant(client), statements).await.map_err(|error| match error.constraint() {
+    let results = app.db().run(Scope::Tenant(client), statements).await.map_err(|error| match error.constraint() {
         Some("avito_accounts_client_id_bot_id_fkey") => ConnectError::NoSuchBot.into(),
         _ => ChangeError::Db(error),
     })?;
-    let row = answers.last().and_then(|rows| rows.first()).ok_or(ChangeError::NoSuchAccount)?;
+    let row = results.last().and_then(|rows| rows.first()).ok_or(ChangeError::NoSuchAccount)?;
     let account = AvitoAccount::read(row)?;
-    let Some((_, checked)) = keys else { return Ok((account, answers, meaning)) };
+    let Some((_, checked)) = keys else { return Ok((account, results, meaning)) };
     let webhook_secret = open("webhook_secret", account_webhooks::secret_place(client))?;
     let again = Inserted { account, token: checked.token.access_token, webhook_secret };
-    Ok((account_webhooks::register(app, client, again).await?, answers, meaning))
+    Ok((account_webhooks::register(app, client, again).await?, results, meaning))
 }

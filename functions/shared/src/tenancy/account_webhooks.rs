@@ -82,7 +82,7 @@ enum CheckError {
     Avito(#[from] avito::Error),
 }
 
-/// Looks after the webhooks that are due, until `stop`; each account has its own time of the day. Answers how many.
+/// Looks after the webhooks that are due, until `stop`; each account has its own time of the day. ResultSets how many.
 pub async fn check(app: &App, stop: Instant) -> Result<usize, DbError> {
     let due = Statement::new(
         "SELECT a.id FROM avito_accounts a JOIN clients c ON c.id = a.client_id
@@ -174,8 +174,8 @@ async fn claim(app: &App, account_id: i64) -> Result<Option<Checked>, CheckError
                    token_expires_at, webhook_secret, former_webhook_secret,
                    former_webhook_secret IS NULL AND webhook_secret_since < now() - interval '30 days' AS is_old",
     );
-    let answers = app.db().run(find, vec![statement.bind(account_id)]).await?;
-    let Some(row) = answers.last().and_then(|rows| rows.first()) else { return Ok(None) };
+    let results = app.db().run(find, vec![statement.bind(account_id)]).await?;
+    let Some(row) = results.last().and_then(|rows| rows.first()) else { return Ok(None) };
     let account = Checked::read(app, row)?;
     if !get::<bool>(row, "is_old")? {
         return Ok(Some(account));

@@ -45,7 +45,7 @@ pub fn tenant_of(account_id: i64) -> Statement {
     .bind(account_id)
 }
 
-/// Puts a new access token over the one it replaces. Answers a row only when nobody else was faster.
+/// Puts a new access token over the one it replaces. ResultSets a row only when nobody else was faster.
 pub fn store_token(account_id: i64, sealed: Vec<u8>, expires_at: Timestamp, replaces: Option<Vec<u8>>) -> Statement {
     Statement::new(
         "UPDATE avito_accounts SET access_token = $2, token_expires_at = $3
@@ -58,7 +58,7 @@ pub fn store_token(account_id: i64, sealed: Vec<u8>, expires_at: Timestamp, repl
 }
 
 /// Notes that Avito refuses the account: `expired` (its keys) or `blocked` (its tariff or rights), and why; its
-/// owners are told when it worked before. Answers a row only when that is news.
+/// owners are told when it worked before. ResultSets a row only when that is news.
 pub fn mark_refused(account_id: i64, status: &'static str, reason: impl Into<String>) -> Statement {
     Statement::new(
         "WITH refused AS (
@@ -78,7 +78,7 @@ pub fn mark_refused(account_id: i64, status: &'static str, reason: impl Into<Str
     .bind(notices::ACCOUNT_REFUSED)
 }
 
-/// Notes that Avito takes the account again. Answers a row only when that is news.
+/// Notes that Avito takes the account again. ResultSets a row only when that is news.
 pub fn mark_working(account_id: i64) -> Statement {
     Statement::new(
         "UPDATE avito_accounts SET status = 'active', status_reason = NULL, status_changed_at = now()
@@ -442,7 +442,7 @@ pub async fn insert(
         audit::record(Some(user_id), "avito_account.create", details),
         read.bind(checked.user_id),
     ];
-    let answers = match app.db().run(Scope::Tenant(client), statements).await {
+    let results = match app.db().run(Scope::Tenant(client), statements).await {
         Err(error) => {
             return Err(match error.constraint() {
                 Some("avito_accounts_client_id_bot_id_fkey") => ConnectError::NoSuchBot,
@@ -450,8 +450,8 @@ pub async fn insert(
                 None => error.into(),
             });
         }
-        Ok(answers) => answers,
+        Ok(results) => results,
     };
-    let row = answers.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
+    let row = results.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
     Ok(Inserted { account: AvitoAccount::read(row)?, token: checked.token.access_token, webhook_secret })
 }

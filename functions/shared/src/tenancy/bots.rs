@@ -52,7 +52,7 @@ pub fn tenant_of(bot_id: i64) -> Statement {
     .bind(bot_id)
 }
 
-/// Notes that a bot cannot work and why; its owners are told when it could before. Answers a row only when that is news.
+/// Notes that a bot cannot work and why; its owners are told when it could before. ResultSets a row only when that is news.
 pub fn mark_broken(bot_id: i64, reason: impl Into<String>) -> Statement {
     Statement::new(
         "WITH broken AS (
@@ -90,7 +90,7 @@ pub fn mark_removed(bot_id: i64, chat_id: i64) -> Statement {
     .bind(notices::BOT_BROKEN)
 }
 
-/// Notes that a bot works again. Answers a row only when that is news.
+/// Notes that a bot works again. ResultSets a row only when that is news.
 pub fn mark_working(bot_id: i64) -> Statement {
     Statement::new(
         "UPDATE bots SET status = 'active', status_reason = NULL WHERE id = $1 AND status <> 'active' RETURNING id",
@@ -98,7 +98,7 @@ pub fn mark_working(bot_id: i64) -> Statement {
     .bind(bot_id)
 }
 
-/// Follows a group that Telegram gave a new id. Answers a row only for whoever noted it first.
+/// Follows a group that Telegram gave a new id. ResultSets a row only for whoever noted it first.
 pub fn move_group(bot_id: i64, from_chat: i64, to_chat: i64) -> Statement {
     Statement::new(
         "UPDATE bots SET group_chat_id = $3, former_group_chat_id = $2 WHERE id = $1 AND group_chat_id = $2 RETURNING id",

@@ -180,8 +180,8 @@ pub async fn change(
         }
         let mut statements = vec![update(&found.version, user_id, &before, &after)];
         statements.extend(with(&before, &after));
-        let answers = app.db().run(Scope::Tenant(client), statements).await.map_err(refused_zone)?;
-        if answers.first().is_some_and(|rows| !rows.is_empty()) {
+        let results = app.db().run(Scope::Tenant(client), statements).await.map_err(refused_zone)?;
+        if results.first().is_some_and(|rows| !rows.is_empty()) {
             return Ok(Client { settings: after, ..found });
         }
     }
@@ -196,7 +196,7 @@ fn refused_zone(error: DbError) -> ChangeError {
     }
 }
 
-/// Writes the settings over those of this version, with the record of it. Answers a row only if it was that version.
+/// Writes the settings over those of this version, with the record of it. ResultSets a row only if it was that version.
 fn update(version: &str, user_id: i64, before: &Settings, after: &Settings) -> Statement {
     let statement = Statement::new(
         "WITH changed AS (

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     App,
     platform::{
-        db::{Answers, DbError, Scope, Statement, get},
+        db::{DbError, ResultSets, Scope, Statement, get},
         http::{Problem, text},
         secrets::Secret,
     },
@@ -96,8 +96,8 @@ impl Request {
     }
 
     /// Reads the answers of [`Request::settle`], of which the last stands at `place` of the transaction.
-    pub fn read(&self, answers: &Answers, place: usize) -> Result<Claim, DbError> {
-        let Some(row) = answers.get(place).and_then(|rows| rows.first()) else { return Ok(Claim::Nothing) };
+    pub fn read(&self, results: &ResultSets, place: usize) -> Result<Claim, DbError> {
+        let Some(row) = results.get(place).and_then(|rows| rows.first()) else { return Ok(Claim::Nothing) };
         let same = get::<&[u8]>(row, "digest")? == self.digest;
         Ok(if same { Claim::Made(get(row, "result_id")?) } else { Claim::OtherRequest })
     }

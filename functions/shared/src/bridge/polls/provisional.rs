@@ -92,9 +92,9 @@ async fn judge(
         bot_outbox::wake_for(account_id, ids),
         doubt(account_id, chat_id, since),
     ];
-    let answers = app.db().run(Scope::Tenant(account.keys.client_id), statements).await?;
-    metrics::counter!("messages_not_found").increment(answers.last().map_or(0, Vec::len) as u64);
-    for row in answers.iter().flatten() {
+    let results = app.db().run(Scope::Tenant(account.keys.client_id), statements).await?;
+    metrics::counter!("messages_not_found").increment(results.last().map_or(0, Vec::len) as u64);
+    for row in results.iter().flatten() {
         app.wake(&TelegramTask::V1 { bot_id: get(row, "bot_id")? }, Duration::ZERO).await;
     }
     Ok(())
@@ -111,7 +111,7 @@ fn confirm(account_id: i64, chat_id: &str, avito_message_ids: Vec<String>) -> St
     .bind(avito_message_ids)
 }
 
-/// What is shown and still provisional gets its note; what is not shown yet waits for the next look. Answers the bots to
+/// What is shown and still provisional gets its note; what is not shown yet waits for the next look. ResultSets the bots to
 /// wake.
 fn doubt(account_id: i64, chat_id: String, since: i64) -> Statement {
     Statement::new(concat!(

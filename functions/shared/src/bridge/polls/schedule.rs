@@ -30,7 +30,7 @@ struct Due {
     pause: f64,
 }
 
-/// Enqueues the polls of the coming minute: a task per fifty accounts and round. Answers how many tasks.
+/// Enqueues the polls of the coming minute: a task per fifty accounts and round. ResultSets how many tasks.
 pub async fn schedule(app: &App) -> Result<usize, BridgeError> {
     avito_webhook::have_the_lost_polled(app).await?;
     let statement = Statement::new(concat!(

@@ -100,8 +100,8 @@ async fn finish(app: &App, account: &Account, marks: Marks, found: Found) -> Res
         statements.push(accounts::mark_working(account_id));
     }
     statements.push(receipts::read(account_id, found.read));
-    let answers = app.db().run(Scope::Tenant(account.keys.client_id), statements).await?;
-    for row in answers.last().into_iter().flatten() {
+    let results = app.db().run(Scope::Tenant(account.keys.client_id), statements).await?;
+    for row in results.last().into_iter().flatten() {
         app.wake(&TelegramTask::V1 { bot_id: get(row, "read_bot_id")? }, Duration::ZERO).await;
     }
     Ok(())
@@ -241,8 +241,8 @@ async fn sync_chat(
             updated: chat.updated.unwrap_or_default(),
         }),
     };
-    let answers = app.db().run(Scope::Tenant(account.keys.client_id), record(app, &hearing)).await?;
-    Woken::read(&answers)?.wake(app).await;
+    let results = app.db().run(Scope::Tenant(account.keys.client_id), record(app, &hearing)).await?;
+    Woken::read(&results)?.wake(app).await;
     found.seen.extend(unseen.into_iter().map(|message| message.id));
     Ok(())
 }

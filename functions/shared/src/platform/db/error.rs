@@ -73,7 +73,7 @@ fn is_broken(error: &tokio_postgres::Error) -> bool {
     std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
 }
 
-/// Answers with which a server or a pooler says that this connection is of no use any more.
+/// ResultSets with which a server or a pooler says that this connection is of no use any more.
 fn gone(code: &SqlState) -> bool {
     [
         SqlState::ADMIN_SHUTDOWN,

@@ -7,7 +7,7 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use super::{Answers, Sql, Statement, error::DbError};
+use super::{ResultSets, Sql, Statement, error::DbError};
 
 type Request<'a> = Pin<Box<dyn Future<Output = Result<Option<Vec<Row>>, tokio_postgres::Error>> + Send + 'a>>;
 
@@ -53,12 +53,12 @@ impl<'a> Pipeline<'a> {
     }
 
     /// Waits for all answers. The first error counts: those behind it only say that the transaction is lost.
-    pub(super) async fn send(mut self) -> Result<Answers, DbError> {
-        let mut answers: Vec<Option<Result<Option<Vec<Row>>, tokio_postgres::Error>>> =
+    pub(super) async fn send(mut self) -> Result<ResultSets, DbError> {
+        let mut results: Vec<Option<Result<Option<Vec<Row>>, tokio_postgres::Error>>> =
             self.requests.iter().map(|_| None).collect();
         std::future::poll_fn(|context| {
             let mut waiting = false;
-            for (request, answer) in self.requests.iter_mut().zip(&mut answers) {
+            for (request, answer) in self.requests.iter_mut().zip(&mut results) {
                 if answer.is_none() {
                     match request.as_mut().poll(context) {
                         Poll::Ready(outcome) => *answer = Some(outcome),
@@ -70,7 +70,7 @@ impl<'a> Pipeline<'a> {
         })
         .await;
         let mut rows = Vec::new();
-        for answer in answers.into_iter().flatten() {
+        for answer in results.into_iter().flatten() {
             rows.extend(answer?);
         }
         Ok(rows)

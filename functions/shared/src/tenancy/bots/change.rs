@@ -8,7 +8,7 @@ use super::{Bot, ConnectError, NewBot, checks, token_place, webhook};
 use crate::{
     App,
     platform::{
-        db::{Answers, ClientId, DbError, Scope, Statement, get},
+        db::{ClientId, DbError, ResultSets, Scope, Statement, get},
         http::{Problem, text},
         secrets::{Secret, SecretsError},
     },
@@ -132,7 +132,7 @@ pub async fn change(
     bot_id: i64,
     change: Change,
     around: impl Fn(bool) -> Around,
-) -> Result<(Bot, Answers), ChangeError> {
+) -> Result<(Bot, ResultSets), ChangeError> {
     let (bot, token) = read(app, client, bot_id).await?;
     let new = NewBot {
         token: change.token.clone().unwrap_or(token),
@@ -140,7 +140,7 @@ pub async fn change(
         topic_mode: change.topic_mode.unwrap_or(bot.topic_mode),
     };
     if change.token.is_none() && new.group_chat_id == bot.group_chat_id && new.topic_mode == bot.topic_mode {
-        return Ok((bot, Answers::default()));
+        return Ok((bot, ResultSets::default()));
     }
     // said before another bot is looked for in this bot's group
     if change.token.as_ref().and_then(checks::bot_of).is_some_and(|id| id != bot.telegram_bot_id) {
@@ -166,12 +166,12 @@ pub async fn change(
         statements.push(chats::remember(bot_id, group.id, title, group.is_forum, group.bot_status));
     }
     statements.extend(after);
-    let answers = app.db().run(Scope::Tenant(client), statements).await?;
+    let results = app.db().run(Scope::Tenant(client), statements).await?;
     if change.token.is_some() {
         set_webhook(app, client, bot_id, new.token, Vec::new()).await?;
     }
     let (bot, _) = read(app, client, bot_id).await?;
-    Ok((bot, answers))
+    Ok((bot, results))
 }
 
 /// Sets a bot's webhook again, with a new secret; the old one ends.

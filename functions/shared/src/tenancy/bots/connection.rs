@@ -32,8 +32,8 @@ pub async fn connect(
         let title = group.title.unwrap_or_default();
         statements.push(chats::remember(bot.id, group.id, title, group.is_forum, group.bot_status));
     }
-    let answers = app.db().run(Scope::Tenant(client), statements).await?;
-    let row = answers.first().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
+    let results = app.db().run(Scope::Tenant(client), statements).await?;
+    let row = results.first().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
     Ok(Bot { webhook_set_at: get(row, "webhook_set_at")?, ..bot })
 }
 
@@ -78,11 +78,11 @@ async fn insert(
         audit::record(Some(user_id), "bot.create", details),
         read.bind(checked.telegram_bot_id),
     ];
-    let answers = match app.db().run(Scope::Tenant(client), statements).await {
+    let results = match app.db().run(Scope::Tenant(client), statements).await {
         Err(error) if error.constraint() == Some("bots_telegram_bot_id_key") => return Err(ConnectError::Taken),
         outcome => outcome?,
     };
-    let row = answers.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
+    let row = results.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
     Ok(Bot::read(row)?)
 }
 
