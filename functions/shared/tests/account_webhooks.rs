@@ -74,7 +74,7 @@ impl Shop {
     async fn token(&self) -> String {
         let sql = "SELECT access_token, client_id FROM avito_accounts WHERE id = $1";
         let rows = self.world.query(Scope::Tenant(self.owner.client), Statement::new(sql).bind(self.account_id)).await;
-        let place = tuberry::tenancy::accounts::token_place(self.owner.client);
+        let place = tuberry::tenancy::accounts::token_context(self.owner.client);
         let token = self.world.app.keyring().open(rows[0].get::<_, &[u8]>(0), place);
         token.unwrap_or_else(|error| panic!("{error}")).expose().to_owned()
     }

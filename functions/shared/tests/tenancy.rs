@@ -184,7 +184,7 @@ async fn a_connected_bot_hears_of_messages_and_its_token_is_sealed() {
          WHERE b.id = $1 AND c.chat_id = b.group_chat_id",
     );
     let rows = world.query(Scope::Tenant(owner.client), read.bind(bot.id)).await;
-    let token = world.app.keyring().open(rows[0].get("token"), bots::token_place(owner.client));
+    let token = world.app.keyring().open(rows[0].get("token"), bots::token_context(owner.client));
     assert!(token.is_ok_and(|token| token.expose() == outside.token.expose()));
     assert_eq!(rows[0].get::<_, Vec<u8>>("webhook_secret_hash"), path_secret.hash());
     assert_eq!(rows[0].get::<_, String>("bot_status"), "administrator");
@@ -311,7 +311,7 @@ async fn a_connected_account_is_known_to_avito_and_polled_and_its_secrets_are_se
     assert_eq!(world.query(Scope::Tenant(owner.client), polled).await.len(), 1);
 
     let keys = keys(&world, &owner, account.id).await;
-    let secret = world.app.keyring().open(&keys.api_client_secret, accounts::secret_place(owner.client));
+    let secret = world.app.keyring().open(&keys.api_client_secret, accounts::secret_context(owner.client));
     assert!(secret.is_ok_and(|secret| secret.expose() == outside.api_client_secret));
     let calls = world.ask("calls?target=avito&method=webhook.register").await;
     let address = format!("/api/webhooks/avito/messages/{}/", account.id);

@@ -136,7 +136,7 @@ async fn drain_once(app: &App, bot_id: i64, stop: Instant) -> Result<Ended, Brid
     };
     let client_id = work.bot.client_id;
     tenants::remember(&tenants::OF_BOTS, bot_id, client_id);
-    let token = app.keyring().open(&work.bot.token, bots::token_place(client_id))?;
+    let token = app.keyring().open(&work.bot.token, bots::token_context(client_id))?;
     let telegram = bots::telegram(app, token);
     let holder = Holder {
         app,

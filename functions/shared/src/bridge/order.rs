@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     avito,
-    platform::{db::Statement, last::Last},
+    platform::{db::Statement, last_event::LastEvent},
     tenancy::accounts::{self, TokenError},
 };
 
@@ -22,7 +22,7 @@ pub(super) const CLOSE: Duration = Duration::from_secs(5);
 /// How long such a message waits for those that it overtook.
 pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 /// When this process last gave a webhook to the intake queue, for Postgres was away.
-pub(super) static KEPT: Last = Last::never();
+pub(super) static KEPT: LastEvent = LastEvent::never();
 /// For so long after Postgres was away, what came meanwhile may still be on its way through the intake queue.
 pub(super) const AFTER_OUTAGE: Duration = Duration::from_secs(15);
 /// How long what comes then waits for it: the queue's consumer tries every second, but for a pause of two. Nothing waits

@@ -204,7 +204,7 @@ impl Holder<'_> {
             return Ok(Err(gone));
         };
         let sealed: Vec<u8> = get(row, "token")?;
-        let token = self.app.keyring().open(&sealed, bots::token_place(self.client_id))?;
+        let token = self.app.keyring().open(&sealed, bots::token_context(self.client_id))?;
         let address = match bots::telegram(self.app, token).file_address(file_id).await {
             Ok(address) => address,
             Err(error) => {

@@ -29,7 +29,7 @@ pub use connection::parse_address;
 pub use error::DbError;
 use pipeline::Pipeline;
 
-use super::{last::Last, plans::Planned, secrets::Secret};
+use super::{last_event::LastEvent, plans::Planned, secrets::Secret};
 
 /// A tenant: the id of a row in `clients`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -158,7 +158,7 @@ pub struct Db {
     permits: Semaphore,
     idle: Mutex<Vec<Client>>,
     round_trips: AtomicU64,
-    plans_missed: Last,
+    plans_missed: LastEvent,
 }
 
 impl Db {
@@ -171,7 +171,7 @@ impl Db {
             permits: Semaphore::new(MAX_CONNECTIONS),
             idle: Mutex::default(),
             round_trips: AtomicU64::new(0),
-            plans_missed: Last::default(),
+            plans_missed: LastEvent::default(),
         }
     }
 

@@ -5,7 +5,7 @@ pub mod cache;
 pub mod config;
 pub mod db;
 pub mod http;
-pub mod last;
+pub mod last_event;
 pub mod media;
 pub mod migrations;
 pub mod page;

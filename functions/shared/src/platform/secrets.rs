@@ -45,7 +45,7 @@ pub fn same(left: &[u8], right: &[u8]) -> bool {
 
 /// Where a ciphertext stands: it opens nowhere else.
 #[derive(Clone, Copy)]
-pub struct Place {
+pub struct SealContext {
     /// The table's name.
     pub table: &'static str,
     /// The column's name.
@@ -54,7 +54,7 @@ pub struct Place {
     pub client_id: i64,
 }
 
-impl Place {
+impl SealContext {
     fn associated_data(&self) -> String {
         format!("{}.{}.{}", self.table, self.column, self.client_id)
     }
@@ -92,10 +92,10 @@ impl Keyring {
     }
 
     /// Encrypts `secret` for `place`: key id, nonce, ciphertext with its tag.
-    pub fn seal(&self, secret: &Secret, place: Place) -> Vec<u8> {
+    pub fn seal(&self, secret: &Secret, context: SealContext) -> Vec<u8> {
         let key = &self.0[0];
         let nonce: [u8; NONCE_BYTES] = rand::random();
-        let associated = place.associated_data();
+        let associated = context.associated_data();
         let payload = Payload { msg: secret.expose().as_bytes(), aad: associated.as_bytes() };
         let sealed = key
             .cipher
@@ -105,11 +105,11 @@ impl Keyring {
     }
 
     /// Decrypts what [`Keyring::seal`] made for the same place.
-    pub fn open(&self, sealed: &[u8], place: Place) -> Result<Secret, SecretsError> {
+    pub fn open(&self, sealed: &[u8], context: SealContext) -> Result<Secret, SecretsError> {
         let (&id, rest) = sealed.split_first().ok_or(SecretsError::DoesNotOpen)?;
         let (nonce, body) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(SecretsError::DoesNotOpen)?;
         let key = self.0.iter().find(|key| key.id == id).ok_or(SecretsError::DoesNotOpen)?;
-        let associated = place.associated_data();
+        let associated = context.associated_data();
         let payload = Payload { msg: body, aad: associated.as_bytes() };
         let text = key.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| SecretsError::DoesNotOpen)?;
         String::from_utf8(text).map(Secret).map_err(|_| SecretsError::DoesNotOpen)
@@ -161,7 +161,7 @@ mod tests {
 
     const OLD: &str = "1:an old key of at least thirty-two characters";
     const NEW: &str = "2:a newer key of at least thirty-two characters";
-    const HERE: Place = Place { table: "bots", column: "token", client_id: 7 };
+    const HERE: SealContext = SealContext { table: "bots", column: "token", client_id: 7 };
 
     fn keys(text: &str) -> Keyring {
         Keyring::parse(text).unwrap_or_else(|error| panic!("{error}"))
@@ -179,8 +179,8 @@ mod tests {
         fn a_changed_ciphertext_does_not_open(byte in 0usize..60, flip in 1u8..=255) {
             let keys = keys(OLD);
             let mut sealed = keys.seal(&Secret::new("twenty letters here!"), HERE);
-            let place = byte % sealed.len();
-            sealed[place] ^= flip;
+            let context = byte % sealed.len();
+            sealed[context] ^= flip;
             prop_assert!(keys.open(&sealed, HERE).is_err());
         }
     }
@@ -189,7 +189,7 @@ mod tests {
     fn a_ciphertext_moved_to_another_tenant_does_not_open() {
         let keys = keys(OLD);
         let sealed = keys.seal(&Secret::new("token"), HERE);
-        assert!(keys.open(&sealed, Place { client_id: 8, ..HERE }).is_err());
+        assert!(keys.open(&sealed, SealContext { client_id: 8, ..HERE }).is_err());
     }
 
     #[test]

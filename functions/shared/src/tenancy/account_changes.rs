@@ -138,7 +138,7 @@ pub async fn change(
     let keys = if change.api_client_id.is_some() || change.api_client_secret.is_some() {
         let secret = match &change.api_client_secret {
             Some(secret) => secret.clone(),
-            None => open("api_client_secret", accounts::secret_place(client))?,
+            None => open("api_client_secret", accounts::secret_context(client))?,
         };
         let new = NewAccount {
             name: None,
@@ -168,10 +168,10 @@ pub async fn change(
             .bind(change.bot_id)
             .bind(change.monitoring_enabled)
             .bind(keys.as_ref().map(|(new, _)| new.api_client_id.clone()))
-            .bind(keys.as_ref().map(|(new, _)| keyring.seal(&new.api_client_secret, accounts::secret_place(client))))
+            .bind(keys.as_ref().map(|(new, _)| keyring.seal(&new.api_client_secret, accounts::secret_context(client))))
             .bind(
                 keys.as_ref()
-                    .map(|(_, checked)| keyring.seal(&checked.token.access_token, accounts::token_place(client))),
+                    .map(|(_, checked)| keyring.seal(&checked.token.access_token, accounts::token_context(client))),
             )
             .bind(keys.as_ref().map(|(_, checked)| accounts::end_of(&checked.token)))
             .bind(user_id),
@@ -185,7 +185,7 @@ pub async fn change(
     let row = results.last().and_then(|rows| rows.first()).ok_or(ChangeError::NoSuchAccount)?;
     let account = AvitoAccount::read(row)?;
     let Some((_, checked)) = keys else { return Ok((account, results, meaning)) };
-    let webhook_secret = open("webhook_secret", account_webhooks::secret_place(client))?;
+    let webhook_secret = open("webhook_secret", account_webhooks::secret_context(client))?;
     let again = Inserted { account, token: checked.token.access_token, webhook_secret };
     Ok((account_webhooks::register(app, client, again).await?, results, meaning))
 }

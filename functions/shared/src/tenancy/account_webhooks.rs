@@ -12,7 +12,7 @@ use crate::{
     platform::{
         config::var,
         db::{ClientId, DbError, Scope, Statement, get},
-        secrets::{Place, Secret, SecretsError},
+        secrets::{SealContext, Secret, SecretsError},
     },
 };
 
@@ -21,8 +21,8 @@ const ROUND: i64 = 500;
 const AT_ONCE: usize = 8;
 
 /// Where a webhook's secret is sealed.
-pub fn secret_place(client: ClientId) -> Place {
-    Place { table: "avito_accounts", column: "webhook_secret", client_id: client.0 }
+pub fn secret_context(client: ClientId) -> SealContext {
+    SealContext { table: "avito_accounts", column: "webhook_secret", client_id: client.0 }
 }
 
 /// For `Scope::TenantOf`: the account whose webhook carries a secret with this hash, or did before its last change.
@@ -116,7 +116,7 @@ struct Checked {
 impl Checked {
     fn read(app: &App, row: &Row) -> Result<Self, CheckError> {
         let keys = Keys::read(row)?;
-        let open = |sealed: Vec<u8>| app.keyring().open(&sealed, secret_place(keys.client_id));
+        let open = |sealed: Vec<u8>| app.keyring().open(&sealed, secret_context(keys.client_id));
         let secret = open(get(row, "webhook_secret")?)?;
         let former = get::<Option<Vec<u8>>>(row, "former_webhook_secret")?.map(open).transpose()?;
         Ok(Self { keys, secret, former })
@@ -191,7 +191,7 @@ async fn claim(app: &App, account_id: i64) -> Result<Option<Checked>, CheckError
     );
     let renew = renew
         .bind(account_id)
-        .bind(app.keyring().seal(&secret, secret_place(client)))
+        .bind(app.keyring().seal(&secret, secret_context(client)))
         .bind(secret.hash().to_vec())
         .bind(former.hash().to_vec());
     if app.db().query(Scope::Tenant(client), renew).await?.is_empty() {

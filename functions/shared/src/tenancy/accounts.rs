@@ -18,7 +18,7 @@ use crate::{
         db::{self, ClientId, DbError, Scope, Statement, get},
         http::{Problem, text},
         page::{Page, Wanted},
-        secrets::{Place, Secret, SecretsError},
+        secrets::{SealContext, Secret, SecretsError},
     },
 };
 
@@ -27,13 +27,13 @@ const TABLE: &str = "avito_accounts";
 const TOKEN_MARGIN: SignedDuration = SignedDuration::from_secs(60);
 
 /// Where the keys' secret is sealed.
-pub fn secret_place(client: ClientId) -> Place {
-    Place { table: TABLE, column: "api_client_secret", client_id: client.0 }
+pub fn secret_context(client: ClientId) -> SealContext {
+    SealContext { table: TABLE, column: "api_client_secret", client_id: client.0 }
 }
 
 /// Where the access token is sealed.
-pub fn token_place(client: ClientId) -> Place {
-    Place { table: TABLE, column: "access_token", client_id: client.0 }
+pub fn token_context(client: ClientId) -> SealContext {
+    SealContext { table: TABLE, column: "access_token", client_id: client.0 }
 }
 
 /// For `Scope::TenantOf`: the account a task names. Columns: `client_id`, `avito_account_id`.
@@ -201,13 +201,13 @@ pub async fn renewed_token(app: &App, keys: &Keys, refused: &Secret) -> Result<S
 fn stored_token(app: &App, keys: &Keys) -> Result<Option<Secret>, SecretsError> {
     let lives = keys.token_expires_at.is_some_and(|end| end > Timestamp::now() + TOKEN_MARGIN);
     let sealed = keys.access_token.as_ref().filter(|_| lives);
-    sealed.map(|sealed| app.keyring().open(sealed, token_place(keys.client_id))).transpose()
+    sealed.map(|sealed| app.keyring().open(sealed, token_context(keys.client_id))).transpose()
 }
 
 async fn renew(app: &App, keys: &Keys) -> Result<Secret, TokenError> {
-    let secret = app.keyring().open(&keys.api_client_secret, secret_place(keys.client_id))?;
+    let secret = app.keyring().open(&keys.api_client_secret, secret_context(keys.client_id))?;
     let token = avito(app).token(&keys.api_client_id, &secret).await?;
-    let sealed = app.keyring().seal(&token.access_token, token_place(keys.client_id));
+    let sealed = app.keyring().seal(&token.access_token, token_context(keys.client_id));
     let store = store_token(keys.account_id, sealed, end_of(&token), keys.access_token.clone());
     if app.db().query(Scope::Tenant(keys.client_id), store).await?.is_empty() {
         let winner = read_again(app, keys).await?;
@@ -433,10 +433,10 @@ pub async fn insert(
             .bind(checked.name)
             .bind(checked.user_id)
             .bind(new.api_client_id)
-            .bind(keyring.seal(&new.api_client_secret, secret_place(client)))
-            .bind(keyring.seal(&checked.token.access_token, token_place(client)))
+            .bind(keyring.seal(&new.api_client_secret, secret_context(client)))
+            .bind(keyring.seal(&checked.token.access_token, token_context(client)))
             .bind(end_of(&checked.token))
-            .bind(keyring.seal(&webhook_secret, account_webhooks::secret_place(client)))
+            .bind(keyring.seal(&webhook_secret, account_webhooks::secret_context(client)))
             .bind(webhook_secret.hash().to_vec())
             .bind(new.monitoring_enabled),
         audit::record(Some(user_id), "avito_account.create", details),

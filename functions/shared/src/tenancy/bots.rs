@@ -13,7 +13,7 @@ use crate::{
         config::var,
         db::{ClientId, DbError, Scope, Statement, get},
         page::{Page, Wanted},
-        secrets::{Place, Secret},
+        secrets::{SealContext, Secret},
     },
     telegram,
 };
@@ -28,8 +28,8 @@ pub use checks::{Checked, ConnectError, NewBot, check};
 pub use connection::connect;
 
 /// Where a bot's token is sealed.
-pub fn token_place(client: ClientId) -> Place {
-    Place { table: "bots", column: "token", client_id: client.0 }
+pub fn token_context(client: ClientId) -> SealContext {
+    SealContext { table: "bots", column: "token", client_id: client.0 }
 }
 
 /// For `Scope::TenantOf`: the bot whose webhook carries a secret with this hash. Columns: `client_id`, `bot_id`,

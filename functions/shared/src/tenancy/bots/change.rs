@@ -4,7 +4,7 @@
 use axum::http::StatusCode;
 use tokio_postgres::Row;
 
-use super::{Bot, ConnectError, NewBot, checks, token_place, webhook};
+use super::{Bot, ConnectError, NewBot, checks, token_context, webhook};
 use crate::{
     App,
     platform::{
@@ -150,7 +150,7 @@ pub async fn change(
     if checked.telegram_bot_id != bot.telegram_bot_id {
         return Err(ChangeError::AnotherBot);
     }
-    let sealed = change.token.as_ref().map(|token| app.keyring().seal(token, token_place(client)));
+    let sealed = change.token.as_ref().map(|token| app.keyring().seal(token, token_context(client)));
     let (mut statements, after) = around(new.group_chat_id != bot.group_chat_id);
     statements.push(
         Statement::new(UPDATE)
@@ -214,6 +214,6 @@ async fn set_webhook(
 async fn read(app: &App, client: ClientId, bot_id: i64) -> Result<(Bot, Secret), ChangeError> {
     let rows = app.db().query(Scope::Tenant(client), Statement::new(READ).bind(bot_id)).await?;
     let row: &Row = rows.first().ok_or(ChangeError::NoSuchBot)?;
-    let token = app.keyring().open(get(row, "token")?, token_place(client))?;
+    let token = app.keyring().open(get(row, "token")?, token_context(client))?;
     Ok((Bot::read(row)?, token))
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Bot, Checked, ConnectError, NewBot, token_place, webhook};
+use super::{Bot, Checked, ConnectError, NewBot, token_context, webhook};
 use crate::{
     App,
     platform::{
@@ -71,7 +71,7 @@ async fn insert(
         insert
             .bind(checked.telegram_bot_id)
             .bind(checked.username.clone())
-            .bind(app.keyring().seal(&new.token, token_place(client)))
+            .bind(app.keyring().seal(&new.token, token_context(client)))
             .bind(new.group_chat_id)
             .bind(new.topic_mode)
             .bind(secret.hash().to_vec()),

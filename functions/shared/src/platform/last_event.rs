@@ -7,9 +7,9 @@ use std::{
 
 /// The moment at which something last happened, if it did.
 #[derive(Debug, Default)]
-pub struct Last(Mutex<Option<Instant>>);
+pub struct LastEvent(Mutex<Option<Instant>>);
 
-impl Last {
+impl LastEvent {
     /// Nothing has happened yet.
     pub const fn never() -> Self {
         Self(Mutex::new(None))
