@@ -13,9 +13,9 @@ use super::{
     auto_reply,
     blocking::{self, BlockRequest},
     bot_outbox,
+    claim::Claim,
     dialog_work::{self, DialogWork, Part, SentPart},
     edits::{self, PartToDelete},
-    look::Look,
     presses, receipts,
     tasks::{AvitoTask, TelegramTask},
     tenants, text,
@@ -72,13 +72,13 @@ pub(super) struct Holder<'a> {
 /// or a secret that does not open; whatever was begun is found again.
 pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<Delivered, BridgeError> {
     let owner = Uuid::new_v4();
-    let first = dialog_work::look(dialog_id, owner, Vec::new(), None);
+    let first = dialog_work::claim_dialog_work(dialog_id, owner, Vec::new(), None);
     let scope = tenants::scope(&tenants::OF_DIALOGS, dialog_id, dialog_work::tenant_of);
     let first = app.db().run(scope, first).await?;
-    let (mut look, bot_to_wake) = dialog_work::read(&first)?;
+    let (mut claim, bot_to_wake) = dialog_work::read(&first)?;
     wake_bot(app, bot_to_wake).await;
-    let ends = if matches!(look, Look::Held) { Delivered::Held } else { Delivered::Done };
-    while let Look::Found(work) = look {
+    let ends = if matches!(claim, Claim::LeaseTaken) { Delivered::Held } else { Delivered::Done };
+    while let Claim::Claimed(work) = claim {
         let holder = Holder { app, dialog_id, owner, client_id: work.keys.client_id };
         tenants::remember(&tenants::OF_DIALOGS, dialog_id, holder.client_id);
         let next = if work.stopped {
@@ -94,15 +94,16 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
                 if !outcome.is_empty() {
                     outcome.insert(0, bot_outbox::lock_dialog(Some(dialog_id)));
                 }
-                let (next, woken) =
-                    dialog_work::read(&holder.run(dialog_work::look(dialog_id, owner, outcome, None)).await?)?;
-                look = next;
+                let (next, woken) = dialog_work::read(
+                    &holder.run(dialog_work::claim_dialog_work(dialog_id, owner, outcome, None)).await?,
+                )?;
+                claim = next;
                 woken
             }
             Next::Sent(sent) => {
-                let statements = dialog_work::look(dialog_id, owner, Vec::new(), Some(sent));
+                let statements = dialog_work::claim_dialog_work(dialog_id, owner, Vec::new(), Some(sent));
                 let (next, woken) = dialog_work::read(&holder.run(statements).await?)?;
-                look = next;
+                claim = next;
                 woken
             }
             Next::Rest(mut outcome, wait) => {
@@ -112,14 +113,14 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
                 }
                 outcome.push(dialog_work::release_for(dialog_id, owner, wait.as_secs_f64()));
                 outcome.push(dialog_work::bot_to_wake(dialog_id));
-                look = Look::Idle { wake_in: Some(wait) };
+                claim = Claim::Idle { wake_in: Some(wait) };
                 woken(&holder.run(outcome).await?)?
             }
         };
         // Not when all is done: whoever has more for the bot meanwhile counts on its being sent for.
         wake_bot(app, woken).await;
     }
-    if let Look::Idle { wake_in: Some(wait) } = look {
+    if let Claim::Idle { wake_in: Some(wait) } = claim {
         app.wake(&AvitoTask::V1 { dialog_id }, wait).await;
     }
     Ok(ends)

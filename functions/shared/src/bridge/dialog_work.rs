@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::{
     blocking::BlockRequest,
     bot_outbox,
+    claim::Claim,
     edits::{self, PartToDelete},
-    look::Look,
     receipts::{receipt, wake_for_receipts, wake_outboxes},
 };
 use crate::{
@@ -196,13 +196,13 @@ macro_rules! write_sent {
     };
 }
 
-/// What the routine of [`look`] takes and answers.
-const LOOK_TAKES: &str =
+/// What the routine of [`claim_dialog_work`] takes and answers.
+const CLAIM_PARAMETERS: &str =
     "(_dialog bigint, _owner uuid, _lease_seconds double precision, _tells boolean, _sent bigint, _avito_id text,
       _part bigint DEFAULT NULL, _state text DEFAULT NULL, _message bigint DEFAULT NULL)
      RETURNS json";
 /// What it does.
-const LOOK: &str = concat!(
+const CLAIM: &str = concat!(
     "DECLARE
          due boolean;
          to_read boolean;
@@ -230,8 +230,8 @@ const LOOK: &str = concat!(
     bot_to_wake!("_dialog"),
     ");
              END IF;
-             RETURN json_build_object('bot_id', bot_to_wake, 'ends',
-                 (SELECT 'held' FROM dialogs AS d
+             RETURN json_build_object('bot_id', bot_to_wake, 'outcome',
+                 (SELECT 'lease_taken' FROM dialogs AS d
                   WHERE d.id = _dialog AND d.lease_owner <> _owner AND d.lease_until >= now()
                     AND (d.send_at <= now() OR d.mark_read_at <= now())));
          END IF;
@@ -259,7 +259,7 @@ const LOOK: &str = concat!(
     next_change!(),
     ");
              UPDATE dialogs AS d SET lease_owner = NULL, lease_until = NULL, send_at = due_at WHERE d.id = _dialog;
-             RETURN json_build_object('ends', 'idle', 'wake_in', extract(epoch FROM due_at - now()), 'bot_id', bot_to_wake);
+             RETURN json_build_object('outcome', 'idle', 'wake_in', extract(epoch FROM due_at - now()), 'bot_id', bot_to_wake);
          END IF;
          UPDATE dialogs AS d SET lease_owner = _owner, lease_until = now() + make_interval(secs => _lease_seconds)
          WHERE d.id = _dialog;
@@ -268,7 +268,7 @@ const LOOK: &str = concat!(
          ELSIF _state = 'pending' THEN
              UPDATE parts AS p SET state = 'sending', sending_since = now() WHERE p.id = _part;
          END IF;
-         RETURN json_build_object('ends', 'work', 'bot_id', bot_to_wake, 'work', (",
+         RETURN json_build_object('outcome', 'claimed', 'bot_id', bot_to_wake, 'work', (",
     found!(),
     "));
      END"
@@ -285,14 +285,19 @@ pub struct SentPart {
 /// The statements by which a holder writes `outcome` or what was `sent`, begins the next part, and lets go when there is none.
 /// They answer the bot to wake too, if anything came of that or of the look for it to do: an answer taken back before it went
 /// is told as well.
-pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>, sent: Option<SentPart>) -> Vec<Statement> {
+pub fn claim_dialog_work(
+    dialog_id: i64,
+    owner: Uuid,
+    outcome: Vec<Statement>,
+    sent: Option<SentPart>,
+) -> Vec<Statement> {
     let mut statements = outcome;
     let tells = !statements.is_empty() || sent.is_some();
     let (part_id, avito_message_id) = sent.map(|sent| (sent.part_id, sent.avito_message_id)).unzip();
     statements.push(
         routine!(
-            LOOK_TAKES,
-            LOOK,
+            CLAIM_PARAMETERS,
+            CLAIM,
             [mistaken!(), whole!(), next_part!(), changing!(), next_change!(), bot_to_wake!("_dialog"), found!()]
         )
         .bind(dialog_id)
@@ -305,9 +310,9 @@ pub fn look(dialog_id: i64, owner: Uuid, outcome: Vec<Statement>, sent: Option<S
     statements
 }
 
-/// Reads the answers to [`look`]: how it ended, and the bot to wake.
-pub fn read(results: &ResultSets) -> Result<(Look<DialogWork>, Option<i64>), DbError> {
-    Look::read(results)
+/// Reads the answers to [`claim_dialog_work`]: how it ended, and the bot to wake.
+pub fn read(results: &ResultSets) -> Result<(Claim<DialogWork>, Option<i64>), DbError> {
+    Claim::read(results)
 }
 
 /// What the transaction answers.

@@ -15,9 +15,8 @@ use super::{
     attachments::{self, Files, Prepared},
     bot_outbox,
     budget::{Budget, later},
-    compose, cures, header,
-    look::Look,
-    marks, moves, order, posts, receipts, replay,
+    claim::Claim,
+    compose, cures, header, marks, moves, order, posts, receipts, replay,
     show::Composition,
     tasks::TelegramTask,
     tenants, topics,
@@ -128,10 +127,10 @@ pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained,
 /// Works until nothing is to be done at the moment.
 async fn drain_once(app: &App, bot_id: i64, stop: Instant) -> Result<Ended, BridgeError> {
     let owner = Uuid::new_v4();
-    let first = work::look(bot_id, owner, Vec::new(), Done::default(), None);
+    let first = work::claim_bot_work(bot_id, owner, Vec::new(), Done::default(), None);
     let scope = tenants::scope(&tenants::OF_BOTS, bot_id, bots::tenant_of);
     let work = match work::read(&app.db().run(scope, first).await?)? {
-        Look::Found(work) => work,
+        Claim::Claimed(work) => work,
         ended => return Ok(end(app, bot_id, ended).await),
     };
     let client_id = work.bot.client_id;
@@ -167,19 +166,21 @@ async fn drain_once(app: &App, bot_id: i64, stop: Instant) -> Result<Ended, Brid
         };
         let (results, composed) = match next {
             Next::Look(outcome) => {
-                let statements = work::look(bot_id, owner, outcome, Done::default(), None);
+                let statements = work::claim_bot_work(bot_id, owner, outcome, Done::default(), None);
                 (holder.run(&work, statements).await?, None)
             }
             Next::Sent(outcome, done) => {
                 let ready = behind.as_ref().map(|(_, composition)| &composition.ready);
-                (holder.run_as_it_is(work::look(bot_id, owner, outcome, done, ready)).await?, behind)
+                (holder.run_as_it_is(work::claim_bot_work(bot_id, owner, outcome, done, ready)).await?, behind)
             }
             Next::Show(composition) => {
-                let statements = work::look(bot_id, owner, Vec::new(), Done::default(), Some(&composition.ready));
+                let statements =
+                    work::claim_bot_work(bot_id, owner, Vec::new(), Done::default(), Some(&composition.ready));
                 (holder.run(&work, statements).await?, Some((work, composition)))
             }
             Next::HandOver(dialog_id) => {
-                let statements = work::look(bot_id, owner, moves::hand_over(dialog_id), Done::default(), None);
+                let statements =
+                    work::claim_bot_work(bot_id, owner, moves::hand_over(dialog_id), Done::default(), None);
                 let results = holder.run(&work, statements).await?;
                 moves::wake(app, &results).await?;
                 (results, None)
@@ -198,7 +199,7 @@ async fn drain_once(app: &App, bot_id: i64, stop: Instant) -> Result<Ended, Brid
             Next::Lost => return Ok(Ended::Drained(Drained::Held)),
         };
         turn = match work::read(&results)? {
-            Look::Found(found) => Turn::of(found, composed),
+            Claim::Claimed(found) => Turn::of(found, composed),
             ended => return Ok(end(app, bot_id, ended).await),
         };
     }
@@ -231,12 +232,12 @@ pub async fn due_bots(app: &App, most: usize) -> Result<Vec<i64>, DbError> {
 }
 
 /// What a look that found nothing to do leads to.
-async fn end(app: &App, bot_id: i64, look: Look<Work>) -> Ended {
-    match look {
-        Look::Held => return Ended::Drained(Drained::Held),
-        Look::Soon(wait) => return Ended::Soon(wait),
-        Look::Idle { wake_in: Some(wait) } => wake_in(app, bot_id, wait).await,
-        Look::Idle { wake_in: None } | Look::Gone | Look::Found(_) => {}
+async fn end(app: &App, bot_id: i64, claim: Claim<Work>) -> Ended {
+    match claim {
+        Claim::LeaseTaken => return Ended::Drained(Drained::Held),
+        Claim::DueSoon(wait) => return Ended::Soon(wait),
+        Claim::Idle { wake_in: Some(wait) } => wake_in(app, bot_id, wait).await,
+        Claim::Idle { wake_in: None } | Claim::NothingDue | Claim::Claimed(_) => {}
     }
     Ended::Drained(Drained::Done)
 }

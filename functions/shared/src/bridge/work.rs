@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{bot_outbox::BotOutbox, budget::Budget, drain::Target, look::Look, posts::Draft};
+use super::{bot_outbox::BotOutbox, budget::Budget, claim::Claim, drain::Target, posts::Draft};
 use crate::{
     platform::db::{self, ClientId, DbError, ResultSets},
     tenancy::accounts::Keys,
 };
-pub use statements::look;
+pub use statements::claim_bot_work;
 
 /// The bot as an outbox's holder needs it.
 #[derive(Deserialize)]
@@ -257,7 +257,7 @@ impl From<Found> for Work {
     }
 }
 
-/// Reads the answers to [`look`].
-pub fn read(results: &ResultSets) -> Result<Look<Work>, DbError> {
-    Ok(Look::read(results)?.0)
+/// Reads the answers to [`claim_bot_work`].
+pub fn read(results: &ResultSets) -> Result<Claim<Work>, DbError> {
+    Ok(Claim::read(results)?.0)
 }

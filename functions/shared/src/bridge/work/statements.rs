@@ -165,7 +165,7 @@ macro_rules! first_due {
 /// none. The outbox is read as the outcome leaves it: what was just sent counts before anything else is. What is `ready` is
 /// written down first, as [`super::Work::begun`] tells, and then the work is that of another dialog, for what may be sent after
 /// it. Where the dialog of what is ready has changed, or is just changing, it is looked at as any other.
-pub fn look(
+pub fn claim_bot_work(
     bot_id: i64,
     owner: Uuid,
     mut outcome: Vec<Statement>,
@@ -176,8 +176,8 @@ pub fn look(
     let drafts = ready.map(|ready| serde_json::to_value(&ready.drafts).unwrap_or_default());
     outcome.push(
         routine!(
-            LOOK_TAKES,
-            LOOK,
+            CLAIM_PARAMETERS,
+            CLAIM,
             [
                 oldest_message!(),
                 first_post!(),
@@ -213,8 +213,8 @@ pub fn look(
     outcome
 }
 
-/// What the routine of [`look`] takes and answers.
-const LOOK_TAKES: &str =
+/// What the routine of [`claim_bot_work`] takes and answers.
+const CLAIM_PARAMETERS: &str =
     "(_bot bigint, _owner uuid, _lease_seconds double precision, _left double precision, _left_at timestamptz,
       _reactions_left double precision, _reactions_left_at timestamptz, _ready bigint, _version text, _drafts jsonb,
       _begins boolean, _post bigint, _telegram_message_ids bigint[],
@@ -223,7 +223,7 @@ const LOOK_TAKES: &str =
      RETURNS json";
 /// What it does.
 // Statement by statement: what a part of one statement would not find, it would be set up for all the same.
-const LOOK: &str = concat!(
+const CLAIM: &str = concat!(
     "DECLARE
          kept boolean;
          reactions_were_set boolean;
@@ -271,7 +271,7 @@ const LOOK: &str = concat!(
            AND (outbox.lease_owner IS NULL OR outbox.lease_owner = _owner OR outbox.lease_until < now())
          FOR NO KEY UPDATE;
          IF NOT FOUND THEN
-             RETURN json_build_object('ends', (SELECT 'held' FROM bot_outboxes WHERE bot_outboxes.bot_id = _bot));
+             RETURN json_build_object('outcome', (SELECT 'lease_taken' FROM bot_outboxes WHERE bot_outboxes.bot_id = _bot));
          END IF;
          reactions_were_set := _reactions_left IS NOT NULL;
          -- what another holder spent meanwhile is not forgotten
@@ -325,8 +325,8 @@ const LOOK: &str = concat!(
                  reaction_budget_left = _reactions_left, reaction_budget_updated_at = _reactions_left_at
              WHERE outbox.bot_id = _bot;
              -- who was booked for later is so still
-             RETURN CASE WHEN soon THEN json_build_object('ends', 'soon', 'wake_in', extract(epoch FROM due - now()))
-                         ELSE json_build_object('ends', 'idle', 'wake_in', wake_in) END;
+             RETURN CASE WHEN soon THEN json_build_object('outcome', 'due_soon', 'wake_in', extract(epoch FROM due - now()))
+                         ELSE json_build_object('outcome', 'idle', 'wake_in', wake_in) END;
          END IF;
          UPDATE bot_outboxes AS outbox
          SET lease_owner = _owner, lease_until = now() + make_interval(secs => _lease_seconds),
@@ -375,7 +375,7 @@ const LOOK: &str = concat!(
     posts!(),
     ") AS post);
          END IF;
-         RETURN json_build_object('ends', 'work', 'work', json_build_object(
+         RETURN json_build_object('outcome', 'claimed', 'work', json_build_object(
              'outbox', json_build_object(
                  'budget', json_build_object('left', budget_left, 'at', budget_updated_at),
                  'reactions', json_build_object('left', reaction_budget_left, 'at', reaction_budget_updated_at),
