@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{budget::later, compose, work::Waiting};
+use super::{budget::later, compose, work::PendingMessage};
 use crate::platform::db::Statement;
 
 /// The most pictures of one album (Bot API, `sendMediaGroup`).
@@ -16,7 +16,7 @@ const QUIET: Duration = Duration::from_secs(3);
 const LONGEST: Duration = Duration::from_secs(8);
 
 /// How many of the waiting messages are shown now, and when the run of pictures behind them is whole.
-pub(super) fn ready(messages: &[Waiting], now: Timestamp) -> (usize, Timestamp) {
+pub(super) fn ready(messages: &[PendingMessage], now: Timestamp) -> (usize, Timestamp) {
     let run = messages.iter().rev().take_while(|message| compose::joins_album(message)).count();
     let arrivals = || messages.iter().rev().take(run).map(|message| message.arrived);
     let whole = match (arrivals().min(), arrivals().max()) {
@@ -42,8 +42,8 @@ mod tests {
         Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MIN)
     }
 
-    fn message(kind: &str, arrived: i64) -> Waiting {
-        Waiting {
+    fn message(kind: &str, arrived: i64) -> PendingMessage {
+        PendingMessage {
             id: arrived,
             origin: "buyer".to_owned(),
             kind: kind.to_owned(),

@@ -18,7 +18,7 @@ use super::{
     compose, cures,
     drain::{Holder, Target},
     posts, voice,
-    work::{Post, Work},
+    work::{BotWork, Post},
 };
 use crate::{
     avito,
@@ -166,7 +166,7 @@ impl From<MediaError> for Lack {
 
 impl<'a> Holder<'a> {
     /// Fetches what the post's call uploads.
-    pub(super) async fn prepare(&self, work: &Work, post: &Post) -> Prepared<'a> {
+    pub(super) async fn prepare(&self, work: &BotWork, post: &Post) -> Prepared<'a> {
         let way = Way::of(post);
         let fetched = match (post.kind.as_str(), way) {
             ("photo" | "album", Way::Upload | Way::Each | Way::Document) => self.pictures(post, way).await,
@@ -205,7 +205,7 @@ impl<'a> Holder<'a> {
     }
 
     /// A voice's address lives for an hour, so it is asked for when it is used.
-    async fn voice(&self, work: &Work, post: &Post, way: Way) -> Result<Files<'a>, Lack> {
+    async fn voice(&self, work: &BotWork, post: &Post, way: Way) -> Result<Files<'a>, Lack> {
         let keys = &work.dialog.as_ref().ok_or(Lack::Ever)?.keys;
         let voice_id = post.content.get("voice_id").and_then(Value::as_str).ok_or(Lack::Ever)?;
         let avito = accounts::avito(self.app);

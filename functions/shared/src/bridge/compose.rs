@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::{
     album,
-    posts::Draft,
+    posts::PostDraft,
     words::{self, Language},
-    work::{Dialog, Waiting},
+    work::{ClaimedDialog, PendingMessage},
 };
 use crate::{
     avito,
@@ -30,9 +30,9 @@ pub(super) const LANGUAGE: Language = Language::Russian;
 /// The drafts that show these messages, in order. Consecutive texts that wait together are one post, a paragraph each,
 /// with its time; consecutive pictures are one album. An answer from Avito's app stands alone, and so does what quotes
 /// something or is older than what was shown last.
-pub fn drafts(messages: &[Waiting], last_shown: Option<Timestamp>, zone: &TimeZone) -> Vec<Draft> {
+pub fn drafts(messages: &[PendingMessage], last_shown: Option<Timestamp>, zone: &TimeZone) -> Vec<PostDraft> {
     let mut drafts = Vec::new();
-    let mut run: Vec<&Waiting> = Vec::new();
+    let mut run: Vec<&PendingMessage> = Vec::new();
     let mut newest = last_shown;
     for message in messages {
         let late = matches!((message.created, newest), (Some(created), Some(newest)) if created < newest);
@@ -59,7 +59,7 @@ pub fn drafts(messages: &[Waiting], last_shown: Option<Timestamp>, zone: &TimeZo
 }
 
 /// What stands above an answer that was not written in the topic.
-fn mirror_heading(message: &Waiting) -> Option<String> {
+fn mirror_heading(message: &PendingMessage) -> Option<String> {
     match message.origin.as_str() {
         "avito_app" => Some(words::mirrored(LANGUAGE).to_owned()),
         "auto_reply" => Some(words::auto_replied(LANGUAGE).to_owned()),
@@ -72,13 +72,13 @@ fn mirror_heading(message: &Waiting) -> Option<String> {
 }
 
 /// Whether a message is a buyer's picture that is shown together with those around it.
-pub fn joins_album(message: &Waiting) -> bool {
+pub fn joins_album(message: &PendingMessage) -> bool {
     let is_alone = message.reply_to.is_some() || quoted(message).is_some();
     message.origin == "buyer" && message.kind == "image" && !is_alone && media(message).is_some()
 }
 
 /// The kind and content of a post that shows a message as more than a text.
-fn media(message: &Waiting) -> Option<(&'static str, Value)> {
+fn media(message: &PendingMessage) -> Option<(&'static str, Value)> {
     let content: avito::Content = serde_json::from_value(message.attachments.clone()).ok()?;
     let (kind, mut shown) = match message.kind.as_str() {
         "image" => ("photo", json!({ "media": [content.image?.largest().filter(|url| is_link(url))?] })),
@@ -102,7 +102,7 @@ pub(super) fn is_link(url: &str) -> bool {
 }
 
 /// One message by itself, under a heading if it has one.
-fn push_alone(kind: &'static str, heading: Option<&str>, message: &Waiting, drafts: &mut Vec<Draft>) {
+fn push_alone(kind: &'static str, heading: Option<&str>, message: &PendingMessage, drafts: &mut Vec<PostDraft>) {
     let first = drafts.len();
     if let Some((kind, mut content)) = media(message) {
         let above = [heading.map(str::to_owned), quoted(message)];
@@ -112,7 +112,7 @@ fn push_alone(kind: &'static str, heading: Option<&str>, message: &Waiting, draf
         } else if !caption.is_empty() {
             content["caption"] = json!(caption);
         }
-        drafts.push(Draft { kind, content, message_ids: vec![message.id] });
+        drafts.push(PostDraft { kind, content, message_ids: vec![message.id] });
     } else {
         let text = [heading.map(str::to_owned), Some(body(message))].into_iter().flatten().collect::<Vec<_>>();
         push_text(kind, &text.join("\n"), vec![message.id], drafts);
@@ -123,18 +123,18 @@ fn push_alone(kind: &'static str, heading: Option<&str>, message: &Waiting, draf
 }
 
 /// Pictures as albums.
-fn push_pictures(run: &[&Waiting], drafts: &mut Vec<Draft>) {
+fn push_pictures(run: &[&PendingMessage], drafts: &mut Vec<PostDraft>) {
     for album in run.chunks(album::LARGEST) {
         let pictures: Vec<Value> =
             album.iter().filter_map(|message| media(message)?.1.get("media")?.get(0).cloned()).collect();
         let kind = if pictures.len() == 1 { "photo" } else { "album" };
         let content = json!({ "media": pictures, "fallback_text": words::kind_line("image", LANGUAGE) });
-        drafts.push(Draft { kind, content, message_ids: album.iter().map(|message| message.id).collect() });
+        drafts.push(PostDraft { kind, content, message_ids: album.iter().map(|message| message.id).collect() });
     }
 }
 
 /// Turns a run of messages into as few posts as their length allows.
-fn flush(run: &mut Vec<&Waiting>, zone: &TimeZone, drafts: &mut Vec<Draft>) {
+fn flush(run: &mut Vec<&PendingMessage>, zone: &TimeZone, drafts: &mut Vec<PostDraft>) {
     if run.first().is_some_and(|message| joins_album(message)) {
         push_pictures(&std::mem::take(run), drafts);
         return;
@@ -159,10 +159,10 @@ fn flush(run: &mut Vec<&Waiting>, zone: &TimeZone, drafts: &mut Vec<Draft>) {
 }
 
 /// One post, or several when the text is too long; the messages count as shown with the last.
-fn push_text(kind: &'static str, text: &str, message_ids: Vec<i64>, drafts: &mut Vec<Draft>) {
-    let mut pieces: Vec<Draft> = split_utf16(text, POST_LIMIT)
+fn push_text(kind: &'static str, text: &str, message_ids: Vec<i64>, drafts: &mut Vec<PostDraft>) {
+    let mut pieces: Vec<PostDraft> = split_utf16(text, POST_LIMIT)
         .into_iter()
-        .map(|piece| Draft { kind, content: json!({ "text": piece }), message_ids: Vec::new() })
+        .map(|piece| PostDraft { kind, content: json!({ "text": piece }), message_ids: Vec::new() })
         .collect();
     if let Some(last) = pieces.last_mut() {
         last.message_ids = message_ids;
@@ -170,13 +170,13 @@ fn push_text(kind: &'static str, text: &str, message_ids: Vec<i64>, drafts: &mut
     drafts.append(&mut pieces);
 }
 
-fn clock(message: &Waiting, zone: &TimeZone) -> String {
+fn clock(message: &PendingMessage, zone: &TimeZone) -> String {
     let created = message.created.unwrap_or(Timestamp::UNIX_EPOCH);
     created.to_zoned(zone.clone()).strftime("%H:%M").to_string()
 }
 
 /// What a message answers, when the topic does not show it.
-fn quoted(message: &Waiting) -> Option<String> {
+fn quoted(message: &PendingMessage) -> Option<String> {
     let quote = message.attachments.get("quote").filter(|_| message.reply_to.is_none())?;
     let text = quote.get("text").and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
     let kind = quote.get("kind").and_then(Value::as_str).unwrap_or_default();
@@ -185,7 +185,7 @@ fn quoted(message: &Waiting) -> Option<String> {
 }
 
 /// What a message says, as one text, under what it answers; never empty.
-fn body(message: &Waiting) -> String {
+fn body(message: &PendingMessage) -> String {
     match quoted(message) {
         Some(quoted) => format!("{quoted}\n{}", line(message)),
         None => line(message),
@@ -193,7 +193,7 @@ fn body(message: &Waiting) -> String {
 }
 
 /// What a message says, as one text; never empty.
-fn line(message: &Waiting) -> String {
+fn line(message: &PendingMessage) -> String {
     let content: avito::Content = serde_json::from_value(message.attachments.clone()).unwrap_or_default();
     let text = message.text.as_deref().map(str::trim).filter(|text| !text.is_empty());
     let line = match (message.kind.as_str(), text) {
@@ -267,17 +267,17 @@ pub fn topic_name(buyer: Option<&Value>, item: Option<&Value>) -> String {
 }
 
 /// The name of a dialog's buyer.
-pub(super) fn buyer(dialog: &Dialog) -> &str {
+pub(super) fn buyer(dialog: &ClaimedDialog) -> &str {
     text_of(dialog.buyer.as_ref(), "name").unwrap_or(words::nameless_buyer(LANGUAGE))
 }
 
 /// A message as one line of a replay.
-pub(super) fn replay_line(message: &Waiting, who: &str, zone: &TimeZone) -> String {
+pub(super) fn replay_line(message: &PendingMessage, who: &str, zone: &TimeZone) -> String {
     format!("{} {}: {}", clock(message, zone), one_line(who), one_line(&body(message)))
 }
 
 /// A dialog as people call it: the name of its topic, had it one.
-pub(super) fn name_of(dialog: &Dialog) -> String {
+pub(super) fn name_of(dialog: &ClaimedDialog) -> String {
     topic_name(dialog.buyer.as_ref(), dialog.item.as_ref())
 }
 
@@ -313,8 +313,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn said(id: i64, seconds: i64, origin: &str, text: &str) -> Waiting {
-        Waiting {
+    fn said(id: i64, seconds: i64, origin: &str, text: &str) -> PendingMessage {
+        PendingMessage {
             id,
             origin: origin.to_owned(),
             kind: "text".to_owned(),
@@ -328,16 +328,16 @@ mod tests {
         }
     }
 
-    fn sent(id: i64, kind: &str, attachments: Value) -> Waiting {
-        Waiting { kind: kind.to_owned(), text: None, attachments, ..said(id, id, "buyer", "") }
+    fn sent(id: i64, kind: &str, attachments: Value) -> PendingMessage {
+        PendingMessage { kind: kind.to_owned(), text: None, attachments, ..said(id, id, "buyer", "") }
     }
 
-    fn picture(id: i64) -> Waiting {
+    fn picture(id: i64) -> PendingMessage {
         let sizes = json!({"32x32": "https://avito.st/s.jpg", "1280x960": format!("https://avito.st/{id}.jpg")});
         sent(id, "image", json!({"image": {"sizes": sizes}}))
     }
 
-    fn texts(drafts: &[Draft]) -> Vec<&str> {
+    fn texts(drafts: &[PostDraft]) -> Vec<&str> {
         drafts.iter().filter_map(|draft| draft.content["text"].as_str()).collect()
     }
 
@@ -346,7 +346,9 @@ mod tests {
         let drafts = drafts(&[said(1, 100, "buyer", "Ещё <b>продаёте</b>?")], None, &TimeZone::UTC);
         assert_eq!(
             drafts,
-            [Draft { kind: "text", content: json!({"text": "Ещё <b>продаёте</b>?"}), message_ids: vec![1] }]
+            [PostDraft {
+                kind: "text", content: json!({"text": "Ещё <b>продаёте</b>?"}), message_ids: vec![1]
+            }]
         );
     }
 
@@ -366,7 +368,7 @@ mod tests {
 
     #[test]
     fn an_auto_reply_is_shown_as_such_and_never_as_late() {
-        let auto_reply = Waiting { created: None, ..said(2, 0, "auto_reply", "Ответим утром") };
+        let auto_reply = PendingMessage { created: None, ..said(2, 0, "auto_reply", "Ответим утром") };
         let drafts =
             drafts(&[said(1, 60, "buyer", "Раз"), auto_reply], Timestamp::from_second(30).ok(), &TimeZone::UTC);
         assert_eq!(texts(&drafts), ["Раз", "🤖 Автоответчик:\nОтветим утром"]);
@@ -375,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_reply_by_hand_stands_alone_under_its_writers_name_in_one_line() {
-        let by = |author: Option<&str>| Waiting {
+        let by = |author: Option<&str>| PendingMessage {
             created: None,
             author: author.map(str::to_owned),
             ..said(2, 0, "api", "Да\nПриезжайте")
@@ -418,8 +420,9 @@ mod tests {
     #[test]
     fn a_quote_is_a_reply_when_the_topic_shows_it_and_a_line_when_not() {
         let quote = json!({"quote": {"id": "q", "kind": "text", "text": "Сколько стоит?"}});
-        let known = Waiting { attachments: quote.clone(), reply_to: Some(40), ..said(1, 1, "buyer", "А это") };
-        let unknown = Waiting { attachments: quote, ..said(2, 2, "buyer", "А то") };
+        let known =
+            PendingMessage { attachments: quote.clone(), reply_to: Some(40), ..said(1, 1, "buyer", "А это") };
+        let unknown = PendingMessage { attachments: quote, ..said(2, 2, "buyer", "А то") };
         let drafts = drafts(&[known, unknown], None, &TimeZone::UTC);
         assert_eq!(drafts[0].content, json!({"text": "А это", "reply_to": 40}));
         assert_eq!(drafts[1].content, json!({"text": "В ответ на «Сколько стоит?»\nА то"}));
@@ -428,7 +431,7 @@ mod tests {
     #[test]
     fn a_late_picture_and_one_from_the_app_say_so_under_the_picture() {
         let late = picture(1);
-        let own = Waiting { origin: "avito_app".to_owned(), ..picture(20) };
+        let own = PendingMessage { origin: "avito_app".to_owned(), ..picture(20) };
         let drafts = drafts(&[late, own], Timestamp::from_second(10).ok(), &TimeZone::UTC);
         assert_eq!(drafts.iter().map(|draft| draft.kind).collect::<Vec<_>>(), ["photo", "photo"]);
         assert_eq!(drafts[0].content["caption"], "00:00, пришло с опозданием");

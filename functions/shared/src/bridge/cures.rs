@@ -14,7 +14,7 @@ use super::{
     drain::{Holder, Next, Target},
     posts, receipts, topics,
     words::{self, Language},
-    work::{Post, Work},
+    work::{BotWork, Post},
 };
 use crate::{platform::db::Statement, telegram::Error, tenancy::bots};
 
@@ -51,7 +51,7 @@ pub(super) fn broken(error: &Error) -> Option<String> {
 /// What to write down and do next after `error`.
 pub(super) async fn after(
     holder: &Holder<'_>,
-    work: &Work,
+    work: &BotWork,
     post: &Post,
     target: Target,
     error: Error,
@@ -117,7 +117,7 @@ fn too_many(holder: &Holder<'_>, post: &Post, now: Timestamp, wait: Duration, mu
 }
 
 /// What to write down after a receipt that was not set.
-pub(super) fn receipt_failed(holder: &Holder<'_>, work: &Work, post: &Post, error: &Error) -> Vec<Statement> {
+pub(super) fn receipt_failed(holder: &Holder<'_>, work: &BotWork, post: &Post, error: &Error) -> Vec<Statement> {
     if let Error::TooManyRequests { retry_after } = error {
         metrics::counter!("telegram_429").increment(1);
         let until = silent_until(work.outbox.current(), *retry_after);

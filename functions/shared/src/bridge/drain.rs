@@ -20,7 +20,7 @@ use super::{
     show::Composition,
     tasks::TelegramTask,
     tenants, topics,
-    work::{self, Dialog, Done, Post, Posted, Topic, Work},
+    work::{self, BotWork, ClaimedDialog, Completed, Post, SentPost, Topic},
 };
 use crate::{
     App, planned,
@@ -50,7 +50,7 @@ pub(super) enum Next {
     /// Write this down and look for the next work.
     Look(Vec<Statement>),
     /// The same, of statements that lock the dialog before the outbox by themselves, and what is done.
-    Sent(Vec<Statement>, Done),
+    Sent(Vec<Statement>, Completed),
     /// Write this down that is ready, if it still is, and send it.
     Show(Composition),
     /// Give what waits of this dialog to the bot that shows it by now.
@@ -77,7 +77,7 @@ pub(super) struct Holder<'a> {
 /// What the holder of an outbox has before it.
 enum Turn {
     /// This was found.
-    Found(Box<Work>),
+    Found(Box<BotWork>),
     /// A post is begun.
     Begun(Box<Begun>),
 }
@@ -85,13 +85,13 @@ enum Turn {
 /// A post that is to be sent now.
 struct Begun {
     /// The work that it is of.
-    work: Box<Work>,
+    work: Box<BotWork>,
     post: Post,
     target: Target,
     /// What it leaves of the budget.
     left: Budget,
     /// What may be composed while it is sent.
-    behind: Box<Work>,
+    behind: Box<BotWork>,
 }
 
 /// Where a post goes.
@@ -127,7 +127,7 @@ pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained,
 /// Works until nothing is to be done at the moment.
 async fn drain_once(app: &App, bot_id: i64, stop: Instant) -> Result<Ended, BridgeError> {
     let owner = Uuid::new_v4();
-    let first = work::claim_bot_work(bot_id, owner, Vec::new(), Done::default(), None);
+    let first = work::claim_bot_work(bot_id, owner, Vec::new(), Completed::default(), None);
     let scope = tenants::scope(&tenants::OF_BOTS, bot_id, bots::tenant_of);
     let work = match work::read(&app.db().run(scope, first).await?)? {
         Claim::Claimed(work) => work,
@@ -166,7 +166,7 @@ async fn drain_once(app: &App, bot_id: i64, stop: Instant) -> Result<Ended, Brid
         };
         let (results, composed) = match next {
             Next::Look(outcome) => {
-                let statements = work::claim_bot_work(bot_id, owner, outcome, Done::default(), None);
+                let statements = work::claim_bot_work(bot_id, owner, outcome, Completed::default(), None);
                 (holder.run(&work, statements).await?, None)
             }
             Next::Sent(outcome, done) => {
@@ -175,12 +175,12 @@ async fn drain_once(app: &App, bot_id: i64, stop: Instant) -> Result<Ended, Brid
             }
             Next::Show(composition) => {
                 let statements =
-                    work::claim_bot_work(bot_id, owner, Vec::new(), Done::default(), Some(&composition.ready));
+                    work::claim_bot_work(bot_id, owner, Vec::new(), Completed::default(), Some(&composition.ready));
                 (holder.run(&work, statements).await?, Some((work, composition)))
             }
             Next::HandOver(dialog_id) => {
                 let statements =
-                    work::claim_bot_work(bot_id, owner, moves::hand_over(dialog_id), Done::default(), None);
+                    work::claim_bot_work(bot_id, owner, moves::hand_over(dialog_id), Completed::default(), None);
                 let results = holder.run(&work, statements).await?;
                 moves::wake(app, &results).await?;
                 (results, None)
@@ -207,7 +207,7 @@ async fn drain_once(app: &App, bot_id: i64, stop: Instant) -> Result<Ended, Brid
 
 impl Turn {
     /// What follows from what was found, if this was ready to be written down before.
-    fn of(found: Box<Work>, composed: Option<(Box<Work>, Composition)>) -> Self {
+    fn of(found: Box<BotWork>, composed: Option<(Box<BotWork>, Composition)>) -> Self {
         match (found.begun, composed) {
             (Some(id), Some((mut work, composition))) => {
                 work.outbox = found.outbox;
@@ -232,7 +232,7 @@ pub async fn due_bots(app: &App, most: usize) -> Result<Vec<i64>, DbError> {
 }
 
 /// What a look that found nothing to do leads to.
-async fn end(app: &App, bot_id: i64, claim: Claim<Work>) -> Ended {
+async fn end(app: &App, bot_id: i64, claim: Claim<BotWork>) -> Ended {
     match claim {
         Claim::LeaseTaken => return Ended::Drained(Drained::Held),
         Claim::DueSoon(wait) => return Ended::Soon(wait),
@@ -263,7 +263,7 @@ fn is_one_message(kind: &str) -> bool {
 }
 
 /// Whether what a post was written for has passed: the dialog is open again, or its topic is gone.
-fn is_pointless(kind: &str, dialog: &Dialog, one_chat: bool) -> bool {
+fn is_pointless(kind: &str, dialog: &ClaimedDialog, one_chat: bool) -> bool {
     let has_topic = matches!(dialog.topic, Topic::Open { .. }) && !one_chat;
     match kind {
         "close_topic" => !has_topic || dialog.state != "closed",
@@ -286,7 +286,7 @@ enum Composed {
 impl Holder<'_> {
     /// Runs a transaction about `work`. Whoever hears of a message locks its dialog and then the outbox; in the other order the
     /// two would wait for each other.
-    pub(super) async fn run(&self, work: &Work, mut statements: Vec<Statement>) -> Result<ResultSets, BridgeError> {
+    pub(super) async fn run(&self, work: &BotWork, mut statements: Vec<Statement>) -> Result<ResultSets, BridgeError> {
         statements.insert(0, bot_outbox::lock_dialog(work.dialog.as_ref().map(|dialog| dialog.id)));
         let mut results = self.run_as_it_is(statements).await?;
         results.remove(0);
@@ -299,14 +299,14 @@ impl Holder<'_> {
     }
 
     /// Until when nothing can be sent, whatever waits.
-    pub(super) fn hindrance(work: &Work) -> Option<Timestamp> {
+    pub(super) fn hindrance(work: &BotWork) -> Option<Timestamp> {
         if let Some(until) = work.outbox.rate_limited_until.filter(|until| *until > work.outbox.now) {
             return Some(until);
         }
         (work.bot.suspended || work.bot.group_chat_id.is_none()).then(|| later(work.outbox.now, SUSPENDED_PAUSE))
     }
 
-    async fn step(&self, work: &Work) -> Result<Next, BridgeError> {
+    async fn step(&self, work: &BotWork) -> Result<Next, BridgeError> {
         let content = work.posts.first().filter(|post| !cures::only_decorates(&post.kind));
         let decoration = work.posts.first().filter(|post| cures::only_decorates(&post.kind));
         // What is left of a dialog that moved to another bot goes where it was to go, or to the group.
@@ -336,7 +336,7 @@ impl Holder<'_> {
     }
 
     /// Begins a post that was written down earlier, and sends it.
-    async fn finish(&self, work: &Work, post: &Post, target: Target) -> Result<Next, BridgeError> {
+    async fn finish(&self, work: &BotWork, post: &Post, target: Target) -> Result<Next, BridgeError> {
         let mut composed = match self.composed(work, post).await? {
             Composed::AsItIs => None,
             Composed::Now(content) => Some(content),
@@ -382,7 +382,7 @@ impl Holder<'_> {
 
     /// What a post says that was written down before it could be composed. Posts of a topic that is no more say whose they
     /// are.
-    async fn composed(&self, work: &Work, post: &Post) -> Result<Composed, BridgeError> {
+    async fn composed(&self, work: &BotWork, post: &Post) -> Result<Composed, BridgeError> {
         let Some(dialog) = &work.dialog else { return Ok(Composed::AsItIs) };
         let has_text = post.content.get("text").is_some();
         let one_chat = work.one_chat().is_some();
@@ -405,12 +405,12 @@ impl Holder<'_> {
     }
 
     /// What a post leaves of the budget, to be written down once it is sent; or what to do while it cannot be.
-    fn budget_for(work: &Work, post: &Post) -> Result<Budget, Next> {
+    fn budget_for(work: &BotWork, post: &Post) -> Result<Budget, Next> {
         let now = work.outbox.now;
         work.outbox.budget.take(attachments::cost(post), now).map_err(|wait| Next::Rest(Vec::new(), later(now, wait)))
     }
 
-    async fn send(&self, work: &Work, post: &Post, target: Target, left: Budget, files: Files<'_>) -> Next {
+    async fn send(&self, work: &BotWork, post: &Post, target: Target, left: Budget, files: Files<'_>) -> Next {
         let spent = || bot_outbox::spend(self.bot_id, self.owner, left);
         let answer = self.call(post, target, files).await;
         match answer {
@@ -431,7 +431,7 @@ impl Holder<'_> {
                         outcome.push(marks::shown(dialog.id, mark));
                         outcome.push(posts::sent(post.id, Some(message_ids)));
                     }
-                    (kind, _) if is_one_message(kind) => posted = Some(Posted { post_id: post.id, message_ids }),
+                    (kind, _) if is_one_message(kind) => posted = Some(SentPost { post_id: post.id, message_ids }),
                     _ => outcome.extend(attachments::appeared(post, message_ids)),
                 }
                 if post.kind != "rename" && work.one_chat().is_none() {
@@ -445,12 +445,12 @@ impl Holder<'_> {
                     outcome.push(bots::mark_working(self.bot_id));
                 }
                 // Whatever else is written down locks more than the dialog, and so comes after it.
-                if let Some(Posted { post_id, message_ids }) = posted.take_if(|_| !outcome.is_empty()) {
+                if let Some(SentPost { post_id, message_ids }) = posted.take_if(|_| !outcome.is_empty()) {
                     outcome.insert(0, posts::sent(post_id, Some(message_ids)));
                 }
                 // What was composed for a topic behind this is not to come out in none.
                 if is_one_message(&post.kind) && !topics_gone {
-                    return Next::Sent(outcome, Done { messages: Some(left), reactions: None, posted });
+                    return Next::Sent(outcome, Completed { messages: Some(left), reactions: None, posted });
                 }
                 outcome.push(spent());
                 Next::Look(outcome)

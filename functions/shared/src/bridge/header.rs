@@ -7,15 +7,15 @@ use serde_json::{Value, json};
 use super::{
     album,
     compose::{self, LANGUAGE, POST_LIMIT, is_link, one_line, text_of},
-    posts::{self, Draft},
+    posts::{self, PostDraft},
     words,
-    work::{Dialog, Post, Work},
+    work::{BotWork, ClaimedDialog, Post},
 };
 use crate::{platform::db::Statement, telegram::text::utf16_len};
 
 /// The first post of a topic: the item as a link, its price and city, the buyer, the account; its photo as a
 /// preview, which costs no call of its own and cannot fail the post.
-pub(super) fn header(dialog: &Dialog) -> Value {
+pub(super) fn header(dialog: &ClaimedDialog) -> Value {
     let item = dialog.item.as_ref();
     let labels = words::header_labels(LANGUAGE);
     let title = text_of(item, "title").map(one_line);
@@ -45,7 +45,7 @@ pub(super) fn header(dialog: &Dialog) -> Value {
 
 /// A new topic's header with the first words behind it, and whose words these are: when less than half of the budget is
 /// left, and the words are a text that fits. What else belongs into the topic before them leaves the header alone.
-pub(super) fn under_pressure(work: &Work, post: &Post, header: &Value) -> Option<(Value, Vec<i64>)> {
+pub(super) fn under_pressure(work: &BotWork, post: &Post, header: &Value) -> Option<(Value, Vec<i64>)> {
     let dialog = work.dialog.as_ref()?;
     if post.kind != "header" || work.posts.len() > 1 || work.outbox.budget.is_half_free(work.outbox.now) {
         return None;
@@ -56,7 +56,7 @@ pub(super) fn under_pressure(work: &Work, post: &Post, header: &Value) -> Option
     Some((with_first(header, &first)?, first.message_ids))
 }
 
-fn with_first(header: &Value, first: &Draft) -> Option<Value> {
+fn with_first(header: &Value, first: &PostDraft) -> Option<Value> {
     let (above, below) = (header["text"].as_str()?, first.content["text"].as_str()?);
     let is_whole = first.kind == "text" && first.content["reply_to"].is_null() && !first.message_ids.is_empty();
     let fits = utf16_len(above) + 2 + utf16_len(below) <= POST_LIMIT;
@@ -78,8 +78,8 @@ pub(super) fn plainer(post: &Post) -> Option<Vec<Statement>> {
 mod tests {
     use super::*;
 
-    fn draft(kind: &'static str, content: Value) -> Draft {
-        Draft { kind, content, message_ids: vec![1] }
+    fn draft(kind: &'static str, content: Value) -> PostDraft {
+        PostDraft { kind, content, message_ids: vec![1] }
     }
 
     #[test]
@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn pictures_replies_pieces_and_long_texts_leave_the_header_alone() {
         let header = json!({ "text": "Стол" });
-        let piece = Draft { message_ids: Vec::new(), ..draft("text", json!({ "text": "Да" })) };
+        let piece = PostDraft { message_ids: Vec::new(), ..draft("text", json!({ "text": "Да" })) };
         for first in [
             draft("photo", json!({ "media": ["https://avito.st/1"] })),
             draft("mirror", json!({ "text": "Да" })),

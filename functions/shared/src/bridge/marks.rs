@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     compose,
-    work::{Dialog, Post},
+    work::{ClaimedDialog, Post},
 };
 use crate::{planned, platform::db::Statement, telegram::text::truncate_utf16};
 
@@ -66,13 +66,13 @@ macro_rules! owe {
 pub(super) use {mark, owe, owing};
 
 /// Writes down that the name of a post's topic is to change, if it is.
-pub(super) fn owed(dialog: &Dialog, post_id: i64) -> Option<Statement> {
+pub(super) fn owed(dialog: &ClaimedDialog, post_id: i64) -> Option<Statement> {
     let is_owed = dialog.mark != dialog.topic_emoji && dialog.mark_asked.as_ref() != Some(&dialog.mark);
     is_owed.then(|| planned!(owe!("$1", "$2")).bind(vec![post_id]).bind(QUIET))
 }
 
 /// What a rename that is due asks for; none when the state has changed, or the name is right already.
-pub(super) fn name(post: &Post, dialog: &Dialog) -> Option<Value> {
+pub(super) fn name(post: &Post, dialog: &ClaimedDialog) -> Option<Value> {
     let mark = dialog.mark.as_str();
     let is_stale = post.content["emoji"].as_str() != Some(mark) || mark == dialog.topic_emoji;
     (!is_stale).then(|| {

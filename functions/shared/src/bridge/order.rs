@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     allowance::{self, Purpose},
     drain::{Holder, Next},
-    work::{Dialog, Waiting},
+    work::{ClaimedDialog, PendingMessage},
 };
 use crate::{
     avito,
@@ -37,7 +37,7 @@ const LOOK: u16 = 100;
 pub(super) type Asked = Mutex<HashSet<i64>>;
 
 /// Has Avito say in which order messages of one second were written, if that is not known; none: it is, or was asked for.
-pub(super) async fn settle(holder: &Holder<'_>, dialog: &Dialog, messages: &[Waiting]) -> Option<Next> {
+pub(super) async fn settle(holder: &Holder<'_>, dialog: &ClaimedDialog, messages: &[PendingMessage]) -> Option<Next> {
     let unsettled = unsettled(messages);
     let news = holder.ordered.lock().is_ok_and(|mut asked| {
         let before = asked.len();
@@ -58,13 +58,13 @@ pub(super) async fn settle(holder: &Holder<'_>, dialog: &Dialog, messages: &[Wai
 }
 
 /// Whether [`settle`] would ask.
-pub(super) fn is_to_be_asked(holder: &Holder<'_>, messages: &[Waiting]) -> bool {
+pub(super) fn is_to_be_asked(holder: &Holder<'_>, messages: &[PendingMessage]) -> bool {
     holder.ordered.lock().is_ok_and(|asked| unsettled(messages).iter().any(|id| !asked.contains(id)))
 }
 
 /// The messages of which only a webhook told and that share their second with a neighbour.
-fn unsettled(messages: &[Waiting]) -> Vec<i64> {
-    let shares = |one: &Waiting, other: &Waiting| one.created.is_some() && one.created == other.created;
+fn unsettled(messages: &[PendingMessage]) -> Vec<i64> {
+    let shares = |one: &PendingMessage, other: &PendingMessage| one.created.is_some() && one.created == other.created;
     let neighbours = |place: usize| [place.checked_sub(1), Some(place + 1)].into_iter().flatten();
     let of_one_second = |place: usize| {
         neighbours(place).filter_map(|other| messages.get(other)).any(|other| shares(&messages[place], other))
@@ -76,7 +76,7 @@ fn unsettled(messages: &[Waiting]) -> Vec<i64> {
 }
 
 /// The newest messages of the chat with their places, oldest first.
-async fn places(holder: &Holder<'_>, dialog: &Dialog) -> Result<Value, TokenError> {
+async fn places(holder: &Holder<'_>, dialog: &ClaimedDialog) -> Result<Value, TokenError> {
     let keys = &dialog.keys;
     let token = accounts::access_token(holder.app, keys).await?;
     let avito = accounts::avito(holder.app);
@@ -103,8 +103,8 @@ mod tests {
     use super::*;
     use jiff::Timestamp;
 
-    fn message(id: i64, second: Option<i64>, confirmed: bool) -> Waiting {
-        Waiting {
+    fn message(id: i64, second: Option<i64>, confirmed: bool) -> PendingMessage {
+        PendingMessage {
             id,
             origin: "buyer".to_owned(),
             kind: "text".to_owned(),

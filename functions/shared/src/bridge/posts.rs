@@ -8,7 +8,7 @@ use crate::{planned, platform::db::Statement, routine};
 
 /// A post still to be written down.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Draft {
+pub struct PostDraft {
     /// `text`, `mirror`, `header`, `notice`, `photo`, `album`, `voice` or `venue`.
     pub kind: &'static str,
     /// What is asked of Telegram: `{text, entities?, reply_to?}`, or what [`super::attachments`] reads.

@@ -14,7 +14,7 @@ use super::{
     cures,
     drain::{Holder, Next},
     marks,
-    work::{Done, Post, Work},
+    work::{BotWork, Completed, Post},
 };
 use crate::{planned, platform::db::Statement, routine, tenancy::bots};
 
@@ -186,7 +186,7 @@ fn set<'a>(posts: impl Iterator<Item = &'a Post> + Clone, have_topics: bool) -> 
 }
 
 /// Sets what waits of receipts, together: each is of a message of its own, and setting it twice is the same as once.
-pub(super) async fn set_together(holder: &Holder<'_>, work: &Work) -> Next {
+pub(super) async fn set_together(holder: &Holder<'_>, work: &BotWork) -> Next {
     let waiting = &work.receipts;
     let (now, mut left) = (work.outbox.now, work.outbox.reactions);
     let affordable = waiting.iter().map_while(|_| left.take(1, now).map(|rest| left = rest).ok()).count();
@@ -206,7 +206,7 @@ pub(super) async fn set_together(holder: &Holder<'_>, work: &Work) -> Next {
         outcome.push(bots::mark_working(holder.bot_id));
     }
     if failed.is_empty() {
-        return Next::Sent(outcome, Done { reactions: Some(left), ..Done::default() });
+        return Next::Sent(outcome, Completed { reactions: Some(left), ..Completed::default() });
     }
     outcome.push(spend(holder.bot_id, holder.owner, left));
     for (post, error) in failed.into_iter().filter_map(|(post, error)| Some((post, error?))) {

@@ -9,7 +9,7 @@ use super::{
     BridgeError, compose,
     drain::Holder,
     words::{self, Language},
-    work::{Dialog, Work},
+    work::{BotWork, ClaimedDialog},
 };
 use crate::{
     platform::db::{DbError, Statement, get},
@@ -36,7 +36,11 @@ fn delivered(dialog_id: i64) -> Statement {
 }
 
 /// What the replay of a dialog says; none when nothing was delivered.
-pub(super) async fn compose(holder: &Holder<'_>, work: &Work, dialog: &Dialog) -> Result<Option<Value>, BridgeError> {
+pub(super) async fn compose(
+    holder: &Holder<'_>,
+    work: &BotWork,
+    dialog: &ClaimedDialog,
+) -> Result<Option<Value>, BridgeError> {
     let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
     let rows = holder.run(work, vec![delivered(dialog.id)]).await?;
     let lines = rows

@@ -11,13 +11,13 @@ use super::{
     compose, cures,
     drain::{Holder, Next, Target},
     order, topics,
-    work::{Dialog, Post, Ready, Work},
+    work::{BotWork, ClaimedDialog, Post, PreparedPosts},
 };
 
 /// What waited in a dialog, as it is going to be shown.
 pub(super) struct Composition {
     /// What is written down.
-    pub(super) ready: Ready,
+    pub(super) ready: PreparedPosts,
     /// Where it goes.
     pub(super) target: Target,
     /// What its first post leaves of the budget.
@@ -26,7 +26,13 @@ pub(super) struct Composition {
 
 impl Composition {
     /// Of the first so many messages of a dialog, while `budget` is left; or how long to wait until there is enough.
-    fn of(work: &Work, dialog: &Dialog, count: usize, target: Target, budget: Budget) -> Result<Self, Duration> {
+    fn of(
+        work: &BotWork,
+        dialog: &ClaimedDialog,
+        count: usize,
+        target: Target,
+        budget: Budget,
+    ) -> Result<Self, Duration> {
         let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
         let mut drafts = compose::drafts(&work.messages[..count], dialog.last_shown, &zone);
         if work.one_chat().is_some() {
@@ -36,13 +42,13 @@ impl Composition {
             }
         }
         let begins = !attachments::needs_files(drafts[0].kind);
-        let ready = Ready { dialog_id: dialog.id, version: work.version.clone(), drafts, begins };
+        let ready = PreparedPosts { dialog_id: dialog.id, version: work.version.clone(), drafts, begins };
         let cost = attachments::cost(&ready.first_post(0));
         Ok(Self { ready, target, left: budget.take(cost, work.outbox.now)? })
     }
 }
 
-impl Ready {
+impl PreparedPosts {
     /// Its first post, by this id.
     pub(super) fn first_post(&self, id: i64) -> Post {
         let first = &self.drafts[0];
@@ -60,7 +66,7 @@ impl Ready {
 
 impl Holder<'_> {
     /// Composes what waits in a dialog, as soon as it can be shown.
-    pub(super) async fn show(&self, work: &Work, dialog: &Dialog, target: Target) -> Next {
+    pub(super) async fn show(&self, work: &BotWork, dialog: &ClaimedDialog, target: Target) -> Next {
         let (ready, whole_at) = album::ready(&work.messages, work.outbox.now);
         if ready == 0 {
             return Next::Look(vec![album::gather(dialog.id, whole_at)]);
@@ -78,7 +84,7 @@ impl Holder<'_> {
     }
 
     /// Composes what waits behind a post that leaves `left`, where nothing else is to be done for it.
-    pub(super) fn compose_behind(&self, work: Box<Work>, left: Budget) -> Option<(Box<Work>, Composition)> {
+    pub(super) fn compose_behind(&self, work: Box<BotWork>, left: Budget) -> Option<(Box<BotWork>, Composition)> {
         let dialog = work.dialog.as_ref().filter(|dialog| dialog.bot_id == self.bot_id && !dialog.topic_closed)?;
         let target = work.place(dialog)?;
         let (ready, _) = album::ready(&work.messages, work.outbox.now);

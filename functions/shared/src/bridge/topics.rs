@@ -15,7 +15,7 @@ use super::{
     compose,
     cures::{self, BROKEN_PAUSE},
     drain::{Holder, Next},
-    work::{Dialog, Topic, Work},
+    work::{BotWork, ClaimedDialog, Topic},
 };
 use crate::{
     avito,
@@ -32,7 +32,11 @@ const AVITO_WAIT: f64 = 10.0;
 const STRAY_SECONDS: f64 = 60.0;
 
 /// Brings a dialog one step nearer to its topic.
-pub(super) async fn establish(holder: &Holder<'_>, work: &Work, dialog: &Dialog) -> Result<Next, BridgeError> {
+pub(super) async fn establish(
+    holder: &Holder<'_>,
+    work: &BotWork,
+    dialog: &ClaimedDialog,
+) -> Result<Next, BridgeError> {
     let now = work.outbox.now;
     if let Topic::Creating { since } = dialog.topic {
         let decided = later(since, LOST_ANSWER_WAIT);
@@ -67,7 +71,7 @@ pub(super) async fn establish(holder: &Holder<'_>, work: &Work, dialog: &Dialog)
 }
 
 /// Where there are no topics, Avito is still asked whether the chat exists, and with whom.
-pub(super) async fn prove(holder: &Holder<'_>, dialog: &Dialog) -> Next {
+pub(super) async fn prove(holder: &Holder<'_>, dialog: &ClaimedDialog) -> Next {
     match ask_avito(holder, dialog).await {
         Ok(context) => Next::Look(vec![
             Statement::new(
@@ -88,7 +92,7 @@ struct CreatedTopic {
     message_thread_id: i64,
 }
 
-async fn create(holder: &Holder<'_>, work: &Work, dialog: &Dialog, name: String, budget: Budget) -> Next {
+async fn create(holder: &Holder<'_>, work: &BotWork, dialog: &ClaimedDialog, name: String, budget: Budget) -> Next {
     let chat_id = work.bot.group_chat_id.unwrap_or_default();
     let params = CreateForumTopicParams::builder().chat_id(chat_id).name(name).build();
     let answer: Result<CreatedTopic, Error> = holder.telegram.call("createForumTopic", &params).await;
@@ -147,7 +151,7 @@ enum NotProven {
     Later,
 }
 
-async fn ask_avito(holder: &Holder<'_>, dialog: &Dialog) -> Result<Context, NotProven> {
+async fn ask_avito(holder: &Holder<'_>, dialog: &ClaimedDialog) -> Result<Context, NotProven> {
     let app = holder.app;
     let avito = accounts::avito(app);
     let keys = &dialog.keys;
@@ -186,7 +190,7 @@ pub fn snapshot(chat: &avito::Chat, own_user_id: i64) -> (Option<Value>, Option<
 }
 
 /// Commits that a topic of this name is asked for; a former asking is replaced only when it is the one seen.
-fn request(holder: &Holder<'_>, dialog: &Dialog, name: &str, context: Context) -> Statement {
+fn request(holder: &Holder<'_>, dialog: &ClaimedDialog, name: &str, context: Context) -> Statement {
     let seen = match dialog.topic {
         Topic::Creating { since } => Some(since),
         Topic::None | Topic::Open { .. } => None,

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{bot_outbox::BotOutbox, budget::Budget, claim::Claim, drain::Target, posts::Draft};
+use super::{bot_outbox::BotOutbox, budget::Budget, claim::Claim, drain::Target, posts::PostDraft};
 use crate::{
     platform::db::{self, ClientId, DbError, ResultSets},
     tenancy::accounts::Keys,
@@ -18,7 +18,7 @@ pub use statements::claim_bot_work;
 
 /// The bot as an outbox's holder needs it.
 #[derive(Deserialize)]
-pub struct Bot {
+pub struct ClaimedBot {
     /// Its tenant.
     pub client_id: ClientId,
     /// Its token, sealed.
@@ -56,7 +56,7 @@ pub enum Topic {
 
 /// The chosen dialog.
 #[derive(Deserialize)]
-pub struct Dialog {
+pub struct ClaimedDialog {
     /// The row in `dialogs`.
     pub id: i64,
     /// The bot in whose group it is shown: another one, if its account moved.
@@ -114,7 +114,7 @@ pub struct Post {
 
 /// A message that waits to be shown.
 #[derive(Deserialize)]
-pub struct Waiting {
+pub struct PendingMessage {
     /// The row in `messages`.
     pub id: i64,
     /// Who wrote it.
@@ -140,51 +140,51 @@ pub struct Waiting {
 
 /// What the transaction found.
 #[derive(Deserialize)]
-#[serde(from = "Found")]
-pub struct Work {
+#[serde(from = "BotWorkRow")]
+pub struct BotWork {
     /// The outbox.
     pub outbox: BotOutbox,
     /// The bot.
-    pub bot: Bot,
+    pub bot: ClaimedBot,
     /// The chosen dialog; none when only posts outside dialogs or receipts wait.
-    pub dialog: Option<Dialog>,
+    pub dialog: Option<ClaimedDialog>,
     /// Its unfinished posts, in their order.
     pub posts: Vec<Post>,
     /// Its unshown messages, in their order.
-    pub messages: Vec<Waiting>,
+    pub messages: Vec<PendingMessage>,
     /// Receipts that may be set, of all the bot's dialogs; then there is nothing else.
     pub receipts: Vec<Post>,
     /// By what those messages are known to stand as they were read.
     pub version: String,
-    /// The post that was begun before this was found: that of [`Ready`].
+    /// The post that was begun before this was found: that of [`PreparedPosts`].
     pub begun: Option<i64>,
 }
 
 /// What may be written down, if its dialog still stands as it was when this was composed.
-pub struct Ready {
+pub struct PreparedPosts {
     /// The dialog.
     pub dialog_id: i64,
     /// By what it is known to stand so.
     pub version: String,
     /// What is written down, in its order.
-    pub drafts: Vec<Draft>,
+    pub drafts: Vec<PostDraft>,
     /// Whether the first of them is sent at once.
     pub begins: bool,
 }
 
 /// What a holder has just done.
 #[derive(Default)]
-pub struct Done {
+pub struct Completed {
     /// What that left of the messages' budget.
     pub messages: Option<Budget>,
     /// What it left of the reactions', if any were set.
     pub reactions: Option<Budget>,
     /// What Telegram has by now.
-    pub posted: Option<Posted>,
+    pub posted: Option<SentPost>,
 }
 
 /// A post that Telegram has.
-pub struct Posted {
+pub struct SentPost {
     /// The row in `posts`.
     pub post_id: i64,
     /// Telegram's ids of its messages.
@@ -198,7 +198,7 @@ impl Post {
     }
 }
 
-impl Work {
+impl BotWork {
     /// Where all posts go, when there are no topics.
     pub fn one_chat(&self) -> Option<Target> {
         let chat_id = self.bot.group_chat_id?;
@@ -206,7 +206,7 @@ impl Work {
     }
 
     /// Where a dialog is shown, if it can be by now.
-    pub fn place(&self, dialog: &Dialog) -> Option<Target> {
+    pub fn place(&self, dialog: &ClaimedDialog) -> Option<Target> {
         match (self.one_chat(), dialog.topic) {
             (Some(chat), _) => dialog.confirmed.then_some(chat),
             (None, Topic::Open { chat_id, thread_id }) => Some(Target { chat_id, thread_id: Some(thread_id) }),
@@ -222,14 +222,14 @@ impl Work {
 
 /// What the transaction answers: lists that are empty are not there, and what is looked for after the dialog stands beside it.
 #[derive(Deserialize)]
-struct Found {
+struct BotWorkRow {
     outbox: BotOutbox,
-    bot: Bot,
-    dialog: Option<Dialog>,
+    bot: ClaimedBot,
+    dialog: Option<ClaimedDialog>,
     mark_asked: Option<String>,
     last_shown: Option<Timestamp>,
     posts: Option<Vec<Post>>,
-    messages: Option<Vec<Waiting>>,
+    messages: Option<Vec<PendingMessage>>,
     /// By the messages that answer another: the message in the topic that shows it.
     replies: Option<HashMap<i64, Option<i64>>>,
     receipts: Option<Vec<Post>>,
@@ -237,8 +237,8 @@ struct Found {
     begun: Option<i64>,
 }
 
-impl From<Found> for Work {
-    fn from(found: Found) -> Self {
+impl From<BotWorkRow> for BotWork {
+    fn from(found: BotWorkRow) -> Self {
         let (mark_asked, last_shown) = (found.mark_asked, found.last_shown);
         let mut messages = found.messages.unwrap_or_default();
         for message in &mut messages {
@@ -247,7 +247,7 @@ impl From<Found> for Work {
         Self {
             outbox: found.outbox,
             bot: found.bot,
-            dialog: found.dialog.map(|dialog| Dialog { mark_asked, last_shown, ..dialog }),
+            dialog: found.dialog.map(|dialog| ClaimedDialog { mark_asked, last_shown, ..dialog }),
             posts: found.posts.unwrap_or_default(),
             messages,
             receipts: found.receipts.unwrap_or_default(),
@@ -258,6 +258,6 @@ impl From<Found> for Work {
 }
 
 /// Reads the answers to [`claim_bot_work`].
-pub fn read(results: &ResultSets) -> Result<Claim<Work>, DbError> {
+pub fn read(results: &ResultSets) -> Result<Claim<BotWork>, DbError> {
     Ok(Claim::read(results)?.0)
 }

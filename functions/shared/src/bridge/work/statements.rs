@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::{Done, Ready};
+use super::{Completed, PreparedPosts};
 use crate::{
     bridge::{bot_outbox, marks, posts, receipts},
     platform::db::Statement,
@@ -97,7 +97,7 @@ macro_rules! version {
     };
 }
 
-/// The chosen dialog with the keys of its account, as the JSON of [`super::Dialog`]; and whether its topic ought to bear another
+/// The chosen dialog with the keys of its account, as the JSON of [`super::ClaimedDialog`]; and whether its topic ought to bear another
 /// mark.
 macro_rules! dialog {
     () => {
@@ -121,7 +121,7 @@ macro_rules! dialog {
     };
 }
 
-/// The bot with its tenant, as the JSON of [`super::Bot`].
+/// The bot with its tenant, as the JSON of [`super::ClaimedBot`].
 macro_rules! bot {
     () => {
         "SELECT b.client_id, json_build_object(
@@ -163,14 +163,14 @@ macro_rules! first_due {
 
 /// The statements by which a holder writes `outcome` and what is `done`, looks for the next work, and lets go when there is
 /// none. The outbox is read as the outcome leaves it: what was just sent counts before anything else is. What is `ready` is
-/// written down first, as [`super::Work::begun`] tells, and then the work is that of another dialog, for what may be sent after
+/// written down first, as [`super::BotWork::begun`] tells, and then the work is that of another dialog, for what may be sent after
 /// it. Where the dialog of what is ready has changed, or is just changing, it is looked at as any other.
 pub fn claim_bot_work(
     bot_id: i64,
     owner: Uuid,
     mut outcome: Vec<Statement>,
-    done: Done,
-    ready: Option<&Ready>,
+    done: Completed,
+    ready: Option<&PreparedPosts>,
 ) -> Vec<Statement> {
     let (posted, message_ids) = done.posted.map(|posted| (posted.post_id, posted.message_ids)).unzip();
     let drafts = ready.map(|ready| serde_json::to_value(&ready.drafts).unwrap_or_default());
