@@ -4,7 +4,7 @@ use aws_lambda_events::sqs::SqsBatchResponse;
 use tuberry::{
     App,
     bridge::{
-        drain::{Drained, drain_bot, due_bots},
+        drain::{WorkerOutcome, deliver_to_telegram, due_bots},
         tasks::TelegramTask,
     },
     platform::queue::Batch,
@@ -25,9 +25,9 @@ async fn deliver(app: &'static App, batch: Batch<TelegramTask>) -> SqsBatchRespo
     let stop = batch.stop_at();
     let drain = |task, again: bool| async move {
         let TelegramTask::V1 { bot_id } = task;
-        match drain_bot(app, bot_id, stop).await {
-            Ok(Drained::Done) => true,
-            Ok(Drained::Held) => !again,
+        match deliver_to_telegram(app, bot_id, stop).await {
+            Ok(WorkerOutcome::Done) => true,
+            Ok(WorkerOutcome::LeaseTaken) => !again,
             Err(error) => {
                 tracing::error!(bot_id, %error, "a bot could not be looked at");
                 false

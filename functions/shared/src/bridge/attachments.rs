@@ -16,7 +16,7 @@ use super::{
     allowance::{self, Purpose},
     calls::narrow,
     compose, cures,
-    drain::{Holder, Target},
+    drain::{Target, TelegramSender},
     posts, voice,
     work::{BotWork, Post},
 };
@@ -164,7 +164,7 @@ impl From<MediaError> for Lack {
     }
 }
 
-impl<'a> Holder<'a> {
+impl<'a> TelegramSender<'a> {
     /// Fetches what the post's call uploads.
     pub(super) async fn prepare(&self, work: &BotWork, post: &Post) -> Prepared<'a> {
         let way = Way::of(post);
@@ -177,13 +177,13 @@ impl<'a> Holder<'a> {
             Ok(files) => Prepared::Ready(files),
             Err(Lack::Now) if post.attempts < PATIENCE => {
                 let wait = cures::backoff(post.attempts);
-                Prepared::Not(if post.begun {
+                Prepared::Not(if post.outcome_unknown {
                     posts::doubt(post.id, wait)
                 } else {
                     posts::put_back(post.id, true, wait)
                 })
             }
-            Err(_) => Prepared::Not(other_way(post, post.begun).unwrap_or_default()),
+            Err(_) => Prepared::Not(other_way(post, post.outcome_unknown).unwrap_or_default()),
         }
     }
 
@@ -409,8 +409,15 @@ mod tests {
 
     fn ways(kind: &str) -> Vec<&'static str> {
         let content = json!({"media": ["https://avito.st/1.jpg"], "voice_id": "v"});
-        let post =
-            Post { id: 1, kind: kind.to_owned(), content, begun: false, attempts: 0, chat_id: None, thread_id: None };
+        let post = Post {
+            id: 1,
+            kind: kind.to_owned(),
+            content,
+            outcome_unknown: false,
+            attempts: 0,
+            chat_id: None,
+            thread_id: None,
+        };
         std::iter::successors(Some(Way::of(&post)), |way| way.next(kind)).map(Way::as_str).collect()
     }
 
@@ -428,7 +435,7 @@ mod tests {
             id: 1,
             kind: "album".to_owned(),
             content,
-            begun: false,
+            outcome_unknown: false,
             attempts: 0,
             chat_id: None,
             thread_id: None,
@@ -441,7 +448,15 @@ mod tests {
     fn a_change_of_a_message_or_of_a_name_costs_one_and_other_decorations_nothing() {
         let cost = |kind: &str| {
             let kind = kind.to_owned();
-            cost(&Post { id: 1, kind, content: json!({}), begun: false, attempts: 0, chat_id: None, thread_id: None })
+            cost(&Post {
+                id: 1,
+                kind,
+                content: json!({}),
+                outcome_unknown: false,
+                attempts: 0,
+                chat_id: None,
+                thread_id: None,
+            })
         };
         assert_eq!(["edit", "rename", "pin", "close_topic", "delete"].map(cost), [1, 1, 0, 0, 0]);
     }

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::{
     attachments::{self, Files},
-    drain::{Holder, Target},
+    drain::{Target, TelegramSender},
     work::Post,
 };
 use crate::telegram::{
@@ -36,7 +36,7 @@ fn number(content: &Value, field: &str) -> i64 {
     content.get(field).and_then(Value::as_i64).unwrap_or_default()
 }
 
-impl Holder<'_> {
+impl TelegramSender<'_> {
     /// Makes the call that a post stands for. ResultSets the ids of the messages that appeared.
     pub(super) async fn call(&self, post: &Post, target: Target, files: Files<'_>) -> Result<Vec<i64>, Error> {
         match post.kind.as_str() {

@@ -30,10 +30,10 @@ pub(super) const LANGUAGE: Language = Language::Russian;
 /// The drafts that show these messages, in order. Consecutive texts that wait together are one post, a paragraph each,
 /// with its time; consecutive pictures are one album. An answer from Avito's app stands alone, and so does what quotes
 /// something or is older than what was shown last.
-pub fn drafts(messages: &[PendingMessage], last_shown: Option<Timestamp>, zone: &TimeZone) -> Vec<PostDraft> {
+pub fn drafts(messages: &[PendingMessage], last_posted_at: Option<Timestamp>, zone: &TimeZone) -> Vec<PostDraft> {
     let mut drafts = Vec::new();
     let mut run: Vec<&PendingMessage> = Vec::new();
-    let mut newest = last_shown;
+    let mut newest = last_posted_at;
     for message in messages {
         let late = matches!((message.created, newest), (Some(created), Some(newest)) if created < newest);
         if late {

@@ -11,7 +11,7 @@ use super::{
     budget::later,
     calls::narrow,
     compose,
-    drain::{Holder, Next, Target},
+    drain::{Target, TelegramSender, TelegramStep},
     posts, receipts, topics,
     words::{self, Language},
     work::{BotWork, Post},
@@ -50,26 +50,26 @@ pub(super) fn broken(error: &Error) -> Option<String> {
 
 /// What to write down and do next after `error`.
 pub(super) async fn after(
-    holder: &Holder<'_>,
+    sender: &TelegramSender<'_>,
     work: &BotWork,
     post: &Post,
     target: Target,
     error: Error,
     mut outcome: Vec<Statement>,
-) -> Next {
+) -> TelegramStep {
     let now = work.outbox.current();
     if let Error::TooManyRequests { retry_after } = error {
-        return too_many(holder, post, now, retry_after, outcome);
+        return too_many(sender, post, now, retry_after, outcome);
     }
     if only_decorates(&post.kind) {
         outcome.extend(decoration_failed(post, &error));
-        return Next::Look(outcome);
+        return TelegramStep::Commit(outcome);
     }
     if let Some(reason) = broken(&error) {
         outcome.extend(posts::put_back(post.id, false, 0.0));
-        outcome.push(bots::mark_broken(holder.bot_id, reason));
+        outcome.push(bots::mark_broken(sender.bot_id, reason));
         metrics::counter!("bots_broken").increment(1);
-        return Next::Rest(outcome, later(now, BROKEN_PAUSE));
+        return TelegramStep::ReleaseUntil(outcome, later(now, BROKEN_PAUSE));
     }
     match error {
         Error::NotSent(_) => outcome.extend(posts::put_back(post.id, false, NOT_SENT_PAUSE)),
@@ -77,20 +77,20 @@ pub(super) async fn after(
         Error::Unreadable => outcome.push(posts::sent(post.id, Some(Vec::new()))),
         Error::NotAForum => {
             outcome.extend(posts::put_back(post.id, false, 0.0));
-            outcome.push(bot_outbox::topics_off(holder.bot_id));
+            outcome.push(bot_outbox::topics_off(sender.bot_id));
         }
         Error::ThreadNotFound => {
             outcome.extend(posts::put_back(post.id, false, 0.0));
-            outcome.extend(target.thread_id.map(|thread| topics::lost(holder.bot_id, target.chat_id, thread)));
+            outcome.extend(target.thread_id.map(|thread| topics::lost(sender.bot_id, target.chat_id, thread)));
         }
         Error::TopicClosed => {
-            let reopened = reopen(holder, target).await;
+            let reopened = reopen(sender, target).await;
             outcome.extend(posts::put_back(post.id, !reopened, if reopened { 0.0 } else { backoff(post.attempts) }));
         }
         Error::Migrated { to_chat_id } => {
             outcome.extend(posts::put_back(post.id, false, 0.0));
-            outcome.push(bots::move_group(holder.bot_id, target.chat_id, to_chat_id));
-            outcome.extend(topics::moved(holder.bot_id, target.chat_id, to_chat_id));
+            outcome.push(bots::move_group(sender.bot_id, target.chat_id, to_chat_id));
+            outcome.extend(topics::moved(sender.bot_id, target.chat_id, to_chat_id));
         }
         error if post.attempts + 1 >= ATTEMPTS => {
             metrics::counter!("posts_failed").increment(1);
@@ -101,27 +101,38 @@ pub(super) async fn after(
         Error::Unknown(_) | Error::Unavailable { .. } => outcome.extend(posts::doubt(post.id, backoff(post.attempts))),
         _ => outcome.extend(posts::put_back(post.id, true, backoff(post.attempts))),
     }
-    Next::Look(outcome)
+    TelegramStep::Commit(outcome)
 }
 
-fn too_many(holder: &Holder<'_>, post: &Post, now: Timestamp, wait: Duration, mut outcome: Vec<Statement>) -> Next {
+fn too_many(
+    sender: &TelegramSender<'_>,
+    post: &Post,
+    now: Timestamp,
+    wait: Duration,
+    mut outcome: Vec<Statement>,
+) -> TelegramStep {
     metrics::counter!("telegram_429").increment(1);
     let until = silent_until(now, wait);
     if post.kind == "rename" {
-        outcome.push(posts::pause_kind(holder.bot_id, post.kind.clone(), wait.as_secs_f64() + 0.5));
-        return Next::Look(outcome);
+        outcome.push(posts::pause_kind(sender.bot_id, post.kind.clone(), wait.as_secs_f64() + 0.5));
+        return TelegramStep::Commit(outcome);
     }
     outcome.extend(posts::put_back(post.id, false, 0.0));
-    outcome.push(bot_outbox::silence(holder.bot_id, holder.owner, until));
-    Next::Rest(outcome, until)
+    outcome.push(bot_outbox::silence(sender.bot_id, sender.owner, until));
+    TelegramStep::ReleaseUntil(outcome, until)
 }
 
 /// What to write down after a receipt that was not set.
-pub(super) fn receipt_failed(holder: &Holder<'_>, work: &BotWork, post: &Post, error: &Error) -> Vec<Statement> {
+pub(super) fn receipt_failed(
+    sender: &TelegramSender<'_>,
+    work: &BotWork,
+    post: &Post,
+    error: &Error,
+) -> Vec<Statement> {
     if let Error::TooManyRequests { retry_after } = error {
         metrics::counter!("telegram_429").increment(1);
         let until = silent_until(work.outbox.current(), *retry_after);
-        return vec![receipts::pause(holder.bot_id, holder.owner, until)];
+        return vec![receipts::pause(sender.bot_id, sender.owner, until)];
     }
     decoration_failed(post, error)
 }
@@ -139,10 +150,10 @@ fn decoration_failed(post: &Post, error: &Error) -> Vec<Statement> {
 }
 
 /// Opens a closed topic again.
-pub(super) async fn reopen(holder: &Holder<'_>, target: Target) -> bool {
+pub(super) async fn reopen(sender: &TelegramSender<'_>, target: Target) -> bool {
     let Some(thread_id) = target.thread_id else { return false };
     let params = ReopenForumTopicParams::builder().chat_id(target.chat_id).message_thread_id(narrow(thread_id)).build();
-    matches!(holder.telegram.reopen_forum_topic(&params).await, Ok(_) | Err(Error::TopicNotModified))
+    matches!(sender.telegram.reopen_forum_topic(&params).await, Ok(_) | Err(Error::TopicNotModified))
 }
 
 #[cfg(test)]

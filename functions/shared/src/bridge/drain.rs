@@ -16,8 +16,8 @@ use super::{
     bot_outbox,
     budget::{Budget, later},
     claim::Claim,
-    compose, cures, header, marks, moves, order, posts, receipts, replay,
-    show::Composition,
+    compose, failures, header, marks, moves, order, posts, receipts, replay,
+    show::SendPlan,
     tasks::TelegramTask,
     tenants, topics,
     work::{self, BotWork, ClaimedDialog, Completed, Post, SentPost, Topic},
@@ -31,38 +31,38 @@ use crate::{
 
 /// How a drain ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drained {
+pub enum WorkerOutcome {
     /// Nothing is left to do now; whatever waits for its time has its wake-up.
     Done,
     /// Somebody else has the outbox.
-    Held,
+    LeaseTaken,
 }
 
 /// How one holding of an outbox ended.
-enum Ended {
-    Drained(Drained),
+enum RoundEnd {
+    Worker(WorkerOutcome),
     /// What waits is due in this short while, and nobody else was sent for it.
-    Soon(Duration),
+    DueSoon(Duration),
 }
 
 /// What one step leads to.
-pub(super) enum Next {
+pub(super) enum TelegramStep {
     /// Write this down and look for the next work.
-    Look(Vec<Statement>),
+    Commit(Vec<Statement>),
     /// The same, of statements that lock the dialog before the outbox by themselves, and what is done.
-    Sent(Vec<Statement>, Completed),
+    CommitSent(Vec<Statement>, Completed),
     /// Write this down that is ready, if it still is, and send it.
-    Show(Composition),
+    SendPlanned(SendPlan),
     /// Give what waits of this dialog to the bot that shows it by now.
     HandOver(i64),
     /// Write this down and let go until then: nothing can be sent before.
-    Rest(Vec<Statement>, Timestamp),
+    ReleaseUntil(Vec<Statement>, Timestamp),
     /// The outbox is somebody else's by now.
-    Lost,
+    LeaseLost,
 }
 
 /// The holder of an outbox.
-pub(super) struct Holder<'a> {
+pub(super) struct TelegramSender<'a> {
     pub(super) app: &'a App,
     pub(super) bot_id: i64,
     pub(super) owner: Uuid,
@@ -75,15 +75,15 @@ pub(super) struct Holder<'a> {
 }
 
 /// What the holder of an outbox has before it.
-enum Turn {
+enum WorkerState {
     /// This was found.
-    Found(Box<BotWork>),
+    Claimed(Box<BotWork>),
     /// A post is begun.
-    Begun(Box<Begun>),
+    Sending(Box<SendingPost>),
 }
 
 /// A post that is to be sent now.
-struct Begun {
+struct SendingPost {
     /// The work that it is of.
     work: Box<BotWork>,
     post: Post,
@@ -91,7 +91,7 @@ struct Begun {
     /// What it leaves of the budget.
     left: Budget,
     /// What may be composed while it is sent.
-    behind: Box<BotWork>,
+    next_work: Box<BotWork>,
 }
 
 /// Where a post goes.
@@ -106,38 +106,38 @@ pub(super) struct Target {
 ///
 /// For what is due in a moment it waits itself, with the outbox let go: the queue's delays are whole seconds. Whoever needs the
 /// outbox meanwhile takes it, and sees to the rest. A process that ends just then leaves that to whoever is sent for next, or the sweep.
-pub async fn drain_bot(app: &App, bot_id: i64, stop: Instant) -> Result<Drained, BridgeError> {
+pub async fn deliver_to_telegram(app: &App, bot_id: i64, stop: Instant) -> Result<WorkerOutcome, BridgeError> {
     let mut has_waited = false;
     loop {
-        match drain_once(app, bot_id, stop).await? {
-            Ended::Drained(Drained::Held) if has_waited => return Ok(Drained::Done),
-            Ended::Drained(drained) => return Ok(drained),
-            Ended::Soon(wait) if Instant::now() + wait < stop => {
+        match run_round(app, bot_id, stop).await? {
+            RoundEnd::Worker(WorkerOutcome::LeaseTaken) if has_waited => return Ok(WorkerOutcome::Done),
+            RoundEnd::Worker(outcome) => return Ok(outcome),
+            RoundEnd::DueSoon(wait) if Instant::now() + wait < stop => {
                 tokio::time::sleep(wait).await;
                 has_waited = true;
             }
-            Ended::Soon(wait) => {
+            RoundEnd::DueSoon(wait) => {
                 wake_in(app, bot_id, wait).await;
-                return Ok(Drained::Done);
+                return Ok(WorkerOutcome::Done);
             }
         }
     }
 }
 
 /// Works until nothing is to be done at the moment.
-async fn drain_once(app: &App, bot_id: i64, stop: Instant) -> Result<Ended, BridgeError> {
+async fn run_round(app: &App, bot_id: i64, stop: Instant) -> Result<RoundEnd, BridgeError> {
     let owner = Uuid::new_v4();
     let first = work::claim_bot_work(bot_id, owner, Vec::new(), Completed::default(), None);
     let scope = tenants::scope(&tenants::OF_BOTS, bot_id, bots::tenant_of);
     let work = match work::read(&app.db().run(scope, first).await?)? {
         Claim::Claimed(work) => work,
-        ended => return Ok(end(app, bot_id, ended).await),
+        ended => return Ok(end_round(app, bot_id, ended).await),
     };
     let client_id = work.bot.client_id;
     tenants::remember(&tenants::OF_BOTS, bot_id, client_id);
     let token = app.keyring().open(&work.bot.token, bots::token_context(client_id))?;
     let telegram = bots::telegram(app, token);
-    let holder = Holder {
+    let sender = TelegramSender {
         app,
         bot_id,
         owner,
@@ -146,76 +146,76 @@ async fn drain_once(app: &App, bot_id: i64, stop: Instant) -> Result<Ended, Brid
         topics_gone: AtomicBool::new(false),
         ordered: order::Asked::default(),
     };
-    let mut turn = Turn::Found(work);
+    let mut state = WorkerState::Claimed(work);
     loop {
-        let (work, next, behind) = match turn {
-            Turn::Found(work) => {
-                let next = match Holder::hindrance(&work) {
-                    Some(until) => Next::Rest(Vec::new(), until),
-                    None if Instant::now() >= stop => Next::Rest(Vec::new(), work.outbox.now),
-                    None => holder.step(&work).await?,
+        let (work, next, next_work) = match state {
+            WorkerState::Claimed(work) => {
+                let next = match TelegramSender::blocked_until(&work) {
+                    Some(until) => TelegramStep::ReleaseUntil(Vec::new(), until),
+                    None if Instant::now() >= stop => TelegramStep::ReleaseUntil(Vec::new(), work.outbox.now),
+                    None => sender.step(&work).await?,
                 };
                 (work, next, None)
             }
-            Turn::Begun(begun) => {
-                let Begun { work, post, target, left, behind } = *begun;
-                let sending = holder.send(&work, &post, target, left, Files::default());
-                let (next, behind) = tokio::join!(sending, async { holder.compose_behind(behind, left) });
-                (work, next, behind.filter(|_| Instant::now() < stop))
+            WorkerState::Sending(sending) => {
+                let SendingPost { work, post, target, left, next_work } = *sending;
+                let sending = sender.send(&work, &post, target, left, Files::default());
+                let (next, next_work) = tokio::join!(sending, async { sender.compose_next(next_work, left) });
+                (work, next, next_work.filter(|_| Instant::now() < stop))
             }
         };
         let (results, composed) = match next {
-            Next::Look(outcome) => {
+            TelegramStep::Commit(outcome) => {
                 let statements = work::claim_bot_work(bot_id, owner, outcome, Completed::default(), None);
-                (holder.run(&work, statements).await?, None)
+                (sender.run_with_dialog_lock(&work, statements).await?, None)
             }
-            Next::Sent(outcome, done) => {
-                let ready = behind.as_ref().map(|(_, composition)| &composition.ready);
-                (holder.run_as_it_is(work::claim_bot_work(bot_id, owner, outcome, done, ready)).await?, behind)
+            TelegramStep::CommitSent(outcome, done) => {
+                let prepared = next_work.as_ref().map(|(_, plan)| &plan.prepared);
+                (sender.run(work::claim_bot_work(bot_id, owner, outcome, done, prepared)).await?, next_work)
             }
-            Next::Show(composition) => {
+            TelegramStep::SendPlanned(plan) => {
                 let statements =
-                    work::claim_bot_work(bot_id, owner, Vec::new(), Completed::default(), Some(&composition.ready));
-                (holder.run(&work, statements).await?, Some((work, composition)))
+                    work::claim_bot_work(bot_id, owner, Vec::new(), Completed::default(), Some(&plan.prepared));
+                (sender.run_with_dialog_lock(&work, statements).await?, Some((work, plan)))
             }
-            Next::HandOver(dialog_id) => {
+            TelegramStep::HandOver(dialog_id) => {
                 let statements =
                     work::claim_bot_work(bot_id, owner, moves::hand_over(dialog_id), Completed::default(), None);
-                let results = holder.run(&work, statements).await?;
+                let results = sender.run_with_dialog_lock(&work, statements).await?;
                 moves::wake(app, &results).await?;
                 (results, None)
             }
-            Next::Rest(mut outcome, until) => {
+            TelegramStep::ReleaseUntil(mut outcome, until) => {
                 outcome.push(bot_outbox::release_until(bot_id, owner, until));
-                let results = holder.run(&work, outcome).await?;
+                let results = sender.run_with_dialog_lock(&work, outcome).await?;
                 let book =
                     results.last().and_then(|rows| rows.first()).is_some_and(|row| get(row, "book").unwrap_or(true));
                 if book {
                     let wait = Duration::try_from(until.duration_since(work.outbox.current())).unwrap_or_default();
                     wake_in(app, bot_id, wait).await;
                 }
-                return Ok(Ended::Drained(Drained::Done));
+                return Ok(RoundEnd::Worker(WorkerOutcome::Done));
             }
-            Next::Lost => return Ok(Ended::Drained(Drained::Held)),
+            TelegramStep::LeaseLost => return Ok(RoundEnd::Worker(WorkerOutcome::LeaseTaken)),
         };
-        turn = match work::read(&results)? {
-            Claim::Claimed(found) => Turn::of(found, composed),
-            ended => return Ok(end(app, bot_id, ended).await),
+        state = match work::read(&results)? {
+            Claim::Claimed(claimed) => WorkerState::of(claimed, composed),
+            ended => return Ok(end_round(app, bot_id, ended).await),
         };
     }
 }
 
-impl Turn {
+impl WorkerState {
     /// What follows from what was found, if this was ready to be written down before.
-    fn of(found: Box<BotWork>, composed: Option<(Box<BotWork>, Composition)>) -> Self {
-        match (found.begun, composed) {
-            (Some(id), Some((mut work, composition))) => {
-                work.outbox = found.outbox;
-                let post = composition.ready.first_post(id);
-                let left = Holder::budget_for(&work, &post).unwrap_or(composition.left);
-                Self::Begun(Box::new(Begun { work, post, target: composition.target, left, behind: found }))
+    fn of(claimed: Box<BotWork>, composed: Option<(Box<BotWork>, SendPlan)>) -> Self {
+        match (claimed.sending_post_id, composed) {
+            (Some(id), Some((mut work, plan))) => {
+                work.outbox = claimed.outbox;
+                let post = plan.prepared.first_post(id);
+                let left = TelegramSender::budget_for(&work, &post).unwrap_or(plan.left);
+                Self::Sending(Box::new(SendingPost { work, post, target: plan.target, left, next_work: claimed }))
             }
-            _ => Self::Found(found),
+            _ => Self::Claimed(claimed),
         }
     }
 }
@@ -232,14 +232,14 @@ pub async fn due_bots(app: &App, most: usize) -> Result<Vec<i64>, DbError> {
 }
 
 /// What a look that found nothing to do leads to.
-async fn end(app: &App, bot_id: i64, claim: Claim<BotWork>) -> Ended {
+async fn end_round(app: &App, bot_id: i64, claim: Claim<BotWork>) -> RoundEnd {
     match claim {
-        Claim::LeaseTaken => return Ended::Drained(Drained::Held),
-        Claim::DueSoon(wait) => return Ended::Soon(wait),
+        Claim::LeaseTaken => return RoundEnd::Worker(WorkerOutcome::LeaseTaken),
+        Claim::DueSoon(wait) => return RoundEnd::DueSoon(wait),
         Claim::Idle { wake_in: Some(wait) } => wake_in(app, bot_id, wait).await,
         Claim::Idle { wake_in: None } | Claim::NothingDue | Claim::Claimed(_) => {}
     }
-    Ended::Drained(Drained::Done)
+    RoundEnd::Worker(WorkerOutcome::Done)
 }
 
 /// One delayed wake-up for what waits; beyond the queue's longest delay the sweep does it.
@@ -263,7 +263,7 @@ fn is_one_message(kind: &str) -> bool {
 }
 
 /// Whether what a post was written for has passed: the dialog is open again, or its topic is gone.
-fn is_pointless(kind: &str, dialog: &ClaimedDialog, one_chat: bool) -> bool {
+fn is_obsolete(kind: &str, dialog: &ClaimedDialog, one_chat: bool) -> bool {
     let has_topic = matches!(dialog.topic, Topic::Open { .. }) && !one_chat;
     match kind {
         "close_topic" => !has_topic || dialog.state != "closed",
@@ -274,81 +274,85 @@ fn is_pointless(kind: &str, dialog: &ClaimedDialog, one_chat: bool) -> bool {
 }
 
 /// What is known of a post's content before it is begun.
-enum Composed {
+enum PostContent {
     /// It stands in the row.
-    AsItIs,
+    Stored,
     /// It is this, and is written down with the beginning.
-    Now(Value),
+    Composed(Value),
     /// Nothing is to be sent any more.
-    Pointless,
+    Obsolete,
 }
 
-impl Holder<'_> {
+impl TelegramSender<'_> {
     /// Runs a transaction about `work`. Whoever hears of a message locks its dialog and then the outbox; in the other order the
     /// two would wait for each other.
-    pub(super) async fn run(&self, work: &BotWork, mut statements: Vec<Statement>) -> Result<ResultSets, BridgeError> {
+    pub(super) async fn run_with_dialog_lock(
+        &self,
+        work: &BotWork,
+        mut statements: Vec<Statement>,
+    ) -> Result<ResultSets, BridgeError> {
         statements.insert(0, bot_outbox::lock_dialog(work.dialog.as_ref().map(|dialog| dialog.id)));
-        let mut results = self.run_as_it_is(statements).await?;
+        let mut results = self.run(statements).await?;
         results.remove(0);
         Ok(results)
     }
 
     /// Runs a transaction that locks the dialog it is about by itself.
-    async fn run_as_it_is(&self, statements: Vec<Statement>) -> Result<ResultSets, BridgeError> {
+    async fn run(&self, statements: Vec<Statement>) -> Result<ResultSets, BridgeError> {
         Ok(self.app.db().run(Scope::Tenant(self.client_id), statements).await?)
     }
 
     /// Until when nothing can be sent, whatever waits.
-    pub(super) fn hindrance(work: &BotWork) -> Option<Timestamp> {
+    pub(super) fn blocked_until(work: &BotWork) -> Option<Timestamp> {
         if let Some(until) = work.outbox.rate_limited_until.filter(|until| *until > work.outbox.now) {
             return Some(until);
         }
         (work.bot.suspended || work.bot.group_chat_id.is_none()).then(|| later(work.outbox.now, SUSPENDED_PAUSE))
     }
 
-    async fn step(&self, work: &BotWork) -> Result<Next, BridgeError> {
-        let content = work.posts.first().filter(|post| !cures::only_decorates(&post.kind));
-        let decoration = work.posts.first().filter(|post| cures::only_decorates(&post.kind));
+    async fn step(&self, work: &BotWork) -> Result<TelegramStep, BridgeError> {
+        let content = work.posts.first().filter(|post| !failures::only_decorates(&post.kind));
+        let decoration = work.posts.first().filter(|post| failures::only_decorates(&post.kind));
         // What is left of a dialog that moved to another bot goes where it was to go, or to the group.
         let (dialog, moved) = match &work.dialog {
             Some(dialog) if dialog.bot_id != self.bot_id => (None, Some(dialog)),
             dialog => (dialog.as_ref(), None),
         };
         if let Some(dialog) = moved.filter(|_| !work.messages.is_empty()) {
-            return Ok(Next::HandOver(dialog.id));
+            return Ok(TelegramStep::HandOver(dialog.id));
         }
         match (dialog, content, decoration) {
             (Some(dialog), content, _) if content.is_some() || !work.messages.is_empty() => {
-                match (work.place(dialog), content) {
-                    (Some(target), Some(post)) => self.finish(work, post, target).await,
-                    (Some(target), None) => Ok(self.show(work, dialog, target).await),
+                match (work.target_of(dialog), content) {
+                    (Some(target), Some(post)) => self.send_stored_post(work, post, target).await,
+                    (Some(target), None) => Ok(self.plan_messages(work, dialog, target).await),
                     (None, _) if work.one_chat().is_some() => Ok(topics::prove(self, dialog).await),
                     (None, _) => topics::establish(self, work, dialog).await,
                 }
             }
             (_, Some(post), _) | (_, _, Some(post)) => {
-                let topic = dialog.and_then(|dialog| work.place(dialog)).unwrap_or_else(|| work.group());
-                self.finish(work, post, post.target().unwrap_or(topic)).await
+                let topic = dialog.and_then(|dialog| work.target_of(dialog)).unwrap_or_else(|| work.group());
+                self.send_stored_post(work, post, post.target().unwrap_or(topic)).await
             }
             (_, None, None) if !work.receipts.is_empty() => Ok(receipts::set_together(self, work).await),
-            (_, None, None) => Ok(Next::Look(Vec::new())),
+            (_, None, None) => Ok(TelegramStep::Commit(Vec::new())),
         }
     }
 
     /// Begins a post that was written down earlier, and sends it.
-    async fn finish(&self, work: &BotWork, post: &Post, target: Target) -> Result<Next, BridgeError> {
-        let mut composed = match self.composed(work, post).await? {
-            Composed::AsItIs => None,
-            Composed::Now(content) => Some(content),
-            Composed::Pointless => return Ok(Next::Look(vec![posts::sent(post.id, Some(Vec::new()))])),
+    async fn send_stored_post(&self, work: &BotWork, post: &Post, target: Target) -> Result<TelegramStep, BridgeError> {
+        let mut composed = match self.content_of(work, post).await? {
+            PostContent::Stored => None,
+            PostContent::Composed(content) => Some(content),
+            PostContent::Obsolete => return Ok(TelegramStep::Commit(vec![posts::sent(post.id, Some(Vec::new()))])),
         };
-        let mut carried = Vec::new();
+        let mut attached = Vec::new();
         if let Some((both, message_ids)) = composed.as_ref().and_then(|alone| header::under_pressure(work, post, alone))
         {
-            (composed, carried) = (Some(both), message_ids);
+            (composed, attached) = (Some(both), message_ids);
         }
         if post.kind == "rename" && !work.outbox.budget.is_half_free(work.outbox.now) {
-            return Ok(Next::Look(vec![posts::postpone(post.id, marks::ROOM_PAUSE)]));
+            return Ok(TelegramStep::Commit(vec![posts::postpone(post.id, marks::BUDGET_DELAY)]));
         }
         let left = match Self::budget_for(work, post) {
             Ok(left) => left,
@@ -356,23 +360,23 @@ impl Holder<'_> {
         };
         let files = match self.prepare(work, post).await {
             Prepared::Ready(files) => files,
-            Prepared::Not(outcome) => return Ok(Next::Look(outcome)),
+            Prepared::Not(outcome) => return Ok(TelegramStep::Commit(outcome)),
         };
         // What changes nothing when done twice is not begun before the call.
         if !is_repeatable(&post.kind) {
             let statements = vec![
                 bot_outbox::keep(self.bot_id, self.owner),
-                posts::begin(self.bot_id, self.owner, post.id, post.begun, composed.clone()),
-                posts::carry(post.id, carried),
+                posts::begin(self.bot_id, self.owner, post.id, post.outcome_unknown, composed.clone()),
+                posts::carry(post.id, attached),
             ];
-            let results = self.run(work, statements).await?;
+            let results = self.run_with_dialog_lock(work, statements).await?;
             if results.first().is_none_or(Vec::is_empty) {
-                return Ok(Next::Lost);
+                return Ok(TelegramStep::LeaseLost);
             }
             if results.get(1).is_none_or(Vec::is_empty) {
-                return Ok(Next::Look(Vec::new()));
+                return Ok(TelegramStep::Commit(Vec::new()));
             }
-            if post.begun {
+            if post.outcome_unknown {
                 metrics::counter!("posts_resent").increment(1);
             }
         }
@@ -382,40 +386,43 @@ impl Holder<'_> {
 
     /// What a post says that was written down before it could be composed. Posts of a topic that is no more say whose they
     /// are.
-    async fn composed(&self, work: &BotWork, post: &Post) -> Result<Composed, BridgeError> {
-        let Some(dialog) = &work.dialog else { return Ok(Composed::AsItIs) };
+    async fn content_of(&self, work: &BotWork, post: &Post) -> Result<PostContent, BridgeError> {
+        let Some(dialog) = &work.dialog else { return Ok(PostContent::Stored) };
         let has_text = post.content.get("text").is_some();
         let one_chat = work.one_chat().is_some();
         Ok(match post.kind.as_str() {
-            kind if is_pointless(kind, dialog, one_chat) => Composed::Pointless,
-            "rename" => marks::name(post, dialog).map_or(Composed::Pointless, Composed::Now),
-            "header" if !has_text => Composed::Now(header::header(dialog)),
+            kind if is_obsolete(kind, dialog, one_chat) => PostContent::Obsolete,
+            "rename" => marks::rename_content(post, dialog).map_or(PostContent::Obsolete, PostContent::Composed),
+            "header" if !has_text => PostContent::Composed(header::header(dialog)),
             "replay" if !has_text => {
-                replay::compose(self, work, dialog).await?.map_or(Composed::Pointless, Composed::Now)
+                replay::compose(self, work, dialog).await?.map_or(PostContent::Obsolete, PostContent::Composed)
             }
             kind if one_chat
-                && !post.begun
-                && !cures::only_decorates(kind)
+                && !post.outcome_unknown
+                && !failures::only_decorates(kind)
                 && post.content.get("has_heading").is_none() =>
             {
-                Composed::Now(compose::headed(kind, post.content.clone(), &compose::name_of(dialog)))
+                PostContent::Composed(compose::headed(kind, post.content.clone(), &compose::name_of(dialog)))
             }
-            _ => Composed::AsItIs,
+            _ => PostContent::Stored,
         })
     }
 
     /// What a post leaves of the budget, to be written down once it is sent; or what to do while it cannot be.
-    fn budget_for(work: &BotWork, post: &Post) -> Result<Budget, Next> {
+    fn budget_for(work: &BotWork, post: &Post) -> Result<Budget, TelegramStep> {
         let now = work.outbox.now;
-        work.outbox.budget.take(attachments::cost(post), now).map_err(|wait| Next::Rest(Vec::new(), later(now, wait)))
+        work.outbox
+            .budget
+            .take(attachments::cost(post), now)
+            .map_err(|wait| TelegramStep::ReleaseUntil(Vec::new(), later(now, wait)))
     }
 
-    async fn send(&self, work: &BotWork, post: &Post, target: Target, left: Budget, files: Files<'_>) -> Next {
-        let spent = || bot_outbox::spend(self.bot_id, self.owner, left);
+    async fn send(&self, work: &BotWork, post: &Post, target: Target, left: Budget, files: Files<'_>) -> TelegramStep {
+        let charge = || bot_outbox::spend(self.bot_id, self.owner, left);
         let answer = self.call(post, target, files).await;
         match answer {
             Ok(message_ids) => {
-                let (mut outcome, mut posted) = (Vec::new(), None);
+                let (mut outcome, mut sent_post) = (Vec::new(), None);
                 if post.kind == "header"
                     && let Some(message_id) = message_ids.first()
                 {
@@ -427,15 +434,15 @@ impl Holder<'_> {
                         outcome.push(posts::sent(post.id, Some(message_ids)));
                     }
                     ("rename", Some(dialog)) => {
-                        let mark = post.content["emoji"].as_str().unwrap_or_default();
-                        outcome.push(marks::shown(dialog.id, mark));
+                        let emoji = post.content["emoji"].as_str().unwrap_or_default();
+                        outcome.push(marks::mark_renamed(dialog.id, emoji));
                         outcome.push(posts::sent(post.id, Some(message_ids)));
                     }
-                    (kind, _) if is_one_message(kind) => posted = Some(SentPost { post_id: post.id, message_ids }),
+                    (kind, _) if is_one_message(kind) => sent_post = Some(SentPost { post_id: post.id, message_ids }),
                     _ => outcome.extend(attachments::appeared(post, message_ids)),
                 }
                 if post.kind != "rename" && work.one_chat().is_none() {
-                    outcome.extend(work.dialog.as_ref().and_then(|dialog| marks::owed(dialog, post.id)));
+                    outcome.extend(work.dialog.as_ref().and_then(|dialog| marks::schedule_rename(dialog, post.id)));
                 }
                 let topics_gone = self.topics_gone.swap(false, Ordering::Relaxed);
                 if topics_gone {
@@ -445,26 +452,29 @@ impl Holder<'_> {
                     outcome.push(bots::mark_working(self.bot_id));
                 }
                 // Whatever else is written down locks more than the dialog, and so comes after it.
-                if let Some(SentPost { post_id, message_ids }) = posted.take_if(|_| !outcome.is_empty()) {
+                if let Some(SentPost { post_id, message_ids }) = sent_post.take_if(|_| !outcome.is_empty()) {
                     outcome.insert(0, posts::sent(post_id, Some(message_ids)));
                 }
                 // What was composed for a topic behind this is not to come out in none.
                 if is_one_message(&post.kind) && !topics_gone {
-                    return Next::Sent(outcome, Completed { messages: Some(left), reactions: None, posted });
+                    return TelegramStep::CommitSent(
+                        outcome,
+                        Completed { messages: Some(left), reactions: None, sent_post },
+                    );
                 }
-                outcome.push(spent());
-                Next::Look(outcome)
+                outcome.push(charge());
+                TelegramStep::Commit(outcome)
             }
             Err(error) => {
                 tracing::warn!(bot_id = self.bot_id, post_id = post.id, kind = post.kind, %error, "a post was not sent");
                 if let telegram::Error::Refused { .. } = error
                     && let Some(mut outcome) = attachments::other_way(post, false).or_else(|| header::plainer(post))
                 {
-                    outcome.push(spent());
-                    return Next::Look(outcome);
+                    outcome.push(charge());
+                    return TelegramStep::Commit(outcome);
                 }
-                let cost = (!matches!(error, telegram::Error::NotSent(_))).then(spent);
-                cures::after(self, work, post, target, error, cost.into_iter().collect()).await
+                let cost = (!matches!(error, telegram::Error::NotSent(_))).then(charge);
+                failures::after(self, work, post, target, error, cost.into_iter().collect()).await
             }
         }
     }

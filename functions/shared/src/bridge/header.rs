@@ -52,7 +52,7 @@ pub(super) fn under_pressure(work: &BotWork, post: &Post, header: &Value) -> Opt
     }
     let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
     let (ready, _) = album::ready(&work.messages, work.outbox.now);
-    let first = compose::drafts(&work.messages[..ready], dialog.last_shown, &zone).into_iter().next()?;
+    let first = compose::drafts(&work.messages[..ready], dialog.last_posted_at, &zone).into_iter().next()?;
     Some((with_first(header, &first)?, first.message_ids))
 }
 
@@ -113,7 +113,7 @@ mod tests {
             id: 1,
             kind: "header".to_owned(),
             content: json!({ "text": "Стол", "preview": "https://avito.st/1" }),
-            begun: true,
+            outcome_unknown: true,
             attempts: 0,
             chat_id: None,
             thread_id: None,

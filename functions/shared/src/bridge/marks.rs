@@ -10,12 +10,12 @@ use super::{
 use crate::{planned, platform::db::Statement, telegram::text::truncate_utf16};
 
 /// How long a state stands before it is shown, seconds.
-pub(super) const QUIET: f64 = 60.0;
+pub(super) const RENAME_DELAY: f64 = 60.0;
 /// How long a rename waits while messages need the room, seconds.
-pub(super) const ROOM_PAUSE: f64 = 15.0;
+pub(super) const BUDGET_DELAY: f64 = 15.0;
 
 /// The mark that the topic of a dialog `d` ought to bear.
-macro_rules! mark {
+macro_rules! wanted_emoji {
     () => {
         "CASE WHEN d.state NOT IN ('waiting', 'answered') THEN ''
               WHEN (SELECT m.is_auto_reply FROM messages m
@@ -26,62 +26,63 @@ macro_rules! mark {
 }
 
 /// The dialogs of the posts `$posts` whose topics ought to bear another mark than they do, where that is not written down.
-macro_rules! owing {
+macro_rules! renames_needed {
     ($posts:literal) => {
         concat!(
-            "SELECT owing.client_id, owing.bot_id, owing.id, owing.mark
+            "SELECT renames_needed.client_id, renames_needed.bot_id, renames_needed.id, renames_needed.emoji
              FROM (SELECT d.client_id, d.bot_id, d.id, d.topic_emoji, ",
-            $crate::bridge::marks::mark!(),
-            " AS mark FROM dialogs d
+            $crate::bridge::marks::wanted_emoji!(),
+            " AS emoji FROM dialogs d
                    WHERE d.id = ANY (ARRAY(SELECT p.dialog_id FROM posts p WHERE p.id = ANY(",
             $posts,
-            "))) AND d.topic_state = 'open' OFFSET 0) AS owing
+            "))) AND d.topic_state = 'open' OFFSET 0) AS renames_needed
              -- asked for each: as NOT EXISTS it is joined, with what waits in all organisations
-             WHERE owing.mark <> owing.topic_emoji AND owing.mark IS DISTINCT FROM (
+             WHERE renames_needed.emoji <> renames_needed.topic_emoji AND renames_needed.emoji IS DISTINCT FROM (
                  SELECT CASE WHEN p.state IN ('pending', 'sending') THEN p.content ->> 'emoji' END FROM posts p
-                 WHERE p.bot_id = owing.bot_id AND p.dedup_key = 'rename:' || owing.id)"
+                 WHERE p.bot_id = renames_needed.bot_id AND p.dedup_key = 'rename:' || renames_needed.id)"
         )
     };
 }
 
 /// Writes down that the names of the topics of the posts `$posts` are to change, of those that are; a change of mind begins
 /// the waiting anew.
-macro_rules! owe {
+macro_rules! schedule_renames {
     ($posts:literal, $quiet_seconds:literal) => {
         concat!(
             "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, due_at, dedup_key)
-             SELECT client_id, bot_id, id, 'rename', jsonb_build_object('emoji', mark),
+             SELECT client_id, bot_id, id, 'rename', jsonb_build_object('emoji', emoji),
                     now() + make_interval(secs => ",
             $quiet_seconds,
             "), 'rename:' || id
              FROM (",
-            $crate::bridge::marks::owing!($posts),
-            ") AS owing
+            $crate::bridge::marks::renames_needed!($posts),
+            ") AS renames_needed
              ON CONFLICT (bot_id, dedup_key) DO UPDATE
              SET content = excluded.content, due_at = excluded.due_at, state = 'pending', attempts = 0
              WHERE posts.state NOT IN ('pending', 'sending') OR posts.content ->> 'emoji' <> excluded.content ->> 'emoji'"
         )
     };
 }
-pub(super) use {mark, owe, owing};
+pub(super) use {renames_needed, schedule_renames, wanted_emoji};
 
 /// Writes down that the name of a post's topic is to change, if it is.
-pub(super) fn owed(dialog: &ClaimedDialog, post_id: i64) -> Option<Statement> {
-    let is_owed = dialog.mark != dialog.topic_emoji && dialog.mark_asked.as_ref() != Some(&dialog.mark);
-    is_owed.then(|| planned!(owe!("$1", "$2")).bind(vec![post_id]).bind(QUIET))
+pub(super) fn schedule_rename(dialog: &ClaimedDialog, post_id: i64) -> Option<Statement> {
+    let is_needed =
+        dialog.wanted_emoji != dialog.topic_emoji && dialog.scheduled_emoji.as_ref() != Some(&dialog.wanted_emoji);
+    is_needed.then(|| planned!(schedule_renames!("$1", "$2")).bind(vec![post_id]).bind(RENAME_DELAY))
 }
 
 /// What a rename that is due asks for; none when the state has changed, or the name is right already.
-pub(super) fn name(post: &Post, dialog: &ClaimedDialog) -> Option<Value> {
-    let mark = dialog.mark.as_str();
-    let is_stale = post.content["emoji"].as_str() != Some(mark) || mark == dialog.topic_emoji;
+pub(super) fn rename_content(post: &Post, dialog: &ClaimedDialog) -> Option<Value> {
+    let emoji = dialog.wanted_emoji.as_str();
+    let is_stale = post.content["emoji"].as_str() != Some(emoji) || emoji == dialog.topic_emoji;
     (!is_stale).then(|| {
         let name = compose::name_of(dialog);
-        json!({ "emoji": mark, "name": truncate_utf16(format!("{mark} {name}").trim_start(), compose::NAME_LIMIT) })
+        json!({ "emoji": emoji, "name": truncate_utf16(format!("{emoji} {name}").trim_start(), compose::NAME_LIMIT) })
     })
 }
 
 /// The topic bears this mark now.
-pub(super) fn shown(dialog_id: i64, mark: &str) -> Statement {
-    Statement::new("UPDATE dialogs SET topic_emoji = $2 WHERE id = $1").bind(dialog_id).bind(mark.to_owned())
+pub(super) fn mark_renamed(dialog_id: i64, emoji: &str) -> Statement {
+    Statement::new("UPDATE dialogs SET topic_emoji = $2 WHERE id = $1").bind(dialog_id).bind(emoji.to_owned())
 }

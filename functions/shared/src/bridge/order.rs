@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     allowance::{self, Purpose},
-    drain::{Holder, Next},
+    drain::{TelegramSender, TelegramStep},
     work::{ClaimedDialog, PendingMessage},
 };
 use crate::{
@@ -37,9 +37,13 @@ const LOOK: u16 = 100;
 pub(super) type Asked = Mutex<HashSet<i64>>;
 
 /// Has Avito say in which order messages of one second were written, if that is not known; none: it is, or was asked for.
-pub(super) async fn settle(holder: &Holder<'_>, dialog: &ClaimedDialog, messages: &[PendingMessage]) -> Option<Next> {
+pub(super) async fn settle(
+    sender: &TelegramSender<'_>,
+    dialog: &ClaimedDialog,
+    messages: &[PendingMessage],
+) -> Option<TelegramStep> {
     let unsettled = unsettled(messages);
-    let news = holder.ordered.lock().is_ok_and(|mut asked| {
+    let news = sender.ordered.lock().is_ok_and(|mut asked| {
         let before = asked.len();
         asked.extend(unsettled);
         asked.len() > before
@@ -48,8 +52,8 @@ pub(super) async fn settle(holder: &Holder<'_>, dialog: &ClaimedDialog, messages
         return None;
     }
     let late = || Err(avito::Error::Unknown(None).into());
-    match tokio::time::timeout(ANSWER_WITHIN, places(holder, dialog)).await.unwrap_or_else(|_| late()) {
-        Ok(places) => Some(Next::Look(vec![place(dialog.id, places)])),
+    match tokio::time::timeout(ANSWER_WITHIN, places(sender, dialog)).await.unwrap_or_else(|_| late()) {
+        Ok(places) => Some(TelegramStep::Commit(vec![place(dialog.id, places)])),
         Err(error) => {
             tracing::warn!(dialog_id = dialog.id, %error, "the order within a second is not known; arrival decides");
             None
@@ -58,8 +62,8 @@ pub(super) async fn settle(holder: &Holder<'_>, dialog: &ClaimedDialog, messages
 }
 
 /// Whether [`settle`] would ask.
-pub(super) fn is_to_be_asked(holder: &Holder<'_>, messages: &[PendingMessage]) -> bool {
-    holder.ordered.lock().is_ok_and(|asked| unsettled(messages).iter().any(|id| !asked.contains(id)))
+pub(super) fn is_to_be_asked(sender: &TelegramSender<'_>, messages: &[PendingMessage]) -> bool {
+    sender.ordered.lock().is_ok_and(|asked| unsettled(messages).iter().any(|id| !asked.contains(id)))
 }
 
 /// The messages of which only a webhook told and that share their second with a neighbour.
@@ -76,12 +80,12 @@ fn unsettled(messages: &[PendingMessage]) -> Vec<i64> {
 }
 
 /// The newest messages of the chat with their places, oldest first.
-async fn places(holder: &Holder<'_>, dialog: &ClaimedDialog) -> Result<Value, TokenError> {
+async fn places(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> Result<Value, TokenError> {
     let keys = &dialog.keys;
-    let token = accounts::access_token(holder.app, keys).await?;
-    let avito = accounts::avito(holder.app);
+    let token = accounts::access_token(sender.app, keys).await?;
+    let avito = accounts::avito(sender.app);
     let call = avito.messages(&token, keys.user_id, &dialog.avito_chat_id, LOOK, 0);
-    let call = allowance::within(holder.app, keys.account_id, Purpose::Optional, call);
+    let call = allowance::within(sender.app, keys.account_id, Purpose::Optional, call);
     let newest_first = call.await?.value;
     Ok((0..)
         .zip(newest_first.iter().rev())

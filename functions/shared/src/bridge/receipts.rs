@@ -12,7 +12,7 @@ use super::{
     attachments::Files,
     budget::{Budget, later},
     cures,
-    drain::{Holder, Next},
+    drain::{TelegramSender, TelegramStep},
     marks,
     work::{BotWork, Completed, Post},
 };
@@ -147,7 +147,7 @@ pub(super) fn read(account_id: i64, newest: Vec<String>) -> Statement {
 /// The receipts of all a bot's dialogs that may be set now: so many that what is to be shown meanwhile waits for one call only.
 macro_rules! receipts_due {
     () => {
-        "SELECT p.id, p.kind, p.content, p.state = 'sending' AS begun, p.attempts, p.telegram_chat_id AS chat_id,
+        "SELECT p.id, p.kind, p.content, p.state = 'sending' AS outcome_unknown, p.attempts, p.telegram_chat_id AS chat_id,
                 p.telegram_topic_id AS thread_id
          FROM posts p LEFT JOIN dialogs d ON d.id = p.dialog_id
          WHERE p.bot_id = _bot AND p.state IN ('pending', 'sending') AND p.kind = 'reaction' AND p.due_at <= clock_timestamp()
@@ -169,51 +169,51 @@ fn set<'a>(posts: impl Iterator<Item = &'a Post> + Clone, have_topics: bool) -> 
                                        WHERE p.id = ANY(_posts) AND p.kind = 'reaction' AND p.content = _contents -> p.id::text
                                        FOR NO KEY UPDATE SKIP LOCKED));
                  IF _have_topics AND EXISTS (",
-            marks::owing!("_posts"),
+            marks::renames_needed!("_posts"),
             ") THEN
                      ",
-            marks::owe!("_posts", "_quiet_seconds"),
+            marks::schedule_renames!("_posts", "_quiet_seconds"),
             ";
                  END IF;
              END"
         ),
-        [marks::owing!("_posts")]
+        [marks::renames_needed!("_posts")]
     )
     .bind(posts.clone().map(|post| post.id).collect::<Vec<_>>())
     .bind(posts.map(|post| (post.id.to_string(), post.content.clone())).collect::<Value>())
     .bind(have_topics)
-    .bind(marks::QUIET)
+    .bind(marks::RENAME_DELAY)
 }
 
 /// Sets what waits of receipts, together: each is of a message of its own, and setting it twice is the same as once.
-pub(super) async fn set_together(holder: &Holder<'_>, work: &BotWork) -> Next {
+pub(super) async fn set_together(sender: &TelegramSender<'_>, work: &BotWork) -> TelegramStep {
     let waiting = &work.receipts;
     let (now, mut left) = (work.outbox.now, work.outbox.reactions);
     let affordable = waiting.iter().map_while(|_| left.take(1, now).map(|rest| left = rest).ok()).count();
     if affordable == 0 {
         let wait = left.take(1, now).err().unwrap_or_default();
-        return Next::Look(vec![pause(holder.bot_id, holder.owner, later(now, wait))]);
+        return TelegramStep::Commit(vec![pause(sender.bot_id, sender.owner, later(now, wait))]);
     }
     let target = |post: &Post| post.target().unwrap_or_else(|| work.group());
     let calls = waiting[..affordable].iter().map(|post| async move {
-        let answer = holder.call(post, target(post), Files::default()).await;
+        let answer = sender.call(post, target(post), Files::default()).await;
         (post, answer.err())
     });
     let (failed, done): (Vec<_>, Vec<_>) = join_all(calls).await.into_iter().partition(|(_, error)| error.is_some());
     let done = done.iter().map(|(post, _)| *post);
     let mut outcome = vec![set(done.clone(), work.one_chat().is_none())];
     if work.bot.broken && done.len() > 0 {
-        outcome.push(bots::mark_working(holder.bot_id));
+        outcome.push(bots::mark_working(sender.bot_id));
     }
     if failed.is_empty() {
-        return Next::Sent(outcome, Completed { reactions: Some(left), ..Completed::default() });
+        return TelegramStep::CommitSent(outcome, Completed { reactions: Some(left), ..Completed::default() });
     }
-    outcome.push(spend(holder.bot_id, holder.owner, left));
+    outcome.push(spend(sender.bot_id, sender.owner, left));
     for (post, error) in failed.into_iter().filter_map(|(post, error)| Some((post, error?))) {
-        tracing::warn!(bot_id = holder.bot_id, post_id = post.id, %error, "a receipt was not set");
-        outcome.extend(cures::receipt_failed(holder, work, post, &error));
+        tracing::warn!(bot_id = sender.bot_id, post_id = post.id, %error, "a receipt was not set");
+        outcome.extend(cures::receipt_failed(sender, work, post, &error));
     }
-    Next::Look(outcome)
+    TelegramStep::Commit(outcome)
 }
 
 /// Writes down what reactions took from their own budget, where not all were set.

@@ -7,7 +7,7 @@ use tokio_postgres::types::Json;
 
 use super::{
     BridgeError, compose,
-    drain::Holder,
+    drain::TelegramSender,
     words::{self, Language},
     work::{BotWork, ClaimedDialog},
 };
@@ -37,12 +37,12 @@ fn delivered(dialog_id: i64) -> Statement {
 
 /// What the replay of a dialog says; none when nothing was delivered.
 pub(super) async fn compose(
-    holder: &Holder<'_>,
+    sender: &TelegramSender<'_>,
     work: &BotWork,
     dialog: &ClaimedDialog,
 ) -> Result<Option<Value>, BridgeError> {
     let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
-    let rows = holder.run(work, vec![delivered(dialog.id)]).await?;
+    let rows = sender.run_with_dialog_lock(work, vec![delivered(dialog.id)]).await?;
     let lines = rows
         .iter()
         .flatten()

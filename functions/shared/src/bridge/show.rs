@@ -9,22 +9,22 @@ use super::{
     album, attachments,
     budget::{Budget, later},
     compose, cures,
-    drain::{Holder, Next, Target},
+    drain::{Target, TelegramSender, TelegramStep},
     order, topics,
     work::{BotWork, ClaimedDialog, Post, PreparedPosts},
 };
 
 /// What waited in a dialog, as it is going to be shown.
-pub(super) struct Composition {
+pub(super) struct SendPlan {
     /// What is written down.
-    pub(super) ready: PreparedPosts,
+    pub(super) prepared: PreparedPosts,
     /// Where it goes.
     pub(super) target: Target,
     /// What its first post leaves of the budget.
     pub(super) left: Budget,
 }
 
-impl Composition {
+impl SendPlan {
     /// Of the first so many messages of a dialog, while `budget` is left; or how long to wait until there is enough.
     fn of(
         work: &BotWork,
@@ -34,17 +34,17 @@ impl Composition {
         budget: Budget,
     ) -> Result<Self, Duration> {
         let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
-        let mut drafts = compose::drafts(&work.messages[..count], dialog.last_shown, &zone);
+        let mut drafts = compose::drafts(&work.messages[..count], dialog.last_posted_at, &zone);
         if work.one_chat().is_some() {
             let whose = compose::name_of(dialog);
             for draft in &mut drafts {
                 draft.content = compose::headed(draft.kind, std::mem::take(&mut draft.content), &whose);
             }
         }
-        let begins = !attachments::needs_files(drafts[0].kind);
-        let ready = PreparedPosts { dialog_id: dialog.id, version: work.version.clone(), drafts, begins };
-        let cost = attachments::cost(&ready.first_post(0));
-        Ok(Self { ready, target, left: budget.take(cost, work.outbox.now)? })
+        let is_first_sending = !attachments::needs_files(drafts[0].kind);
+        let prepared = PreparedPosts { dialog_id: dialog.id, version: work.version.clone(), drafts, is_first_sending };
+        let cost = attachments::cost(&prepared.first_post(0));
+        Ok(Self { prepared, target, left: budget.take(cost, work.outbox.now)? })
     }
 }
 
@@ -56,7 +56,7 @@ impl PreparedPosts {
             id,
             kind: first.kind.to_owned(),
             content: first.content.clone(),
-            begun: false,
+            outcome_unknown: false,
             attempts: 0,
             chat_id: None,
             thread_id: None,
@@ -64,35 +64,35 @@ impl PreparedPosts {
     }
 }
 
-impl Holder<'_> {
+impl TelegramSender<'_> {
     /// Composes what waits in a dialog, as soon as it can be shown.
-    pub(super) async fn show(&self, work: &BotWork, dialog: &ClaimedDialog, target: Target) -> Next {
+    pub(super) async fn plan_messages(&self, work: &BotWork, dialog: &ClaimedDialog, target: Target) -> TelegramStep {
         let (ready, whole_at) = album::ready(&work.messages, work.outbox.now);
         if ready == 0 {
-            return Next::Look(vec![album::gather(dialog.id, whole_at)]);
+            return TelegramStep::Commit(vec![album::gather(dialog.id, whole_at)]);
         }
         if let Some(next) = order::settle(self, dialog, &work.messages[..ready]).await {
             return next;
         }
         if dialog.topic_closed && cures::reopen(self, target).await {
-            return Next::Look(vec![topics::closed(dialog.id, false)]);
+            return TelegramStep::Commit(vec![topics::closed(dialog.id, false)]);
         }
-        match Composition::of(work, dialog, ready, target, work.outbox.budget) {
-            Ok(composition) => Next::Show(composition),
-            Err(wait) => Next::Rest(Vec::new(), later(work.outbox.now, wait)),
+        match SendPlan::of(work, dialog, ready, target, work.outbox.budget) {
+            Ok(plan) => TelegramStep::SendPlanned(plan),
+            Err(wait) => TelegramStep::ReleaseUntil(Vec::new(), later(work.outbox.now, wait)),
         }
     }
 
     /// Composes what waits behind a post that leaves `left`, where nothing else is to be done for it.
-    pub(super) fn compose_behind(&self, work: Box<BotWork>, left: Budget) -> Option<(Box<BotWork>, Composition)> {
+    pub(super) fn compose_next(&self, work: Box<BotWork>, left: Budget) -> Option<(Box<BotWork>, SendPlan)> {
         let dialog = work.dialog.as_ref().filter(|dialog| dialog.bot_id == self.bot_id && !dialog.topic_closed)?;
-        let target = work.place(dialog)?;
+        let target = work.target_of(dialog)?;
         let (ready, _) = album::ready(&work.messages, work.outbox.now);
-        let is_shown_next = Self::hindrance(&work).is_none()
+        let is_sent_next = Self::blocked_until(&work).is_none()
             && work.posts.first().is_none_or(|post| cures::only_decorates(&post.kind))
             && ready > 0
             && !order::is_to_be_asked(self, &work.messages[..ready]);
-        let composition = is_shown_next.then(|| Composition::of(&work, dialog, ready, target, left))?.ok()?;
-        Some((work, composition))
+        let plan = is_sent_next.then(|| SendPlan::of(&work, dialog, ready, target, left))?.ok()?;
+        Some((work, plan))
     }
 }

@@ -14,7 +14,7 @@ use super::{
     budget::{Budget, later},
     compose,
     cures::{self, BROKEN_PAUSE},
-    drain::{Holder, Next},
+    drain::{TelegramSender, TelegramStep},
     work::{BotWork, ClaimedDialog, Topic},
 };
 use crate::{
@@ -33,47 +33,47 @@ const STRAY_SECONDS: f64 = 60.0;
 
 /// Brings a dialog one step nearer to its topic.
 pub(super) async fn establish(
-    holder: &Holder<'_>,
+    sender: &TelegramSender<'_>,
     work: &BotWork,
     dialog: &ClaimedDialog,
-) -> Result<Next, BridgeError> {
+) -> Result<TelegramStep, BridgeError> {
     let now = work.outbox.now;
     if let Topic::Creating { since } = dialog.topic {
         let decided = later(since, LOST_ANSWER_WAIT);
         if now < decided {
             let wait = Duration::try_from(decided.duration_since(now)).unwrap_or_default();
-            return Ok(Next::Look(vec![wait_with(dialog.id, wait.as_secs_f64())]));
+            return Ok(TelegramStep::Commit(vec![wait_with(dialog.id, wait.as_secs_f64())]));
         }
     }
     let budget = match work.outbox.budget.take(1, now) {
         Ok(budget) => budget,
-        Err(wait) => return Ok(Next::Rest(Vec::new(), later(now, wait))),
+        Err(wait) => return Ok(TelegramStep::ReleaseUntil(Vec::new(), later(now, wait))),
     };
     let context = if dialog.confirmed {
         Context { buyer: dialog.buyer.clone(), item: dialog.item.clone() }
     } else {
-        match ask_avito(holder, dialog).await {
+        match ask_avito(sender, dialog).await {
             Ok(context) => context,
-            Err(NotProven::Unknown) => return Ok(Next::Look(vec![withhold(dialog.id)])),
-            Err(NotProven::Later) => return Ok(Next::Look(vec![wait_with(dialog.id, AVITO_WAIT)])),
+            Err(NotProven::Unknown) => return Ok(TelegramStep::Commit(vec![withhold(dialog.id)])),
+            Err(NotProven::Later) => return Ok(TelegramStep::Commit(vec![wait_with(dialog.id, AVITO_WAIT)])),
         }
     };
     let name = compose::topic_name(context.buyer.as_ref(), context.item.as_ref());
-    let request = vec![bot_outbox::keep(holder.bot_id, holder.owner), request(holder, dialog, &name, context)];
-    let results = holder.run(work, request).await?;
+    let request = vec![bot_outbox::keep(sender.bot_id, sender.owner), request(sender, dialog, &name, context)];
+    let results = sender.run_with_dialog_lock(work, request).await?;
     if results.first().is_none_or(Vec::is_empty) {
-        return Ok(Next::Lost);
+        return Ok(TelegramStep::LeaseLost);
     }
     if results.get(1).is_none_or(Vec::is_empty) {
-        return Ok(Next::Look(Vec::new())); // its own update brought the topic in the meantime
+        return Ok(TelegramStep::Commit(Vec::new())); // its own update brought the topic in the meantime
     }
-    Ok(create(holder, work, dialog, name, budget).await)
+    Ok(create(sender, work, dialog, name, budget).await)
 }
 
 /// Where there are no topics, Avito is still asked whether the chat exists, and with whom.
-pub(super) async fn prove(holder: &Holder<'_>, dialog: &ClaimedDialog) -> Next {
-    match ask_avito(holder, dialog).await {
-        Ok(context) => Next::Look(vec![
+pub(super) async fn prove(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> TelegramStep {
+    match ask_avito(sender, dialog).await {
+        Ok(context) => TelegramStep::Commit(vec![
             Statement::new(
                 "UPDATE dialogs SET buyer = coalesce($2, buyer), item = coalesce($3, item), confirmed_at = now() WHERE id = $1",
             )
@@ -81,8 +81,8 @@ pub(super) async fn prove(holder: &Holder<'_>, dialog: &ClaimedDialog) -> Next {
             .bind(context.buyer)
             .bind(context.item),
         ]),
-        Err(NotProven::Unknown) => Next::Look(vec![withhold(dialog.id)]),
-        Err(NotProven::Later) => Next::Look(vec![wait_with(dialog.id, AVITO_WAIT)]),
+        Err(NotProven::Unknown) => TelegramStep::Commit(vec![withhold(dialog.id)]),
+        Err(NotProven::Later) => TelegramStep::Commit(vec![wait_with(dialog.id, AVITO_WAIT)]),
     }
 }
 
@@ -92,49 +92,55 @@ struct CreatedTopic {
     message_thread_id: i64,
 }
 
-async fn create(holder: &Holder<'_>, work: &BotWork, dialog: &ClaimedDialog, name: String, budget: Budget) -> Next {
+async fn create(
+    sender: &TelegramSender<'_>,
+    work: &BotWork,
+    dialog: &ClaimedDialog,
+    name: String,
+    budget: Budget,
+) -> TelegramStep {
     let chat_id = work.bot.group_chat_id.unwrap_or_default();
     let params = CreateForumTopicParams::builder().chat_id(chat_id).name(name).build();
-    let answer: Result<CreatedTopic, Error> = holder.telegram.call("createForumTopic", &params).await;
+    let answer: Result<CreatedTopic, Error> = sender.telegram.call("createForumTopic", &params).await;
     let now = work.outbox.current();
-    let mut outcome = vec![bot_outbox::spend(holder.bot_id, holder.owner, budget)];
+    let mut outcome = vec![bot_outbox::spend(sender.bot_id, sender.owner, budget)];
     let error = match answer {
         Ok(topic) => {
             let thread_id = topic.message_thread_id;
-            outcome.extend(opened(holder.bot_id, dialog.id, chat_id, thread_id));
-            return Next::Look(outcome);
+            outcome.extend(opened(sender.bot_id, dialog.id, chat_id, thread_id));
+            return TelegramStep::Commit(outcome);
         }
         Err(error) => error,
     };
-    tracing::warn!(bot_id = holder.bot_id, dialog_id = dialog.id, %error, "a topic was not created");
+    tracing::warn!(bot_id = sender.bot_id, dialog_id = dialog.id, %error, "a topic was not created");
     if matches!(error, Error::Unknown(_) | Error::Unavailable { .. } | Error::Unreadable) {
         outcome.push(wait_with(dialog.id, LOST_ANSWER_WAIT.as_secs_f64()));
-        return Next::Look(outcome);
+        return TelegramStep::Commit(outcome);
     }
     outcome.push(not_asked(dialog.id));
     match error {
         Error::TooManyRequests { retry_after } => {
             let until = cures::silent_until(now, retry_after);
-            outcome.push(bot_outbox::silence(holder.bot_id, holder.owner, until));
-            Next::Rest(outcome, until)
+            outcome.push(bot_outbox::silence(sender.bot_id, sender.owner, until));
+            TelegramStep::ReleaseUntil(outcome, until)
         }
         Error::Migrated { to_chat_id } => {
-            outcome.push(bots::move_group(holder.bot_id, chat_id, to_chat_id));
-            outcome.extend(moved(holder.bot_id, chat_id, to_chat_id));
-            Next::Look(outcome)
+            outcome.push(bots::move_group(sender.bot_id, chat_id, to_chat_id));
+            outcome.extend(moved(sender.bot_id, chat_id, to_chat_id));
+            TelegramStep::Commit(outcome)
         }
         Error::NotAForum => {
-            outcome.push(bot_outbox::topics_off(holder.bot_id));
-            Next::Look(outcome)
+            outcome.push(bot_outbox::topics_off(sender.bot_id));
+            TelegramStep::Commit(outcome)
         }
         error => {
             let Some(reason) = cures::broken(&error) else {
                 outcome.push(wait_with(dialog.id, AVITO_WAIT));
-                return Next::Look(outcome);
+                return TelegramStep::Commit(outcome);
             };
             metrics::counter!("bots_broken").increment(1);
-            outcome.push(bots::mark_broken(holder.bot_id, reason));
-            Next::Rest(outcome, later(now, BROKEN_PAUSE))
+            outcome.push(bots::mark_broken(sender.bot_id, reason));
+            TelegramStep::ReleaseUntil(outcome, later(now, BROKEN_PAUSE))
         }
     }
 }
@@ -151,8 +157,8 @@ enum NotProven {
     Later,
 }
 
-async fn ask_avito(holder: &Holder<'_>, dialog: &ClaimedDialog) -> Result<Context, NotProven> {
-    let app = holder.app;
+async fn ask_avito(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> Result<Context, NotProven> {
+    let app = sender.app;
     let avito = accounts::avito(app);
     let keys = &dialog.keys;
     let later = |error: &dyn std::fmt::Display| {
@@ -190,7 +196,7 @@ pub fn snapshot(chat: &avito::Chat, own_user_id: i64) -> (Option<Value>, Option<
 }
 
 /// Commits that a topic of this name is asked for; a former asking is replaced only when it is the one seen.
-fn request(holder: &Holder<'_>, dialog: &ClaimedDialog, name: &str, context: Context) -> Statement {
+fn request(sender: &TelegramSender<'_>, dialog: &ClaimedDialog, name: &str, context: Context) -> Statement {
     let seen = match dialog.topic {
         Topic::Creating { since } => Some(since),
         Topic::None | Topic::Open { .. } => None,
@@ -204,8 +210,8 @@ fn request(holder: &Holder<'_>, dialog: &ClaimedDialog, name: &str, context: Con
            AND (d.topic_state = 'none' OR (d.topic_state = 'creating' AND d.topic_requested_at = $7))
          RETURNING d.id",
     )
-    .bind(holder.bot_id)
-    .bind(holder.owner)
+    .bind(sender.bot_id)
+    .bind(sender.owner)
     .bind(dialog.id)
     .bind(name.to_owned())
     .bind(context.buyer)

@@ -76,10 +76,10 @@ pub struct ClaimedDialog {
     /// The mark that its name bears.
     pub topic_emoji: String,
     /// The mark that it ought to bear.
-    pub mark: String,
+    pub wanted_emoji: String,
     /// The mark that was written down to be shown in a while.
     #[serde(skip)]
-    pub mark_asked: Option<String>,
+    pub scheduled_emoji: Option<String>,
     /// `waiting`, `answered`, `closed` or `blocked`.
     pub state: String,
     /// The name of the Avito account.
@@ -90,7 +90,7 @@ pub struct ClaimedDialog {
     pub timezone: String,
     /// When the newest shown message was written.
     #[serde(skip)]
-    pub last_shown: Option<Timestamp>,
+    pub last_posted_at: Option<Timestamp>,
 }
 
 /// A post that is not finished.
@@ -103,7 +103,7 @@ pub struct Post {
     /// What is asked of Telegram.
     pub content: Value,
     /// Whether it was begun before, with an unknown outcome.
-    pub begun: bool,
+    pub outcome_unknown: bool,
     /// How often it failed.
     pub attempts: i32,
     /// Where it goes when it belongs to no dialog's topic.
@@ -157,7 +157,7 @@ pub struct BotWork {
     /// By what those messages are known to stand as they were read.
     pub version: String,
     /// The post that was begun before this was found: that of [`PreparedPosts`].
-    pub begun: Option<i64>,
+    pub sending_post_id: Option<i64>,
 }
 
 /// What may be written down, if its dialog still stands as it was when this was composed.
@@ -169,7 +169,7 @@ pub struct PreparedPosts {
     /// What is written down, in its order.
     pub drafts: Vec<PostDraft>,
     /// Whether the first of them is sent at once.
-    pub begins: bool,
+    pub is_first_sending: bool,
 }
 
 /// What a holder has just done.
@@ -180,7 +180,7 @@ pub struct Completed {
     /// What it left of the reactions', if any were set.
     pub reactions: Option<Budget>,
     /// What Telegram has by now.
-    pub posted: Option<SentPost>,
+    pub sent_post: Option<SentPost>,
 }
 
 /// A post that Telegram has.
@@ -206,7 +206,7 @@ impl BotWork {
     }
 
     /// Where a dialog is shown, if it can be by now.
-    pub fn place(&self, dialog: &ClaimedDialog) -> Option<Target> {
+    pub fn target_of(&self, dialog: &ClaimedDialog) -> Option<Target> {
         match (self.one_chat(), dialog.topic) {
             (Some(chat), _) => dialog.confirmed.then_some(chat),
             (None, Topic::Open { chat_id, thread_id }) => Some(Target { chat_id, thread_id: Some(thread_id) }),
@@ -226,20 +226,20 @@ struct BotWorkRow {
     outbox: BotOutbox,
     bot: ClaimedBot,
     dialog: Option<ClaimedDialog>,
-    mark_asked: Option<String>,
-    last_shown: Option<Timestamp>,
+    scheduled_emoji: Option<String>,
+    last_posted_at: Option<Timestamp>,
     posts: Option<Vec<Post>>,
     messages: Option<Vec<PendingMessage>>,
     /// By the messages that answer another: the message in the topic that shows it.
     replies: Option<HashMap<i64, Option<i64>>>,
     receipts: Option<Vec<Post>>,
     version: Option<String>,
-    begun: Option<i64>,
+    sending_post_id: Option<i64>,
 }
 
 impl From<BotWorkRow> for BotWork {
     fn from(found: BotWorkRow) -> Self {
-        let (mark_asked, last_shown) = (found.mark_asked, found.last_shown);
+        let (scheduled_emoji, last_posted_at) = (found.scheduled_emoji, found.last_posted_at);
         let mut messages = found.messages.unwrap_or_default();
         for message in &mut messages {
             message.reply_to = found.replies.as_ref().and_then(|replies| replies.get(&message.id).copied().flatten());
@@ -247,12 +247,12 @@ impl From<BotWorkRow> for BotWork {
         Self {
             outbox: found.outbox,
             bot: found.bot,
-            dialog: found.dialog.map(|dialog| ClaimedDialog { mark_asked, last_shown, ..dialog }),
+            dialog: found.dialog.map(|dialog| ClaimedDialog { scheduled_emoji, last_posted_at, ..dialog }),
             posts: found.posts.unwrap_or_default(),
             messages,
             receipts: found.receipts.unwrap_or_default(),
             version: found.version.unwrap_or_default(),
-            begun: found.begun,
+            sending_post_id: found.sending_post_id,
         }
     }
 }

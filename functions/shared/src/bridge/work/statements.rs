@@ -42,7 +42,7 @@ macro_rules! first_post {
 // first.
 macro_rules! posts {
     () => {
-        "SELECT id, kind, content, state = 'sending' AS begun, attempts, telegram_chat_id AS chat_id, telegram_topic_id AS thread_id
+        "SELECT id, kind, content, state = 'sending' AS outcome_unknown, attempts, telegram_chat_id AS chat_id, telegram_topic_id AS thread_id
          FROM posts
          WHERE bot_id = _bot AND coalesce(dialog_id, 0) = _dialog AND state IN ('pending', 'sending') AND due_at <= clock_timestamp()
            AND kind <> 'reaction'
@@ -102,7 +102,7 @@ macro_rules! version {
 macro_rules! dialog {
     () => {
         concat!(
-            "SELECT chosen.mark <> chosen.topic_emoji, row_to_json(chosen)
+            "SELECT chosen.wanted_emoji <> chosen.topic_emoji, row_to_json(chosen)
              FROM (SELECT d.id, d.bot_id, d.state, d.topic_closed, d.topic_emoji, d.avito_chat_id, d.buyer, d.item,
                           d.confirmed_at IS NOT NULL AS confirmed, a.name AS account_name, a.timezone,
                           CASE d.topic_state
@@ -113,8 +113,8 @@ macro_rules! dialog {
                               ELSE to_json('none'::text) END AS topic, ",
             accounts::keys!(),
             " AS keys, ",
-            marks::mark!(),
-            " AS mark
+            marks::wanted_emoji!(),
+            " AS wanted_emoji
                    FROM dialogs d JOIN tenancy_accounts a ON a.avito_account_id = d.avito_account_id
                    WHERE d.id = _dialog OFFSET 0) AS chosen"
         )
@@ -132,7 +132,7 @@ macro_rules! bot {
 }
 
 /// When the newest of a dialog's shown messages was written.
-macro_rules! last_shown {
+macro_rules! last_posted_at {
     () => {
         "SELECT m.avito_created FROM messages m
          WHERE m.client_id = _client AND m.dialog_id = _dialog AND m.post_id IS NOT NULL AND m.avito_created IS NOT NULL
@@ -141,7 +141,7 @@ macro_rules! last_shown {
 }
 
 /// The mark that was written down to be shown in a while.
-macro_rules! mark_asked {
+macro_rules! scheduled_emoji {
     () => {
         // by its key alone: else all that waits of the bot is read for it
         "SELECT CASE WHEN p.state IN ('pending', 'sending') THEN p.content ->> 'emoji' END FROM posts p
@@ -169,11 +169,11 @@ pub fn claim_bot_work(
     bot_id: i64,
     owner: Uuid,
     mut outcome: Vec<Statement>,
-    done: Completed,
-    ready: Option<&PreparedPosts>,
+    completed: Completed,
+    prepared: Option<&PreparedPosts>,
 ) -> Vec<Statement> {
-    let (posted, message_ids) = done.posted.map(|posted| (posted.post_id, posted.message_ids)).unzip();
-    let drafts = ready.map(|ready| serde_json::to_value(&ready.drafts).unwrap_or_default());
+    let (sent_post_id, message_ids) = completed.sent_post.map(|sent| (sent.post_id, sent.message_ids)).unzip();
+    let drafts = prepared.map(|prepared| serde_json::to_value(&prepared.drafts).unwrap_or_default());
     outcome.push(
         routine!(
             CLAIM_PARAMETERS,
@@ -185,8 +185,8 @@ pub fn claim_bot_work(
                 messages!(),
                 replies!(),
                 dialog!(),
-                last_shown!(),
-                mark_asked!(),
+                last_posted_at!(),
+                scheduled_emoji!(),
                 receipts::receipts_due!(),
                 first_due!(),
                 version!("_ready"),
@@ -199,15 +199,15 @@ pub fn claim_bot_work(
         .bind(bot_id)
         .bind(owner)
         .bind(bot_outbox::LEASE.as_secs_f64())
-        .bind(done.messages.map(|budget| budget.left))
-        .bind(done.messages.map(|budget| budget.at))
-        .bind(done.reactions.map(|budget| budget.left))
-        .bind(done.reactions.map(|budget| budget.at))
-        .bind(ready.map(|ready| ready.dialog_id))
-        .bind(ready.map(|ready| ready.version.clone()))
+        .bind(completed.messages.map(|budget| budget.left))
+        .bind(completed.messages.map(|budget| budget.at))
+        .bind(completed.reactions.map(|budget| budget.left))
+        .bind(completed.reactions.map(|budget| budget.at))
+        .bind(prepared.map(|prepared| prepared.dialog_id))
+        .bind(prepared.map(|prepared| prepared.version.clone()))
         .bind(drafts)
-        .bind(ready.is_some_and(|ready| ready.begins))
-        .bind(posted)
+        .bind(prepared.is_some_and(|prepared| prepared.is_first_sending))
+        .bind(sent_post_id)
         .bind(message_ids),
     );
     outcome
@@ -241,9 +241,9 @@ const CLAIM: &str = concat!(
          wake_in double precision;
          bot json;
          dialog json;
-         is_mark_owed boolean;
-         mark_asked text;
-         last_shown timestamptz;
+         needs_rename boolean;
+         scheduled_emoji text;
+         last_posted_at timestamptz;
          messages json;
          replies json;
          posts json;
@@ -345,20 +345,20 @@ const CLAIM: &str = concat!(
              _dialog := NULL;
          END IF;
          IF _dialog > 0 THEN
-             SELECT found.* INTO is_mark_owed, dialog FROM (",
+             SELECT found.* INTO needs_rename, dialog FROM (",
     dialog!(),
     ") AS found;
-             IF is_mark_owed THEN
-                 mark_asked := (",
-    mark_asked!(),
+             IF needs_rename THEN
+                 scheduled_emoji := (",
+    scheduled_emoji!(),
     ");
              END IF;
              messages := (SELECT json_agg(message) FROM (",
     messages!(),
     ") AS message);
              IF messages IS NOT NULL THEN
-                 last_shown := (",
-    last_shown!(),
+                 last_posted_at := (",
+    last_posted_at!(),
     ");
                  version := (",
     version!("_dialog"),
@@ -380,7 +380,7 @@ const CLAIM: &str = concat!(
                  'budget', json_build_object('left', budget_left, 'at', budget_updated_at),
                  'reactions', json_build_object('left', reaction_budget_left, 'at', reaction_budget_updated_at),
                  'topics_off', topics_off, 'rate_limited_until', rate_limited_until, 'now', now()),
-             'bot', bot, 'dialog', dialog, 'mark_asked', mark_asked, 'last_shown', last_shown, 'posts', posts,
-             'messages', messages, 'replies', replies, 'receipts', receipts, 'version', version, 'begun', _begun));
+             'bot', bot, 'dialog', dialog, 'scheduled_emoji', scheduled_emoji, 'last_posted_at', last_posted_at, 'posts', posts,
+             'messages', messages, 'replies', replies, 'receipts', receipts, 'version', version, 'sending_post_id', _begun));
      END"
 );
