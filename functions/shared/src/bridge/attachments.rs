@@ -15,9 +15,9 @@ use super::{
     album,
     allowance::{self, Purpose},
     calls::narrow,
-    compose, cures,
+    compose,
     drain::{Target, TelegramSender},
-    posts, voice,
+    failures, posts, voice,
     work::{BotWork, Post},
 };
 use crate::{
@@ -111,7 +111,7 @@ pub(super) fn needs_files(kind: &str) -> bool {
 pub(super) fn cost(post: &Post) -> u32 {
     if matches!(post.kind.as_str(), "edit" | "rename") {
         1
-    } else if cures::only_decorates(&post.kind) {
+    } else if failures::only_decorates(&post.kind) {
         0
     } else if is_picture(&post.kind) && Way::of(post).is_whole() {
         u32::try_from(addresses(post).len()).unwrap_or(1).max(1)
@@ -176,11 +176,11 @@ impl<'a> TelegramSender<'a> {
         match fetched {
             Ok(files) => Prepared::Ready(files),
             Err(Lack::Now) if post.attempts < PATIENCE => {
-                let wait = cures::backoff(post.attempts);
+                let wait = failures::backoff(post.attempts);
                 Prepared::Not(if post.outcome_unknown {
-                    posts::doubt(post.id, wait)
+                    posts::requeue_uncertain(post.id, wait)
                 } else {
-                    posts::put_back(post.id, true, wait)
+                    posts::requeue_post(post.id, true, wait)
                 })
             }
             Err(_) => Prepared::Not(other_way(post, post.outcome_unknown).unwrap_or_default()),
@@ -377,28 +377,28 @@ pub(super) fn other_way(post: &Post, doubted: bool) -> Option<Vec<Statement>> {
     let mut content = post.content.clone();
     content["method"] = json!(next.as_str());
     metrics::counter!("posts_fallback_used").increment(1);
-    Some(vec![posts::rewrite(post.id, content, Vec::new(), doubted)])
+    Some(vec![posts::replace_content(post.id, content, Vec::new(), doubted)])
 }
 
 /// What to write down of messages that appeared: the post is done, or its next picture is due.
 pub(super) fn appeared(post: &Post, message_ids: Vec<i64>) -> Vec<Statement> {
     let pictures = addresses(post).len();
     if post.kind != "album" {
-        return vec![posts::sent(post.id, Some(message_ids))];
+        return vec![posts::mark_post_sent(post.id, Some(message_ids))];
     }
     if Way::of(post).is_whole() {
         // An album is whole or not at all, but for the day on which it is not.
         return match other_way(post, true) {
             Some(again) if message_ids.len() < pictures => again,
-            _ => vec![posts::sent(post.id, Some(message_ids))],
+            _ => vec![posts::mark_post_sent(post.id, Some(message_ids))],
         };
     }
     let mut content = post.content.clone();
     content["next_index"] = json!(place(post) + 1);
     content["method"] = json!(Way::Each.as_str());
-    let mut outcome = vec![posts::rewrite(post.id, content, message_ids, false)];
+    let mut outcome = vec![posts::replace_content(post.id, content, message_ids, false)];
     if place(post) + 1 >= pictures {
-        outcome.push(posts::sent(post.id, None));
+        outcome.push(posts::mark_post_sent(post.id, None));
     }
     outcome
 }

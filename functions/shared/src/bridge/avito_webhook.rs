@@ -220,7 +220,7 @@ async fn send_to_intake(
     match app.send_in_order(&task, &group, &once).await {
         Ok(()) => {
             metrics::counter!("webhooks_buffered").increment(1);
-            order::KEPT.note();
+            order::LAST_BUFFERED.note();
             Accepted::Done
         }
         Err(error) => {

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    receipts::wake_outboxes,
+    receipts::make_outboxes_due,
     words::{self, Language},
 };
 use crate::platform::db::Statement;
@@ -49,7 +49,7 @@ fn finish(dialog_id: i64, request: &BlockRequest, state: Option<&'static str>, n
              FROM finished ON CONFLICT (bot_id, dedup_key) DO NOTHING
              RETURNING bot_id, client_id
          )",
-        wake_outboxes!("told")
+        make_outboxes_due!("told")
     ))
     .bind(dialog_id)
     .bind(request.requested_at)

@@ -16,7 +16,7 @@ pub const LEASE: Duration = Duration::from_secs(20);
 
 /// Whether somebody works for an outbox now. Whoever sees that in the transaction that adds work need not send for anybody: the holder
 /// takes the outbox's row again before it lets go, and so sees what was added.
-macro_rules! held {
+macro_rules! lease_taken {
     () => {
         "coalesce(outbox.lease_owner IS NOT NULL AND outbox.lease_until >= now(), false)"
     };
@@ -25,11 +25,11 @@ macro_rules! held {
 /// Whether nobody need be sent for, where an outbox is due: somebody works for it, or it became due less than a second ago, and
 /// whoever made it due, at the `now()` of that transaction, sends at once. What is sent and never comes, or is booked for a while
 /// later, is made good by what follows after that second, and by the sweep.
-macro_rules! sent_for {
+macro_rules! wakeup_pending {
     () => {
         concat!(
             "(",
-            $crate::bridge::bot_outbox::held!(),
+            $crate::bridge::bot_outbox::lease_taken!(),
             " OR outbox.due_at < now() AND outbox.due_at > now() - interval '1 second')"
         )
     };
@@ -37,16 +37,16 @@ macro_rules! sent_for {
 
 /// Wakes the outboxes of `$rows`: bots, their tenants, and when they are due. ResultSets the bot's id, the whole seconds until
 /// then, and `$sent_for`: whether nobody need be sent for.
-macro_rules! wake {
-    ($sent_for:expr, $($rows:expr),+) => {
+macro_rules! make_outbox_due {
+    ($wakeup_pending:expr, $($rows:expr),+) => {
         concat!(
             "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at) ",
             $($rows),+,
             " ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)
              RETURNING outbox.bot_id,
                        ceil(extract(epoch FROM greatest(outbox.due_at - now(), interval '0')))::bigint AS wait_seconds, ",
-            $sent_for,
-            " AS sent_for"
+            $wakeup_pending,
+            " AS wakeup_pending"
         )
     };
 }
@@ -54,10 +54,10 @@ macro_rules! wake {
 /// As [`wake!`], for the bot whose messages these are, or whose parts, if any of them waits to be shown, or a line that one
 /// was taken back or corrected: when their dialog is shown again. Whoever repeats what he or another did, for nobody may have
 /// heard of it, sends though somebody else should have done so a moment ago.
-macro_rules! wake_for_messages {
+macro_rules! messages_due {
     ($account:literal, $avito_message_ids:literal) => {
-        $crate::bridge::bot_outbox::wake!(
-            $crate::bridge::bot_outbox::held!(),
+        $crate::bridge::bot_outbox::make_outbox_due!(
+            $crate::bridge::bot_outbox::lease_taken!(),
             "SELECT m.bot_id, m.client_id, min(greatest(d.hold_until, now()))
              FROM messages m JOIN dialogs d ON d.id = m.dialog_id
              WHERE (m.needs_post AND m.post_id IS NULL OR EXISTS (
@@ -81,12 +81,12 @@ macro_rules! wake_for_messages {
 }
 
 /// Wakes the outbox for messages that Avito was asked about.
-pub fn wake_for(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
-    planned!(wake_for_messages!("$1", "$2")).bind(account_id).bind(avito_message_ids)
+pub fn make_due_for_messages(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
+    planned!(messages_due!("$1", "$2")).bind(account_id).bind(avito_message_ids)
 }
 
 /// Wakes the outbox of a bot for posts that wait to be sent. ResultSets the bot's id and when the first of them is due.
-macro_rules! wake_posts {
+macro_rules! posts_due {
     ($bot:literal) => {
         concat!(
             "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
@@ -100,15 +100,15 @@ macro_rules! wake_posts {
     };
 }
 
-pub(super) use {held, sent_for, wake, wake_for_messages, wake_posts};
+pub(super) use {lease_taken, make_outbox_due, messages_due, posts_due, wakeup_pending};
 
 /// Wakes the outbox of a bot for posts that wait to be sent. ResultSets the bot's id and when the first of them is due.
-pub fn wake_for_posts(bot_id: i64) -> Statement {
-    planned!(wake_posts!("$1")).bind(bot_id)
+pub fn make_due_for_posts(bot_id: i64) -> Statement {
+    planned!(posts_due!("$1")).bind(bot_id)
 }
 
 /// Wakes the outbox of a bot that may work again, whatever it waited for.
-pub fn wake_now(bot_id: i64) -> Statement {
+pub fn make_due_now(bot_id: i64) -> Statement {
     Statement::new("UPDATE bot_outboxes SET due_at = now() WHERE bot_id = $1 RETURNING bot_id, due_at").bind(bot_id)
 }
 
@@ -136,7 +136,7 @@ pub fn lock_dialog(dialog_id: Option<i64>) -> Statement {
 }
 
 /// Keeps the outbox for another while. No row: somebody else has it.
-pub fn keep(bot_id: i64, owner: Uuid) -> Statement {
+pub fn renew_lease(bot_id: i64, owner: Uuid) -> Statement {
     planned!(
         "UPDATE bot_outboxes SET lease_until = now() + make_interval(secs => $3) WHERE bot_id = $1 AND lease_owner = $2
          RETURNING bot_id",
@@ -154,12 +154,12 @@ impl BotOutbox {
 }
 
 /// Notes that topics were switched off in the bot's group: everything goes into one chat until they are back.
-pub fn topics_off(bot_id: i64) -> Statement {
+pub fn mark_topics_off(bot_id: i64) -> Statement {
     Statement::new("UPDATE bot_outboxes SET topics_off = true WHERE bot_id = $1").bind(bot_id)
 }
 
 /// Notes whether the bot's group has topics, as an update from there told.
-pub fn topics_seen(bot_id: i64, chat_id: i64, has_topics: bool) -> Statement {
+pub fn store_topic_mode(bot_id: i64, chat_id: i64, has_topics: bool) -> Statement {
     planned!(
         "UPDATE bot_outboxes outbox SET topics_off = NOT $3 FROM tenancy_bots r
          WHERE outbox.bot_id = $1 AND r.bot_id = $1 AND r.group_chat_id = $2 AND outbox.topics_off = $3",
@@ -170,7 +170,7 @@ pub fn topics_seen(bot_id: i64, chat_id: i64, has_topics: bool) -> Statement {
 }
 
 /// Writes down what a send took from the budget.
-pub fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
+pub fn charge_budget(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
     planned!("UPDATE bot_outboxes SET budget_left = $3, budget_updated_at = $4 WHERE bot_id = $1 AND lease_owner = $2")
         .bind(bot_id)
         .bind(owner)
@@ -196,7 +196,7 @@ pub fn release_until(bot_id: i64, owner: Uuid, due: Timestamp) -> Statement {
 }
 
 /// Writes down Telegram's order to be silent, to the second.
-pub fn silence(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
+pub fn store_rate_limit(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
     let empty = Budget::emptied(until);
     Statement::new(
         "UPDATE bot_outboxes SET rate_limited_until = $3, budget_left = $4, budget_updated_at = $3 WHERE bot_id = $1 AND lease_owner = $2",

@@ -26,7 +26,7 @@ pub(super) fn ordered(bot_id: i64, message: &Message, word: &str) -> Option<Hear
         }
         _ => return None,
     };
-    Some(Heard { statements: vec![statement, bot_outbox::wake_for_posts(bot_id)], ..Heard::default() })
+    Some(Heard { statements: vec![statement, bot_outbox::make_due_for_posts(bot_id)], ..Heard::default() })
 }
 
 /// The dialog in which the command was written, as `place`: parameters bot, chat, topic, answered message, message.

@@ -109,7 +109,7 @@ pub async fn deliver_dialog(app: &App, dialog_id: i64, stop: Instant) -> Result<
             Next::Rest(mut outcome, wait) => {
                 outcome.insert(0, bot_outbox::lock_dialog(Some(dialog_id)));
                 if !wait.is_zero() {
-                    outcome.push(receipts::waiting(dialog_id, wait.as_secs_f64()));
+                    outcome.push(receipts::put_waiting_receipts(dialog_id, wait.as_secs_f64()));
                 }
                 outcome.push(dialog_work::release_for(dialog_id, owner, wait.as_secs_f64()));
                 outcome.push(dialog_work::bot_to_wake(dialog_id));
@@ -222,7 +222,7 @@ impl Holder<'_> {
     /// A call that takes long is told of while it lasts.
     pub(super) async fn telling_who_waits<T>(&self, call: impl Future<Output = T>) -> T {
         let mut call = std::pin::pin!(call);
-        match tokio::time::timeout(receipts::PATIENCE, &mut call).await {
+        match tokio::time::timeout(receipts::WAITING_RECEIPT_AFTER, &mut call).await {
             Ok(answer) => answer,
             Err(_) => tokio::join!(call, Box::pin(self.tell_who_waits())).0,
         }
@@ -230,8 +230,9 @@ impl Holder<'_> {
 
     /// 👀 on what waits for Avito right now. It decorates: a failure costs nothing but that.
     async fn tell_who_waits(&self) {
-        let told =
-            self.run(vec![receipts::waiting(self.dialog_id, 0.0), dialog_work::bot_to_wake(self.dialog_id)]).await;
+        let told = self
+            .run(vec![receipts::put_waiting_receipts(self.dialog_id, 0.0), dialog_work::bot_to_wake(self.dialog_id)])
+            .await;
         match told.and_then(|results| woken(&results)) {
             Ok(bot_id) => wake_bot(self.app, bot_id).await,
             Err(error) => tracing::warn!(dialog_id = self.dialog_id, %error, "nobody was told that an answer waits"),

@@ -13,7 +13,7 @@ use super::{
     bot_outbox,
     claim::Claim,
     edits::{self, PartToDelete},
-    receipts::{receipt, wake_for_receipts, wake_outboxes},
+    receipts::{make_due_for_receipts, make_outboxes_due, receipt},
 };
 use crate::{
     planned,
@@ -108,7 +108,7 @@ macro_rules! bot_to_wake {
              WHERE d.id = ",
             $dialog,
             " AND outbox.due_at <= now() AND NOT ",
-            bot_outbox::sent_for!()
+            bot_outbox::wakeup_pending!()
         )
     };
 }
@@ -185,10 +185,10 @@ macro_rules! write_sent {
             receipt!("👌", "(SELECT * FROM messages m WHERE m.id = _message) AS whole", ""),
             ";
                  IF shown THEN",
-            wake_outboxes!("messages WHERE id = _message"),
+            make_outboxes_due!("messages WHERE id = _message"),
             ";
                  ELSIF FOUND THEN",
-            wake_for_receipts!("messages WHERE id = _message"),
+            make_due_for_receipts!("messages WHERE id = _message"),
             ";
                  END IF;
              END IF"
@@ -421,7 +421,7 @@ pub fn failed(part_id: i64, error: String, notice: &Value) -> Vec<Statement> {
                  FROM whole ON CONFLICT (bot_id, dedup_key) DO NOTHING
                  RETURNING bot_id, client_id
              )",
-            wake_outboxes!("told")
+            make_outboxes_due!("told")
         ))
         .bind(part_id)
         .bind(error)

@@ -71,7 +71,7 @@ pub(super) struct TelegramSender<'a> {
     /// A post for a topic has just come out in no topic.
     pub(super) topics_gone: AtomicBool,
     /// The messages whose order Avito was asked for already.
-    pub(super) ordered: order::Asked,
+    pub(super) asked_positions: order::AskedPositions,
 }
 
 /// What the holder of an outbox has before it.
@@ -144,7 +144,7 @@ async fn run_round(app: &App, bot_id: i64, stop: Instant) -> Result<RoundEnd, Br
         client_id,
         telegram,
         topics_gone: AtomicBool::new(false),
-        ordered: order::Asked::default(),
+        asked_positions: order::AskedPositions::default(),
     };
     let mut state = WorkerState::Claimed(work);
     loop {
@@ -326,15 +326,15 @@ impl TelegramSender<'_> {
                 match (work.target_of(dialog), content) {
                     (Some(target), Some(post)) => self.send_stored_post(work, post, target).await,
                     (Some(target), None) => Ok(self.plan_messages(work, dialog, target).await),
-                    (None, _) if work.one_chat().is_some() => Ok(topics::prove(self, dialog).await),
-                    (None, _) => topics::establish(self, work, dialog).await,
+                    (None, _) if work.one_chat().is_some() => Ok(topics::confirm_chat(self, dialog).await),
+                    (None, _) => topics::ensure_topic(self, work, dialog).await,
                 }
             }
             (_, Some(post), _) | (_, _, Some(post)) => {
                 let topic = dialog.and_then(|dialog| work.target_of(dialog)).unwrap_or_else(|| work.group());
                 self.send_stored_post(work, post, post.target().unwrap_or(topic)).await
             }
-            (_, None, None) if !work.receipts.is_empty() => Ok(receipts::set_together(self, work).await),
+            (_, None, None) if !work.receipts.is_empty() => Ok(receipts::set_reactions(self, work).await),
             (_, None, None) => Ok(TelegramStep::Commit(Vec::new())),
         }
     }
@@ -344,7 +344,9 @@ impl TelegramSender<'_> {
         let mut composed = match self.content_of(work, post).await? {
             PostContent::Stored => None,
             PostContent::Composed(content) => Some(content),
-            PostContent::Obsolete => return Ok(TelegramStep::Commit(vec![posts::sent(post.id, Some(Vec::new()))])),
+            PostContent::Obsolete => {
+                return Ok(TelegramStep::Commit(vec![posts::mark_post_sent(post.id, Some(Vec::new()))]));
+            }
         };
         let mut attached = Vec::new();
         if let Some((both, message_ids)) = composed.as_ref().and_then(|alone| header::under_pressure(work, post, alone))
@@ -365,9 +367,9 @@ impl TelegramSender<'_> {
         // What changes nothing when done twice is not begun before the call.
         if !is_repeatable(&post.kind) {
             let statements = vec![
-                bot_outbox::keep(self.bot_id, self.owner),
-                posts::begin(self.bot_id, self.owner, post.id, post.outcome_unknown, composed.clone()),
-                posts::carry(post.id, attached),
+                bot_outbox::renew_lease(self.bot_id, self.owner),
+                posts::mark_post_sending(self.bot_id, self.owner, post.id, post.outcome_unknown, composed.clone()),
+                posts::attach_messages(post.id, attached),
             ];
             let results = self.run_with_dialog_lock(work, statements).await?;
             if results.first().is_none_or(Vec::is_empty) {
@@ -418,7 +420,7 @@ impl TelegramSender<'_> {
     }
 
     async fn send(&self, work: &BotWork, post: &Post, target: Target, left: Budget, files: Files<'_>) -> TelegramStep {
-        let charge = || bot_outbox::spend(self.bot_id, self.owner, left);
+        let charge = || bot_outbox::charge_budget(self.bot_id, self.owner, left);
         let answer = self.call(post, target, files).await;
         match answer {
             Ok(message_ids) => {
@@ -426,17 +428,17 @@ impl TelegramSender<'_> {
                 if post.kind == "header"
                     && let Some(message_id) = message_ids.first()
                 {
-                    outcome.push(posts::pin(post.id, *message_id));
+                    outcome.push(posts::schedule_pin(post.id, *message_id));
                 }
                 match (post.kind.as_str(), &work.dialog) {
                     ("close_topic" | "reopen_topic", Some(dialog)) => {
-                        outcome.push(topics::closed(dialog.id, post.kind == "close_topic"));
-                        outcome.push(posts::sent(post.id, Some(message_ids)));
+                        outcome.push(topics::set_topic_closed(dialog.id, post.kind == "close_topic"));
+                        outcome.push(posts::mark_post_sent(post.id, Some(message_ids)));
                     }
                     ("rename", Some(dialog)) => {
                         let emoji = post.content["emoji"].as_str().unwrap_or_default();
                         outcome.push(marks::mark_renamed(dialog.id, emoji));
-                        outcome.push(posts::sent(post.id, Some(message_ids)));
+                        outcome.push(posts::mark_post_sent(post.id, Some(message_ids)));
                     }
                     (kind, _) if is_one_message(kind) => sent_post = Some(SentPost { post_id: post.id, message_ids }),
                     _ => outcome.extend(attachments::appeared(post, message_ids)),
@@ -446,14 +448,14 @@ impl TelegramSender<'_> {
                 }
                 let topics_gone = self.topics_gone.swap(false, Ordering::Relaxed);
                 if topics_gone {
-                    outcome.push(bot_outbox::topics_off(self.bot_id));
+                    outcome.push(bot_outbox::mark_topics_off(self.bot_id));
                 }
                 if work.bot.broken {
                     outcome.push(bots::mark_working(self.bot_id));
                 }
                 // Whatever else is written down locks more than the dialog, and so comes after it.
                 if let Some(SentPost { post_id, message_ids }) = sent_post.take_if(|_| !outcome.is_empty()) {
-                    outcome.insert(0, posts::sent(post_id, Some(message_ids)));
+                    outcome.insert(0, posts::mark_post_sent(post_id, Some(message_ids)));
                 }
                 // What was composed for a topic behind this is not to come out in none.
                 if is_one_message(&post.kind) && !topics_gone {
@@ -474,7 +476,7 @@ impl TelegramSender<'_> {
                     return TelegramStep::Commit(outcome);
                 }
                 let cost = (!matches!(error, telegram::Error::NotSent(_))).then(charge);
-                failures::after(self, work, post, target, error, cost.into_iter().collect()).await
+                failures::after_failure(self, work, post, target, error, cost.into_iter().collect()).await
             }
         }
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     bot_outbox, compose,
     operator::{Heard, command},
-    receipts::wake_outboxes,
+    receipts::make_outboxes_due,
     text,
     words::{self, Language},
 };
@@ -84,7 +84,7 @@ pub(super) fn edited(bot_id: i64, message: &Message) -> Heard {
                 .bind(why_not.map(notice))
                 .bind(notice(words::too_late_to_change(Language::Russian)))
                 .bind(DELETABLE),
-            bot_outbox::wake_for_posts(bot_id),
+            bot_outbox::make_due_for_posts(bot_id),
         ],
         ..Heard::default()
     }
@@ -128,7 +128,7 @@ pub(super) fn withdraw(bot_id: i64, message: &Message) -> Heard {
                 .bind(notice(words::withdraw_what(Language::Russian)))
                 .bind(notice(words::too_late_to_withdraw(Language::Russian)))
                 .bind(message.thread_id),
-            bot_outbox::wake_for_posts(bot_id),
+            bot_outbox::make_due_for_posts(bot_id),
         ],
         ..Heard::default()
     }
@@ -177,7 +177,7 @@ macro_rules! confirm {
              ), receipt AS (",
             $crate::bridge::receipts::receipt!("👌", "done"),
             ")",
-            $crate::bridge::receipts::wake_outboxes!("receipt")
+            $crate::bridge::receipts::make_outboxes_due!("receipt")
         )
     };
 }
@@ -215,7 +215,7 @@ pub(super) fn kept(part_id: i64, reason: &str) -> Vec<Statement> {
                  FROM kept ON CONFLICT (bot_id, dedup_key) DO NOTHING
                  RETURNING bot_id, client_id
              )",
-            wake_outboxes!("told")
+            make_outboxes_due!("told")
         ))
         .bind(part_id)
         .bind(notice(words::avito_keeps_it(Language::Russian))),

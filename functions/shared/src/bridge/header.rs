@@ -71,7 +71,7 @@ fn with_first(header: &Value, first: &PostDraft) -> Option<Value> {
 pub(super) fn plainer(post: &Post) -> Option<Vec<Statement>> {
     let mut content = post.content.clone();
     content.as_object_mut()?.remove("preview").filter(|_| post.kind == "header")?;
-    Some(vec![posts::rewrite(post.id, content, Vec::new(), false)])
+    Some(vec![posts::replace_content(post.id, content, Vec::new(), false)])
 }
 
 #[cfg(test)]

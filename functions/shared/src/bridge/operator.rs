@@ -138,8 +138,8 @@ fn joined(bot_id: i64, membership: &Membership) -> Vec<Statement> {
     let title = chat.title.clone().unwrap_or_default();
     let mut statements = vec![chats::remember(bot_id, chat.id, title, chat.is_forum, membership.status.clone())];
     if matches!(membership.status.as_str(), "administrator" | "creator" | "member") {
-        statements.push(bot_outbox::wake_now(bot_id));
-        statements.push(bot_outbox::topics_seen(bot_id, chat.id, chat.is_forum));
+        statements.push(bot_outbox::make_due_now(bot_id));
+        statements.push(bot_outbox::store_topic_mode(bot_id, chat.id, chat.is_forum));
     } else {
         statements.push(bots::mark_removed(bot_id, chat.id));
     }
@@ -156,7 +156,7 @@ fn hear_message(bot_id: i64, message: &Message) -> Heard {
     }
     let mut heard = hear_person(bot_id, message);
     if !heard.tells_topics {
-        heard.statements.push(bot_outbox::topics_seen(bot_id, message.chat.id, message.chat.is_forum));
+        heard.statements.push(bot_outbox::store_topic_mode(bot_id, message.chat.id, message.chat.is_forum));
     }
     heard
 }
@@ -220,12 +220,12 @@ fn ids(message: &Message) -> String {
 fn happened(bot_id: i64, message: &Message, service: &Service) -> Vec<Statement> {
     match (service, message.thread_id) {
         (Service::TopicCreated { name }, Some(thread_id)) if made_by(message, bot_of(message)) => {
-            topics::noticed(bot_id, message.chat.id, thread_id, name.clone())
+            topics::store_reported_topic(bot_id, message.chat.id, thread_id, name.clone())
         }
         (Service::MigratedTo(to_chat_id), _) => {
             let mut statements = vec![bots::move_group(bot_id, message.chat.id, *to_chat_id)];
-            statements.extend(topics::moved(bot_id, message.chat.id, *to_chat_id));
-            statements.push(bot_outbox::wake_now(bot_id));
+            statements.extend(topics::move_topics(bot_id, message.chat.id, *to_chat_id));
+            statements.push(bot_outbox::make_due_now(bot_id));
             statements
         }
         _ => Vec::new(),
@@ -406,7 +406,7 @@ const INSERT: &str = concat!(
     ";
              END IF;
              RETURN QUERY ",
-    bot_outbox::wake_posts!("_bot"),
+    bot_outbox::posts_due!("_bot"),
     ", NULL::bigint, NULL::timestamptz, NULL::boolean;
          END IF;
      END"
@@ -423,7 +423,7 @@ fn insert(bot_id: i64, message: &Message, kind: &'static str, parts: Value, refu
     let row = routine!(
         INSERT_TAKES,
         INSERT,
-        [dialog_of_topic!(), of_album!(), unfinished!(), bot_outbox::wake_posts!("_bot")]
+        [dialog_of_topic!(), of_album!(), unfinished!(), bot_outbox::posts_due!("_bot")]
     )
     .bind(bot_id)
     .bind(message.chat.id)

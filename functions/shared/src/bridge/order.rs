@@ -18,42 +18,42 @@ use crate::{
 };
 
 /// A message this soon after another of its dialog may have overtaken a third.
-pub(super) const CLOSE: Duration = Duration::from_secs(5);
+pub(super) const REORDER_WINDOW: Duration = Duration::from_secs(5);
 /// How long such a message waits for those that it overtook.
-pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const REORDER_WAIT: Duration = Duration::from_secs(1);
 /// When this process last gave a webhook to the intake queue, for Postgres was away.
-pub(super) static KEPT: LastEvent = LastEvent::never();
+pub(super) static LAST_BUFFERED: LastEvent = LastEvent::never();
 /// For so long after Postgres was away, what came meanwhile may still be on its way through the intake queue.
-pub(super) const AFTER_OUTAGE: Duration = Duration::from_secs(15);
+pub(super) const OUTAGE_WINDOW: Duration = Duration::from_secs(15);
 /// How long what comes then waits for it: the queue's consumer tries every second, but for a pause of two. Nothing waits
 /// longer for the sake of order.
-pub(super) const AFTER_OUTAGE_PATIENCE: Duration = Duration::from_secs(4);
+pub(super) const OUTAGE_REORDER_WAIT: Duration = Duration::from_secs(4);
 /// Order is worth no longer wait than this, that for a new token included.
-const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+const POSITIONS_TIMEOUT: Duration = Duration::from_secs(3);
 /// Messages that one look at a chat shows (Avito's maximum).
 const LOOK: u16 = 100;
 
 /// The messages whose order was asked for already: once each, whatever came of it.
-pub(super) type Asked = Mutex<HashSet<i64>>;
+pub(super) type AskedPositions = Mutex<HashSet<i64>>;
 
 /// Has Avito say in which order messages of one second were written, if that is not known; none: it is, or was asked for.
-pub(super) async fn settle(
+pub(super) async fn fetch_positions(
     sender: &TelegramSender<'_>,
     dialog: &ClaimedDialog,
     messages: &[PendingMessage],
 ) -> Option<TelegramStep> {
-    let unsettled = unsettled(messages);
-    let news = sender.ordered.lock().is_ok_and(|mut asked| {
+    let unknown = of_unknown_order(messages);
+    let has_new = sender.asked_positions.lock().is_ok_and(|mut asked| {
         let before = asked.len();
-        asked.extend(unsettled);
+        asked.extend(unknown);
         asked.len() > before
     });
-    if !news {
+    if !has_new {
         return None;
     }
     let late = || Err(avito::Error::Unknown(None).into());
-    match tokio::time::timeout(ANSWER_WITHIN, places(sender, dialog)).await.unwrap_or_else(|_| late()) {
-        Ok(places) => Some(TelegramStep::Commit(vec![place(dialog.id, places)])),
+    match tokio::time::timeout(POSITIONS_TIMEOUT, read_positions(sender, dialog)).await.unwrap_or_else(|_| late()) {
+        Ok(positions) => Some(TelegramStep::Commit(vec![store_positions(dialog.id, positions)])),
         Err(error) => {
             tracing::warn!(dialog_id = dialog.id, %error, "the order within a second is not known; arrival decides");
             None
@@ -61,26 +61,26 @@ pub(super) async fn settle(
     }
 }
 
-/// Whether [`settle`] would ask.
-pub(super) fn is_to_be_asked(sender: &TelegramSender<'_>, messages: &[PendingMessage]) -> bool {
-    sender.ordered.lock().is_ok_and(|asked| unsettled(messages).iter().any(|id| !asked.contains(id)))
+/// Whether [`fetch_positions`] would ask.
+pub(super) fn needs_positions(sender: &TelegramSender<'_>, messages: &[PendingMessage]) -> bool {
+    sender.asked_positions.lock().is_ok_and(|asked| of_unknown_order(messages).iter().any(|id| !asked.contains(id)))
 }
 
 /// The messages of which only a webhook told and that share their second with a neighbour.
-fn unsettled(messages: &[PendingMessage]) -> Vec<i64> {
+fn of_unknown_order(messages: &[PendingMessage]) -> Vec<i64> {
     let shares = |one: &PendingMessage, other: &PendingMessage| one.created.is_some() && one.created == other.created;
-    let neighbours = |place: usize| [place.checked_sub(1), Some(place + 1)].into_iter().flatten();
-    let of_one_second = |place: usize| {
-        neighbours(place).filter_map(|other| messages.get(other)).any(|other| shares(&messages[place], other))
+    let neighbours = |index: usize| [index.checked_sub(1), Some(index + 1)].into_iter().flatten();
+    let of_one_second = |index: usize| {
+        neighbours(index).filter_map(|other| messages.get(other)).any(|other| shares(&messages[index], other))
     };
     (0..messages.len())
-        .filter(|place| !messages[*place].confirmed && of_one_second(*place))
-        .map(|place| messages[place].id)
+        .filter(|index| !messages[*index].confirmed && of_one_second(*index))
+        .map(|index| messages[index].id)
         .collect()
 }
 
 /// The newest messages of the chat with their places, oldest first.
-async fn places(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> Result<Value, TokenError> {
+async fn read_positions(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> Result<Value, TokenError> {
     let keys = &dialog.keys;
     let token = accounts::access_token(sender.app, keys).await?;
     let avito = accounts::avito(sender.app);
@@ -93,13 +93,13 @@ async fn places(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> Result<V
         .collect())
 }
 
-fn place(dialog_id: i64, places: Value) -> Statement {
+fn store_positions(dialog_id: i64, positions: Value) -> Statement {
     Statement::new(
         "UPDATE messages m SET avito_position = seen.position FROM jsonb_to_recordset($2) AS seen (id text, position int)
          WHERE m.dialog_id = $1 AND m.avito_message_id = seen.id AND m.needs_post AND m.post_id IS NULL",
     )
     .bind(dialog_id)
-    .bind(places)
+    .bind(positions)
 }
 
 #[cfg(test)]
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_one_second_that_only_webhooks_told_of_are_unsettled() {
+    fn messages_of_one_second_that_only_webhooks_told_of_are_of_unknown_order() {
         let messages = [
             message(1, Some(10), false),
             message(2, Some(11), false),
@@ -131,13 +131,13 @@ mod tests {
             message(4, Some(11), false),
             message(5, Some(12), false),
         ];
-        assert_eq!(unsettled(&messages), [2, 4]);
+        assert_eq!(of_unknown_order(&messages), [2, 4]);
     }
 
     #[test]
-    fn one_message_and_messages_without_a_time_are_settled() {
-        assert_eq!(unsettled(&[message(1, Some(1), false)]), [0; 0]);
-        assert_eq!(unsettled(&[message(1, None, false), message(2, None, false)]), [0; 0]);
-        assert_eq!(unsettled(&[]), [0; 0]);
+    fn one_message_and_messages_without_a_time_have_a_known_order() {
+        assert_eq!(of_unknown_order(&[message(1, Some(1), false)]), [0; 0]);
+        assert_eq!(of_unknown_order(&[message(1, None, false), message(2, None, false)]), [0; 0]);
+        assert_eq!(of_unknown_order(&[]), [0; 0]);
     }
 }

@@ -51,7 +51,13 @@ pub(super) use {show, write_down};
 /// Begins a post that was written down before, if the outbox is still ours. Its messages may now appear twice when it had
 /// been begun already. A topic that turned out to be a dialog's is not removed. ResultSets the post's id.
 /// `content` is set where the post was written down before it could be composed.
-pub fn begin(bot_id: i64, owner: Uuid, post_id: i64, again: bool, content: Option<Value>) -> Statement {
+pub fn mark_post_sending(
+    bot_id: i64,
+    owner: Uuid,
+    post_id: i64,
+    outcome_unknown: bool,
+    content: Option<Value>,
+) -> Statement {
     planned!(
         "WITH begun AS (
              UPDATE posts p SET state = CASE WHEN keep THEN 'sent' ELSE 'sending' END, content = coalesce($5, p.content)
@@ -62,7 +68,7 @@ pub fn begin(bot_id: i64, owner: Uuid, post_id: i64, again: bool, content: Optio
                      WHERE r.id = $3 AND r.kind = 'remove_topic') AS keep) AS owned
              WHERE p.id = $3 AND outbox.bot_id = $1 AND outbox.lease_owner = $2 AND p.state IN ('pending', 'sending')
              RETURNING p.id, p.state
-         ), doubted AS (
+         ), uncertain AS (
              UPDATE messages m SET maybe_duplicate = true FROM begun WHERE $4 AND m.post_id = begun.id
          )
          SELECT id FROM begun WHERE state = 'sending'",
@@ -70,12 +76,12 @@ pub fn begin(bot_id: i64, owner: Uuid, post_id: i64, again: bool, content: Optio
     .bind(bot_id)
     .bind(owner)
     .bind(post_id)
-    .bind(again)
+    .bind(outcome_unknown)
     .bind(content)
 }
 
 /// Has a post that was just begun show these messages too.
-pub fn carry(post_id: i64, message_ids: Vec<i64>) -> Statement {
+pub fn attach_messages(post_id: i64, message_ids: Vec<i64>) -> Statement {
     planned!(
         "UPDATE messages m SET post_id = p.id FROM posts p
          WHERE p.id = $1 AND p.state = 'sending' AND m.id = ANY($2) AND m.needs_post AND m.post_id IS NULL",
@@ -125,7 +131,7 @@ macro_rules! finish {
 pub(super) use {buyers, deliver, finish};
 
 /// Finishes a post that Telegram has. `telegram_message_ids`: none when they stand there already.
-pub fn sent(post_id: i64, telegram_message_ids: Option<Vec<i64>>) -> Statement {
+pub fn mark_post_sent(post_id: i64, telegram_message_ids: Option<Vec<i64>>) -> Statement {
     routine!(
         "(_post bigint, _telegram_message_ids bigint[], _dialog bigint DEFAULT NULL) RETURNS void",
         concat!("BEGIN ", finish!(), "; END"),
@@ -137,7 +143,7 @@ pub fn sent(post_id: i64, telegram_message_ids: Option<Vec<i64>>) -> Statement {
 
 /// Has a post be sent anew with other content; `message_ids` are those that appeared of it so far. `doubted`: others may
 /// have appeared too.
-pub fn rewrite(post_id: i64, content: Value, message_ids: Vec<i64>, doubted: bool) -> Statement {
+pub fn replace_content(post_id: i64, content: Value, message_ids: Vec<i64>, is_uncertain: bool) -> Statement {
     Statement::new(
         "WITH rewritten AS (
              UPDATE posts SET content = $2, state = 'pending', attempts = 0,
@@ -149,20 +155,20 @@ pub fn rewrite(post_id: i64, content: Value, message_ids: Vec<i64>, doubted: boo
     .bind(post_id)
     .bind(content)
     .bind(message_ids)
-    .bind(doubted)
+    .bind(is_uncertain)
 }
 
 /// Puts a post back that Telegram certainly does not have, to be sent after `wait_seconds`; whoever's dialog it is waits.
-pub fn put_back(post_id: i64, counted: bool, wait_seconds: f64) -> Vec<Statement> {
-    delay(post_id, "pending", counted, wait_seconds)
+pub fn requeue_post(post_id: i64, is_attempt: bool, wait_seconds: f64) -> Vec<Statement> {
+    delay(post_id, "pending", is_attempt, wait_seconds)
 }
 
 /// Leaves a post begun whose outcome is not known, to be sent again, as composed, after `wait_seconds`.
-pub fn doubt(post_id: i64, wait_seconds: f64) -> Vec<Statement> {
+pub fn requeue_uncertain(post_id: i64, wait_seconds: f64) -> Vec<Statement> {
     delay(post_id, "sending", true, wait_seconds)
 }
 
-fn delay(post_id: i64, state: &'static str, counted: bool, wait_seconds: f64) -> Vec<Statement> {
+fn delay(post_id: i64, state: &'static str, is_attempt: bool, wait_seconds: f64) -> Vec<Statement> {
     vec![
         Statement::new(
             "UPDATE posts SET state = $2, attempts = attempts + CASE WHEN $3 THEN 1 ELSE 0 END,
@@ -171,7 +177,7 @@ fn delay(post_id: i64, state: &'static str, counted: bool, wait_seconds: f64) ->
         )
         .bind(post_id)
         .bind(state)
-        .bind(counted)
+        .bind(is_attempt)
         .bind(wait_seconds),
         Statement::new(
             "UPDATE dialogs d SET hold_until = now() + make_interval(secs => $2), collecting_album = false
@@ -183,7 +189,7 @@ fn delay(post_id: i64, state: &'static str, counted: bool, wait_seconds: f64) ->
 }
 
 /// Gives up on a post; its messages are marked, and the topic is told by `notice` when there is one.
-pub fn give_up(post_id: i64, error: String, notice: Option<Value>) -> Vec<Statement> {
+pub fn mark_post_failed(post_id: i64, error: String, notice: Option<Value>) -> Vec<Statement> {
     vec![
         Statement::new("UPDATE posts SET state = 'failed', error = $2 WHERE id = $1").bind(post_id).bind(error.clone()),
         Statement::new("UPDATE messages SET status = 'failed', error = $2 WHERE post_id = $1 AND direction = 'in'")
@@ -201,7 +207,7 @@ pub fn give_up(post_id: i64, error: String, notice: Option<Value>) -> Vec<Statem
 }
 
 /// Lets what only decorates wait: one kind of a bot's posts, for `seconds`.
-pub fn pause_kind(bot_id: i64, kind: String, seconds: f64) -> Statement {
+pub fn postpone_kind(bot_id: i64, kind: String, seconds: f64) -> Statement {
     Statement::new(
         "UPDATE posts SET due_at = now() + make_interval(secs => $3)
          WHERE bot_id = $1 AND kind = $2 AND state IN ('pending', 'sending')",
@@ -212,7 +218,7 @@ pub fn pause_kind(bot_id: i64, kind: String, seconds: f64) -> Statement {
 }
 
 /// Writes down that a message of ours is to be pinned.
-pub fn pin(post_id: i64, telegram_message_id: i64) -> Statement {
+pub fn schedule_pin(post_id: i64, telegram_message_id: i64) -> Statement {
     Statement::new(
         "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
          SELECT client_id, bot_id, dialog_id, 'pin', jsonb_build_object('message_id', $2::bigint), 'pin:' || id

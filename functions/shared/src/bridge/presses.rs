@@ -144,7 +144,7 @@ pub(super) fn pressed(bot_id: i64, press: &Press) -> Heard {
         .bind(said(Language::Russian))
         .bind(words::pressed_in_vain(Language::Russian));
     Heard {
-        statements: vec![act, bot_outbox::wake_for_posts(bot_id)],
+        statements: vec![act, bot_outbox::make_due_for_posts(bot_id)],
         reply: Some(Reply { id: press.id.clone(), done: said(language), nothing }),
         ..Heard::default()
     }

@@ -11,15 +11,14 @@ use uuid::Uuid;
 use super::{
     attachments::Files,
     budget::{Budget, later},
-    cures,
     drain::{TelegramSender, TelegramStep},
-    marks,
+    failures, marks,
     work::{BotWork, Completed, Post},
 };
 use crate::{planned, platform::db::Statement, routine, tenancy::bots};
 
 /// An answer that Avito did not take within this time is marked as waiting.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const WAITING_RECEIPT_AFTER: Duration = Duration::from_secs(2);
 
 /// Puts a receipt on the operators' messages among `$from`, rows of `messages`. ResultSets `bot_id` and `client_id`, unless
 /// something else is to be answered.
@@ -46,7 +45,7 @@ macro_rules! receipt {
 }
 
 /// Has the outboxes of the rows of `$from` looked at now.
-macro_rules! wake_outboxes {
+macro_rules! make_outboxes_due {
     ($from:literal) => {
         concat!(
             " INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at) SELECT DISTINCT bot_id, client_id, now() FROM ",
@@ -58,29 +57,29 @@ macro_rules! wake_outboxes {
 
 /// As [`wake_outboxes!`], for receipts: where no reactions may be set yet, and somebody comes when they may, he comes soon
 /// enough. The outbox is locked all the same, as by all that add work.
-macro_rules! wake_for_receipts {
+macro_rules! make_due_for_receipts {
     ($from:literal) => {
         concat!(
-            $crate::bridge::receipts::wake_outboxes!($from),
+            $crate::bridge::receipts::make_outboxes_due!($from),
             " WHERE (outbox.due_at > greatest(now(), outbox.reactions_hold_until)) IS NOT FALSE"
         )
     };
 }
-pub(super) use {receipt, wake_for_receipts, wake_outboxes};
+pub(super) use {make_due_for_receipts, make_outboxes_due, receipt};
 
 /// How long receipts wait that are left, or came, while others were set, unless something else is done first: what comes
 /// meanwhile goes together. Eight in a quarter of a second are as many as Telegram takes of a bot (about 30 messages a second,
 /// core.telegram.org/bots/faq).
-macro_rules! pace {
+macro_rules! batch_delay {
     () => {
         "interval '250 milliseconds'"
     };
 }
-pub(super) use pace;
+pub(super) use batch_delay;
 
 /// 👀 on the dialog's answers that Avito will not have within two seconds of their writing, because nothing is sent to it
 /// for `wait_seconds`.
-pub(super) fn waiting(dialog_id: i64, wait_seconds: f64) -> Statement {
+pub(super) fn put_waiting_receipts(dialog_id: i64, wait_seconds: f64) -> Statement {
     planned!(concat!(
         "WITH late AS (
              SELECT m.* FROM messages m
@@ -91,15 +90,15 @@ pub(super) fn waiting(dialog_id: i64, wait_seconds: f64) -> Statement {
          ), receipt AS (",
         receipt!("👀", "late"),
         ")",
-        wake_outboxes!("receipt")
+        make_outboxes_due!("receipt")
     ))
     .bind(dialog_id)
     .bind(wait_seconds)
-    .bind(PATIENCE.as_secs_f64())
+    .bind(WAITING_RECEIPT_AFTER.as_secs_f64())
 }
 
 /// 👌 on answers that Avito was heard to have, in case the answer to our own send never comes. ResultSets the bots to wake.
-macro_rules! heard {
+macro_rules! put_sent_receipts {
     ($account:literal, $avito_message_ids:literal) => {
         concat!(
             "WITH whole AS (
@@ -112,16 +111,16 @@ macro_rules! heard {
              ), receipt AS (",
             $crate::bridge::receipts::receipt!("👌", "whole"),
             ")",
-            $crate::bridge::receipts::wake_outboxes!("receipt"),
+            $crate::bridge::receipts::make_outboxes_due!("receipt"),
             " RETURNING outbox.bot_id"
         )
     };
 }
-pub(super) use heard;
+pub(super) use put_sent_receipts;
 
 /// 👍 on what the buyers have read: of each chat, all answers up to the newest own message that Avito shows as read.
 /// `newest` is a list of such messages' ids. ResultSets the bots to wake as `read_bot_id`.
-pub(super) fn read(account_id: i64, newest: Vec<String>) -> Statement {
+pub(super) fn put_read_receipts(account_id: i64, newest: Vec<String>) -> Statement {
     Statement::new(concat!(
         "WITH up_to AS (
              SELECT p.dialog_id, p.message_id FROM parts p
@@ -136,7 +135,7 @@ pub(super) fn read(account_id: i64, newest: Vec<String>) -> Statement {
          ), receipt AS (",
         receipt!("👍", "seen"),
         "), woken AS (",
-        wake_outboxes!("receipt"),
+        make_outboxes_due!("receipt"),
         ")
          SELECT DISTINCT bot_id AS read_bot_id FROM receipt"
     ))
@@ -159,9 +158,9 @@ pub(super) use receipts_due;
 
 /// The reactions of these posts are set, unless a later receipt came meanwhile, or is just coming. `have_topics`: the names
 /// of their topics may have to change with that.
-fn set<'a>(posts: impl Iterator<Item = &'a Post> + Clone, have_topics: bool) -> Statement {
+fn mark_reactions_set<'a>(posts: impl Iterator<Item = &'a Post> + Clone, have_topics: bool) -> Statement {
     routine!(
-        "(_posts bigint[], _contents jsonb, _have_topics boolean, _quiet_seconds double precision) RETURNS void",
+        "(_posts bigint[], _contents jsonb, _have_topics boolean, _rename_delay_seconds double precision) RETURNS void",
         concat!(
             "BEGIN
                  UPDATE posts SET state = 'sent', sent_at = now(), error = NULL
@@ -172,7 +171,7 @@ fn set<'a>(posts: impl Iterator<Item = &'a Post> + Clone, have_topics: bool) -> 
             marks::renames_needed!("_posts"),
             ") THEN
                      ",
-            marks::schedule_renames!("_posts", "_quiet_seconds"),
+            marks::schedule_renames!("_posts", "_rename_delay_seconds"),
             ";
                  END IF;
              END"
@@ -186,13 +185,13 @@ fn set<'a>(posts: impl Iterator<Item = &'a Post> + Clone, have_topics: bool) -> 
 }
 
 /// Sets what waits of receipts, together: each is of a message of its own, and setting it twice is the same as once.
-pub(super) async fn set_together(sender: &TelegramSender<'_>, work: &BotWork) -> TelegramStep {
+pub(super) async fn set_reactions(sender: &TelegramSender<'_>, work: &BotWork) -> TelegramStep {
     let waiting = &work.receipts;
     let (now, mut left) = (work.outbox.now, work.outbox.reactions);
     let affordable = waiting.iter().map_while(|_| left.take(1, now).map(|rest| left = rest).ok()).count();
     if affordable == 0 {
         let wait = left.take(1, now).err().unwrap_or_default();
-        return TelegramStep::Commit(vec![pause(sender.bot_id, sender.owner, later(now, wait))]);
+        return TelegramStep::Commit(vec![hold_reactions(sender.bot_id, sender.owner, later(now, wait))]);
     }
     let target = |post: &Post| post.target().unwrap_or_else(|| work.group());
     let calls = waiting[..affordable].iter().map(|post| async move {
@@ -201,23 +200,23 @@ pub(super) async fn set_together(sender: &TelegramSender<'_>, work: &BotWork) ->
     });
     let (failed, done): (Vec<_>, Vec<_>) = join_all(calls).await.into_iter().partition(|(_, error)| error.is_some());
     let done = done.iter().map(|(post, _)| *post);
-    let mut outcome = vec![set(done.clone(), work.one_chat().is_none())];
+    let mut outcome = vec![mark_reactions_set(done.clone(), work.one_chat().is_none())];
     if work.bot.broken && done.len() > 0 {
         outcome.push(bots::mark_working(sender.bot_id));
     }
     if failed.is_empty() {
         return TelegramStep::CommitSent(outcome, Completed { reactions: Some(left), ..Completed::default() });
     }
-    outcome.push(spend(sender.bot_id, sender.owner, left));
+    outcome.push(charge_reaction_budget(sender.bot_id, sender.owner, left));
     for (post, error) in failed.into_iter().filter_map(|(post, error)| Some((post, error?))) {
         tracing::warn!(bot_id = sender.bot_id, post_id = post.id, %error, "a receipt was not set");
-        outcome.extend(cures::receipt_failed(sender, work, post, &error));
+        outcome.extend(failures::after_receipt_failure(sender, work, post, &error));
     }
     TelegramStep::Commit(outcome)
 }
 
 /// Writes down what reactions took from their own budget, where not all were set.
-fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
+fn charge_reaction_budget(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
     Statement::new(
         "UPDATE bot_outboxes SET reaction_budget_left = $3, reaction_budget_updated_at = $4 WHERE bot_id = $1 AND lease_owner = $2",
     )
@@ -228,7 +227,7 @@ fn spend(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
 }
 
 /// No reaction before `until`; everything else goes on.
-pub(super) fn pause(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
+pub(super) fn hold_reactions(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
     // Of several orders the longest counts.
     Statement::new(
         "UPDATE bot_outboxes SET reactions_hold_until = greatest(reactions_hold_until, $3) WHERE bot_id = $1 AND lease_owner = $2",

@@ -309,7 +309,7 @@ const RECORD_TAKES: &str =
      _client bigint DEFAULT NULL, _bot bigint DEFAULT NULL, _hide_system boolean DEFAULT NULL,
      _filter text DEFAULT NULL, _dialog bigint DEFAULT NULL, _answered_at timestamptz DEFAULT NULL,
      _asked_at timestamptz DEFAULT NULL)
-     RETURNS TABLE (bot_id bigint, wait_seconds bigint, sent_for boolean, dialog_id bigint, due timestamptz)";
+     RETURNS TABLE (bot_id bigint, wait_seconds bigint, wakeup_pending boolean, dialog_id bigint, due timestamptz)";
 /// What it does.
 const RECORD: &str = concat!(
     "DECLARE
@@ -353,7 +353,7 @@ const RECORD: &str = concat!(
     ";
          IF cardinality(_own) > 0 THEN
              RETURN QUERY ",
-    receipts::heard!("_account", "_own"),
+    receipts::put_sent_receipts!("_account", "_own"),
     ", 0::bigint, false, NULL::bigint, NULL::timestamptz;
          END IF;
          SELECT * INTO news FROM (",
@@ -409,11 +409,11 @@ const RECORD: &str = concat!(
          END IF;
          IF news.fresh AND news.waits AND cardinality(_own) = 0 AND NOT _gone AND NOT _synced THEN
              RETURN QUERY ",
-    bot_outbox::wake!(bot_outbox::sent_for!(), "SELECT _bot, _client, greatest(held_up, now())"),
+    bot_outbox::make_outbox_due!(bot_outbox::wakeup_pending!(), "SELECT _bot, _client, greatest(held_up, now())"),
     ", NULL::bigint, NULL::timestamptz;
          ELSE
              RETURN QUERY ",
-    bot_outbox::wake_for_messages!("_account", "_ids"),
+    bot_outbox::messages_due!("_account", "_ids"),
     ", NULL::bigint, NULL::timestamptz;
          END IF;
      END"
@@ -441,7 +441,7 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
                 take_back!(),
                 correct!("_account", "_user", "_chat", "_heard", "_corrected"),
                 insert_messages!(),
-                receipts::heard!("_account", "_own"),
+                receipts::put_sent_receipts!("_account", "_own"),
                 news!(),
                 later!("'buyer'", "_answered_at"),
                 auto_replies!(),
@@ -449,7 +449,7 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
                 later!("'avito_app'", "_asked_at"),
                 auto_reply_due!(),
                 long_waiting!(),
-                bot_outbox::wake_for_messages!("_account", "_ids"),
+                bot_outbox::messages_due!("_account", "_ids"),
             ]
         )
         .bind(*account_id)
@@ -467,11 +467,11 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
         .bind(words::taken_back(Language::Russian))
         .bind(words::corrected(Language::Russian))
         .bind(auto_reply::delay(app).as_secs_f64())
-        .bind(order::CLOSE.as_secs_f64())
-        .bind(order::PATIENCE.as_secs_f64())
-        .bind(order::KEPT.is_within(order::AFTER_OUTAGE))
-        .bind(order::AFTER_OUTAGE.as_secs_f64())
-        .bind(order::AFTER_OUTAGE_PATIENCE.as_secs_f64()),
+        .bind(order::REORDER_WINDOW.as_secs_f64())
+        .bind(order::REORDER_WAIT.as_secs_f64())
+        .bind(order::LAST_BUFFERED.is_within(order::OUTAGE_WINDOW))
+        .bind(order::OUTAGE_WINDOW.as_secs_f64())
+        .bind(order::OUTAGE_REORDER_WAIT.as_secs_f64()),
     ]
 }
 
@@ -490,7 +490,7 @@ impl Woken {
             if let Some(bot_id) = get(row, "bot_id")? {
                 let wait = Duration::from_secs(get::<i64>(row, "wait_seconds")?.unsigned_abs());
                 // Who is there finds what is due; what is due later may be after that.
-                if get(row, "sent_for")? && wait.is_zero() {
+                if get(row, "wakeup_pending")? && wait.is_zero() {
                     continue;
                 }
                 woken.bots.push((TelegramTask::V1 { bot_id }, wait));

@@ -8,9 +8,9 @@ use jiff::tz::TimeZone;
 use super::{
     album, attachments,
     budget::{Budget, later},
-    compose, cures,
+    compose,
     drain::{Target, TelegramSender, TelegramStep},
-    order, topics,
+    failures, order, topics,
     work::{BotWork, ClaimedDialog, Post, PreparedPosts},
 };
 
@@ -71,11 +71,11 @@ impl TelegramSender<'_> {
         if ready == 0 {
             return TelegramStep::Commit(vec![album::gather(dialog.id, whole_at)]);
         }
-        if let Some(next) = order::settle(self, dialog, &work.messages[..ready]).await {
+        if let Some(next) = order::fetch_positions(self, dialog, &work.messages[..ready]).await {
             return next;
         }
-        if dialog.topic_closed && cures::reopen(self, target).await {
-            return TelegramStep::Commit(vec![topics::closed(dialog.id, false)]);
+        if dialog.topic_closed && failures::reopen_topic(self, target).await {
+            return TelegramStep::Commit(vec![topics::set_topic_closed(dialog.id, false)]);
         }
         match SendPlan::of(work, dialog, ready, target, work.outbox.budget) {
             Ok(plan) => TelegramStep::SendPlanned(plan),
@@ -89,9 +89,9 @@ impl TelegramSender<'_> {
         let target = work.target_of(dialog)?;
         let (ready, _) = album::ready(&work.messages, work.outbox.now);
         let is_sent_next = Self::blocked_until(&work).is_none()
-            && work.posts.first().is_none_or(|post| cures::only_decorates(&post.kind))
+            && work.posts.first().is_none_or(|post| failures::only_decorates(&post.kind))
             && ready > 0
-            && !order::is_to_be_asked(self, &work.messages[..ready]);
+            && !order::needs_positions(self, &work.messages[..ready]);
         let plan = is_sent_next.then(|| SendPlan::of(&work, dialog, ready, target, left))?.ok()?;
         Some((work, plan))
     }

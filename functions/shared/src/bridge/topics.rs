@@ -13,8 +13,8 @@ use super::{
     bot_outbox,
     budget::{Budget, later},
     compose,
-    cures::{self, BROKEN_PAUSE},
     drain::{TelegramSender, TelegramStep},
+    failures::{self, BROKEN_PAUSE},
     work::{BotWork, ClaimedDialog, Topic},
 };
 use crate::{
@@ -29,10 +29,10 @@ const LOST_ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// How long a dialog waits after Avito could not be asked about it.
 const AVITO_WAIT: f64 = 10.0;
 /// How long a topic may stand without a dialog before it is removed.
-const STRAY_SECONDS: f64 = 60.0;
+const STRAY_TOPIC_SECONDS: f64 = 60.0;
 
 /// Brings a dialog one step nearer to its topic.
-pub(super) async fn establish(
+pub(super) async fn ensure_topic(
     sender: &TelegramSender<'_>,
     work: &BotWork,
     dialog: &ClaimedDialog,
@@ -42,7 +42,7 @@ pub(super) async fn establish(
         let decided = later(since, LOST_ANSWER_WAIT);
         if now < decided {
             let wait = Duration::try_from(decided.duration_since(now)).unwrap_or_default();
-            return Ok(TelegramStep::Commit(vec![wait_with(dialog.id, wait.as_secs_f64())]));
+            return Ok(TelegramStep::Commit(vec![hold_dialog(dialog.id, wait.as_secs_f64())]));
         }
     }
     let budget = match work.outbox.budget.take(1, now) {
@@ -54,12 +54,13 @@ pub(super) async fn establish(
     } else {
         match ask_avito(sender, dialog).await {
             Ok(context) => context,
-            Err(NotProven::Unknown) => return Ok(TelegramStep::Commit(vec![withhold(dialog.id)])),
-            Err(NotProven::Later) => return Ok(TelegramStep::Commit(vec![wait_with(dialog.id, AVITO_WAIT)])),
+            Err(NotConfirmed::Unknown) => return Ok(TelegramStep::Commit(vec![hide_unknown_chat(dialog.id)])),
+            Err(NotConfirmed::Later) => return Ok(TelegramStep::Commit(vec![hold_dialog(dialog.id, AVITO_WAIT)])),
         }
     };
     let name = compose::topic_name(context.buyer.as_ref(), context.item.as_ref());
-    let request = vec![bot_outbox::keep(sender.bot_id, sender.owner), request(sender, dialog, &name, context)];
+    let request =
+        vec![bot_outbox::renew_lease(sender.bot_id, sender.owner), mark_topic_creating(sender, dialog, &name, context)];
     let results = sender.run_with_dialog_lock(work, request).await?;
     if results.first().is_none_or(Vec::is_empty) {
         return Ok(TelegramStep::LeaseLost);
@@ -67,11 +68,11 @@ pub(super) async fn establish(
     if results.get(1).is_none_or(Vec::is_empty) {
         return Ok(TelegramStep::Commit(Vec::new())); // its own update brought the topic in the meantime
     }
-    Ok(create(sender, work, dialog, name, budget).await)
+    Ok(create_topic(sender, work, dialog, name, budget).await)
 }
 
 /// Where there are no topics, Avito is still asked whether the chat exists, and with whom.
-pub(super) async fn prove(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> TelegramStep {
+pub(super) async fn confirm_chat(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> TelegramStep {
     match ask_avito(sender, dialog).await {
         Ok(context) => TelegramStep::Commit(vec![
             Statement::new(
@@ -81,8 +82,8 @@ pub(super) async fn prove(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -
             .bind(context.buyer)
             .bind(context.item),
         ]),
-        Err(NotProven::Unknown) => TelegramStep::Commit(vec![withhold(dialog.id)]),
-        Err(NotProven::Later) => TelegramStep::Commit(vec![wait_with(dialog.id, AVITO_WAIT)]),
+        Err(NotConfirmed::Unknown) => TelegramStep::Commit(vec![hide_unknown_chat(dialog.id)]),
+        Err(NotConfirmed::Later) => TelegramStep::Commit(vec![hold_dialog(dialog.id, AVITO_WAIT)]),
     }
 }
 
@@ -92,7 +93,7 @@ struct CreatedTopic {
     message_thread_id: i64,
 }
 
-async fn create(
+async fn create_topic(
     sender: &TelegramSender<'_>,
     work: &BotWork,
     dialog: &ClaimedDialog,
@@ -103,39 +104,39 @@ async fn create(
     let params = CreateForumTopicParams::builder().chat_id(chat_id).name(name).build();
     let answer: Result<CreatedTopic, Error> = sender.telegram.call("createForumTopic", &params).await;
     let now = work.outbox.current();
-    let mut outcome = vec![bot_outbox::spend(sender.bot_id, sender.owner, budget)];
+    let mut outcome = vec![bot_outbox::charge_budget(sender.bot_id, sender.owner, budget)];
     let error = match answer {
         Ok(topic) => {
             let thread_id = topic.message_thread_id;
-            outcome.extend(opened(sender.bot_id, dialog.id, chat_id, thread_id));
+            outcome.extend(store_created_topic(sender.bot_id, dialog.id, chat_id, thread_id));
             return TelegramStep::Commit(outcome);
         }
         Err(error) => error,
     };
     tracing::warn!(bot_id = sender.bot_id, dialog_id = dialog.id, %error, "a topic was not created");
     if matches!(error, Error::Unknown(_) | Error::Unavailable { .. } | Error::Unreadable) {
-        outcome.push(wait_with(dialog.id, LOST_ANSWER_WAIT.as_secs_f64()));
+        outcome.push(hold_dialog(dialog.id, LOST_ANSWER_WAIT.as_secs_f64()));
         return TelegramStep::Commit(outcome);
     }
-    outcome.push(not_asked(dialog.id));
+    outcome.push(reset_topic(dialog.id));
     match error {
         Error::TooManyRequests { retry_after } => {
-            let until = cures::silent_until(now, retry_after);
-            outcome.push(bot_outbox::silence(sender.bot_id, sender.owner, until));
+            let until = failures::rate_limited_until(now, retry_after);
+            outcome.push(bot_outbox::store_rate_limit(sender.bot_id, sender.owner, until));
             TelegramStep::ReleaseUntil(outcome, until)
         }
         Error::Migrated { to_chat_id } => {
             outcome.push(bots::move_group(sender.bot_id, chat_id, to_chat_id));
-            outcome.extend(moved(sender.bot_id, chat_id, to_chat_id));
+            outcome.extend(move_topics(sender.bot_id, chat_id, to_chat_id));
             TelegramStep::Commit(outcome)
         }
         Error::NotAForum => {
-            outcome.push(bot_outbox::topics_off(sender.bot_id));
+            outcome.push(bot_outbox::mark_topics_off(sender.bot_id));
             TelegramStep::Commit(outcome)
         }
         error => {
-            let Some(reason) = cures::broken(&error) else {
-                outcome.push(wait_with(dialog.id, AVITO_WAIT));
+            let Some(reason) = failures::broken_reason(&error) else {
+                outcome.push(hold_dialog(dialog.id, AVITO_WAIT));
                 return TelegramStep::Commit(outcome);
             };
             metrics::counter!("bots_broken").increment(1);
@@ -150,20 +151,20 @@ struct Context {
     item: Option<Value>,
 }
 
-enum NotProven {
+enum NotConfirmed {
     /// Avito knows no such chat: whoever told of it made it up.
     Unknown,
     /// Avito could not be asked.
     Later,
 }
 
-async fn ask_avito(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> Result<Context, NotProven> {
+async fn ask_avito(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> Result<Context, NotConfirmed> {
     let app = sender.app;
     let avito = accounts::avito(app);
     let keys = &dialog.keys;
     let later = |error: &dyn std::fmt::Display| {
         tracing::warn!(dialog_id = dialog.id, %error, "Avito could not be asked about a chat");
-        NotProven::Later
+        NotConfirmed::Later
     };
     let token = accounts::access_token(app, keys).await.map_err(|error| later(&error))?;
     let ask = async |token: &Secret| {
@@ -180,7 +181,7 @@ async fn ask_avito(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> Resul
             let (buyer, item) = snapshot(&reply.value, keys.user_id);
             Ok(Context { buyer, item })
         }
-        Err(avito::Error::Refused { status: 404, .. }) => Err(NotProven::Unknown),
+        Err(avito::Error::Refused { status: 404, .. }) => Err(NotConfirmed::Unknown),
         Err(error) => Err(later(&error)),
     }
 }
@@ -196,7 +197,7 @@ pub fn snapshot(chat: &avito::Chat, own_user_id: i64) -> (Option<Value>, Option<
 }
 
 /// Commits that a topic of this name is asked for; a former asking is replaced only when it is the one seen.
-fn request(sender: &TelegramSender<'_>, dialog: &ClaimedDialog, name: &str, context: Context) -> Statement {
+fn mark_topic_creating(sender: &TelegramSender<'_>, dialog: &ClaimedDialog, name: &str, context: Context) -> Statement {
     let seen = match dialog.topic {
         Topic::Creating { since } => Some(since),
         Topic::None | Topic::Open { .. } => None,
@@ -220,19 +221,19 @@ fn request(sender: &TelegramSender<'_>, dialog: &ClaimedDialog, name: &str, cont
 }
 
 /// The topic was certainly not created.
-fn not_asked(dialog_id: i64) -> Statement {
+fn reset_topic(dialog_id: i64) -> Statement {
     Statement::new("UPDATE dialogs SET topic_state = 'none' WHERE id = $1 AND topic_state = 'creating'").bind(dialog_id)
 }
 
 /// The dialog is not looked at for a while; others go on.
-fn wait_with(dialog_id: i64, seconds: f64) -> Statement {
+fn hold_dialog(dialog_id: i64, seconds: f64) -> Statement {
     Statement::new("UPDATE dialogs SET hold_until = now() + make_interval(secs => $2) WHERE id = $1")
         .bind(dialog_id)
         .bind(seconds)
 }
 
 /// Messages of a chat that Avito does not know are kept, and not shown.
-fn withhold(dialog_id: i64) -> Statement {
+fn hide_unknown_chat(dialog_id: i64) -> Statement {
     Statement::new(
         "UPDATE messages SET needs_post = false, status = 'filtered', error = 'Avito knows no such chat'
          WHERE dialog_id = $1 AND needs_post AND post_id IS NULL",
@@ -242,7 +243,7 @@ fn withhold(dialog_id: i64) -> Statement {
 
 /// The answer to the asking came: the dialog has its topic, if no other dialog took it, and a header to post. A topic
 /// that came too late, because the dialog has another by now, is removed in a while.
-fn opened(bot_id: i64, dialog_id: i64, chat_id: i64, thread_id: i64) -> Vec<Statement> {
+fn store_created_topic(bot_id: i64, dialog_id: i64, chat_id: i64, thread_id: i64) -> Vec<Statement> {
     let take = Statement::new(
         "UPDATE dialogs d SET topic_state = 'open', telegram_chat_id = $3, telegram_topic_id = $4, hold_until = NULL,
                 topic_emoji = '', topic_closed = false
@@ -255,12 +256,12 @@ fn opened(bot_id: i64, dialog_id: i64, chat_id: i64, thread_id: i64) -> Vec<Stat
     .bind(chat_id)
     .bind(thread_id);
     let mut statements = vec![take];
-    statements.extend(settle(bot_id, chat_id, thread_id));
+    statements.extend(register_topic(bot_id, chat_id, thread_id));
     statements
 }
 
 /// The bot's own update tells of a new topic: if a dialog waits for one of this name, here it is.
-pub fn noticed(bot_id: i64, chat_id: i64, thread_id: i64, name: String) -> Vec<Statement> {
+pub fn store_reported_topic(bot_id: i64, chat_id: i64, thread_id: i64, name: String) -> Vec<Statement> {
     let take = Statement::new(
         "UPDATE dialogs d SET topic_state = 'open', telegram_chat_id = $3, telegram_topic_id = $4, hold_until = NULL,
                 topic_emoji = '', topic_closed = false
@@ -275,13 +276,13 @@ pub fn noticed(bot_id: i64, chat_id: i64, thread_id: i64, name: String) -> Vec<S
     .bind(chat_id)
     .bind(thread_id);
     let mut statements = vec![take];
-    statements.extend(settle(bot_id, chat_id, thread_id));
-    statements.push(bot_outbox::wake_for_posts(bot_id));
+    statements.extend(register_topic(bot_id, chat_id, thread_id));
+    statements.push(bot_outbox::make_due_for_posts(bot_id));
     statements
 }
 
 /// Remembers whose topic this is and has its header posted; a topic that is nobody's is removed in a minute.
-fn settle(bot_id: i64, chat_id: i64, thread_id: i64) -> Vec<Statement> {
+fn register_topic(bot_id: i64, chat_id: i64, thread_id: i64) -> Vec<Statement> {
     vec![
         Statement::new(
             "INSERT INTO dialog_topics (bot_id, telegram_chat_id, telegram_topic_id, client_id, dialog_id)
@@ -322,12 +323,12 @@ fn settle(bot_id: i64, chat_id: i64, thread_id: i64) -> Vec<Statement> {
         .bind(bot_id)
         .bind(chat_id)
         .bind(thread_id)
-        .bind(STRAY_SECONDS),
+        .bind(STRAY_TOPIC_SECONDS),
     ]
 }
 
 /// The topic is gone: its dialog is to have another. ResultSets written in it before still find their dialog.
-pub(super) fn lost(bot_id: i64, chat_id: i64, thread_id: i64) -> Statement {
+pub(super) fn forget_topic(bot_id: i64, chat_id: i64, thread_id: i64) -> Statement {
     Statement::new(
         "UPDATE dialogs SET topic_state = 'none', telegram_topic_id = NULL
          WHERE bot_id = $1 AND topic_state = 'open' AND telegram_chat_id = $2 AND telegram_topic_id = $3",
@@ -338,12 +339,12 @@ pub(super) fn lost(bot_id: i64, chat_id: i64, thread_id: i64) -> Statement {
 }
 
 /// The topic was closed by us, or opened again.
-pub(super) fn closed(dialog_id: i64, is_closed: bool) -> Statement {
+pub(super) fn set_topic_closed(dialog_id: i64, is_closed: bool) -> Statement {
     Statement::new("UPDATE dialogs SET topic_closed = $2 WHERE id = $1").bind(dialog_id).bind(is_closed)
 }
 
 /// The group became another: its topics are looked for there.
-pub(super) fn moved(bot_id: i64, from_chat: i64, to_chat: i64) -> Vec<Statement> {
+pub(super) fn move_topics(bot_id: i64, from_chat: i64, to_chat: i64) -> Vec<Statement> {
     vec![
         Statement::new("UPDATE dialogs SET telegram_chat_id = $3 WHERE bot_id = $1 AND telegram_chat_id = $2")
             .bind(bot_id)

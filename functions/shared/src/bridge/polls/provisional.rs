@@ -7,7 +7,7 @@ use super::{
     super::{
         avito_webhook::heard,
         bot_outbox,
-        receipts::wake_outboxes,
+        receipts::make_outboxes_due,
         record::{self, Heard},
         tasks::TelegramTask,
         words::{self, Language},
@@ -89,7 +89,7 @@ async fn judge(
     let statements = vec![
         record::correct(account_id, user_id, &chat_id, &heard),
         confirm(account_id, &chat_id, ids.clone()),
-        bot_outbox::wake_for(account_id, ids),
+        bot_outbox::make_due_for_messages(account_id, ids),
         doubt(account_id, chat_id, since),
     ];
     let results = app.db().run(Scope::Tenant(account.keys.client_id), statements).await?;
@@ -130,7 +130,7 @@ fn doubt(account_id: i64, chat_id: String, since: i64) -> Statement {
              ON CONFLICT (bot_id, dedup_key) DO NOTHING
              RETURNING bot_id, client_id
          )",
-        wake_outboxes!("note"),
+        make_outboxes_due!("note"),
         " RETURNING outbox.bot_id"
     ))
     .bind(account_id)

@@ -99,7 +99,7 @@ async fn finish(app: &App, account: &Account, marks: Marks, found: Found) -> Res
     if !account.working {
         statements.push(accounts::mark_working(account_id));
     }
-    statements.push(receipts::read(account_id, found.read));
+    statements.push(receipts::put_read_receipts(account_id, found.read));
     let results = app.db().run(Scope::Tenant(account.keys.client_id), statements).await?;
     for row in results.last().into_iter().flatten() {
         app.wake(&TelegramTask::V1 { bot_id: get(row, "read_bot_id")? }, Duration::ZERO).await;

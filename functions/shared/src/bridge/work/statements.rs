@@ -299,7 +299,7 @@ const CLAIM: &str = concat!(
          IF kept AND reactions_were_set AND since IS NULL AND next.is_receipt THEN
              -- what came while others were set waits for what else may come
              _reactions_after := greatest(_reactions_after, now() + ",
-    receipts::pace!(),
+    receipts::batch_delay!(),
     ");
              SELECT first.dialog_id, first.claim, first.created_at, first.is_receipt INTO next FROM (",
     first_post!(),
@@ -311,7 +311,7 @@ const CLAIM: &str = concat!(
     first_due!(),
     ");
              soon := due > now() AND due <= now() + ",
-    receipts::pace!(),
+    receipts::batch_delay!(),
     ";
              -- hundreds of wake-ups while nothing may be sent must not make hundreds of others
              IF due IS NOT NULL AND NOT soon

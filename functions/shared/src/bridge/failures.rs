@@ -36,12 +36,12 @@ pub(super) fn backoff(attempts: i32) -> f64 {
 }
 
 /// The moment until which Telegram wants silence, to the second and not a moment earlier.
-pub(super) fn silent_until(now: Timestamp, retry_after: Duration) -> Timestamp {
+pub(super) fn rate_limited_until(now: Timestamp, retry_after: Duration) -> Timestamp {
     later(now, retry_after + Duration::from_millis(500))
 }
 
 /// Why a bot cannot post, when that is what the error says.
-pub(super) fn broken(error: &Error) -> Option<String> {
+pub(super) fn broken_reason(error: &Error) -> Option<String> {
     match error {
         Error::Kicked(_) | Error::NoRights(_) | Error::ChatNotFound | Error::BadToken => Some(error.to_string()),
         _ => None,
@@ -49,7 +49,7 @@ pub(super) fn broken(error: &Error) -> Option<String> {
 }
 
 /// What to write down and do next after `error`.
-pub(super) async fn after(
+pub(super) async fn after_failure(
     sender: &TelegramSender<'_>,
     work: &BotWork,
     post: &Post,
@@ -59,52 +59,62 @@ pub(super) async fn after(
 ) -> TelegramStep {
     let now = work.outbox.current();
     if let Error::TooManyRequests { retry_after } = error {
-        return too_many(sender, post, now, retry_after, outcome);
+        return after_rate_limit(sender, post, now, retry_after, outcome);
     }
     if only_decorates(&post.kind) {
-        outcome.extend(decoration_failed(post, &error));
+        outcome.extend(after_decoration_failure(post, &error));
         return TelegramStep::Commit(outcome);
     }
-    if let Some(reason) = broken(&error) {
-        outcome.extend(posts::put_back(post.id, false, 0.0));
+    if let Some(reason) = broken_reason(&error) {
+        outcome.extend(posts::requeue_post(post.id, false, 0.0));
         outcome.push(bots::mark_broken(sender.bot_id, reason));
         metrics::counter!("bots_broken").increment(1);
         return TelegramStep::ReleaseUntil(outcome, later(now, BROKEN_PAUSE));
     }
     match error {
-        Error::NotSent(_) => outcome.extend(posts::put_back(post.id, false, NOT_SENT_PAUSE)),
+        Error::NotSent(_) => outcome.extend(posts::requeue_post(post.id, false, NOT_SENT_PAUSE)),
         // Telegram did it and said so in words we cannot read: to repeat it would do it twice.
-        Error::Unreadable => outcome.push(posts::sent(post.id, Some(Vec::new()))),
+        Error::Unreadable => outcome.push(posts::mark_post_sent(post.id, Some(Vec::new()))),
         Error::NotAForum => {
-            outcome.extend(posts::put_back(post.id, false, 0.0));
-            outcome.push(bot_outbox::topics_off(sender.bot_id));
+            outcome.extend(posts::requeue_post(post.id, false, 0.0));
+            outcome.push(bot_outbox::mark_topics_off(sender.bot_id));
         }
         Error::ThreadNotFound => {
-            outcome.extend(posts::put_back(post.id, false, 0.0));
-            outcome.extend(target.thread_id.map(|thread| topics::lost(sender.bot_id, target.chat_id, thread)));
+            outcome.extend(posts::requeue_post(post.id, false, 0.0));
+            outcome.extend(target.thread_id.map(|thread| topics::forget_topic(sender.bot_id, target.chat_id, thread)));
         }
         Error::TopicClosed => {
-            let reopened = reopen(sender, target).await;
-            outcome.extend(posts::put_back(post.id, !reopened, if reopened { 0.0 } else { backoff(post.attempts) }));
+            let reopened = reopen_topic(sender, target).await;
+            outcome.extend(posts::requeue_post(
+                post.id,
+                !reopened,
+                if reopened { 0.0 } else { backoff(post.attempts) },
+            ));
         }
         Error::Migrated { to_chat_id } => {
-            outcome.extend(posts::put_back(post.id, false, 0.0));
+            outcome.extend(posts::requeue_post(post.id, false, 0.0));
             outcome.push(bots::move_group(sender.bot_id, target.chat_id, to_chat_id));
-            outcome.extend(topics::moved(sender.bot_id, target.chat_id, to_chat_id));
+            outcome.extend(topics::move_topics(sender.bot_id, target.chat_id, to_chat_id));
         }
         error if post.attempts + 1 >= ATTEMPTS => {
             metrics::counter!("posts_failed").increment(1);
             let notice = compose::notice(words::could_not_show(Language::Russian), None);
-            outcome.extend(posts::give_up(post.id, error.to_string(), (post.kind != "notice").then_some(notice)));
+            outcome.extend(posts::mark_post_failed(
+                post.id,
+                error.to_string(),
+                (post.kind != "notice").then_some(notice),
+            ));
         }
         // A gateway's 5xx may hide a message that was sent.
-        Error::Unknown(_) | Error::Unavailable { .. } => outcome.extend(posts::doubt(post.id, backoff(post.attempts))),
-        _ => outcome.extend(posts::put_back(post.id, true, backoff(post.attempts))),
+        Error::Unknown(_) | Error::Unavailable { .. } => {
+            outcome.extend(posts::requeue_uncertain(post.id, backoff(post.attempts)))
+        }
+        _ => outcome.extend(posts::requeue_post(post.id, true, backoff(post.attempts))),
     }
     TelegramStep::Commit(outcome)
 }
 
-fn too_many(
+fn after_rate_limit(
     sender: &TelegramSender<'_>,
     post: &Post,
     now: Timestamp,
@@ -112,18 +122,18 @@ fn too_many(
     mut outcome: Vec<Statement>,
 ) -> TelegramStep {
     metrics::counter!("telegram_429").increment(1);
-    let until = silent_until(now, wait);
+    let until = rate_limited_until(now, wait);
     if post.kind == "rename" {
-        outcome.push(posts::pause_kind(sender.bot_id, post.kind.clone(), wait.as_secs_f64() + 0.5));
+        outcome.push(posts::postpone_kind(sender.bot_id, post.kind.clone(), wait.as_secs_f64() + 0.5));
         return TelegramStep::Commit(outcome);
     }
-    outcome.extend(posts::put_back(post.id, false, 0.0));
-    outcome.push(bot_outbox::silence(sender.bot_id, sender.owner, until));
+    outcome.extend(posts::requeue_post(post.id, false, 0.0));
+    outcome.push(bot_outbox::store_rate_limit(sender.bot_id, sender.owner, until));
     TelegramStep::ReleaseUntil(outcome, until)
 }
 
 /// What to write down after a receipt that was not set.
-pub(super) fn receipt_failed(
+pub(super) fn after_receipt_failure(
     sender: &TelegramSender<'_>,
     work: &BotWork,
     post: &Post,
@@ -131,26 +141,26 @@ pub(super) fn receipt_failed(
 ) -> Vec<Statement> {
     if let Error::TooManyRequests { retry_after } = error {
         metrics::counter!("telegram_429").increment(1);
-        let until = silent_until(work.outbox.current(), *retry_after);
-        return vec![receipts::pause(sender.bot_id, sender.owner, until)];
+        let until = rate_limited_until(work.outbox.current(), *retry_after);
+        return vec![receipts::hold_reactions(sender.bot_id, sender.owner, until)];
     }
-    decoration_failed(post, error)
+    after_decoration_failure(post, error)
 }
 
 /// A decoration is tried again when that may help, and then forgotten.
-fn decoration_failed(post: &Post, error: &Error) -> Vec<Statement> {
+fn after_decoration_failure(post: &Post, error: &Error) -> Vec<Statement> {
     let may_help = matches!(error, Error::NotSent(_) | Error::Unknown(_) | Error::Unavailable { .. });
     if may_help && post.attempts < 3 {
-        let mut again = posts::put_back(post.id, true, 0.0);
+        let mut again = posts::requeue_post(post.id, true, 0.0);
         again.push(posts::postpone(post.id, backoff(post.attempts)));
         again
     } else {
-        posts::give_up(post.id, error.to_string(), None)
+        posts::mark_post_failed(post.id, error.to_string(), None)
     }
 }
 
 /// Opens a closed topic again.
-pub(super) async fn reopen(sender: &TelegramSender<'_>, target: Target) -> bool {
+pub(super) async fn reopen_topic(sender: &TelegramSender<'_>, target: Target) -> bool {
     let Some(thread_id) = target.thread_id else { return false };
     let params = ReopenForumTopicParams::builder().chat_id(target.chat_id).message_thread_id(narrow(thread_id)).build();
     matches!(sender.telegram.reopen_forum_topic(&params).await, Ok(_) | Err(Error::TopicNotModified))
