@@ -9,25 +9,27 @@ use super::{budget::later, compose, work::PendingMessage};
 use crate::platform::db::Statement;
 
 /// The most pictures of one album (Bot API, `sendMediaGroup`).
-pub const LARGEST: usize = 10;
+pub const MAX_PICTURES: usize = 10;
 /// After this long without another picture a run is whole.
-const QUIET: Duration = Duration::from_secs(3);
+const ALBUM_QUIET_DELAY: Duration = Duration::from_secs(3);
 /// No picture waits longer.
-const LONGEST: Duration = Duration::from_secs(8);
+const MAX_ALBUM_DELAY: Duration = Duration::from_secs(8);
 
 /// How many of the waiting messages are shown now, and when the run of pictures behind them is whole.
-pub(super) fn ready(messages: &[PendingMessage], now: Timestamp) -> (usize, Timestamp) {
+pub(super) fn ready_messages(messages: &[PendingMessage], now: Timestamp) -> (usize, Timestamp) {
     let run = messages.iter().rev().take_while(|message| compose::joins_album(message)).count();
     let arrivals = || messages.iter().rev().take(run).map(|message| message.arrived);
     let whole = match (arrivals().min(), arrivals().max()) {
-        (Some(first), Some(newest)) if run < LARGEST => later(newest, QUIET).min(later(first, LONGEST)),
+        (Some(first), Some(newest)) if run < MAX_PICTURES => {
+            later(newest, ALBUM_QUIET_DELAY).min(later(first, MAX_ALBUM_DELAY))
+        }
         _ => now,
     };
     (if whole > now { messages.len() - run } else { messages.len() }, whole)
 }
 
 /// Leaves the dialog alone until its pictures are together; any other message ends that.
-pub(super) fn gather(dialog_id: i64, until: Timestamp) -> Statement {
+pub(super) fn hold_for_album(dialog_id: i64, until: Timestamp) -> Statement {
     Statement::new("UPDATE dialogs SET hold_until = $2, collecting_album = true WHERE id = $1")
         .bind(dialog_id)
         .bind(until)
@@ -60,22 +62,22 @@ mod tests {
     #[test]
     fn pictures_wait_for_three_seconds_of_quiet() {
         let run = [message("text", 0), message("image", 100), message("image", 1500)];
-        assert_eq!(ready(&run, at(2000)), (1, at(4500)));
-        assert_eq!(ready(&run, at(4500)), (3, at(4500)));
+        assert_eq!(ready_messages(&run, at(2000)), (1, at(4500)));
+        assert_eq!(ready_messages(&run, at(4500)), (3, at(4500)));
     }
 
     #[test]
     fn no_picture_waits_longer_than_eight_seconds() {
         let run: Vec<_> = (0..5).map(|place| message("image", place * 2000)).collect();
-        assert_eq!(ready(&run, at(7999)), (0, at(8000)));
-        assert_eq!(ready(&run, at(8000)), (5, at(8000)));
+        assert_eq!(ready_messages(&run, at(7999)), (0, at(8000)));
+        assert_eq!(ready_messages(&run, at(8000)), (5, at(8000)));
     }
 
     #[test]
     fn ten_pictures_and_another_message_end_the_wait() {
         let run: Vec<_> = (0..10).map(|place| message("image", place)).collect();
-        assert_eq!(ready(&run, at(10)).0, 10);
-        assert_eq!(ready(&[message("image", 0), message("text", 1)], at(2)).0, 2);
-        assert_eq!(ready(&[], at(2)).0, 0);
+        assert_eq!(ready_messages(&run, at(10)).0, 10);
+        assert_eq!(ready_messages(&[message("image", 0), message("text", 1)], at(2)).0, 2);
+        assert_eq!(ready_messages(&[], at(2)).0, 0);
     }
 }

@@ -29,67 +29,67 @@ use crate::{
 
 const MEGABYTE: usize = 1024 * 1024;
 /// The largest picture that is a photo (Bot API, "Sending files").
-const LARGEST_PHOTO: usize = 10 * MEGABYTE;
+const MAX_PHOTO_BYTES: usize = 10 * MEGABYTE;
 /// What is held in memory for one post.
-const LARGEST_FILE: usize = 20 * MEGABYTE;
-const LARGEST_ALBUM: usize = 40 * MEGABYTE;
+const MAX_FILE_BYTES: usize = 20 * MEGABYTE;
+const MAX_ALBUM_BYTES: usize = 40 * MEGABYTE;
 /// An hour of speech; it is in memory twice.
-const LARGEST_VOICE: usize = 16 * MEGABYTE;
+const MAX_VOICE_BYTES: usize = 16 * MEGABYTE;
 /// How often a file is asked for before its post goes without.
-const PATIENCE: i32 = 4;
+const FILE_ATTEMPTS: i32 = 4;
 
 /// How a post is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum DeliveryMethod {
     /// Telegram fetches the pictures itself.
-    Address,
+    Url,
     /// We fetch the pictures and upload them.
     Upload,
     /// As `Upload`, one by one.
-    Each,
+    OneByOne,
     /// As a voice note or a place.
     Native,
     /// As a file.
     Document,
     /// As a line of text.
-    Line,
+    TextLine,
 }
 
-impl Way {
+impl DeliveryMethod {
     const ALL: [(&'static str, Self); 6] = [
-        ("url", Self::Address),
+        ("url", Self::Url),
         ("upload", Self::Upload),
-        ("one_by_one", Self::Each),
+        ("one_by_one", Self::OneByOne),
         ("native", Self::Native),
         ("document", Self::Document),
-        ("text_line", Self::Line),
+        ("text_line", Self::TextLine),
     ];
 
     fn of(post: &Post) -> Self {
         let named = post.content.get("method").and_then(Value::as_str);
-        let usual = if is_picture(&post.kind) { Self::Address } else { Self::Native };
-        Self::ALL.iter().find(|(name, _)| Some(*name) == named).map_or(usual, |(_, way)| *way)
+        let usual = if is_picture(&post.kind) { Self::Url } else { Self::Native };
+        Self::ALL.iter().find(|(name, _)| Some(*name) == named).map_or(usual, |(_, method)| *method)
     }
 
     fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(_, way)| *way == self).map_or("", |(name, _)| name)
+        Self::ALL.iter().find(|(_, method)| *method == self).map_or("", |(name, _)| name)
     }
 
     /// The way to take when this one is refused.
     fn next(self, kind: &str) -> Option<Self> {
         match self {
-            Self::Address => Some(Self::Upload),
-            Self::Upload if kind == "album" => Some(Self::Each),
-            Self::Upload | Self::Each => Some(Self::Document),
+            Self::Url => Some(Self::Upload),
+            Self::Upload if kind == "album" => Some(Self::OneByOne),
+            Self::Upload | Self::OneByOne => Some(Self::Document),
             Self::Native if kind == "voice" => Some(Self::Document),
-            Self::Native | Self::Document => Some(Self::Line),
-            Self::Line => None,
+            Self::Native | Self::Document => Some(Self::TextLine),
+            Self::TextLine => None,
         }
     }
 
     /// Whether all pictures go with one call.
     fn is_whole(self) -> bool {
-        matches!(self, Self::Address | Self::Upload)
+        matches!(self, Self::Url | Self::Upload)
     }
 }
 
@@ -113,7 +113,7 @@ pub(super) fn cost(post: &Post) -> u32 {
         1
     } else if failures::only_decorates(&post.kind) {
         0
-    } else if is_picture(&post.kind) && Way::of(post).is_whole() {
+    } else if is_picture(&post.kind) && DeliveryMethod::of(post).is_whole() {
         u32::try_from(addresses(post).len()).unwrap_or(1).max(1)
     } else {
         1
@@ -122,15 +122,15 @@ pub(super) fn cost(post: &Post) -> u32 {
 
 fn addresses(post: &Post) -> Vec<&str> {
     let media = post.content.get("media").and_then(Value::as_array);
-    media.into_iter().flatten().filter_map(Value::as_str).take(album::LARGEST).collect()
+    media.into_iter().flatten().filter_map(Value::as_str).take(album::MAX_PICTURES).collect()
 }
 
 /// Which picture is next, when they go one by one.
-fn place(post: &Post) -> usize {
+fn next_index(post: &Post) -> usize {
     post.content
         .get("next_index")
         .and_then(Value::as_u64)
-        .and_then(|place| usize::try_from(place).ok())
+        .and_then(|index| usize::try_from(index).ok())
         .unwrap_or_default()
 }
 
@@ -139,11 +139,11 @@ fn place(post: &Post) -> usize {
 pub(super) struct Files<'a> {
     list: Vec<Attachment>,
     seconds: Option<u32>,
-    _turn: Option<SemaphorePermit<'a>>,
+    _permit: Option<SemaphorePermit<'a>>,
 }
 
 /// Whether a post can be sent now.
-pub(super) enum Prepared<'a> {
+pub(super) enum Preparation<'a> {
     /// With these files.
     Ready(Files<'a>),
     /// It waits, or goes another way.
@@ -151,102 +151,107 @@ pub(super) enum Prepared<'a> {
 }
 
 /// Why there are no files.
-enum Lack {
+enum FileError {
     /// They may be had in a while.
-    Now,
+    Transient,
     /// They are not to be had.
-    Ever,
+    Permanent,
 }
 
-impl From<MediaError> for Lack {
+impl From<MediaError> for FileError {
     fn from(error: MediaError) -> Self {
-        if error.may_pass() { Self::Now } else { Self::Ever }
+        if error.may_pass() { Self::Transient } else { Self::Permanent }
     }
 }
 
 impl<'a> TelegramSender<'a> {
     /// Fetches what the post's call uploads.
-    pub(super) async fn prepare(&self, work: &BotWork, post: &Post) -> Prepared<'a> {
-        let way = Way::of(post);
-        let fetched = match (post.kind.as_str(), way) {
-            ("photo" | "album", Way::Upload | Way::Each | Way::Document) => self.pictures(post, way).await,
-            ("voice", Way::Native | Way::Document) => self.voice(work, post, way).await,
+    pub(super) async fn prepare(&self, work: &BotWork, post: &Post) -> Preparation<'a> {
+        let method = DeliveryMethod::of(post);
+        let fetched = match (post.kind.as_str(), method) {
+            ("photo" | "album", DeliveryMethod::Upload | DeliveryMethod::OneByOne | DeliveryMethod::Document) => {
+                self.fetch_pictures(post, method).await
+            }
+            ("voice", DeliveryMethod::Native | DeliveryMethod::Document) => self.fetch_voice(work, post, method).await,
             _ => Ok(Files::default()),
         };
         match fetched {
-            Ok(files) => Prepared::Ready(files),
-            Err(Lack::Now) if post.attempts < PATIENCE => {
+            Ok(files) => Preparation::Ready(files),
+            Err(FileError::Transient) if post.attempts < FILE_ATTEMPTS => {
                 let wait = failures::backoff(post.attempts);
-                Prepared::Not(if post.outcome_unknown {
+                Preparation::Not(if post.outcome_unknown {
                     posts::requeue_uncertain(post.id, wait)
                 } else {
                     posts::requeue_post(post.id, true, wait)
                 })
             }
-            Err(_) => Prepared::Not(other_way(post, post.outcome_unknown).unwrap_or_default()),
+            Err(_) => Preparation::Not(use_next_method(post, post.outcome_unknown).unwrap_or_default()),
         }
     }
 
-    async fn pictures(&self, post: &Post, way: Way) -> Result<Files<'a>, Lack> {
+    async fn fetch_pictures(&self, post: &Post, method: DeliveryMethod) -> Result<Files<'a>, FileError> {
         let media = self.app.media();
-        let turn = media.turn().await;
+        let permit = media.permit().await;
         let all = addresses(post);
-        let wanted =
-            if way == Way::Upload { all.as_slice() } else { all.get(place(post)..=place(post)).ok_or(Lack::Ever)? };
-        let each = if way == Way::Document { LARGEST_FILE } else { LARGEST_PHOTO };
-        let mut left = LARGEST_ALBUM;
+        let wanted = if method == DeliveryMethod::Upload {
+            all.as_slice()
+        } else {
+            all.get(next_index(post)..=next_index(post)).ok_or(FileError::Permanent)?
+        };
+        let each = if method == DeliveryMethod::Document { MAX_FILE_BYTES } else { MAX_PHOTO_BYTES };
+        let mut left = MAX_ALBUM_BYTES;
         let mut list = Vec::new();
         for (number, address) in wanted.iter().enumerate() {
             let bytes = media.fetch(address, each.min(left)).await?;
             left -= bytes.len();
             list.push(Attachment { name: format!("file{number}"), file_name: format!("{}.jpg", number + 1), bytes });
         }
-        Ok(Files { list, seconds: None, _turn: turn })
+        Ok(Files { list, seconds: None, _permit: permit })
     }
 
     /// A voice's address lives for an hour, so it is asked for when it is used.
-    async fn voice(&self, work: &BotWork, post: &Post, way: Way) -> Result<Files<'a>, Lack> {
-        let keys = &work.dialog.as_ref().ok_or(Lack::Ever)?.keys;
-        let voice_id = post.content.get("voice_id").and_then(Value::as_str).ok_or(Lack::Ever)?;
+    async fn fetch_voice(&self, work: &BotWork, post: &Post, method: DeliveryMethod) -> Result<Files<'a>, FileError> {
+        let keys = &work.dialog.as_ref().ok_or(FileError::Permanent)?.keys;
+        let voice_id = post.content.get("voice_id").and_then(Value::as_str).ok_or(FileError::Permanent)?;
         let avito = accounts::avito(self.app);
-        let token = accounts::access_token(self.app, keys).await.map_err(|_| Lack::Now)?;
+        let token = accounts::access_token(self.app, keys).await.map_err(|_| FileError::Transient)?;
         let ask = async |token: &Secret| {
             let call = avito.voice_file(token, keys.user_id, voice_id);
             allowance::within(self.app, keys.account_id, Purpose::Answer, call).await
         };
         let mut answer = ask(&token).await;
         if matches!(answer, Err(avito::Error::Unauthorized { .. })) {
-            let token = accounts::renewed_token(self.app, keys, &token).await.map_err(|_| Lack::Now)?;
+            let token = accounts::renewed_token(self.app, keys, &token).await.map_err(|_| FileError::Transient)?;
             answer = ask(&token).await;
         }
         let address = match answer {
-            Ok(reply) => reply.value.ok_or(Lack::Ever)?,
+            Ok(reply) => reply.value.ok_or(FileError::Permanent)?,
             Err(error) => {
                 tracing::warn!(bot_id = self.bot_id, post_id = post.id, %error, "a voice was not to be had");
-                return Err(if error.retry_in().is_some() { Lack::Now } else { Lack::Ever });
+                return Err(if error.retry_in().is_some() { FileError::Transient } else { FileError::Permanent });
             }
         };
         let media = self.app.media();
-        let turn = media.turn().await;
-        let mp4 = media.fetch(&address, LARGEST_VOICE).await?;
+        let permit = media.permit().await;
+        let mp4 = media.fetch(&address, MAX_VOICE_BYTES).await?;
         let file =
             |file_name: &str, bytes| Attachment { name: "file0".to_owned(), file_name: file_name.to_owned(), bytes };
-        if way == Way::Document {
-            return Ok(Files { list: vec![file("voice.mp4", mp4)], seconds: None, _turn: turn });
+        if method == DeliveryMethod::Document {
+            return Ok(Files { list: vec![file("voice.mp4", mp4)], seconds: None, _permit: permit });
         }
         let note = voice::remux(mp4).map_err(|error| {
             tracing::warn!(bot_id = self.bot_id, post_id = post.id, %error, "a voice is shown as a file");
-            Lack::Ever
+            FileError::Permanent
         })?;
-        Ok(Files { list: vec![file("voice.ogg", note.ogg.into())], seconds: Some(note.seconds), _turn: turn })
+        Ok(Files { list: vec![file("voice.ogg", note.ogg.into())], seconds: Some(note.seconds), _permit: permit })
     }
 
     /// Makes the call of a picture, an album, a voice or a place.
     pub(super) async fn send_media(&self, post: &Post, target: Target, files: Files<'_>) -> Result<Vec<i64>, Error> {
-        let way = Way::of(post);
-        match (post.kind.as_str(), way) {
-            (_, Way::Line) => self.line(post, target).await,
-            (_, Way::Document) => {
+        let method = DeliveryMethod::of(post);
+        match (post.kind.as_str(), method) {
+            (_, DeliveryMethod::TextLine) => self.send_text_line(post, target).await,
+            (_, DeliveryMethod::Document) => {
                 let params = SendDocumentParams::builder()
                     .chat_id(target.chat_id)
                     .maybe_message_thread_id(target.thread_id.map(narrow))
@@ -254,11 +259,11 @@ impl<'a> TelegramSender<'a> {
                     .maybe_caption(caption(post))
                     .maybe_reply_parameters(reply(post))
                     .build();
-                self.one("sendDocument", &params, files.list).await
+                self.send_one("sendDocument", &params, files.list).await
             }
-            ("album", Way::Address | Way::Upload) => self.group(post, target, files.list).await,
+            ("album", DeliveryMethod::Url | DeliveryMethod::Upload) => self.send_album(post, target, files.list).await,
             ("photo" | "album", _) => {
-                let address = if way == Way::Address {
+                let address = if method == DeliveryMethod::Url {
                     addresses(post).first().copied().ok_or_else(unreadable)?.to_owned()
                 } else {
                     "attach://file0".to_owned()
@@ -270,7 +275,7 @@ impl<'a> TelegramSender<'a> {
                     .maybe_caption(caption(post))
                     .maybe_reply_parameters(reply(post))
                     .build();
-                self.one("sendPhoto", &params, files.list).await
+                self.send_one("sendPhoto", &params, files.list).await
             }
             ("voice", _) => {
                 let params = SendVoiceParams::builder()
@@ -281,13 +286,13 @@ impl<'a> TelegramSender<'a> {
                     .maybe_caption(caption(post))
                     .maybe_reply_parameters(reply(post))
                     .build();
-                self.one("sendVoice", &params, files.list).await
+                self.send_one("sendVoice", &params, files.list).await
             }
-            _ => self.place(post, target).await,
+            _ => self.send_venue(post, target).await,
         }
     }
 
-    async fn one<P>(&self, method: &str, params: &P, files: Vec<Attachment>) -> Result<Vec<i64>, Error>
+    async fn send_one<P>(&self, method: &str, params: &P, files: Vec<Attachment>) -> Result<Vec<i64>, Error>
     where
         P: serde::Serialize + Sync,
     {
@@ -299,7 +304,7 @@ impl<'a> TelegramSender<'a> {
         Ok(vec![sent.message_id])
     }
 
-    async fn group(&self, post: &Post, target: Target, files: Vec<Attachment>) -> Result<Vec<i64>, Error> {
+    async fn send_album(&self, post: &Post, target: Target, files: Vec<Attachment>) -> Result<Vec<i64>, Error> {
         let addresses = addresses(post).into_iter().enumerate().map(|(number, address)| {
             let media = if files.is_empty() { address.to_owned() } else { format!("attach://file{number}") };
             let caption = caption(post).filter(|_| number == 0);
@@ -319,7 +324,7 @@ impl<'a> TelegramSender<'a> {
         Ok(sent.into_iter().map(|sent| sent.message_id).collect())
     }
 
-    async fn place(&self, post: &Post, target: Target) -> Result<Vec<i64>, Error> {
+    async fn send_venue(&self, post: &Post, target: Target) -> Result<Vec<i64>, Error> {
         let number = |field: &str| post.content.get(field).and_then(Value::as_f64).ok_or_else(unreadable);
         let text = |field: &str| post.content.get(field).and_then(Value::as_str).unwrap_or_default();
         let (latitude, longitude) = (number("latitude")?, number("longitude")?);
@@ -331,7 +336,7 @@ impl<'a> TelegramSender<'a> {
                 .longitude(longitude)
                 .maybe_reply_parameters(reply(post))
                 .build();
-            return self.one("sendLocation", &params, Vec::new()).await;
+            return self.send_one("sendLocation", &params, Vec::new()).await;
         }
         let params = SendVenueParams::builder()
             .chat_id(target.chat_id)
@@ -342,14 +347,14 @@ impl<'a> TelegramSender<'a> {
             .address(text("address"))
             .maybe_reply_parameters(reply(post))
             .build();
-        self.one("sendVenue", &params, Vec::new()).await
+        self.send_one("sendVenue", &params, Vec::new()).await
     }
 
-    async fn line(&self, post: &Post, target: Target) -> Result<Vec<i64>, Error> {
+    async fn send_text_line(&self, post: &Post, target: Target) -> Result<Vec<i64>, Error> {
         let line = post.content.get("fallback_text").and_then(Value::as_str).map(str::to_owned);
         let text = [caption(post), line].into_iter().flatten().collect::<Vec<_>>().join("\n");
         let params = super::calls::message(&compose::notice(&text, reply_id(post)), target)?;
-        self.one("sendMessage", &params, Vec::new()).await
+        self.send_one("sendMessage", &params, Vec::new()).await
     }
 }
 
@@ -359,7 +364,7 @@ fn unreadable() -> Error {
 
 /// The caption stands under the first of what goes one by one.
 fn caption(post: &Post) -> Option<String> {
-    post.content.get("caption").and_then(Value::as_str).filter(|_| place(post) == 0).map(str::to_owned)
+    post.content.get("caption").and_then(Value::as_str).filter(|_| next_index(post) == 0).map(str::to_owned)
 }
 
 fn reply_id(post: &Post) -> Option<i64> {
@@ -372,32 +377,32 @@ fn reply(post: &Post) -> Option<ReplyParameters> {
 }
 
 /// Has the post go the next way. `doubted`: a part of it may be there already.
-pub(super) fn other_way(post: &Post, doubted: bool) -> Option<Vec<Statement>> {
-    let next = Way::of(post).next(&post.kind).filter(|_| is_media(&post.kind))?;
+pub(super) fn use_next_method(post: &Post, is_uncertain: bool) -> Option<Vec<Statement>> {
+    let next = DeliveryMethod::of(post).next(&post.kind).filter(|_| is_media(&post.kind))?;
     let mut content = post.content.clone();
     content["method"] = json!(next.as_str());
     metrics::counter!("posts_fallback_used").increment(1);
-    Some(vec![posts::replace_content(post.id, content, Vec::new(), doubted)])
+    Some(vec![posts::replace_content(post.id, content, Vec::new(), is_uncertain)])
 }
 
 /// What to write down of messages that appeared: the post is done, or its next picture is due.
-pub(super) fn appeared(post: &Post, message_ids: Vec<i64>) -> Vec<Statement> {
+pub(super) fn after_sending_media(post: &Post, message_ids: Vec<i64>) -> Vec<Statement> {
     let pictures = addresses(post).len();
     if post.kind != "album" {
         return vec![posts::mark_post_sent(post.id, Some(message_ids))];
     }
-    if Way::of(post).is_whole() {
+    if DeliveryMethod::of(post).is_whole() {
         // An album is whole or not at all, but for the day on which it is not.
-        return match other_way(post, true) {
+        return match use_next_method(post, true) {
             Some(again) if message_ids.len() < pictures => again,
             _ => vec![posts::mark_post_sent(post.id, Some(message_ids))],
         };
     }
     let mut content = post.content.clone();
-    content["next_index"] = json!(place(post) + 1);
-    content["method"] = json!(Way::Each.as_str());
+    content["next_index"] = json!(next_index(post) + 1);
+    content["method"] = json!(DeliveryMethod::OneByOne.as_str());
     let mut outcome = vec![posts::replace_content(post.id, content, message_ids, false)];
-    if place(post) + 1 >= pictures {
+    if next_index(post) + 1 >= pictures {
         outcome.push(posts::mark_post_sent(post.id, None));
     }
     outcome
@@ -407,7 +412,7 @@ pub(super) fn appeared(post: &Post, message_ids: Vec<i64>) -> Vec<Statement> {
 mod tests {
     use super::*;
 
-    fn ways(kind: &str) -> Vec<&'static str> {
+    fn methods(kind: &str) -> Vec<&'static str> {
         let content = json!({"media": ["https://avito.st/1.jpg"], "voice_id": "v"});
         let post = Post {
             id: 1,
@@ -418,15 +423,17 @@ mod tests {
             chat_id: None,
             thread_id: None,
         };
-        std::iter::successors(Some(Way::of(&post)), |way| way.next(kind)).map(Way::as_str).collect()
+        std::iter::successors(Some(DeliveryMethod::of(&post)), |method| method.next(kind))
+            .map(DeliveryMethod::as_str)
+            .collect()
     }
 
     #[test]
-    fn each_kind_has_its_ways_and_all_end_in_a_line() {
-        assert_eq!(ways("photo"), ["url", "upload", "document", "text_line"]);
-        assert_eq!(ways("album"), ["url", "upload", "one_by_one", "document", "text_line"]);
-        assert_eq!(ways("voice"), ["native", "document", "text_line"]);
-        assert_eq!(ways("venue"), ["native", "text_line"]);
+    fn each_kind_has_its_methods_and_all_end_in_a_line() {
+        assert_eq!(methods("photo"), ["url", "upload", "document", "text_line"]);
+        assert_eq!(methods("album"), ["url", "upload", "one_by_one", "document", "text_line"]);
+        assert_eq!(methods("voice"), ["native", "document", "text_line"]);
+        assert_eq!(methods("venue"), ["native", "text_line"]);
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl TelegramSender<'_> {
                     .text(truncate_utf16(text, TEXT_LIMIT))
                     .build();
                 let edited: Result<IgnoredAny, Error> = self.telegram.call("editMessageText", &params).await;
-                settled(edited.map(|_| ()))
+                not_modified_is_done(edited.map(|_| ()))
             }
             "rename" => {
                 let params = EditForumTopicParams::builder()
@@ -81,21 +81,21 @@ impl TelegramSender<'_> {
                     .message_thread_id(narrow(target.thread_id.unwrap_or_default()))
                     .name(post.content.get("name").and_then(Value::as_str).unwrap_or_default())
                     .build();
-                settled(self.telegram.edit_forum_topic(&params).await.map(|_| ()))
+                not_modified_is_done(self.telegram.edit_forum_topic(&params).await.map(|_| ()))
             }
             "close_topic" => {
                 let params = CloseForumTopicParams::builder()
                     .chat_id(target.chat_id)
                     .message_thread_id(narrow(target.thread_id.unwrap_or_default()))
                     .build();
-                settled(self.telegram.close_forum_topic(&params).await.map(|_| ()))
+                not_modified_is_done(self.telegram.close_forum_topic(&params).await.map(|_| ()))
             }
             "reopen_topic" => {
                 let params = ReopenForumTopicParams::builder()
                     .chat_id(target.chat_id)
                     .message_thread_id(narrow(target.thread_id.unwrap_or_default()))
                     .build();
-                settled(self.telegram.reopen_forum_topic(&params).await.map(|_| ()))
+                not_modified_is_done(self.telegram.reopen_forum_topic(&params).await.map(|_| ()))
             }
             "remove_topic" => {
                 let params = DeleteForumTopicParams::builder()
@@ -118,7 +118,7 @@ impl TelegramSender<'_> {
 }
 
 /// What already is as asked for, is done.
-fn settled(outcome: Result<(), Error>) -> Result<Vec<i64>, Error> {
+fn not_modified_is_done(outcome: Result<(), Error>) -> Result<Vec<i64>, Error> {
     match outcome {
         Ok(()) | Err(Error::TopicNotModified | Error::MessageNotModified) => Ok(Vec::new()),
         Err(error) => Err(error),

@@ -124,7 +124,7 @@ fn push_alone(kind: &'static str, heading: Option<&str>, message: &PendingMessag
 
 /// Pictures as albums.
 fn push_pictures(run: &[&PendingMessage], drafts: &mut Vec<PostDraft>) {
-    for album in run.chunks(album::LARGEST) {
+    for album in run.chunks(album::MAX_PICTURES) {
         let pictures: Vec<Value> =
             album.iter().filter_map(|message| media(message)?.1.get("media")?.get(0).cloned()).collect();
         let kind = if pictures.len() == 1 { "photo" } else { "album" };
@@ -283,7 +283,7 @@ pub(super) fn name_of(dialog: &ClaimedDialog) -> String {
 
 /// Where there are no topics, each post says whose it is: item and buyer, above the text or the caption. A place on the map
 /// has neither.
-pub(super) fn headed(kind: &str, mut content: Value, whose: &str) -> Value {
+pub(super) fn with_heading(kind: &str, mut content: Value, whose: &str) -> Value {
     let field = match kind {
         "photo" | "album" | "voice" => "caption",
         _ if content["text"].is_string() => "text",
@@ -468,15 +468,18 @@ mod tests {
     #[test]
     fn a_heading_moves_the_structure_along_and_adds_nothing_else() {
         assert_eq!(
-            headed("text", json!({"text": "Да"}), "Стол · Я"),
+            with_heading("text", json!({"text": "Да"}), "Стол · Я"),
             json!({"text": "Avito · Стол · Я\nДа", "has_heading": true})
         );
-        let linked =
-            headed("text", json!({"text": "Да", "entities": [{"type": "text_link", "offset": 1, "length": 1}]}), "😀");
+        let linked = with_heading(
+            "text",
+            json!({"text": "Да", "entities": [{"type": "text_link", "offset": 1, "length": 1}]}),
+            "😀",
+        );
         assert_eq!(linked["entities"], json!([{"type": "text_link", "offset": 12, "length": 1}]));
-        assert_eq!(headed("photo", json!({"caption": "a"}), "Я")["caption"], "Avito · Я\na");
-        assert_eq!(headed("photo", json!({}), "Я")["caption"], "Avito · Я");
-        assert_eq!(headed("venue", json!({}), "Я"), json!({}));
+        assert_eq!(with_heading("photo", json!({"caption": "a"}), "Я")["caption"], "Avito · Я\na");
+        assert_eq!(with_heading("photo", json!({}), "Я")["caption"], "Avito · Я");
+        assert_eq!(with_heading("venue", json!({}), "Я"), json!({}));
     }
 
     proptest! {

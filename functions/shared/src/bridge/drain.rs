@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{
     BridgeError,
-    attachments::{self, Files, Prepared},
+    attachments::{self, Files, Preparation},
     bot_outbox,
     budget::{Budget, later},
     claim::Claim,
@@ -361,8 +361,8 @@ impl TelegramSender<'_> {
             Err(next) => return Ok(next),
         };
         let files = match self.prepare(work, post).await {
-            Prepared::Ready(files) => files,
-            Prepared::Not(outcome) => return Ok(TelegramStep::Commit(outcome)),
+            Preparation::Ready(files) => files,
+            Preparation::Not(outcome) => return Ok(TelegramStep::Commit(outcome)),
         };
         // What changes nothing when done twice is not begun before the call.
         if !is_repeatable(&post.kind) {
@@ -404,7 +404,7 @@ impl TelegramSender<'_> {
                 && !failures::only_decorates(kind)
                 && post.content.get("has_heading").is_none() =>
             {
-                PostContent::Composed(compose::headed(kind, post.content.clone(), &compose::name_of(dialog)))
+                PostContent::Composed(compose::with_heading(kind, post.content.clone(), &compose::name_of(dialog)))
             }
             _ => PostContent::Stored,
         })
@@ -441,7 +441,7 @@ impl TelegramSender<'_> {
                         outcome.push(posts::mark_post_sent(post.id, Some(message_ids)));
                     }
                     (kind, _) if is_one_message(kind) => sent_post = Some(SentPost { post_id: post.id, message_ids }),
-                    _ => outcome.extend(attachments::appeared(post, message_ids)),
+                    _ => outcome.extend(attachments::after_sending_media(post, message_ids)),
                 }
                 if post.kind != "rename" && work.one_chat().is_none() {
                     outcome.extend(work.dialog.as_ref().and_then(|dialog| marks::schedule_rename(dialog, post.id)));
@@ -470,7 +470,8 @@ impl TelegramSender<'_> {
             Err(error) => {
                 tracing::warn!(bot_id = self.bot_id, post_id = post.id, kind = post.kind, %error, "a post was not sent");
                 if let telegram::Error::Refused { .. } = error
-                    && let Some(mut outcome) = attachments::other_way(post, false).or_else(|| header::plainer(post))
+                    && let Some(mut outcome) =
+                        attachments::use_next_method(post, false).or_else(|| header::plainer(post))
                 {
                     outcome.push(charge());
                     return TelegramStep::Commit(outcome);

@@ -51,7 +51,7 @@ pub(super) fn under_pressure(work: &BotWork, post: &Post, header: &Value) -> Opt
         return None;
     }
     let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
-    let (ready, _) = album::ready(&work.messages, work.outbox.now);
+    let (ready, _) = album::ready_messages(&work.messages, work.outbox.now);
     let first = compose::drafts(&work.messages[..ready], dialog.last_posted_at, &zone).into_iter().next()?;
     Some((with_first(header, &first)?, first.message_ids))
 }

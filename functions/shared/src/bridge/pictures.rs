@@ -135,7 +135,7 @@ impl Holder<'_> {
         picture: &Value,
         token: Secret,
     ) -> Result<Next, BridgeError> {
-        let turn = self.app.media().turn().await;
+        let turn = self.app.media().permit().await;
         let bytes = match self.fetch(part, picture).await? {
             Ok(bytes) => bytes,
             Err(Lack::Now(wait)) => {

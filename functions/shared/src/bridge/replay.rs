@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The most UTF-16 units of one message: ten of them, with times and names, fit into a post.
-const LONGEST: usize = 350;
+const MAX_LINE_UNITS: usize = 350;
 
 /// The last messages that were delivered either way, oldest first.
 fn delivered(dialog_id: i64) -> Statement {
@@ -57,7 +57,7 @@ pub(super) async fn compose(
 }
 
 fn text(lines: &[String]) -> Value {
-    let short = lines.iter().map(|line| match truncate_utf16(line, LONGEST) {
+    let short = lines.iter().map(|line| match truncate_utf16(line, MAX_LINE_UNITS) {
         cut if cut.len() < line.len() => format!("{cut}…"),
         whole => whole.to_owned(),
     });

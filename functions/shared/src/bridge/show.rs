@@ -38,7 +38,7 @@ impl SendPlan {
         if work.one_chat().is_some() {
             let whose = compose::name_of(dialog);
             for draft in &mut drafts {
-                draft.content = compose::headed(draft.kind, std::mem::take(&mut draft.content), &whose);
+                draft.content = compose::with_heading(draft.kind, std::mem::take(&mut draft.content), &whose);
             }
         }
         let is_first_sending = !attachments::needs_files(drafts[0].kind);
@@ -67,9 +67,9 @@ impl PreparedPosts {
 impl TelegramSender<'_> {
     /// Composes what waits in a dialog, as soon as it can be shown.
     pub(super) async fn plan_messages(&self, work: &BotWork, dialog: &ClaimedDialog, target: Target) -> TelegramStep {
-        let (ready, whole_at) = album::ready(&work.messages, work.outbox.now);
+        let (ready, whole_at) = album::ready_messages(&work.messages, work.outbox.now);
         if ready == 0 {
-            return TelegramStep::Commit(vec![album::gather(dialog.id, whole_at)]);
+            return TelegramStep::Commit(vec![album::hold_for_album(dialog.id, whole_at)]);
         }
         if let Some(next) = order::fetch_positions(self, dialog, &work.messages[..ready]).await {
             return next;
@@ -87,7 +87,7 @@ impl TelegramSender<'_> {
     pub(super) fn compose_next(&self, work: Box<BotWork>, left: Budget) -> Option<(Box<BotWork>, SendPlan)> {
         let dialog = work.dialog.as_ref().filter(|dialog| dialog.bot_id == self.bot_id && !dialog.topic_closed)?;
         let target = work.target_of(dialog)?;
-        let (ready, _) = album::ready(&work.messages, work.outbox.now);
+        let (ready, _) = album::ready_messages(&work.messages, work.outbox.now);
         let is_sent_next = Self::blocked_until(&work).is_none()
             && work.posts.first().is_none_or(|post| failures::only_decorates(&post.kind))
             && ready > 0

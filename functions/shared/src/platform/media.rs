@@ -169,7 +169,7 @@ impl Media {
     }
 
     /// To hold files in memory: a process has one bot or dialog at a time do so, however many it works for.
-    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+    pub async fn permit(&self) -> Option<SemaphorePermit<'_>> {
         self.turns.acquire().await.ok()
     }
 
