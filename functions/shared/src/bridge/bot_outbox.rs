@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::budget::{Budget, later};
+use super::budget::{TelegramBudget, later};
 use crate::{planned, platform::db::Statement};
 
 /// How long a lease lasts unless its holder writes; longer than any one call to Telegram takes.
@@ -116,9 +116,9 @@ pub fn make_due_now(bot_id: i64) -> Statement {
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct BotOutbox {
     /// What may still be sent.
-    pub budget: Budget,
+    pub budget: TelegramBudget,
     /// How many reactions may still be set.
-    pub reactions: Budget,
+    pub reactions: TelegramBudget,
     /// Whether topics were switched off in the group.
     pub topics_off: bool,
     /// Telegram's order to be silent until then.
@@ -170,7 +170,7 @@ pub fn store_topic_mode(bot_id: i64, chat_id: i64, has_topics: bool) -> Statemen
 }
 
 /// Writes down what a send took from the budget.
-pub fn charge_budget(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
+pub fn charge_budget(bot_id: i64, owner: Uuid, budget: TelegramBudget) -> Statement {
     planned!("UPDATE bot_outboxes SET budget_left = $3, budget_updated_at = $4 WHERE bot_id = $1 AND lease_owner = $2")
         .bind(bot_id)
         .bind(owner)
@@ -197,7 +197,7 @@ pub fn release_until(bot_id: i64, owner: Uuid, due: Timestamp) -> Statement {
 
 /// Writes down Telegram's order to be silent, to the second.
 pub fn store_rate_limit(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
-    let empty = Budget::emptied(until);
+    let empty = TelegramBudget::emptied(until);
     Statement::new(
         "UPDATE bot_outboxes SET rate_limited_until = $3, budget_left = $4, budget_updated_at = $3 WHERE bot_id = $1 AND lease_owner = $2",
     )

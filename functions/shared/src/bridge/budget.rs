@@ -12,14 +12,14 @@ const PER_SECOND: f64 = PER_MINUTE / 60.0;
 
 /// A token bucket: it holds [`PER_MINUTE`] at the most and refills evenly.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-pub struct Budget {
+pub struct TelegramBudget {
     /// What was left at `at`.
     pub left: f64,
     /// When that was.
     pub at: Timestamp,
 }
 
-impl Budget {
+impl TelegramBudget {
     /// What is left at `now`.
     fn refilled(self, now: Timestamp) -> f64 {
         let seconds = now.duration_since(self.at).as_secs_f64().max(0.0);
@@ -66,7 +66,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_minute_sees_more_than_a_full_bucket_and_a_minutes_refill(gaps in prop::collection::vec(0.0f64..5.0, 1..200)) {
-            let mut budget = Budget { left: PER_MINUTE, at: at(0.0) };
+            let mut budget = TelegramBudget { left: PER_MINUTE, at: at(0.0) };
             let (mut clock, mut sent) = (0.0, Vec::new());
             for gap in gaps {
                 clock += gap;
@@ -83,7 +83,7 @@ mod tests {
 
         #[test]
         fn waiting_as_long_as_told_is_enough(left in 0.0f64..20.0, cost in 1u32..30) {
-            let budget = Budget { left, at: at(0.0) };
+            let budget = TelegramBudget { left, at: at(0.0) };
             if let Err(wait) = budget.take(cost, at(0.0)) {
                 prop_assert!(budget.take(cost, at(wait.as_secs_f64() + 0.001)).is_ok());
             }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn a_full_bucket_lets_twenty_through_at_once_and_no_more() {
-        let mut budget = Budget { left: PER_MINUTE, at: at(0.0) };
+        let mut budget = TelegramBudget { left: PER_MINUTE, at: at(0.0) };
         for _ in 0..20 {
             budget = budget.take(1, at(0.0)).unwrap_or_else(|wait| panic!("{wait:?}"));
         }

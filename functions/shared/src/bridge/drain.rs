@@ -14,7 +14,7 @@ use super::{
     BridgeError,
     attachments::{self, Files, Preparation},
     bot_outbox,
-    budget::{Budget, later},
+    budget::{TelegramBudget, later},
     claim::Claim,
     compose, failures, header, marks, moves, order, posts, receipts, replay,
     show::SendPlan,
@@ -89,7 +89,7 @@ struct SendingPost {
     post: Post,
     target: Target,
     /// What it leaves of the budget.
-    left: Budget,
+    left: TelegramBudget,
     /// What may be composed while it is sent.
     next_work: Box<BotWork>,
 }
@@ -411,7 +411,7 @@ impl TelegramSender<'_> {
     }
 
     /// What a post leaves of the budget, to be written down once it is sent; or what to do while it cannot be.
-    fn budget_for(work: &BotWork, post: &Post) -> Result<Budget, TelegramStep> {
+    fn budget_for(work: &BotWork, post: &Post) -> Result<TelegramBudget, TelegramStep> {
         let now = work.outbox.now;
         work.outbox
             .budget
@@ -419,7 +419,14 @@ impl TelegramSender<'_> {
             .map_err(|wait| TelegramStep::ReleaseUntil(Vec::new(), later(now, wait)))
     }
 
-    async fn send(&self, work: &BotWork, post: &Post, target: Target, left: Budget, files: Files<'_>) -> TelegramStep {
+    async fn send(
+        &self,
+        work: &BotWork,
+        post: &Post,
+        target: Target,
+        left: TelegramBudget,
+        files: Files<'_>,
+    ) -> TelegramStep {
         let charge = || bot_outbox::charge_budget(self.bot_id, self.owner, left);
         let answer = self.call(post, target, files).await;
         match answer {

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     attachments::Files,
-    budget::{Budget, later},
+    budget::{TelegramBudget, later},
     drain::{TelegramSender, TelegramStep},
     failures, marks,
     work::{BotWork, Completed, Post},
@@ -216,7 +216,7 @@ pub(super) async fn set_reactions(sender: &TelegramSender<'_>, work: &BotWork) -
 }
 
 /// Writes down what reactions took from their own budget, where not all were set.
-fn charge_reaction_budget(bot_id: i64, owner: Uuid, budget: Budget) -> Statement {
+fn charge_reaction_budget(bot_id: i64, owner: Uuid, budget: TelegramBudget) -> Statement {
     Statement::new(
         "UPDATE bot_outboxes SET reaction_budget_left = $3, reaction_budget_updated_at = $4 WHERE bot_id = $1 AND lease_owner = $2",
     )

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 
 use super::{
     album, attachments,
-    budget::{Budget, later},
+    budget::{TelegramBudget, later},
     compose,
     drain::{Target, TelegramSender, TelegramStep},
     failures, order, topics,
@@ -21,7 +21,7 @@ pub(super) struct SendPlan {
     /// Where it goes.
     pub(super) target: Target,
     /// What its first post leaves of the budget.
-    pub(super) left: Budget,
+    pub(super) left: TelegramBudget,
 }
 
 impl SendPlan {
@@ -31,7 +31,7 @@ impl SendPlan {
         dialog: &ClaimedDialog,
         count: usize,
         target: Target,
-        budget: Budget,
+        budget: TelegramBudget,
     ) -> Result<Self, Duration> {
         let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
         let mut drafts = compose::drafts(&work.messages[..count], dialog.last_posted_at, &zone);
@@ -84,7 +84,7 @@ impl TelegramSender<'_> {
     }
 
     /// Composes what waits behind a post that leaves `left`, where nothing else is to be done for it.
-    pub(super) fn compose_next(&self, work: Box<BotWork>, left: Budget) -> Option<(Box<BotWork>, SendPlan)> {
+    pub(super) fn compose_next(&self, work: Box<BotWork>, left: TelegramBudget) -> Option<(Box<BotWork>, SendPlan)> {
         let dialog = work.dialog.as_ref().filter(|dialog| dialog.bot_id == self.bot_id && !dialog.topic_closed)?;
         let target = work.target_of(dialog)?;
         let (ready, _) = album::ready_messages(&work.messages, work.outbox.now);

@@ -11,7 +11,7 @@ use super::{
     BridgeError,
     allowance::{self, Purpose},
     bot_outbox,
-    budget::{Budget, later},
+    budget::{TelegramBudget, later},
     compose,
     drain::{TelegramSender, TelegramStep},
     failures::{self, BROKEN_PAUSE},
@@ -98,7 +98,7 @@ async fn create_topic(
     work: &BotWork,
     dialog: &ClaimedDialog,
     name: String,
-    budget: Budget,
+    budget: TelegramBudget,
 ) -> TelegramStep {
     let chat_id = work.bot.group_chat_id.unwrap_or_default();
     let params = CreateForumTopicParams::builder().chat_id(chat_id).name(name).build();

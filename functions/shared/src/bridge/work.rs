@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{bot_outbox::BotOutbox, budget::Budget, claim::Claim, drain::Target, posts::PostDraft};
+use super::{bot_outbox::BotOutbox, budget::TelegramBudget, claim::Claim, drain::Target, posts::PostDraft};
 use crate::{
     platform::db::{self, ClientId, DbError, ResultSets},
     tenancy::accounts::Keys,
@@ -176,9 +176,9 @@ pub struct PreparedPosts {
 #[derive(Default)]
 pub struct Completed {
     /// What that left of the messages' budget.
-    pub messages: Option<Budget>,
+    pub messages: Option<TelegramBudget>,
     /// What it left of the reactions', if any were set.
-    pub reactions: Option<Budget>,
+    pub reactions: Option<TelegramBudget>,
     /// What Telegram has by now.
     pub sent_post: Option<SentPost>,
 }
