@@ -4,7 +4,7 @@ use aws_lambda_events::sqs::SqsBatchResponse;
 use tuberry::{
     App,
     bridge::{
-        deliver::{Delivered, deliver_dialog},
+        deliver::{WorkerOutcome, deliver_to_avito},
         tasks::AvitoTask,
     },
     platform::queue::Batch,
@@ -23,9 +23,9 @@ async fn deliver(app: &'static App, batch: Batch<AvitoTask>) -> SqsBatchResponse
     batch
         .work(|task, again| async move {
             let AvitoTask::V1 { dialog_id } = task;
-            match deliver_dialog(app, dialog_id, stop).await {
-                Ok(Delivered::Done) => true,
-                Ok(Delivered::Held) => !again,
+            match deliver_to_avito(app, dialog_id, stop).await {
+                Ok(WorkerOutcome::Done) => true,
+                Ok(WorkerOutcome::LeaseTaken) => !again,
                 Err(error) => {
                     tracing::error!(dialog_id, %error, "a dialog could not be looked at");
                     false

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use support::{OutsideAccount, Owner, World};
 use tuberry::{
     bridge::{
-        deliver::deliver_dialog,
+        deliver::deliver_to_avito,
         polls::{self, poll},
         tasks::PollTask,
     },
@@ -151,7 +151,7 @@ impl Shop {
         let write = write.bind(self.account_id).bind(text.to_owned());
         let dialog_id = self.world.query(Scope::Tenant(self.owner.client), write).await[0].get("id");
         let stop = Instant::now() + Duration::from_secs(10);
-        must(deliver_dialog(self.world.app, dialog_id, stop).await);
+        must(deliver_to_avito(self.world.app, dialog_id, stop).await);
     }
 
     async fn has_keys(&self, secret: &str) {

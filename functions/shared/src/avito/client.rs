@@ -35,6 +35,9 @@ const OTHER_REASON: i64 = 4;
 const RATE_LIMIT: &str = "x-ratelimit-limit";
 const RATE_LIMIT_REMAINING: &str = "x-ratelimit-remaining";
 
+/// The most chats or messages of one page (Avito Messenger API, `limit`).
+pub const MAX_PAGE_SIZE: u16 = 100;
+
 /// Avito's API for whichever account a token belongs to.
 #[derive(Clone)]
 pub struct Client {

@@ -70,7 +70,7 @@ const SEND: &str = "
 /// Sends the auto-reply on its way if the dialog still carries this mark, and answers whether it did.
 pub async fn send(app: &App, dialog_id: i64, scheduled_at: Timestamp) -> Result<bool, BridgeError> {
     let find = Statement::new(TEXT).bind(dialog_id).bind(scheduled_at);
-    let found = app.db().run(Scope::TenantOf(dialog_work::tenant_of(dialog_id)), vec![find]).await?;
+    let found = app.db().run(Scope::TenantOf(dialog_work::find_tenant_of_dialog(dialog_id)), vec![find]).await?;
     let Some(row) = found.last().and_then(|rows| rows.first()) else {
         return Ok(false); // somebody answered, or it was sent already
     };

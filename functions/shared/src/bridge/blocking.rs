@@ -27,16 +27,16 @@ impl BlockRequest {
 }
 
 /// Avito has blocked the buyer.
-pub(super) fn done(dialog_id: i64, request: &BlockRequest) -> Statement {
-    finish(dialog_id, request, Some("blocked"), words::blocked(Language::Russian))
+pub(super) fn mark_blocked(dialog_id: i64, request: &BlockRequest) -> Statement {
+    store_block_result(dialog_id, request, Some("blocked"), words::blocked(Language::Russian))
 }
 
 /// Avito has not blocked the buyer, and will not.
-pub(super) fn refused(dialog_id: i64, request: &BlockRequest, reason: &str) -> Statement {
-    finish(dialog_id, request, None, &format!("{} {reason}", words::not_blocked(Language::Russian)))
+pub(super) fn mark_block_refused(dialog_id: i64, request: &BlockRequest, reason: &str) -> Statement {
+    store_block_result(dialog_id, request, None, &format!("{} {reason}", words::not_blocked(Language::Russian)))
 }
 
-fn finish(dialog_id: i64, request: &BlockRequest, state: Option<&'static str>, notice: &str) -> Statement {
+fn store_block_result(dialog_id: i64, request: &BlockRequest, state: Option<&'static str>, notice: &str) -> Statement {
     Statement::new(concat!(
         "WITH finished AS (
              UPDATE dialogs SET block_requested_at = NULL, state = coalesce($3, state),

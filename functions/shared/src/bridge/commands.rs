@@ -17,7 +17,7 @@ use crate::{
 /// A command that is carried out here; none: another, or no command at all.
 pub(super) fn ordered(bot_id: i64, message: &Message, word: &str) -> Option<Heard> {
     let statement = match word {
-        "del" => return Some(edits::withdraw(bot_id, message)),
+        "del" => return Some(edits::handle_delete_command(bot_id, message)),
         "close" => order(CLOSE, bot_id, message, words::closed(Language::Russian), None),
         "reopen" => order(REOPEN, bot_id, message, words::reopened(Language::Russian), None),
         "block" => {

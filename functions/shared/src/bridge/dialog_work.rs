@@ -26,7 +26,7 @@ use crate::{
 pub const LEASE: Duration = Duration::from_secs(20);
 
 /// Finds the tenant of a dialog, for [`crate::platform::db::Scope::TenantOf`].
-pub fn tenant_of(dialog_id: i64) -> Statement {
+pub fn find_tenant_of_dialog(dialog_id: i64) -> Statement {
     planned!("SELECT set_config('app.client_id', client_id::text, true) FROM dialogs WHERE id = $1").bind(dialog_id)
 }
 
@@ -41,15 +41,15 @@ pub struct Part {
     /// The picture that it is instead of a text: `{file_id, name}`.
     pub picture: Option<Value>,
     /// Whether it was begun by an earlier transaction, with an unknown outcome.
-    pub begun: bool,
+    pub outcome_unknown: bool,
     /// When it was begun.
-    pub since: Timestamp,
+    pub sending_since: Timestamp,
     /// How often it was looked for in vain.
     pub verify_attempts: i32,
     /// How often Avito put it off.
     pub attempts: i32,
     /// Whether nobody wrote it: it is only sent while nobody else answers.
-    pub auto_reply: bool,
+    pub is_auto_reply: bool,
 }
 
 /// What the transaction found.
@@ -63,11 +63,11 @@ pub struct DialogWork {
     /// The chat is to be marked read by now.
     pub mark_read: bool,
     /// Whether the account or its organisation may not send now.
-    pub stopped: bool,
+    pub is_suspended: bool,
     /// The database's clock.
     pub now: Timestamp,
     /// When the lease was taken or renewed, by this process's clock.
-    pub leased: Instant,
+    pub leased_at: Instant,
     /// What is to disappear from Avito before anything else is sent.
     pub part_to_delete: Option<PartToDelete>,
     /// The buyer who is to be blocked.
@@ -121,10 +121,10 @@ macro_rules! found {
                  'now', now(), 'block_requested_at', d.block_requested_at, 'buyer', d.buyer, 'item', d.item,
                  'avito_chat_id', d.avito_chat_id, 'mark_read', coalesce(d.mark_read_at <= now(), false), 'keys', ",
             accounts::keys!(),
-            ", 'stopped', a.suspended_at IS NOT NULL, 'part', CASE WHEN p.id IS NOT NULL THEN json_build_object(
+            ", 'is_suspended', a.suspended_at IS NOT NULL, 'part', CASE WHEN p.id IS NOT NULL THEN json_build_object(
                  'id', p.id, 'state', _state, 'text', coalesce(p.text, ''), 'text_key', coalesce(p.text_key, ''),
                  'attachment', p.attachment, 'sending_since', p.sending_since, 'verify_attempts', p.verify_attempts, 'attempts', p.attempts,
-                 'avito_message_id', p.avito_message_id, 'auto_reply',
+                 'avito_message_id', p.avito_message_id, 'is_auto_reply',
                  (SELECT m.is_auto_reply FROM messages m WHERE m.client_id = p.client_id AND m.id = p.message_id)) END)
              FROM dialogs d JOIN tenancy_accounts a ON a.avito_account_id = d.avito_account_id
              LEFT JOIN parts p ON p.id = _part
@@ -327,7 +327,7 @@ struct DialogWorkRow {
     avito_chat_id: String,
     mark_read: bool,
     keys: Keys,
-    stopped: bool,
+    is_suspended: bool,
     part: Option<PartRow>,
 }
 
@@ -343,25 +343,25 @@ struct PartRow {
     verify_attempts: i32,
     attempts: i32,
     avito_message_id: Option<String>,
-    auto_reply: bool,
+    is_auto_reply: bool,
 }
 
 impl From<DialogWorkRow> for DialogWork {
     fn from(found: DialogWorkRow) -> Self {
-        let DialogWorkRow { now, block_requested_at, buyer, item, avito_chat_id, mark_read, keys, stopped, part } =
+        let DialogWorkRow { now, block_requested_at, buyer, item, avito_chat_id, mark_read, keys, is_suspended, part } =
             found;
         let (part_to_delete, part) = match part {
             Some(part) if part.state == "deleting" => (Some(part.into()), None),
-            part => (None, part.map(|part| part.begun(now))),
+            part => (None, part.map(|part| part.into_part(now))),
         };
         let block_request = block_requested_at.map(|asked| BlockRequest::of(asked, &buyer, &item));
         Self {
             keys,
             avito_chat_id,
             mark_read,
-            stopped,
+            is_suspended,
             now,
-            leased: Instant::now(),
+            leased_at: Instant::now(),
             part_to_delete,
             block_request,
             part,
@@ -376,29 +376,29 @@ impl From<PartRow> for PartToDelete {
 }
 
 impl PartRow {
-    fn begun(self, now: Timestamp) -> Part {
+    fn into_part(self, now: Timestamp) -> Part {
         Part {
             id: self.id,
             text: self.text,
             text_key: self.text_key,
             picture: self.attachment,
-            begun: self.state == "sending",
-            since: self.sending_since.unwrap_or(now),
+            outcome_unknown: self.state == "sending",
+            sending_since: self.sending_since.unwrap_or(now),
             verify_attempts: self.verify_attempts,
             attempts: self.attempts,
-            auto_reply: self.auto_reply,
+            is_auto_reply: self.is_auto_reply,
         }
     }
 }
 
 /// The bot to wake for a dialog's receipts and notices, if its outbox is due and nobody works for it or was sent for.
-pub fn bot_to_wake(dialog_id: i64) -> Statement {
+pub fn select_bot_to_wake(dialog_id: i64) -> Statement {
     planned!(bot_to_wake!("$1")).bind(dialog_id)
 }
 
 /// What cannot heal: the part and with it the rest of its message, told in the topic by a notice that may hold `{id}` for
 /// the message's id.
-pub fn failed(part_id: i64, error: String, notice: &Value) -> Vec<Statement> {
+pub fn mark_part_failed(part_id: i64, error: String, notice: &Value) -> Vec<Statement> {
     vec![
         Statement::new(
             "UPDATE parts o SET state = 'failed', error = $2 FROM parts p
@@ -430,19 +430,19 @@ pub fn failed(part_id: i64, error: String, notice: &Value) -> Vec<Statement> {
 }
 
 /// Avito certainly does not have the part: it waits its turn again.
-pub fn put_back(part_id: i64) -> Statement {
+pub fn requeue_part(part_id: i64) -> Statement {
     Statement::new("UPDATE parts SET state = 'pending', attempts = attempts + 1 WHERE id = $1 AND state = 'sending'")
         .bind(part_id)
 }
 
 /// The part was looked for and not found.
-pub fn not_found(part_id: i64) -> Statement {
+pub fn count_verification(part_id: i64) -> Statement {
     Statement::new("UPDATE parts SET verify_attempts = verify_attempts + 1 WHERE id = $1 AND state = 'sending'")
         .bind(part_id)
 }
 
 /// Twice not found: Avito does not have it. It is begun anew.
-pub fn begin_anew(part_id: i64) -> Statement {
+pub fn restart_sending(part_id: i64) -> Statement {
     Statement::new(
         "UPDATE parts SET sending_since = now(), verify_attempts = 0, attempts = attempts + 1 WHERE id = $1 AND state = 'sending'
          RETURNING sending_since",
@@ -451,12 +451,12 @@ pub fn begin_anew(part_id: i64) -> Statement {
 }
 
 /// The chat was marked read, or cannot be.
-pub fn marked_read(dialog_id: i64) -> Statement {
+pub fn clear_mark_read(dialog_id: i64) -> Statement {
     Statement::new("UPDATE dialogs SET mark_read_at = NULL WHERE id = $1 AND mark_read_at <= now()").bind(dialog_id)
 }
 
 /// Keeps the lease for another while. No row: somebody else has the dialog by now.
-pub fn keep(dialog_id: i64, owner: Uuid) -> Statement {
+pub fn renew_lease(dialog_id: i64, owner: Uuid) -> Statement {
     Statement::new(
         "UPDATE dialogs SET lease_until = now() + make_interval(secs => $3) WHERE id = $1 AND lease_owner = $2
          RETURNING id",
@@ -467,7 +467,7 @@ pub fn keep(dialog_id: i64, owner: Uuid) -> Statement {
 }
 
 /// The sealed token of the bot that heard of a part's message: no other bot is given its files.
-pub fn bot_of(part_id: i64) -> Statement {
+pub fn select_bot_token(part_id: i64) -> Statement {
     Statement::new(
         "SELECT r.token FROM parts p JOIN messages m ON m.id = p.message_id JOIN tenancy_bots r ON r.bot_id = m.bot_id
          WHERE p.id = $1",
@@ -489,7 +489,7 @@ pub fn release_for(dialog_id: i64, owner: Uuid, seconds: f64) -> Statement {
 }
 
 /// Which of these ids of Avito's already stand on a part or a message of the account.
-pub fn known_ids(account_id: i64, ids: Vec<String>) -> Statement {
+pub fn select_known_ids(account_id: i64, ids: Vec<String>) -> Statement {
     Statement::new(
         "SELECT avito_message_id FROM parts WHERE avito_account_id = $1 AND avito_message_id = ANY($2)
          UNION SELECT avito_message_id FROM messages

@@ -31,7 +31,7 @@ fn unfit(content: &Content) -> Option<&'static str> {
 }
 
 /// An operator's message was changed.
-pub(super) fn edited(bot_id: i64, message: &Message) -> Heard {
+pub(super) fn handle_edit(bot_id: i64, message: &Message) -> Heard {
     let said = message.text().unwrap_or_default().replace('\0', "");
     let why_not =
         unfit(&message.content).or_else(|| command(message).map(|_| words::changed_into_no_answer(Language::Russian)));
@@ -91,7 +91,7 @@ pub(super) fn edited(bot_id: i64, message: &Message) -> Heard {
 }
 
 /// `/del`, written as a reply to an operator's message.
-pub(super) fn withdraw(bot_id: i64, message: &Message) -> Heard {
+pub(super) fn handle_delete_command(bot_id: i64, message: &Message) -> Heard {
     let wish = Statement::new(
         "WITH wished AS (
              UPDATE messages m SET requested_change = '{}', change_due_at = now(), delete_command_id = $4
@@ -192,13 +192,13 @@ pub(super) struct PartToDelete {
 }
 
 /// Avito shows the part no more.
-pub(super) fn removed(part_id: i64) -> Statement {
+pub(super) fn mark_part_deleted(part_id: i64) -> Statement {
     Statement::new("UPDATE parts SET state = 'deleted' WHERE id = $1 AND state = 'deleting'").bind(part_id)
 }
 
 /// Avito keeps the part: the message stays as it was as far as it is still there, what was to replace it is not sent, and
 /// its writer is told.
-pub(super) fn kept(part_id: i64, reason: &str) -> Vec<Statement> {
+pub(super) fn mark_delete_refused(part_id: i64, reason: &str) -> Vec<Statement> {
     let notice = |what: &str| json!({ "text": format!("{what} {reason}") });
     vec![
         Statement::new(concat!(

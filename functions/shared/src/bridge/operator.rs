@@ -120,7 +120,7 @@ pub(super) struct Heard {
 fn hear(bot_id: i64, update: &Update) -> Heard {
     match &update.kind {
         Kind::Message(message) => hear_message(bot_id, message),
-        Kind::EditedMessage(message) => edits::edited(bot_id, message),
+        Kind::EditedMessage(message) => edits::handle_edit(bot_id, message),
         Kind::CallbackQuery(press) => presses::pressed(bot_id, press),
         Kind::MyChatMember(membership) => Heard { statements: joined(bot_id, membership), ..Heard::default() },
         Kind::ChannelPost(_) | Kind::Other(_) => Heard::default(),

@@ -30,8 +30,6 @@ pub(super) const OUTAGE_WINDOW: Duration = Duration::from_secs(15);
 pub(super) const OUTAGE_REORDER_WAIT: Duration = Duration::from_secs(4);
 /// Order is worth no longer wait than this, that for a new token included.
 const POSITIONS_TIMEOUT: Duration = Duration::from_secs(3);
-/// Messages that one look at a chat shows (Avito's maximum).
-const LOOK: u16 = 100;
 
 /// The messages whose order was asked for already: once each, whatever came of it.
 pub(super) type AskedPositions = Mutex<HashSet<i64>>;
@@ -84,7 +82,7 @@ async fn read_positions(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> 
     let keys = &dialog.keys;
     let token = accounts::access_token(sender.app, keys).await?;
     let avito = accounts::avito(sender.app);
-    let call = avito.messages(&token, keys.user_id, &dialog.avito_chat_id, LOOK, 0);
+    let call = avito.messages(&token, keys.user_id, &dialog.avito_chat_id, avito::MAX_PAGE_SIZE, 0);
     let call = allowance::within(sender.app, keys.account_id, Purpose::Optional, call);
     let newest_first = call.await?.value;
     Ok((0..)

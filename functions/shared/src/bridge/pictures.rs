@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     BridgeError,
-    deliver::{Holder, Next, not_sent},
+    deliver::{AvitoSender, AvitoStep, after_failure},
     dialog_work::{self, DialogWork, Part, SentPart},
     text,
     words::{self, Language},
@@ -24,12 +24,12 @@ use crate::{
 };
 
 /// The most bytes of a file that Telegram gives to bots (Bot API, `getFile`); Avito takes 24 MB.
-const LARGEST: usize = 20 * 1024 * 1024;
+const MAX_FILE_BYTES: usize = 20 * 1024 * 1024;
 /// How long an album's first pictures wait for those that still come.
 pub const ALBUM_WAIT: Duration = Duration::from_millis(1500);
 
 /// The kinds of picture that Avito takes: what apps call them, and how their names end.
-const TAKEN: [(&str, &[&str]); 6] = [
+const ACCEPTED: [(&str, &[&str]); 6] = [
     ("image/jpeg", &["jpg", "jpeg"]),
     ("image/png", &["png"]),
     ("image/gif", &["gif"]),
@@ -54,7 +54,7 @@ pub fn sendable(message: &Message, language: Language) -> Sendable {
     let Some(file) = file.as_ref().filter(|file| *media == Media::Photo || looks_like_picture(file)) else {
         return Sendable::Refused(words::not_taken(media.as_str(), language));
     };
-    if file.size.is_some_and(|size| size > LARGEST as u64) {
+    if file.size.is_some_and(|size| size > MAX_FILE_BYTES as u64) {
         return Sendable::Refused(words::too_large(language));
     }
     let picture = json!({ "file_id": file.id, "name": file.name });
@@ -70,7 +70,7 @@ fn looks_like_picture(file: &File) -> bool {
     let mime = file.mime.as_deref().unwrap_or_default().to_ascii_lowercase();
     let ending =
         file.name.as_deref().and_then(|name| name.rsplit_once('.')).map(|(_, ending)| ending.to_ascii_lowercase());
-    TAKEN.iter().any(|(taken, endings)| {
+    ACCEPTED.iter().any(|(taken, endings)| {
         mime == *taken || (mime.is_empty() && ending.as_deref().is_some_and(|ending| endings.contains(&ending)))
     })
 }
@@ -91,41 +91,43 @@ fn ending(bytes: &[u8]) -> Option<&'static str> {
 }
 
 /// Why a picture is not at hand.
-enum Lack {
+enum PictureError {
     /// It may be had in a while.
-    Now(Duration),
+    Transient(Duration),
     /// It is not to be had; this is said.
-    Ever(&'static str),
+    Permanent(&'static str),
 }
 
 /// Between two tries to have a file, at first.
-const FILE_PAUSE: Duration = Duration::from_secs(3);
+const FILE_DELAY: Duration = Duration::from_secs(3);
 
-impl From<Error> for Lack {
+impl From<Error> for PictureError {
     fn from(error: Error) -> Self {
         match error {
             Error::Refused { ref description, .. } if description.contains("too big") => {
-                Self::Ever(words::too_large(Language::Russian))
+                Self::Permanent(words::too_large(Language::Russian))
             }
             error => match error.retry_in() {
-                Some(wait) => Self::Now(wait),
-                None => Self::Ever(words::not_handed_out(Language::Russian)),
+                Some(wait) => Self::Transient(wait),
+                None => Self::Permanent(words::not_handed_out(Language::Russian)),
             },
         }
     }
 }
 
-impl From<MediaError> for Lack {
+impl From<MediaError> for PictureError {
     fn from(error: MediaError) -> Self {
         match error {
-            MediaError::Unavailable => Self::Now(FILE_PAUSE),
-            MediaError::TooLarge => Self::Ever(words::too_large(Language::Russian)),
-            MediaError::NotAllowed | MediaError::Refused(_) => Self::Ever(words::not_handed_out(Language::Russian)),
+            MediaError::Unavailable => Self::Transient(FILE_DELAY),
+            MediaError::TooLarge => Self::Permanent(words::too_large(Language::Russian)),
+            MediaError::NotAllowed | MediaError::Refused(_) => {
+                Self::Permanent(words::not_handed_out(Language::Russian))
+            }
         }
     }
 }
 
-impl Holder<'_> {
+impl AvitoSender<'_> {
     /// Sends a picture: out of Telegram, into Avito, into the chat. Only the last of these does something that is seen,
     /// so only its outcome can be unknown.
     pub(super) async fn send_picture(
@@ -134,17 +136,17 @@ impl Holder<'_> {
         part: &Part,
         picture: &Value,
         token: Secret,
-    ) -> Result<Next, BridgeError> {
-        let turn = self.app.media().permit().await;
+    ) -> Result<AvitoStep, BridgeError> {
+        let permit = self.app.media().permit().await;
         let bytes = match self.fetch(part, picture).await? {
             Ok(bytes) => bytes,
-            Err(Lack::Now(wait)) => {
-                let growing = FILE_PAUSE * (1 << part.attempts.clamp(0, 5));
-                return Ok(Next::Rest(vec![dialog_work::put_back(part.id)], wait.max(growing)));
+            Err(PictureError::Transient(wait)) => {
+                let growing = FILE_DELAY * (1 << part.attempts.clamp(0, 5));
+                return Ok(AvitoStep::ReleaseFor(vec![dialog_work::requeue_part(part.id)], wait.max(growing)));
             }
-            Err(Lack::Ever(why)) => {
+            Err(PictureError::Permanent(why)) => {
                 metrics::counter!("parts_failed").increment(1);
-                return Ok(Next::Look(dialog_work::failed(
+                return Ok(AvitoStep::Commit(dialog_work::mark_part_failed(
                     part.id,
                     "the file cannot be sent".to_owned(),
                     &json!({ "text": why }),
@@ -153,7 +155,7 @@ impl Holder<'_> {
         };
         let Some(ending) = ending(&bytes) else {
             let why = words::not_taken("document", Language::Russian);
-            return Ok(Next::Look(dialog_work::failed(
+            return Ok(AvitoStep::Commit(dialog_work::mark_part_failed(
                 part.id,
                 "not a picture that Avito takes".to_owned(),
                 &json!({ "text": why }),
@@ -170,36 +172,37 @@ impl Holder<'_> {
             };
             uploaded = self.within(work, avito.upload_image(&token, user_id, &name, bytes)).await;
         }
-        drop(turn);
+        drop(permit);
         let image_id = match uploaded {
             Ok(reply) => reply.value,
             // Nobody saw anything of it, so there is nothing to look for.
             Err(avito::Error::Unknown(_) | avito::Error::Unavailable { .. }) => {
-                return Ok(Next::Rest(vec![dialog_work::put_back(part.id)], FILE_PAUSE));
+                return Ok(AvitoStep::ReleaseFor(vec![dialog_work::requeue_part(part.id)], FILE_DELAY));
             }
             Err(error) => {
                 tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a picture was not uploaded");
-                return Ok(not_sent(work, part, error));
+                return Ok(after_failure(work, part, error));
             }
         };
         // All this may have taken longer than the lease.
-        if self.run(vec![dialog_work::keep(self.dialog_id, self.owner)]).await?.iter().flatten().next().is_none() {
-            return Ok(Next::Look(Vec::new()));
+        if self.run(vec![dialog_work::renew_lease(self.dialog_id, self.owner)]).await?.iter().flatten().next().is_none()
+        {
+            return Ok(AvitoStep::Commit(Vec::new()));
         }
         let call = avito.send_image(&token, user_id, &work.avito_chat_id, &image_id);
-        let sent = self.telling_who_waits(self.within(work, call)).await;
+        let sent = self.with_waiting_receipt(self.within(work, call)).await;
         Ok(match sent {
-            Ok(reply) => Next::Sent(SentPart { part_id: part.id, avito_message_id: reply.value.id }),
+            Ok(reply) => AvitoStep::CommitSent(SentPart { part_id: part.id, avito_message_id: reply.value.id }),
             Err(error) => {
                 tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a picture was not sent");
-                not_sent(work, part, error)
+                after_failure(work, part, error)
             }
         })
     }
 
-    async fn fetch(&self, part: &Part, picture: &Value) -> Result<Result<Bytes, Lack>, BridgeError> {
-        let results = self.run(vec![dialog_work::bot_of(part.id)]).await?;
-        let gone = Lack::Ever(words::not_handed_out(Language::Russian));
+    async fn fetch(&self, part: &Part, picture: &Value) -> Result<Result<Bytes, PictureError>, BridgeError> {
+        let results = self.run(vec![dialog_work::select_bot_token(part.id)]).await?;
+        let gone = PictureError::Permanent(words::not_handed_out(Language::Russian));
         let (Some(row), Some(file_id)) = (results.iter().flatten().next(), picture["file_id"].as_str()) else {
             return Ok(Err(gone));
         };
@@ -212,7 +215,7 @@ impl Holder<'_> {
                 return Ok(Err(error.into()));
             }
         };
-        let fetched = self.app.media().fetch(address.expose(), LARGEST).await;
+        let fetched = self.app.media().fetch(address.expose(), MAX_FILE_BYTES).await;
         Ok(fetched.map_err(|error| {
             tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a file was not fetched");
             error.into()

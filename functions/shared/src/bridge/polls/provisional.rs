@@ -57,12 +57,12 @@ async fn read_past(
     since: i64,
 ) -> Result<Option<Vec<avito::Message>>, PollError> {
     let mut messages = Vec::new();
-    for offset in (0..=sync::LAST_OFFSET).step_by(usize::from(sync::PAGE)) {
+    for offset in (0..=sync::MAX_OFFSET).step_by(usize::from(avito::MAX_PAGE_SIZE)) {
         let page = match sync::messages(app, account, token, chat_id, offset).await {
             Err(PollError::Avito(avito::Error::Refused { status: 404, .. })) => return Ok(Some(messages)),
             page => page?,
         };
-        let whole = page.len() == usize::from(sync::PAGE);
+        let whole = page.len() == usize::from(avito::MAX_PAGE_SIZE);
         let is_past = |message: &avito::Message| message.created.is_some_and(|created| created < since - MARGIN);
         let reaches_back = page.iter().any(is_past);
         messages.extend(page);

@@ -27,10 +27,8 @@ use crate::{
     tenancy::accounts,
 };
 
-/// Chats and messages of one page (Avito's maximum).
-pub(super) const PAGE: u16 = 100;
 /// The highest offset Avito serves.
-pub(super) const LAST_OFFSET: u16 = 1000;
+pub(super) const MAX_OFFSET: u16 = 1000;
 /// `updated` may be this much out of order, seconds.
 const DISORDER: i64 = 120;
 /// What was unread when an account was connected is shown if it is not older, seconds.
@@ -134,7 +132,7 @@ async fn list(
     unread_only: bool,
     offset: u16,
 ) -> Result<avito::ChatsPage, PollError> {
-    let query = avito::ChatsQuery { unread_only, limit: PAGE, offset, ..avito::ChatsQuery::default() };
+    let query = avito::ChatsQuery { unread_only, limit: avito::MAX_PAGE_SIZE, offset, ..avito::ChatsQuery::default() };
     let (avito, user_id) = (accounts::avito(app), account.keys.user_id);
     Ok(allowance::within(app, account.keys.account_id, Purpose::Patient, avito.chats(token, user_id, &query))
         .await?
@@ -176,11 +174,11 @@ async fn fresh_chats(
     let mut fresh = Vec::new();
     let (mut page, mut offset) = (first, 0);
     loop {
-        let whole = page.chats.len() == usize::from(PAGE) && page.has_more != Some(false);
+        let whole = page.chats.len() == usize::from(avito::MAX_PAGE_SIZE) && page.has_more != Some(false);
         let reaches_back = page.chats.last().is_none_or(|chat| !is_fresh(chat));
         fresh.extend(page.chats.into_iter().filter(is_fresh));
-        offset += PAGE;
-        if !whole || reaches_back || offset > LAST_OFFSET {
+        offset += avito::MAX_PAGE_SIZE;
+        if !whole || reaches_back || offset > MAX_OFFSET {
             return Ok(fresh);
         }
         page = list(app, account, token, false, offset).await?;
@@ -257,9 +255,9 @@ async fn read_back(
     synced: Option<&str>,
 ) -> Result<(Vec<avito::Message>, Option<String>), PollError> {
     let (mut unseen, mut read) = (Vec::new(), None);
-    for offset in (0..=LAST_OFFSET).step_by(usize::from(PAGE)) {
+    for offset in (0..=MAX_OFFSET).step_by(usize::from(avito::MAX_PAGE_SIZE)) {
         let page = messages(app, account, token, &chat.id, offset).await?;
-        let last_page = page.len() < usize::from(PAGE);
+        let last_page = page.len() < usize::from(avito::MAX_PAGE_SIZE);
         read = read.or_else(|| page.iter().find_map(|message| read_by_buyer(message, account)));
         for message in page {
             if synced == Some(message.id.as_str()) {
@@ -289,7 +287,7 @@ pub(super) async fn messages(
     offset: u16,
 ) -> Result<Vec<avito::Message>, PollError> {
     let (avito, user_id) = (accounts::avito(app), account.keys.user_id);
-    let call = avito.messages(token, user_id, chat_id, PAGE, offset);
+    let call = avito.messages(token, user_id, chat_id, avito::MAX_PAGE_SIZE, offset);
     Ok(allowance::within(app, account.keys.account_id, Purpose::Patient, call).await?.value)
 }
 
