@@ -7,7 +7,7 @@ use axum::{
 };
 use tuberry::{
     App,
-    bridge::avito_webhook::{Accepted, accept},
+    bridge::avito_webhook::{WebhookResult, receive_avito_webhook},
     platform::{
         http::{Problem, ProblemBody, WebhookBody},
         secrets::Secret,
@@ -40,9 +40,9 @@ async fn receive(
     Path((account_id, secret)): Path<(i64, String)>,
     WebhookBody(payload): WebhookBody,
 ) -> Result<StatusCode, Problem> {
-    match accept(app, account_id, &Secret::new(secret), &payload).await {
-        Accepted::Done => Ok(StatusCode::OK),
-        Accepted::WrongSecret => Err(Problem::not_found()),
-        Accepted::NotTaken => Err(Problem::unavailable()),
+    match receive_avito_webhook(app, account_id, &Secret::new(secret), &payload).await {
+        WebhookResult::Done => Ok(StatusCode::OK),
+        WebhookResult::WrongSecret => Err(Problem::not_found()),
+        WebhookResult::NotStored => Err(Problem::unavailable()),
     }
 }

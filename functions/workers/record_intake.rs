@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_lambda_events::sqs::SqsBatchResponse;
 use tuberry::{
     App,
-    bridge::{avito_webhook::record_kept, tasks::IntakeTask},
+    bridge::{avito_webhook::record_from_intake, tasks::IntakeTask},
     platform::queue::Batch,
 };
 
@@ -20,7 +20,7 @@ async fn record(app: &'static App, batch: Batch<IntakeTask>) -> SqsBatchResponse
     batch
         .work_in_order(|task| async move {
             let IntakeTask::V1 { account_id, payload } = task;
-            match record_kept(app, account_id, &payload, deadline).await {
+            match record_from_intake(app, account_id, &payload, deadline).await {
                 Ok(()) => true,
                 Err(error) => {
                     tracing::error!(account_id, %error, "a kept webhook could not be recorded");

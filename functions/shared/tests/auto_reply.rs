@@ -10,7 +10,7 @@ use support::{OutsideAccount, OutsideBot, Owner, World, variable};
 use tuberry::{
     bridge::{
         auto_reply, polls,
-        record::{Heard, Hearing, Synced, record},
+        record::{IncomingBatch, IncomingMessage, PolledChat, record},
         sweep::sweep,
         text,
         window::Window,
@@ -47,9 +47,9 @@ fn always(settings: &mut Settings) {
 type Edit = fn(&mut Settings);
 
 /// A message as the webhook or the poll hands it over.
-fn heard(kind: &str, text: &str, seconds_ago: i64) -> Heard {
+fn heard(kind: &str, text: &str, seconds_ago: i64) -> IncomingMessage {
     let created = must(Timestamp::now().checked_sub(SignedDuration::from_secs(seconds_ago)));
-    Heard {
+    IncomingMessage {
         id: format!("m{}", World::new_id()),
         own: kind == "own",
         system: kind == "system",
@@ -98,15 +98,15 @@ impl Shop {
     }
 
     /// Records messages as a webhook does, or as a poll.
-    async fn hear(&self, messages: Vec<Heard>, by_poll: bool) {
+    async fn hear(&self, messages: Vec<IncomingMessage>, by_poll: bool) {
         let synced =
-            Synced { buyer: json!({ "name": "Анна" }), item: Value::Null, last_message_id: None, updated: 1 };
-        let hearing = Hearing {
+            PolledChat { buyer: json!({ "name": "Анна" }), item: Value::Null, last_message_id: None, updated: 1 };
+        let hearing = IncomingBatch {
             account_id: self.account_id,
             user_id: self.account.user_id,
             chat_id: self.chat.clone(),
             messages,
-            synced: by_poll.then_some(synced),
+            polled: by_poll.then_some(synced),
         };
         must(self.world.app.db().run(Scope::Tenant(self.owner.client), record(self.world.app, &hearing)).await);
     }
@@ -414,7 +414,7 @@ async fn what_asks_for_no_answer_sets_no_mark() {
 #[tokio::test]
 async fn what_was_unread_when_the_account_was_connected_is_not_answered() {
     let shop = Shop::of(slow_world()).await;
-    shop.world.query(Scope::Tenant(shop.owner.client), polls::start(shop.account_id)).await;
+    shop.world.query(Scope::Tenant(shop.owner.client), polls::start_polling(shop.account_id)).await;
     shop.hear(vec![heard("buyer", "Ещё продаёте?", 60)], true).await;
     assert_eq!(shop.mark().await, None);
     shop.hear(vec![heard("buyer", "Ау?", 0)], true).await;

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use support::World;
 use tuberry::{
-    bridge::record::{Heard, Hearing, record},
+    bridge::record::{IncomingBatch, IncomingMessage, record},
     platform::db::{Scope, Statement, get},
 };
 
@@ -15,8 +15,8 @@ fn must<T, E: std::fmt::Display>(outcome: Result<T, E>) -> T {
 }
 
 /// A buyer's text as a webhook tells of it.
-fn said(id: &str) -> Heard {
-    Heard {
+fn said(id: &str) -> IncomingMessage {
+    IncomingMessage {
         id: id.to_owned(),
         own: false,
         system: false,
@@ -60,12 +60,12 @@ async fn who_is_there_or_was_just_sent_for_is_not_sent_for_and_who_is_gone_is() 
     let (mut told, mut expected) = (Vec::new(), Vec::new());
     for (place, outbox, is_sent_for) in outboxes {
         expected.push((vec![(bot.id, is_sent_for)], true));
-        let hearing = Hearing {
+        let hearing = IncomingBatch {
             account_id: account.id,
             user_id: outside.user_id,
             chat_id: format!("u2i-{place}-{}", account.id),
             messages: vec![said(&format!("{place}-{}", account.id))],
-            synced: None,
+            polled: None,
         };
         // In one transaction: the moment is the same, whatever this machine does meanwhile.
         let mut statements: Vec<_> = outbox.into_iter().chain(record(world.app, &hearing)).collect();

@@ -49,7 +49,7 @@ impl Shop {
         let shop = Self { world: World::with(&all), owner, outside, account_id: account.id };
         let hold = "UPDATE account_polls SET next_poll_at = now() + interval '1 day', unread_list_at = now() + interval '1 day'
                     WHERE avito_account_id = $1";
-        let statements = vec![polls::start(account.id), Statement::new(hold).bind(account.id)];
+        let statements = vec![polls::start_polling(account.id), Statement::new(hold).bind(account.id)];
         must(shop.world.app.db().run(Scope::Tenant(shop.owner.client), statements).await);
         // Avito counts in seconds: what is written from now on is written after the registration.
         shop.change(

@@ -306,7 +306,7 @@ async fn a_connected_account_is_known_to_avito_and_polled_and_its_secrets_are_se
     assert!(account.webhook_registered_at.is_some() && account.webhook_error.is_none());
     assert_eq!(must(accounts::list(world.app, owner.client, ALL).await).items, std::slice::from_ref(&account));
 
-    world.query(Scope::Tenant(owner.client), polls::start(account.id)).await;
+    world.query(Scope::Tenant(owner.client), polls::start_polling(account.id)).await;
     let polled = Statement::new("SELECT next_poll_at FROM account_polls WHERE avito_account_id = $1").bind(account.id);
     assert_eq!(world.query(Scope::Tenant(owner.client), polled).await.len(), 1);
 

@@ -84,7 +84,7 @@ async fn create(
     };
     let checked = accounts::check(app, &new).await?;
     let inserted = accounts::insert(app, client, caller.user_id, new, checked).await?;
-    app.db().query(Scope::Tenant(client), polls::start(inserted.account.id)).await?;
+    app.db().query(Scope::Tenant(client), polls::start_polling(inserted.account.id)).await?;
     let account = account_webhooks::register(app, client, inserted).await?;
     Ok((StatusCode::CREATED, Json(account)))
 }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     order, polls,
-    record::{Heard, Hearing, Woken, record},
+    record::{IncomingBatch, IncomingMessage, Wakeups, record},
     tasks::IntakeTask,
     text,
 };
@@ -27,118 +27,128 @@ use crate::{
 
 /// What became of a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Accepted {
+pub enum WebhookResult {
     /// It is recorded, or there was nothing to record.
     Done,
     /// The secret is not the account's.
     WrongSecret,
     /// Nothing durable could take it.
-    NotTaken,
+    NotStored,
 }
 
 /// Avito waits 2 s in all: Postgres gets a part of that, the second way the rest.
-const POSTGRES_PART: Duration = Duration::from_millis(1000);
+const POSTGRES_TIMEOUT: Duration = Duration::from_millis(1000);
 /// Between two tries to record what was kept.
-const KEPT_AGAIN: Duration = Duration::from_secs(1);
+const INTAKE_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// How long a secret's hash is known without Postgres.
-const SECRET_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+const SECRET_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Hashes known of one account: its secret is renewed monthly.
-const SECRETS_KNOWN: i64 = 8;
+const MAX_SECRETS: i64 = 8;
 /// The accounts of which a webhook could not be taken: a set in Redis, which the poll's schedule empties.
-const LOST: &str = "avito-webhooks-lost";
+const LOST_WEBHOOKS: &str = "avito-webhooks-lost";
 /// Whoever asks us in an outage can have accounts marked, so there is a most of them.
-const LOST_MOST: i64 = 10_000;
-const LOST_LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+const MAX_LOST: i64 = 10_000;
+const LOST_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// An account and the hash of its secret.
-type Known = (i64, [u8; 32]);
+type AccountSecret = (i64, [u8; 32]);
 
-static SECRETS_SEEN: LazyLock<Mutex<HashSet<Known>>> = LazyLock::new(Mutex::default);
+static SECRETS_SEEN: LazyLock<Mutex<HashSet<AccountSecret>>> = LazyLock::new(Mutex::default);
 
 /// Takes a webhook of the account, whose address ends in `secret`. `payload` is JSON of any shape.
-pub async fn accept(app: &App, account_id: i64, secret: &Secret, payload: &serde_json::Value) -> Accepted {
+pub async fn receive_avito_webhook(
+    app: &App,
+    account_id: i64,
+    secret: &Secret,
+    payload: &serde_json::Value,
+) -> WebhookResult {
     let hash = secret.hash();
-    let hearing = avito::webhook::Notification::from_value(payload.clone())
-        .and_then(|notification| hearing(account_id, &notification));
-    match tokio::time::timeout(POSTGRES_PART, hear(app, account_id, hash, hearing.as_ref())).await {
-        Ok(Ok(Some(woken))) => {
+    let batch = avito::webhook::Notification::from_value(payload.clone())
+        .and_then(|notification| incoming_batch(account_id, &notification));
+    match tokio::time::timeout(POSTGRES_TIMEOUT, record_webhook(app, account_id, hash, batch.as_ref())).await {
+        Ok(Ok(Some(wakeups))) => {
             remember_secret(app, account_id, hash).await;
-            woken.wake(app).await;
-            Accepted::Done
+            wakeups.wake(app).await;
+            WebhookResult::Done
         }
         Ok(Ok(None)) => {
             tracing::warn!(account_id, "an Avito webhook came with a wrong secret");
-            Accepted::WrongSecret
+            WebhookResult::WrongSecret
         }
         Ok(Err(error)) => {
             tracing::error!(%error, "Postgres did not take a webhook");
-            keep(app, account_id, hash, hearing.as_ref(), payload).await
+            buffer_in_intake(app, account_id, hash, batch.as_ref(), payload).await
         }
         Err(_) => {
             tracing::error!("Postgres took too long for a webhook");
-            keep(app, account_id, hash, hearing.as_ref(), payload).await
+            buffer_in_intake(app, account_id, hash, batch.as_ref(), payload).await
         }
     }
 }
 
 /// Records a webhook that waited in the intake queue. Its secret was checked when it came. While Postgres is away it is
 /// tried again until `deadline`: given back, it would wait longer than those behind it that need no queue any more.
-pub async fn record_kept(app: &App, account_id: i64, payload: &str, deadline: Instant) -> Result<(), DbError> {
-    let Some(hearing) = serde_json::from_str(payload)
+pub async fn record_from_intake(app: &App, account_id: i64, payload: &str, deadline: Instant) -> Result<(), DbError> {
+    let Some(batch) = serde_json::from_str(payload)
         .ok()
         .and_then(avito::webhook::Notification::from_value)
-        .and_then(|notification| hearing(account_id, &notification))
+        .and_then(|notification| incoming_batch(account_id, &notification))
     else {
         return Ok(());
     };
     let tries = async {
         loop {
-            match app.db().run(Scope::TenantOf(accounts::tenant_of(account_id)), record(app, &hearing)).await {
-                Err(DbError::Unavailable(_)) => tokio::time::sleep(KEPT_AGAIN).await,
+            match app.db().run(Scope::TenantOf(accounts::tenant_of(account_id)), record(app, &batch)).await {
+                Err(DbError::Unavailable(_)) => tokio::time::sleep(INTAKE_RETRY_DELAY).await,
                 outcome => return outcome,
             }
         }
     };
     let too_long = || DbError::Unavailable("it is still away");
     let results = tokio::time::timeout_at(deadline.into(), tries).await.map_err(|_| too_long())??;
-    Woken::read(&results)?.wake(app).await;
+    Wakeups::read(&results)?.wake(app).await;
     Ok(())
 }
 
 /// Checks the secret and records, in one transaction. None: a wrong secret. Otherwise whom to wake.
-async fn hear(app: &App, account_id: i64, hash: [u8; 32], hearing: Option<&Hearing>) -> Result<Option<Woken>, DbError> {
+async fn record_webhook(
+    app: &App,
+    account_id: i64,
+    hash: [u8; 32],
+    batch: Option<&IncomingBatch>,
+) -> Result<Option<Wakeups>, DbError> {
     let scope = Scope::TenantOf(account_webhooks::tenant_by_secret(account_id, hash.to_vec()));
-    let results = app.db().run(scope, hearing.map(|hearing| record(app, hearing)).unwrap_or_default()).await?;
+    let results = app.db().run(scope, batch.map(|batch| record(app, batch)).unwrap_or_default()).await?;
     if results.first().is_none_or(Vec::is_empty) {
         return Ok(None);
     }
-    if hearing.is_some() { Woken::read(&results).map(Some) } else { Ok(Some(Woken::default())) }
+    if batch.is_some() { Wakeups::read(&results).map(Some) } else { Ok(Some(Wakeups::default())) }
 }
 
 /// What a notification says, as a hearing of one message. None for what Avito never sends and Postgres cannot hold.
-fn hearing(account_id: i64, notification: &avito::webhook::Notification) -> Option<Hearing> {
+fn incoming_batch(account_id: i64, notification: &avito::webhook::Notification) -> Option<IncomingBatch> {
     let message = &notification.message;
     if notification.chat_id.contains('\0') {
         return None;
     }
-    Some(Hearing {
+    Some(IncomingBatch {
         account_id,
         user_id: notification.user_id,
         chat_id: notification.chat_id.clone(),
-        messages: vec![heard(message, notification.user_id, 0)?],
-        synced: None,
+        messages: vec![incoming_message(message, notification.user_id, 0)?],
+        polled: None,
     })
 }
 
 /// A message of Avito's as it is recorded; none when it does not say when it was written, or Postgres cannot hold its id.
-pub(super) fn heard(message: &avito::Message, own_user_id: i64, position: i32) -> Option<Heard> {
+pub(super) fn incoming_message(message: &avito::Message, own_user_id: i64, position: i32) -> Option<IncomingMessage> {
     let created = message.created.filter(|second| *second >= 0)?;
     if message.id.contains('\0') || message.kind.as_str().contains('\0') {
         return None;
     }
     let system = message.is_system();
     let text = message.content.text.as_deref().map(|text| text.replace('\0', ""));
-    Some(Heard {
+    Some(IncomingMessage {
         id: message.id.clone(),
         own: !system && message.is_own(own_user_id),
         system,
@@ -164,9 +174,9 @@ fn attachments(message: &avito::Message) -> Option<serde_json::Value> {
 
 /// So that the secret can be checked while Postgres is away. Redis is told once per process and secret.
 async fn remember_secret(app: &App, account_id: i64, hash: [u8; 32]) {
-    let news = SECRETS_SEEN.lock().is_ok_and(|mut seen| seen.insert((account_id, hash)));
+    let is_new = SECRETS_SEEN.lock().is_ok_and(|mut seen| seen.insert((account_id, hash)));
     let key = secrets_key(account_id);
-    if news && app.cache().add(&key, &hex::encode(hash), SECRETS_KNOWN, SECRET_LIFE).await.is_err() {
+    if is_new && app.cache().add(&key, &hex::encode(hash), MAX_SECRETS, SECRET_TTL).await.is_err() {
         tracing::warn!("Redis did not take a secret's hash");
     }
 }
@@ -187,62 +197,63 @@ async fn is_known(app: &App, account_id: i64, hash: [u8; 32]) -> Option<bool> {
 
 /// The way past Postgres: the secret's hash from memory or Redis, the payload into the intake queue. What was not taken
 /// is left to the poll: a new secret may be one that nobody has written down yet.
-async fn keep(
+async fn buffer_in_intake(
     app: &App,
     account_id: i64,
     hash: [u8; 32],
-    hearing: Option<&Hearing>,
+    batch: Option<&IncomingBatch>,
     payload: &serde_json::Value,
-) -> Accepted {
-    let accepted = match is_known(app, account_id, hash).await {
-        Some(true) => send_to_intake(app, account_id, hearing, payload).await,
-        Some(false) => Accepted::WrongSecret,
-        None => Accepted::NotTaken,
+) -> WebhookResult {
+    let result = match is_known(app, account_id, hash).await {
+        Some(true) => send_to_intake(app, account_id, batch, payload).await,
+        Some(false) => WebhookResult::WrongSecret,
+        None => WebhookResult::NotStored,
     };
-    if accepted != Accepted::Done && app.cache().add(LOST, &account_id.to_string(), LOST_MOST, LOST_LIFE).await.is_err()
+    if result != WebhookResult::Done
+        && app.cache().add(LOST_WEBHOOKS, &account_id.to_string(), MAX_LOST, LOST_TTL).await.is_err()
     {
         tracing::warn!(account_id, "nothing remembers that a webhook was lost; the poll finds it in its turn");
     }
-    accepted
+    result
 }
 
 async fn send_to_intake(
     app: &App,
     account_id: i64,
-    hearing: Option<&Hearing>,
+    batch: Option<&IncomingBatch>,
     payload: &serde_json::Value,
-) -> Accepted {
-    let Some(hearing) = hearing else { return Accepted::Done };
+) -> WebhookResult {
+    let Some(batch) = batch else { return WebhookResult::Done };
     let task = IntakeTask::V1 { account_id, payload: payload.to_string() };
     // An id may be any text; a group's and a deduplication's name may not.
-    let group = hex::encode(&Sha256::digest(format!("{account_id}/{}", hearing.chat_id))[..16]);
-    let once = hex::encode(Sha256::digest(payload.to_string()));
-    match app.send_in_order(&task, &group, &once).await {
+    let group = hex::encode(&Sha256::digest(format!("{account_id}/{}", batch.chat_id))[..16]);
+    let deduplication = hex::encode(Sha256::digest(payload.to_string()));
+    match app.send_in_order(&task, &group, &deduplication).await {
         Ok(()) => {
             metrics::counter!("webhooks_buffered").increment(1);
             order::LAST_BUFFERED.note();
-            Accepted::Done
+            WebhookResult::Done
         }
         Err(error) => {
             tracing::error!(%error, "nothing took a webhook");
-            Accepted::NotTaken
+            WebhookResult::NotStored
         }
     }
 }
 
 /// Makes the accounts due of which a webhook was lost. A mark goes once the row knows, and before anybody polls by it.
-pub(super) async fn have_the_lost_polled(app: &App) -> Result<(), DbError> {
-    let marked = match app.cache().members(LOST).await {
-        Ok(marked) if marked.is_empty() => return Ok(()),
-        Ok(marked) => marked,
+pub(super) async fn make_lost_accounts_due(app: &App) -> Result<(), DbError> {
+    let lost = match app.cache().members(LOST_WEBHOOKS).await {
+        Ok(lost) if lost.is_empty() => return Ok(()),
+        Ok(lost) => lost,
         Err(error) => {
             tracing::warn!(%error, "it is not known whether webhooks were lost");
             return Ok(());
         }
     };
-    let ids = marked.iter().filter_map(|id| id.parse().ok()).collect();
-    app.db().query(Scope::Service, polls::soon(ids)).await?;
-    if app.cache().remove(LOST, &marked).await.is_err() {
+    let ids = lost.iter().filter_map(|id| id.parse().ok()).collect();
+    app.db().query(Scope::Service, polls::make_polls_due(ids)).await?;
+    if app.cache().remove(LOST_WEBHOOKS, &lost).await.is_err() {
         tracing::warn!("Redis forgot no lost webhooks; their accounts are polled once more");
     }
     Ok(())
@@ -254,29 +265,28 @@ mod tests {
     use serde_json::{Value, json};
 
     /// What is heard of a notification whose value has this at `place`.
-    fn heard_with(place: &str, value: Value) -> Option<Hearing> {
+    fn batch_with(place: &str, value: Value) -> Option<IncomingBatch> {
         let mut payload = json!({ "payload": { "type": "message", "value": {
             "id": "m-1", "chat_id": "u2i-1", "user_id": 1, "author_id": 2, "chat_type": "u2i", "type": "text",
             "content": { "text": "Здравствуйте" }, "created": 1_700_000_000,
         } } });
         payload["payload"]["value"][place] = value;
-        avito::webhook::Notification::from_value(payload).and_then(|notification| hearing(1, &notification))
+        avito::webhook::Notification::from_value(payload).and_then(|notification| incoming_batch(1, &notification))
     }
 
     #[test]
-    fn what_postgres_cannot_hold_is_not_heard() {
-        assert!(heard_with("id", json!("m-1")).is_some());
+    fn what_postgres_cannot_hold_is_not_recorded() {
+        assert!(batch_with("id", json!("m-1")).is_some());
         for place in ["id", "chat_id", "type"] {
-            assert!(heard_with(place, json!("a\0b")).is_none(), "{place}");
+            assert!(batch_with(place, json!("a\0b")).is_none(), "{place}");
         }
-        assert!(heard_with("created", json!(-300_000_000_000_i64)).is_none());
+        assert!(batch_with("created", json!(-300_000_000_000_i64)).is_none());
     }
 
     #[test]
-    fn a_text_that_postgres_cannot_hold_is_heard_without_what_it_cannot() {
-        let heard = heard_with("content", json!({ "text": "Куп\0лю" }));
-        let texts: Vec<_> =
-            heard.into_iter().flat_map(|hearing| hearing.messages).map(|message| message.text).collect();
+    fn a_text_that_postgres_cannot_hold_is_recorded_without_what_it_cannot() {
+        let heard = batch_with("content", json!({ "text": "Куп\0лю" }));
+        let texts: Vec<_> = heard.into_iter().flat_map(|batch| batch.messages).map(|message| message.text).collect();
         assert_eq!(texts, [Some("Куплю".to_owned())]);
     }
 }

@@ -24,18 +24,18 @@ use crate::{
 };
 
 /// Accounts polled at the same time by one process.
-const AT_ONCE: usize = 16;
+const MAX_CONCURRENT_POLLS: usize = 16;
 /// A task this late is dropped: the next round has its accounts again.
-const TOO_LATE: i64 = 60;
+const MAX_TASK_AGE: i64 = 60;
 /// A refused account is tried this often, seconds.
 const REFUSED_INTERVAL: f64 = 3600.0;
 /// A round that comes a moment early is not to skip an account, so pauses are a little shorter than the intervals.
-const EARLY: f64 = 0.9;
+const INTERVAL_FACTOR: f64 = 0.9;
 
 /// How long an account rests after a poll, by `account_polls p`, `tenancy_accounts a` and `tenancy_webhooks w`: a webhook
 /// is trusted that was registered at its last check and told of everything in the last 24 h. `$2`: the usual interval,
 /// `$3`: that of a trusted webhook, `$4`: that of a refused account.
-macro_rules! pause {
+macro_rules! poll_interval {
     () => {
         "CASE WHEN a.status <> 'active' THEN $4
               WHEN w.is_registered AND p.unreported_since IS NULL
@@ -43,17 +43,17 @@ macro_rules! pause {
               ELSE $2 END"
     };
 }
-use pause;
+use poll_interval;
 
 /// The intervals of the macro `pause`, as they follow its statement's first parameter.
 fn with_intervals(app: &App, statement: Statement) -> Statement {
-    let usual = usual_pause(app);
-    let trusted = interval(app, var::WEBHOOK_POLL_INTERVAL_SECONDS).map_or(usual, |seconds| seconds * EARLY);
+    let usual = usual_interval(app);
+    let trusted = interval(app, var::WEBHOOK_POLL_INTERVAL_SECONDS).map_or(usual, |seconds| seconds * INTERVAL_FACTOR);
     statement.bind(usual).bind(trusted.max(usual)).bind(REFUSED_INTERVAL)
 }
 
-fn usual_pause(app: &App) -> f64 {
-    interval(app, var::POLL_INTERVAL_SECONDS).unwrap_or(REFUSED_INTERVAL) * EARLY
+fn usual_interval(app: &App) -> f64 {
+    interval(app, var::POLL_INTERVAL_SECONDS).unwrap_or(REFUSED_INTERVAL) * INTERVAL_FACTOR
 }
 
 fn interval(app: &App, variable: Variable) -> Option<f64> {
@@ -61,7 +61,7 @@ fn interval(app: &App, variable: Variable) -> Option<f64> {
 }
 
 /// The statement that begins an account's polling, or has it polled at once if it is polled already.
-pub fn start(account_id: i64) -> Statement {
+pub fn start_polling(account_id: i64) -> Statement {
     Statement::new(
         "INSERT INTO account_polls AS p (avito_account_id, client_id)
          SELECT avito_account_id, client_id FROM tenancy_accounts WHERE avito_account_id = $1
@@ -71,7 +71,7 @@ pub fn start(account_id: i64) -> Statement {
 }
 
 /// Makes accounts due now, but for those that Avito refuses.
-pub(super) fn soon(account_ids: Vec<i64>) -> Statement {
+pub(super) fn make_polls_due(account_ids: Vec<i64>) -> Statement {
     Statement::new(
         "UPDATE account_polls p SET next_poll_at = now() FROM tenancy_accounts a
          WHERE p.avito_account_id = ANY($1) AND a.avito_account_id = p.avito_account_id AND a.status = 'active'
@@ -81,13 +81,13 @@ pub(super) fn soon(account_ids: Vec<i64>) -> Statement {
 }
 
 /// An account to poll.
-struct Account {
+struct PolledAccount {
     keys: Keys,
     started: i64,
     watermark: Option<i64>,
     digest: Option<Vec<u8>>,
     unread_digest: Option<Vec<u8>>,
-    working: bool,
+    is_active: bool,
     /// Whether the chats with unread messages are to be listed as well.
     list_unread: bool,
     /// Whether it is time to judge if webhooks told of what polls found.
@@ -98,7 +98,7 @@ struct Account {
 /// for its next turn.
 pub async fn poll(app: &App, task: &PollTask, stop: Instant) -> Result<(), BridgeError> {
     let PollTask::V1 { account_ids, due } = task;
-    if Timestamp::now().duration_since(*due).as_secs() > TOO_LATE {
+    if Timestamp::now().duration_since(*due).as_secs() > MAX_TASK_AGE {
         metrics::counter!("polls_dropped").increment(1);
         return Ok(());
     }
@@ -112,24 +112,24 @@ pub async fn poll(app: &App, task: &PollTask, stop: Instant) -> Result<(), Bridg
             if refusal(&error).is_none() {
                 metrics::counter!("polls_failed").increment(1);
             }
-            (account.working && error.may_pass()).then_some(account.keys.account_id)
+            (account.is_active && error.may_pass()).then_some(account.keys.account_id)
         })
-        .buffer_unordered(AT_ONCE)
+        .buffer_unordered(MAX_CONCURRENT_POLLS)
         .filter_map(std::future::ready)
         .collect()
         .await;
     if !failed.is_empty() {
-        app.db().query(Scope::Service, again_soon(app, failed)).await?;
+        app.db().query(Scope::Service, retry_polls(app, failed)).await?;
     }
     Ok(())
 }
 
 /// Takes the accounts that are due, and sets when they are due next: one round trip for all of them.
-async fn claim(app: &App, account_ids: Vec<i64>) -> Result<Vec<Account>, BridgeError> {
+async fn claim(app: &App, account_ids: Vec<i64>) -> Result<Vec<PolledAccount>, BridgeError> {
     let statement = Statement::new(concat!(
         "UPDATE account_polls p
          SET next_poll_at = now() + make_interval(secs => ",
-        pause!(),
+        poll_interval!(),
         "),
              unread_list_at = CASE WHEN p.unread_list_at > now() THEN p.unread_list_at ELSE now() + interval '10 minutes' END
          FROM tenancy_accounts a JOIN tenancy_webhooks w ON w.avito_account_id = a.avito_account_id
@@ -142,10 +142,10 @@ async fn claim(app: &App, account_ids: Vec<i64>) -> Result<Vec<Account>, BridgeE
                    a.token_expires_at, a.status"
     ));
     let rows = app.db().query(Scope::Service, with_intervals(app, statement.bind(account_ids))).await?;
-    Ok(rows.iter().map(Account::read).collect::<Result<_, _>>()?)
+    Ok(rows.iter().map(PolledAccount::read).collect::<Result<_, _>>()?)
 }
 
-impl Account {
+impl PolledAccount {
     fn read(row: &Row) -> Result<Self, DbError> {
         Ok(Self {
             keys: Keys::read(row)?,
@@ -153,7 +153,7 @@ impl Account {
             watermark: get(row, "watermark")?,
             digest: get(row, "page_digest")?,
             unread_digest: get(row, "unread_digest")?,
-            working: get::<String>(row, "status")? == "active",
+            is_active: get::<String>(row, "status")? == "active",
             list_unread: get(row, "list_unread")?,
             judge_webhook: get(row, "judge_webhook")?,
         })
@@ -186,7 +186,7 @@ impl PollError {
     }
 }
 
-async fn poll_account(app: &App, account: &Account) -> Result<(), PollError> {
+async fn poll_account(app: &App, account: &PolledAccount) -> Result<(), PollError> {
     let outcome = match accounts::access_token(app, &account.keys).await {
         Ok(token) => match sync::sync(app, account, &token).await {
             Err(PollError::Avito(avito::Error::Unauthorized { .. })) => {
@@ -206,22 +206,22 @@ async fn poll_account(app: &App, account: &Account) -> Result<(), PollError> {
     let Some((status, reason)) = outcome.as_ref().err().and_then(refusal) else { return outcome };
     metrics::counter!("accounts_refused").increment(1);
     let refused = accounts::mark_refused(account.keys.account_id, status, reason);
-    app.db().run(scope(), vec![refused, rest(account.keys.account_id)]).await?;
+    app.db().run(scope(), vec![refused, postpone_refused_poll(account.keys.account_id)]).await?;
     outcome
 }
 
 /// What failed for a reason that may pass is looked at again at the usual pace, however far its webhook is trusted.
-fn again_soon(app: &App, account_ids: Vec<i64>) -> Statement {
+fn retry_polls(app: &App, account_ids: Vec<i64>) -> Statement {
     Statement::new(
         "UPDATE account_polls SET next_poll_at = least(next_poll_at, now() + make_interval(secs => $2))
          WHERE avito_account_id = ANY($1)",
     )
     .bind(account_ids)
-    .bind(usual_pause(app))
+    .bind(usual_interval(app))
 }
 
 /// Lets a refused account rest at once, not only when it is next claimed.
-fn rest(account_id: i64) -> Statement {
+fn postpone_refused_poll(account_id: i64) -> Statement {
     Statement::new(
         "UPDATE account_polls SET next_poll_at = now() + make_interval(secs => $2) WHERE avito_account_id = $1",
     )
@@ -232,16 +232,16 @@ fn rest(account_id: i64) -> Statement {
 /// A minute after polls found what no webhook had told of: either one has by now, or it was missed.
 fn judge_webhook(account_id: i64) -> Statement {
     Statement::new(
-        "WITH untold AS (
+        "WITH unreported AS (
              SELECT m.created_at FROM messages m
              JOIN account_polls p ON p.avito_account_id = m.avito_account_id AND m.created_at >= p.unreported_since
              JOIN tenancy_webhooks w ON w.avito_account_id = m.avito_account_id AND m.avito_created > w.webhook_registered_at
              WHERE m.avito_account_id = $1 AND m.webhook_reported_at IS NULL AND m.origin = 'buyer'
          )
          UPDATE account_polls
-         SET webhook_missed_at = CASE WHEN EXISTS (SELECT FROM untold WHERE created_at <= now() - interval '60 seconds')
+         SET webhook_missed_at = CASE WHEN EXISTS (SELECT FROM unreported WHERE created_at <= now() - interval '60 seconds')
                                       THEN now() ELSE webhook_missed_at END,
-             unreported_since = (SELECT min(created_at) FROM untold WHERE created_at > now() - interval '60 seconds')
+             unreported_since = (SELECT min(created_at) FROM unreported WHERE created_at > now() - interval '60 seconds')
          WHERE avito_account_id = $1",
     )
     .bind(account_id)

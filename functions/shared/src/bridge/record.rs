@@ -20,7 +20,7 @@ use crate::{
 
 /// A message as Avito told of it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Heard {
+pub struct IncomingMessage {
     /// Avito's id of the message.
     pub id: String,
     /// Whether the account itself wrote it, by whatever way.
@@ -43,7 +43,7 @@ pub struct Heard {
 
 /// What the poll knows besides the messages.
 #[derive(Clone, Debug)]
-pub struct Synced {
+pub struct PolledChat {
     /// The other person: `{id, name}`.
     pub buyer: Value,
     /// What the chat is about: `{title, price, city, url}`; null for chats about nothing.
@@ -56,7 +56,7 @@ pub struct Synced {
 
 /// The messages of one chat, from one source.
 #[derive(Clone, Debug)]
-pub struct Hearing {
+pub struct IncomingBatch {
     /// The row in `avito_accounts`.
     pub account_id: i64,
     /// Avito's id of the account: a payload that names another is not recorded.
@@ -64,13 +64,13 @@ pub struct Hearing {
     /// Avito's id of the chat.
     pub chat_id: String,
     /// What was said, oldest first.
-    pub messages: Vec<Heard>,
+    pub messages: Vec<IncomingMessage>,
     /// Set by the poll; a webhook knows nothing of it.
-    pub synced: Option<Synced>,
+    pub polled: Option<PolledChat>,
 }
 
 /// Finds or makes the dialog.
-macro_rules! remember {
+macro_rules! upsert_dialog {
     () => {
         "INSERT INTO dialogs AS d (client_id, avito_account_id, bot_id, avito_chat_id, buyer, item, confirmed_at)
          VALUES (_client, _account, _bot, _chat, _buyer, _item, CASE WHEN _synced THEN now() END)
@@ -86,12 +86,12 @@ macro_rules! remember {
 }
 
 /// Heard messages as rows.
-macro_rules! heard {
+macro_rules! incoming {
     ($messages:literal) => {
         concat!(
             "jsonb_to_recordset(",
             $messages,
-            ") AS heard (id text, own boolean, system boolean, kind text, text text, text_key text, attachments jsonb,
+            ") AS incoming (id text, own boolean, system boolean, kind text, text text, text_key text, attachments jsonb,
                          created timestamptz, position int)"
         )
     };
@@ -103,16 +103,16 @@ macro_rules! adopt_echo {
     () => {
         concat!(
             "WITH echo AS (
-                 SELECT DISTINCT ON (p.id) p.id AS part_id, heard.id AS avito_message_id
+                 SELECT DISTINCT ON (p.id) p.id AS part_id, incoming.id AS avito_message_id
                  FROM ",
-            heard!("_heard"),
+            incoming!("_incoming"),
             "
-                 JOIN parts p ON p.dialog_id = _dialog AND p.state = 'sending' AND p.kind = heard.kind
-                             AND (p.kind = 'image' OR p.text_key = heard.text_key)
-                 WHERE heard.own AND heard.created >= p.sending_since - interval '10 seconds'
-                   AND NOT EXISTS (SELECT FROM parts o WHERE o.avito_account_id = _account AND o.avito_message_id = heard.id)
-                   AND NOT EXISTS (SELECT FROM messages o WHERE o.avito_account_id = _account AND o.avito_message_id = heard.id)
-                 ORDER BY p.id, heard.created, heard.position
+                 JOIN parts p ON p.dialog_id = _dialog AND p.state = 'sending' AND p.kind = incoming.kind
+                             AND (p.kind = 'image' OR p.text_key = incoming.text_key)
+                 WHERE incoming.own AND incoming.created >= p.sending_since - interval '10 seconds'
+                   AND NOT EXISTS (SELECT FROM parts o WHERE o.avito_account_id = _account AND o.avito_message_id = incoming.id)
+                   AND NOT EXISTS (SELECT FROM messages o WHERE o.avito_account_id = _account AND o.avito_message_id = incoming.id)
+                 ORDER BY p.id, incoming.created, incoming.position
              ), adopted AS (
                  UPDATE parts p SET state = 'sent', avito_message_id = echo.avito_message_id
                  FROM echo WHERE p.id = echo.part_id
@@ -133,24 +133,24 @@ macro_rules! insert_messages {
             "INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, attachments,
                                    avito_message_id, avito_created, avito_position, confirmed_at, webhook_reported_at, status, needs_post)
              SELECT _client, _dialog, _account, _bot,
-                    CASE WHEN heard.own THEN 'out' ELSE 'in' END,
-                    CASE WHEN heard.own THEN 'avito_app' WHEN heard.system THEN 'system' ELSE 'buyer' END,
-                    heard.kind, heard.text, heard.attachments, heard.id, heard.created, heard.position,
+                    CASE WHEN incoming.own THEN 'out' ELSE 'in' END,
+                    CASE WHEN incoming.own THEN 'avito_app' WHEN incoming.system THEN 'system' ELSE 'buyer' END,
+                    incoming.kind, incoming.text, incoming.attachments, incoming.id, incoming.created, incoming.position,
                     CASE WHEN _synced THEN now() END, CASE WHEN NOT _synced THEN now() END,
-                    CASE WHEN hidden THEN 'filtered' WHEN heard.own THEN 'sent' ELSE 'received' END,
+                    CASE WHEN hidden THEN 'filtered' WHEN incoming.own THEN 'sent' ELSE 'received' END,
                     NOT hidden
              FROM ",
-            heard!("_heard"),
+            incoming!("_incoming"),
             "
              CROSS JOIN LATERAL (
-                 SELECT NOT heard.own AND (
-                     (heard.system AND _hide_system)
+                 SELECT NOT incoming.own AND (
+                     (incoming.system AND _hide_system)
                      OR EXISTS (SELECT FROM regexp_split_to_table(_filter, '[,\\n]') AS keyword
-                                WHERE btrim(keyword) <> '' AND strpos(lower(heard.text), lower(btrim(keyword))) > 0)
+                                WHERE btrim(keyword) <> '' AND strpos(lower(incoming.text), lower(btrim(keyword))) > 0)
                  ) AS hidden
              ) AS filter
-             WHERE NOT EXISTS (SELECT FROM parts o WHERE o.avito_account_id = _account AND o.avito_message_id = heard.id)
-             ORDER BY heard.created, heard.position
+             WHERE NOT EXISTS (SELECT FROM parts o WHERE o.avito_account_id = _account AND o.avito_message_id = incoming.id)
+             ORDER BY incoming.created, incoming.position
              ON CONFLICT (avito_account_id, avito_message_id) DO UPDATE
              SET confirmed_at = coalesce(messages.confirmed_at, excluded.confirmed_at),
                  webhook_reported_at = coalesce(messages.webhook_reported_at, excluded.webhook_reported_at),
@@ -165,21 +165,21 @@ macro_rules! insert_messages {
 }
 
 /// What its writer took back is marked; where the topic shows it, a line says so, and where not yet, it stands in its place.
-macro_rules! take_back {
+macro_rules! mark_deleted {
     () => {
         concat!(
             "WITH gone AS (
                  UPDATE messages m SET deleted_at = now(), kind = CASE WHEN m.post_id IS NULL THEN 'deleted' ELSE m.kind END
                  FROM ",
-            heard!("_heard"),
+            incoming!("_incoming"),
             "
-                 WHERE m.dialog_id = _dialog AND m.avito_account_id = _account AND m.avito_message_id = heard.id
-                   AND heard.kind = 'deleted' AND m.kind <> 'deleted' AND m.deleted_at IS NULL
+                 WHERE m.dialog_id = _dialog AND m.avito_account_id = _account AND m.avito_message_id = incoming.id
+                   AND incoming.kind = 'deleted' AND m.kind <> 'deleted' AND m.deleted_at IS NULL
                  RETURNING m.id, m.client_id, m.bot_id, m.dialog_id, m.post_id
              )
              INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
              SELECT gone.client_id, gone.bot_id, gone.dialog_id, 'notice',
-                    jsonb_strip_nulls(jsonb_build_object('text', _taken_back, 'reply_to', p.telegram_message_ids[1])), 'deleted:' || gone.id
+                    jsonb_strip_nulls(jsonb_build_object('text', _deleted_text, 'reply_to', p.telegram_message_ids[1])), 'deleted:' || gone.id
              FROM gone JOIN posts p ON p.id = gone.post_id
              ON CONFLICT (bot_id, dedup_key) DO NOTHING"
         )
@@ -188,13 +188,13 @@ macro_rules! take_back {
 
 /// A webhook told of another text than Avito's list has: the list is right. Where the topic shows the other one, a line
 /// says so.
-macro_rules! correct {
+macro_rules! correct_texts {
     ($account:literal, $user:literal, $chat:literal, $messages:literal, $corrected:literal) => {
         concat!(
             "WITH other AS (
-                 UPDATE messages m SET text = heard.text, attachments = m.attachments || heard.attachments
+                 UPDATE messages m SET text = incoming.text, attachments = m.attachments || incoming.attachments
                  FROM ",
-            heard!($messages),
+            incoming!($messages),
             "
                  JOIN tenancy_accounts a ON a.avito_account_id = ",
             $account,
@@ -206,9 +206,9 @@ macro_rules! correct {
             " AND d.avito_chat_id = ",
             $chat,
             "
-                 WHERE m.dialog_id = d.id AND m.avito_message_id = heard.id AND m.confirmed_at IS NULL
-                   AND m.kind = 'text' AND heard.kind = 'text'
-                   AND normalize(regexp_replace(btrim(m.text), '\\s+', ' ', 'g')) <> normalize(regexp_replace(btrim(heard.text), '\\s+', ' ', 'g'))
+                 WHERE m.dialog_id = d.id AND m.avito_message_id = incoming.id AND m.confirmed_at IS NULL
+                   AND m.kind = 'text' AND incoming.kind = 'text'
+                   AND normalize(regexp_replace(btrim(m.text), '\\s+', ' ', 'g')) <> normalize(regexp_replace(btrim(incoming.text), '\\s+', ' ', 'g'))
                  RETURNING m.id, m.client_id, m.bot_id, m.dialog_id, m.post_id, m.text
              )
              INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
@@ -224,8 +224,8 @@ macro_rules! correct {
 }
 
 /// The statement that puts what Avito's list says in the place of what a webhook said.
-pub(super) fn correct(account_id: i64, user_id: i64, chat_id: &str, messages: &[Heard]) -> Statement {
-    Statement::new(correct!("$1", "$2", "$3", "$4", "$5"))
+pub(super) fn correct_texts(account_id: i64, user_id: i64, chat_id: &str, messages: &[IncomingMessage]) -> Statement {
+    Statement::new(correct_texts!("$1", "$2", "$3", "$4", "$5"))
         .bind(account_id)
         .bind(user_id)
         .bind(chat_id.to_owned())
@@ -235,9 +235,9 @@ pub(super) fn correct(account_id: i64, user_id: i64, chat_id: &str, messages: &[
 
 /// What is to be known of what was heard, now that it is recorded. Only what this very transaction inserted is new, by
 /// `created_at = now()`: a message heard again neither asks nor answers anew.
-macro_rules! news {
+macro_rules! changes {
     () => {
-        "SELECT coalesce(bool_or(m.created_at = now()), false) AS fresh,
+        "SELECT coalesce(bool_or(m.created_at = now()), false) AS has_new,
                 coalesce(bool_or(m.post_id IS NULL AND m.kind <> 'image'), false) AS more_than_pictures,
                 coalesce(bool_or(m.post_id IS NULL AND m.needs_post), false) AS waits,
                 (array_agg(m.direction ORDER BY m.avito_created DESC, m.avito_position DESC)
@@ -246,8 +246,8 @@ macro_rules! news {
                 max(m.avito_created) FILTER (WHERE m.created_at = now() AND m.origin = 'avito_app') AS answered_at,
                 max(m.avito_created) FILTER (WHERE m.created_at = now() AND m.origin = 'buyer') AS asked_at
          -- one by one: as many as an array might hold, all of a small account would be read instead
-         FROM unnest(_ids) AS told CROSS JOIN LATERAL (
-             SELECT * FROM messages m WHERE m.avito_account_id = _account AND m.avito_message_id = told OFFSET 0) AS m
+         FROM unnest(_ids) AS ids (avito_id) CROSS JOIN LATERAL (
+             SELECT * FROM messages m WHERE m.avito_account_id = _account AND m.avito_message_id = ids.avito_id OFFSET 0) AS m
          WHERE m.status <> 'filtered'"
     };
 }
@@ -300,11 +300,11 @@ macro_rules! long_waiting {
 }
 
 /// What the routine of [`record`] takes and answers.
-const RECORD_TAKES: &str =
-    "(_account bigint, _user bigint, _chat text, _heard jsonb, _ids text[], _own text[], _gone boolean,
+const RECORD_PARAMETERS: &str =
+    "(_account bigint, _user bigint, _chat text, _incoming jsonb, _ids text[], _own text[], _gone boolean,
      _synced boolean, _buyer jsonb, _item jsonb, _last_message text, _updated bigint,
-     _taken_back text, _corrected text, _auto_reply_seconds double precision,
-     _close_seconds double precision, _order_seconds double precision,
+     _deleted_text text, _corrected_text text, _auto_reply_seconds double precision,
+     _reorder_window_seconds double precision, _reorder_wait_seconds double precision,
      _outage boolean, _since_outage_seconds double precision, _outage_seconds double precision,
      _client bigint DEFAULT NULL, _bot bigint DEFAULT NULL, _hide_system boolean DEFAULT NULL,
      _filter text DEFAULT NULL, _dialog bigint DEFAULT NULL, _answered_at timestamptz DEFAULT NULL,
@@ -313,11 +313,11 @@ const RECORD_TAKES: &str =
 /// What it does.
 const RECORD: &str = concat!(
     "DECLARE
-         news record;
+         changes record;
          former_bot bigint;
          answered boolean := false;
          asked_due timestamptz;
-         held_up timestamptz;
+         new_hold_until timestamptz;
      BEGIN
          -- locked before the route is read: an account that moves to another bot holds its dialogs until all follow
          SELECT d.id, d.bot_id INTO _dialog, former_bot FROM dialogs d
@@ -330,7 +330,7 @@ const RECORD: &str = concat!(
          END IF;
          IF _dialog IS NULL OR former_bot <> _bot OR _synced THEN
              ",
-    remember!(),
+    upsert_dialog!(),
     " INTO _dialog;
          END IF;
          IF cardinality(_own) > 0 THEN
@@ -340,12 +340,12 @@ const RECORD: &str = concat!(
          END IF;
          IF _gone THEN
              ",
-    take_back!(),
+    mark_deleted!(),
     ";
          END IF;
          IF _synced THEN
              ",
-    correct!("_account", "_user", "_chat", "_heard", "_corrected"),
+    correct_texts!("_account", "_user", "_chat", "_incoming", "_corrected_text"),
     ";
          END IF;
          ",
@@ -356,11 +356,11 @@ const RECORD: &str = concat!(
     receipts::put_sent_receipts!("_account", "_own"),
     ", 0::bigint, false, NULL::bigint, NULL::timestamptz;
          END IF;
-         SELECT * INTO news FROM (",
-    news!(),
+         SELECT * INTO changes FROM (",
+    changes!(),
     ") AS n;
-         _answered_at := news.answered_at;
-         _asked_at := news.asked_at;
+         _answered_at := changes.answered_at;
+         _asked_at := changes.asked_at;
          IF _answered_at IS NOT NULL THEN
              answered := NOT (",
     later!("'buyer'", "_answered_at"),
@@ -377,39 +377,39 @@ const RECORD: &str = concat!(
     auto_reply_due!(),
     ");
          END IF;
-         IF news.fresh AND _last_message IS NULL AND NOT (",
+         IF changes.has_new AND _last_message IS NULL AND NOT (",
     long_waiting!(),
     ") THEN
              IF _outage OR pg_postmaster_start_time() > now() - make_interval(secs => _since_outage_seconds) THEN
-                 held_up := now() + make_interval(secs => _outage_seconds);
-             ELSIF (SELECT d.last_received_at > now() - make_interval(secs => _close_seconds) FROM dialogs d WHERE d.id = _dialog) THEN
-                 held_up := now() + make_interval(secs => _order_seconds);
+                 new_hold_until := now() + make_interval(secs => _outage_seconds);
+             ELSIF (SELECT d.last_received_at > now() - make_interval(secs => _reorder_window_seconds) FROM dialogs d WHERE d.id = _dialog) THEN
+                 new_hold_until := now() + make_interval(secs => _reorder_wait_seconds);
              END IF;
          END IF;
          UPDATE dialogs d
-         SET last_message_at = greatest(d.last_message_at, news.last_at),
+         SET last_message_at = greatest(d.last_message_at, changes.last_at),
              state = CASE WHEN d.state = 'blocked' THEN 'blocked'
-                          WHEN news.direction = 'in' THEN 'waiting'
-                          WHEN news.direction = 'out' AND d.state <> 'closed' THEN 'answered' ELSE d.state END,
+                          WHEN changes.direction = 'in' THEN 'waiting'
+                          WHEN changes.direction = 'out' AND d.state <> 'closed' THEN 'answered' ELSE d.state END,
              auto_reply_scheduled_at = coalesce(CASE WHEN NOT answered THEN d.auto_reply_scheduled_at END, asked_due),
-             hold_until = CASE WHEN d.hold_until > now() AND NOT (d.collecting_album AND news.more_than_pictures)
-                               THEN d.hold_until ELSE held_up END,
-             last_received_at = CASE WHEN news.fresh THEN now() ELSE d.last_received_at END,
-             collecting_album = d.collecting_album AND NOT news.more_than_pictures,
+             hold_until = CASE WHEN d.hold_until > now() AND NOT (d.collecting_album AND changes.more_than_pictures)
+                               THEN d.hold_until ELSE new_hold_until END,
+             last_received_at = CASE WHEN changes.has_new THEN now() ELSE d.last_received_at END,
+             collecting_album = d.collecting_album AND NOT changes.more_than_pictures,
              synced_message_id = coalesce(_last_message, d.synced_message_id),
              synced_updated = greatest(_updated, d.synced_updated)
          WHERE d.id = _dialog
          RETURNING d.hold_until,
                    CASE WHEN d.auto_reply_scheduled_at = now() + make_interval(secs => _auto_reply_seconds)
                         THEN d.auto_reply_scheduled_at END
-         INTO held_up, due;
+         INTO new_hold_until, due;
          IF due IS NOT NULL THEN
              dialog_id := _dialog;
              RETURN NEXT;
          END IF;
-         IF news.fresh AND news.waits AND cardinality(_own) = 0 AND NOT _gone AND NOT _synced THEN
+         IF changes.has_new AND changes.waits AND cardinality(_own) = 0 AND NOT _gone AND NOT _synced THEN
              RETURN QUERY ",
-    bot_outbox::make_outbox_due!(bot_outbox::wakeup_pending!(), "SELECT _bot, _client, greatest(held_up, now())"),
+    bot_outbox::make_outbox_due!(bot_outbox::wakeup_pending!(), "SELECT _bot, _client, greatest(new_hold_until, now())"),
     ", NULL::bigint, NULL::timestamptz;
          ELSE
              RETURN QUERY ",
@@ -427,22 +427,22 @@ const RECORD: &str = concat!(
 /// for webhooks overtake each other; and so does what comes just after Postgres was away: it has just started, or this process
 /// has just kept something for the intake queue. Where a message has waited long enough, nothing waits any more: who writes
 /// without a pause is shown all the same.
-pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
-    let Hearing { account_id, user_id, chat_id, messages, synced } = hearing;
+pub fn record(app: &App, batch: &IncomingBatch) -> Vec<Statement> {
+    let IncomingBatch { account_id, user_id, chat_id, messages, polled } = batch;
     let ids: Vec<String> = messages.iter().map(|message| message.id.clone()).collect();
     let own: Vec<String> = messages.iter().filter(|message| message.own).map(|message| message.id.clone()).collect();
     let filled = |value: &Value| (!value.is_null()).then(|| value.clone());
     vec![
         routine!(
-            RECORD_TAKES,
+            RECORD_PARAMETERS,
             RECORD,
             [
                 adopt_echo!(),
-                take_back!(),
-                correct!("_account", "_user", "_chat", "_heard", "_corrected"),
+                mark_deleted!(),
+                correct_texts!("_account", "_user", "_chat", "_incoming", "_corrected_text"),
                 insert_messages!(),
                 receipts::put_sent_receipts!("_account", "_own"),
-                news!(),
+                changes!(),
                 later!("'buyer'", "_answered_at"),
                 auto_replies!(),
                 before_us!(),
@@ -459,11 +459,11 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
         .bind(ids)
         .bind(own)
         .bind(messages.iter().any(|message| message.kind == "deleted"))
-        .bind(synced.is_some())
-        .bind(synced.as_ref().and_then(|synced| filled(&synced.buyer)))
-        .bind(synced.as_ref().and_then(|synced| filled(&synced.item)))
-        .bind(synced.as_ref().and_then(|synced| synced.last_message_id.clone()))
-        .bind(synced.as_ref().map(|synced| synced.updated))
+        .bind(polled.is_some())
+        .bind(polled.as_ref().and_then(|polled| filled(&polled.buyer)))
+        .bind(polled.as_ref().and_then(|polled| filled(&polled.item)))
+        .bind(polled.as_ref().and_then(|polled| polled.last_message_id.clone()))
+        .bind(polled.as_ref().map(|polled| polled.updated))
         .bind(words::taken_back(Language::Russian))
         .bind(words::corrected(Language::Russian))
         .bind(auto_reply::delay(app).as_secs_f64())
@@ -477,15 +477,15 @@ pub fn record(app: &App, hearing: &Hearing) -> Vec<Statement> {
 
 /// Whom a recorded hearing wakes.
 #[derive(Debug, Default)]
-pub struct Woken {
+pub struct Wakeups {
     bots: Vec<(TelegramTask, Duration)>,
     auto_replies: Vec<AutoReplyTask>,
 }
 
-impl Woken {
+impl Wakeups {
     /// Reads the answers to [`record`], whatever stood before it.
     pub fn read(results: &ResultSets) -> Result<Self, DbError> {
-        let mut woken = Self::default();
+        let mut wakeups = Self::default();
         for row in results.last().into_iter().flatten() {
             if let Some(bot_id) = get(row, "bot_id")? {
                 let wait = Duration::from_secs(get::<i64>(row, "wait_seconds")?.unsigned_abs());
@@ -493,13 +493,13 @@ impl Woken {
                 if get(row, "wakeup_pending")? && wait.is_zero() {
                     continue;
                 }
-                woken.bots.push((TelegramTask::V1 { bot_id }, wait));
+                wakeups.bots.push((TelegramTask::V1 { bot_id }, wait));
             }
             if let Some(scheduled_at) = get(row, "due")? {
-                woken.auto_replies.push(AutoReplyTask::V1 { dialog_id: get(row, "dialog_id")?, scheduled_at });
+                wakeups.auto_replies.push(AutoReplyTask::V1 { dialog_id: get(row, "dialog_id")?, scheduled_at });
             }
         }
-        Ok(woken)
+        Ok(wakeups)
     }
 
     /// Wakes the bots and the auto-replies when they are due.

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use super::{
     super::{
-        avito_webhook::heard,
+        avito_webhook::incoming_message,
         bot_outbox,
         receipts::make_outboxes_due,
-        record::{self, Heard},
+        record::{self, IncomingMessage},
         tasks::TelegramTask,
         words::{self, Language},
     },
-    Account, PollError, sync,
+    PollError, PolledAccount, sync,
 };
 use crate::{
     App, avito,
@@ -23,12 +23,12 @@ use crate::{
 };
 
 /// Chats that one poll looks into.
-const AT_ONCE: i64 = 10;
+const MAX_CHATS: i64 = 10;
 /// The chat is read back this much further than the message's time, seconds.
-const MARGIN: i64 = 5;
+const READ_BACK_MARGIN: i64 = 5;
 
 /// Confirms or doubts what is still provisional although polls had their time.
-pub(super) async fn settle(app: &App, account: &Account, token: &Secret) -> Result<(), PollError> {
+pub(super) async fn confirm_provisional(app: &App, account: &PolledAccount, token: &Secret) -> Result<(), PollError> {
     let statement = Statement::new(
         "SELECT d.avito_chat_id, extract(epoch FROM min(m.avito_created))::bigint AS since
          FROM messages m JOIN dialogs d ON d.id = m.dialog_id
@@ -37,7 +37,7 @@ pub(super) async fn settle(app: &App, account: &Account, token: &Secret) -> Resu
          GROUP BY 1 ORDER BY 2 LIMIT $2",
     );
     let scope = Scope::Tenant(account.keys.client_id);
-    let rows = app.db().query(scope, statement.bind(account.keys.account_id).bind(AT_ONCE)).await?;
+    let rows = app.db().query(scope, statement.bind(account.keys.account_id).bind(MAX_CHATS)).await?;
     let chats: Vec<(String, i64)> =
         rows.iter().map(|row| Ok((get(row, "avito_chat_id")?, get(row, "since")?))).collect::<Result<_, DbError>>()?;
     for (chat_id, since) in chats {
@@ -51,7 +51,7 @@ pub(super) async fn settle(app: &App, account: &Account, token: &Secret) -> Resu
 /// A chat's messages back to `since`; none when Avito does not serve as many.
 async fn read_past(
     app: &App,
-    account: &Account,
+    account: &PolledAccount,
     token: &Secret,
     chat_id: &str,
     since: i64,
@@ -63,7 +63,8 @@ async fn read_past(
             page => page?,
         };
         let whole = page.len() == usize::from(avito::MAX_PAGE_SIZE);
-        let is_past = |message: &avito::Message| message.created.is_some_and(|created| created < since - MARGIN);
+        let is_past =
+            |message: &avito::Message| message.created.is_some_and(|created| created < since - READ_BACK_MARGIN);
         let reaches_back = page.iter().any(is_past);
         messages.extend(page);
         if !whole || reaches_back {
@@ -75,22 +76,22 @@ async fn read_past(
 
 async fn judge(
     app: &App,
-    account: &Account,
+    account: &PolledAccount,
     chat_id: String,
     since: i64,
     messages: &[avito::Message],
 ) -> Result<(), PollError> {
     let (account_id, user_id) = (account.keys.account_id, account.keys.user_id);
-    let heard: Vec<Heard> = (0..)
+    let incoming: Vec<IncomingMessage> = (0..)
         .zip(messages.iter().rev())
-        .filter_map(|(position, message)| self::heard(message, user_id, position))
+        .filter_map(|(position, message)| incoming_message(message, user_id, position))
         .collect();
     let ids: Vec<String> = messages.iter().map(|message| message.id.clone()).collect();
     let statements = vec![
-        record::correct(account_id, user_id, &chat_id, &heard),
+        record::correct_texts(account_id, user_id, &chat_id, &incoming),
         confirm(account_id, &chat_id, ids.clone()),
         bot_outbox::make_due_for_messages(account_id, ids),
-        doubt(account_id, chat_id, since),
+        mark_not_found(account_id, chat_id, since),
     ];
     let results = app.db().run(Scope::Tenant(account.keys.client_id), statements).await?;
     metrics::counter!("messages_not_found").increment(results.last().map_or(0, Vec::len) as u64);
@@ -113,20 +114,20 @@ fn confirm(account_id: i64, chat_id: &str, avito_message_ids: Vec<String>) -> St
 
 /// What is shown and still provisional gets its note; what is not shown yet waits for the next look. ResultSets the bots to
 /// wake.
-fn doubt(account_id: i64, chat_id: String, since: i64) -> Statement {
+fn mark_not_found(account_id: i64, chat_id: String, since: i64) -> Statement {
     Statement::new(concat!(
-        "WITH doubted AS (
+        "WITH not_found AS (
              UPDATE messages m SET not_found_at = now() FROM dialogs d, posts p
              WHERE d.avito_account_id = $1 AND d.avito_chat_id = $2 AND m.dialog_id = d.id
                AND m.confirmed_at IS NULL AND m.not_found_at IS NULL AND m.avito_message_id IS NOT NULL
                AND m.avito_created >= to_timestamp($3::float8) AND m.created_at <= now() - interval '1 minute'
                AND p.id = m.post_id AND p.state = 'sent'
-             RETURNING m.id, m.client_id, m.bot_id, m.dialog_id, p.telegram_message_ids[1] AS shown_as
+             RETURNING m.id, m.client_id, m.bot_id, m.dialog_id, p.telegram_message_ids[1] AS post_message_id
          ), note AS (
              INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
-             SELECT client_id, bot_id, dialog_id, 'notice', jsonb_build_object('text', $4::text, 'reply_to', shown_as),
+             SELECT client_id, bot_id, dialog_id, 'notice', jsonb_build_object('text', $4::text, 'reply_to', post_message_id),
                     'not_found:' || id
-             FROM doubted
+             FROM not_found
              ON CONFLICT (bot_id, dedup_key) DO NOTHING
              RETURNING bot_id, client_id
          )",

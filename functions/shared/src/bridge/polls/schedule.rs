@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{
     super::{BridgeError, avito_webhook, tasks::PollTask},
-    pause, with_intervals,
+    poll_interval, with_intervals,
 };
 use crate::{
     App,
@@ -27,17 +27,17 @@ struct Due {
     /// When, seconds from now.
     wait: f64,
     /// How long it rests then, seconds.
-    pause: f64,
+    interval: f64,
 }
 
 /// Enqueues the polls of the coming minute: a task per fifty accounts and round. ResultSets how many tasks.
 pub async fn schedule(app: &App) -> Result<usize, BridgeError> {
-    avito_webhook::have_the_lost_polled(app).await?;
+    avito_webhook::make_lost_accounts_due(app).await?;
     let statement = Statement::new(concat!(
         "SELECT p.avito_account_id, greatest(0, extract(epoch FROM p.next_poll_at - now()))::float8 AS wait,
                 (",
-        pause!(),
-        ")::float8 AS pause
+        poll_interval!(),
+        ")::float8 AS interval
          FROM account_polls p JOIN tenancy_accounts a ON a.avito_account_id = p.avito_account_id
          JOIN tenancy_webhooks w ON w.avito_account_id = p.avito_account_id
          WHERE a.monitoring_enabled AND a.suspended_at IS NULL AND p.next_poll_at <= now() + make_interval(secs => $1)
@@ -47,17 +47,21 @@ pub async fn schedule(app: &App) -> Result<usize, BridgeError> {
     let mut due: Vec<Due> = rows
         .iter()
         .map(|row| {
-            Ok(Due { account_id: get(row, "avito_account_id")?, wait: get(row, "wait")?, pause: get(row, "pause")? })
+            Ok(Due {
+                account_id: get(row, "avito_account_id")?,
+                wait: get(row, "wait")?,
+                interval: get(row, "interval")?,
+            })
         })
         .collect::<Result<_, DbError>>()?;
-    let interval = app.config().number(var::POLL_INTERVAL_SECONDS).and_then(|seconds| i32::try_from(seconds).ok());
-    let interval = interval.unwrap_or(MINUTE).clamp(1, MINUTE);
+    let round = app.config().number(var::POLL_INTERVAL_SECONDS).and_then(|seconds| i32::try_from(seconds).ok());
+    let round = round.unwrap_or(MINUTE).clamp(1, MINUTE);
     let now = Timestamp::now();
     let mut sent = 0;
-    for offset in (0..MINUTE).step_by(usize::try_from(interval).unwrap_or(1)) {
+    for offset in (0..MINUTE).step_by(usize::try_from(round).unwrap_or(1)) {
         let seconds = i64::from(offset);
         let due_at = now.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(now);
-        let tasks: Vec<PollTask> = taken(&mut due, f64::from(offset))
+        let tasks: Vec<PollTask> = take_due(&mut due, f64::from(offset))
             .chunks(TASK_ACCOUNTS)
             .map(|ids| PollTask::V1 { account_ids: ids.to_vec(), due: due_at })
             .collect();
@@ -70,11 +74,11 @@ pub async fn schedule(app: &App) -> Result<usize, BridgeError> {
 }
 
 /// The accounts of the round that begins `offset` seconds from now; they are due again after their pause.
-fn taken(due: &mut [Due], offset: f64) -> Vec<i64> {
+fn take_due(due: &mut [Due], offset: f64) -> Vec<i64> {
     let now_due = due.iter_mut().filter(|account| account.wait <= offset);
     now_due
         .map(|account| {
-            account.wait = offset + account.pause;
+            account.wait = offset + account.interval;
             account.account_id
         })
         .collect()
@@ -86,12 +90,12 @@ mod tests {
 
     #[test]
     fn an_account_is_in_each_round_before_which_its_pause_is_over_and_in_no_other() {
-        let account = |account_id, wait, pause| Due { account_id, wait, pause };
+        let account = |account_id, wait, interval| Due { account_id, wait, interval };
         let mut due = [account(1, 0.0, 27.0), account(2, 0.0, 270.0), account(3, 30.4, 27.0)];
-        let rounds: Vec<_> = [0.0, 30.0].map(|offset| taken(&mut due, offset)).to_vec();
+        let rounds: Vec<_> = [0.0, 30.0].map(|offset| take_due(&mut due, offset)).to_vec();
         assert_eq!(rounds, [vec![1, 2], vec![1]]);
         let mut due = [account(1, 0.0, 4.5), account(3, 30.4, 27.0)];
-        let rounds: Vec<_> = [0.0, 5.0, 30.0, 35.0].map(|offset| taken(&mut due, offset)).to_vec();
+        let rounds: Vec<_> = [0.0, 5.0, 30.0, 35.0].map(|offset| take_due(&mut due, offset)).to_vec();
         assert_eq!(rounds, [vec![1], vec![1], vec![1], vec![1, 3]]);
     }
 }

@@ -10,13 +10,13 @@ use tokio_postgres::Row;
 use super::{
     super::{
         allowance::{self, Purpose},
-        avito_webhook::heard,
+        avito_webhook::incoming_message,
         receipts,
-        record::{Hearing, Synced, Woken, record},
+        record::{IncomingBatch, PolledChat, Wakeups, record},
         tasks::TelegramTask,
         topics::snapshot,
     },
-    Account, PollError, provisional,
+    PollError, PolledAccount, provisional,
 };
 use crate::{
     App, avito,
@@ -30,13 +30,13 @@ use crate::{
 /// The highest offset Avito serves.
 pub(super) const MAX_OFFSET: u16 = 1000;
 /// `updated` may be this much out of order, seconds.
-const DISORDER: i64 = 120;
+const UPDATED_MARGIN: i64 = 120;
 /// What was unread when an account was connected is shown if it is not older, seconds.
-const UNREAD_LIFE: i64 = 48 * 3600;
+const MAX_UNREAD_AGE: i64 = 48 * 3600;
 
 /// What a sync has come upon, chat by chat.
 #[derive(Default)]
-struct Found {
+struct SyncFindings {
     /// Own messages that the other side has read, the newest of each chat.
     read: Vec<String>,
     /// Messages that were read back.
@@ -44,17 +44,17 @@ struct Found {
 }
 
 /// Finds what is new and records it; the marks are written last, so that a failure on the way costs nothing.
-pub(super) async fn sync(app: &App, account: &Account, token: &Secret) -> Result<(), PollError> {
+pub(super) async fn sync(app: &App, account: &PolledAccount, token: &Secret) -> Result<(), PollError> {
     let first = list(app, account, token, false, 0).await?;
     let newest = first.chats.iter().filter_map(|chat| chat.updated).max();
     let page_digest = digest(&first.chats);
     let last_messages = first.chats.iter().filter_map(|chat| chat.last_message.as_ref());
-    let mut found = Found {
+    let mut findings = SyncFindings {
         read: last_messages.filter_map(|message| read_by_buyer(message, account)).collect(),
-        ..Found::default()
+        ..SyncFindings::default()
     };
-    let has_news = !account.working || account.digest.as_ref() != Some(&page_digest);
-    let mut chats = if has_news { fresh_chats(app, account, token, first).await? } else { Vec::new() };
+    let has_changes = !account.is_active || account.digest.as_ref() != Some(&page_digest);
+    let mut chats = if has_changes { changed_chats(app, account, token, first).await? } else { Vec::new() };
     let mut unread_digest = account.unread_digest.clone();
     if account.list_unread {
         let unread = unread_chats(app, account, token).await?;
@@ -65,39 +65,44 @@ pub(super) async fn sync(app: &App, account: &Account, token: &Secret) -> Result
             unread_digest = Some(seen);
         }
     }
-    if has_news || unread_digest != account.unread_digest {
-        let marks = marks(app, account, &chats).await?;
-        for chat in chats.iter().filter(|chat| marks.get(&chat.id).is_none_or(|mark| *mark != mark_of(chat))) {
-            let synced = marks.get(&chat.id).and_then(|mark| mark.1.as_deref());
-            sync_chat(app, account, token, chat, synced, &mut found).await?;
+    if has_changes || unread_digest != account.unread_digest {
+        let cursors = read_cursors(app, account, &chats).await?;
+        for chat in chats.iter().filter(|chat| cursors.get(&chat.id).is_none_or(|cursor| *cursor != cursor_of(chat))) {
+            let synced = cursors.get(&chat.id).and_then(|cursor| cursor.1.as_deref());
+            sync_chat(app, account, token, chat, synced, &mut findings).await?;
         }
-        finish(app, account, Marks { newest, page_digest, unread_digest }, found).await?;
+        store_cursor(app, account, AccountCursor { newest, page_digest, unread_digest }, findings).await?;
     }
     if account.list_unread {
-        provisional::settle(app, account, token).await?;
+        provisional::confirm_provisional(app, account, token).await?;
     }
     Ok(())
 }
 
 /// What an account's row remembers of a sync.
-struct Marks {
+struct AccountCursor {
     newest: Option<i64>,
     page_digest: Vec<u8>,
     unread_digest: Option<Vec<u8>>,
 }
 
-async fn finish(app: &App, account: &Account, marks: Marks, found: Found) -> Result<(), PollError> {
+async fn store_cursor(
+    app: &App,
+    account: &PolledAccount,
+    cursor: AccountCursor,
+    findings: SyncFindings,
+) -> Result<(), PollError> {
     let account_id = account.keys.account_id;
     let done = Statement::new(
         "UPDATE account_polls SET watermark = greatest(watermark, $2), page_digest = $3, unread_digest = $4
          WHERE avito_account_id = $1",
     );
-    let done = done.bind(account_id).bind(marks.newest).bind(marks.page_digest).bind(marks.unread_digest);
-    let mut statements = vec![done, note_untold(account_id, found.seen)];
-    if !account.working {
+    let done = done.bind(account_id).bind(cursor.newest).bind(cursor.page_digest).bind(cursor.unread_digest);
+    let mut statements = vec![done, note_unreported(account_id, findings.seen)];
+    if !account.is_active {
         statements.push(accounts::mark_working(account_id));
     }
-    statements.push(receipts::put_read_receipts(account_id, found.read));
+    statements.push(receipts::put_read_receipts(account_id, findings.read));
     let results = app.db().run(Scope::Tenant(account.keys.client_id), statements).await?;
     for row in results.last().into_iter().flatten() {
         app.wake(&TelegramTask::V1 { bot_id: get(row, "read_bot_id")? }, Duration::ZERO).await;
@@ -106,28 +111,28 @@ async fn finish(app: &App, account: &Account, marks: Marks, found: Found) -> Res
 }
 
 /// Notes that the poll was before the webhook, if it was: a minute later that is judged.
-fn note_untold(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
+fn note_unreported(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
     Statement::new(
-        "UPDATE account_polls p SET unreported_since = least(p.unreported_since, untold.since)
+        "UPDATE account_polls p SET unreported_since = least(p.unreported_since, unreported.since)
          FROM (SELECT min(m.created_at) AS since FROM messages m
                JOIN tenancy_webhooks w ON w.avito_account_id = m.avito_account_id
                WHERE m.avito_account_id = $1 AND m.avito_message_id = ANY($2) AND m.webhook_reported_at IS NULL
                  AND m.origin = 'buyer' AND m.avito_created > w.webhook_registered_at
-                 AND m.created_at > now() - interval '10 minutes') AS untold
-         WHERE p.avito_account_id = $1 AND untold.since IS NOT NULL",
+                 AND m.created_at > now() - interval '10 minutes') AS unreported
+         WHERE p.avito_account_id = $1 AND unreported.since IS NOT NULL",
     )
     .bind(account_id)
     .bind(avito_message_ids)
 }
 
 /// The id of a message that the account wrote and the other side has read.
-fn read_by_buyer(message: &avito::Message, account: &Account) -> Option<String> {
+fn read_by_buyer(message: &avito::Message, account: &PolledAccount) -> Option<String> {
     (message.read.is_some() && message.is_own(account.keys.user_id)).then(|| message.id.clone())
 }
 
 async fn list(
     app: &App,
-    account: &Account,
+    account: &PolledAccount,
     token: &Secret,
     unread_only: bool,
     offset: u16,
@@ -140,9 +145,9 @@ async fn list(
 }
 
 /// The chats with unread messages, in case Avito's order of all chats is not as seen.
-async fn unread_chats(app: &App, account: &Account, token: &Secret) -> Result<Vec<avito::Chat>, PollError> {
+async fn unread_chats(app: &App, account: &PolledAccount, token: &Secret) -> Result<Vec<avito::Chat>, PollError> {
     let mut unread = list(app, account, token, true, 0).await?.chats;
-    unread.retain(|chat| chat.updated.is_none_or(|updated| updated >= account.started - UNREAD_LIFE));
+    unread.retain(|chat| chat.updated.is_none_or(|updated| updated >= account.started - MAX_UNREAD_AGE));
     Ok(unread)
 }
 
@@ -163,36 +168,40 @@ fn digest(chats: &[avito::Chat]) -> Vec<u8> {
 }
 
 /// The chats in which something may have happened since the watermark, the first page's and those behind it.
-async fn fresh_chats(
+async fn changed_chats(
     app: &App,
-    account: &Account,
+    account: &PolledAccount,
     token: &Secret,
     first: avito::ChatsPage,
 ) -> Result<Vec<avito::Chat>, PollError> {
-    let floor = account.watermark.map_or(account.started - UNREAD_LIFE, |watermark| watermark - DISORDER);
-    let is_fresh = |chat: &avito::Chat| chat.updated.is_none_or(|updated| updated >= floor);
-    let mut fresh = Vec::new();
+    let floor = account.watermark.map_or(account.started - MAX_UNREAD_AGE, |watermark| watermark - UPDATED_MARGIN);
+    let is_changed = |chat: &avito::Chat| chat.updated.is_none_or(|updated| updated >= floor);
+    let mut changed = Vec::new();
     let (mut page, mut offset) = (first, 0);
     loop {
-        let whole = page.chats.len() == usize::from(avito::MAX_PAGE_SIZE) && page.has_more != Some(false);
-        let reaches_back = page.chats.last().is_none_or(|chat| !is_fresh(chat));
-        fresh.extend(page.chats.into_iter().filter(is_fresh));
+        let is_full = page.chats.len() == usize::from(avito::MAX_PAGE_SIZE) && page.has_more != Some(false);
+        let reaches_back = page.chats.last().is_none_or(|chat| !is_changed(chat));
+        changed.extend(page.chats.into_iter().filter(is_changed));
         offset += avito::MAX_PAGE_SIZE;
-        if !whole || reaches_back || offset > MAX_OFFSET {
-            return Ok(fresh);
+        if !is_full || reaches_back || offset > MAX_OFFSET {
+            return Ok(changed);
         }
         page = list(app, account, token, false, offset).await?;
     }
 }
 
 /// `updated` and newest message of a chat: what its last sync wrote down.
-type Mark = (Option<i64>, Option<String>);
+type ChatCursor = (Option<i64>, Option<String>);
 
-fn mark_of(chat: &avito::Chat) -> Mark {
+fn cursor_of(chat: &avito::Chat) -> ChatCursor {
     (chat.updated, chat.last_message.as_ref().map(|message| message.id.clone()))
 }
 
-async fn marks(app: &App, account: &Account, chats: &[avito::Chat]) -> Result<HashMap<String, Mark>, PollError> {
+async fn read_cursors(
+    app: &App,
+    account: &PolledAccount,
+    chats: &[avito::Chat],
+) -> Result<HashMap<String, ChatCursor>, PollError> {
     let ids: Vec<String> = chats.iter().map(|chat| chat.id.clone()).collect();
     let statement = Statement::new(
         "SELECT avito_chat_id, synced_updated, synced_message_id FROM dialogs
@@ -209,39 +218,41 @@ async fn marks(app: &App, account: &Account, chats: &[avito::Chat]) -> Result<Ha
 
 async fn sync_chat(
     app: &App,
-    account: &Account,
+    account: &PolledAccount,
     token: &Secret,
     chat: &avito::Chat,
     synced: Option<&str>,
-    found: &mut Found,
+    findings: &mut SyncFindings,
 ) -> Result<(), PollError> {
     let user_id = account.keys.user_id;
     let (unseen, read) = read_back(app, account, token, chat, synced).await?;
-    found.read.extend(read);
+    findings.read.extend(read);
     if unseen.iter().filter_map(|message| message.content.text.as_deref()).any(avito::is_tariff_placeholder) {
         return Err(PollError::Tariff);
     }
     if unseen.is_empty() && synced.is_none() {
         return Ok(()); // a chat from before the account was connected
     }
-    let messages =
-        (0..).zip(unseen.iter().rev()).filter_map(|(position, message)| heard(message, user_id, position)).collect();
+    let messages = (0..)
+        .zip(unseen.iter().rev())
+        .filter_map(|(position, message)| incoming_message(message, user_id, position))
+        .collect();
     let (buyer, item) = snapshot(chat, user_id);
-    let hearing = Hearing {
+    let batch = IncomingBatch {
         account_id: account.keys.account_id,
         user_id,
         chat_id: chat.id.clone(),
         messages,
-        synced: Some(Synced {
+        polled: Some(PolledChat {
             buyer: buyer.unwrap_or_default(),
             item: item.unwrap_or_default(),
-            last_message_id: unseen.first().map(|message| message.id.clone()).or(mark_of(chat).1),
+            last_message_id: unseen.first().map(|message| message.id.clone()).or(cursor_of(chat).1),
             updated: chat.updated.unwrap_or_default(),
         }),
     };
-    let results = app.db().run(Scope::Tenant(account.keys.client_id), record(app, &hearing)).await?;
-    Woken::read(&results)?.wake(app).await;
-    found.seen.extend(unseen.into_iter().map(|message| message.id));
+    let results = app.db().run(Scope::Tenant(account.keys.client_id), record(app, &batch)).await?;
+    Wakeups::read(&results)?.wake(app).await;
+    findings.seen.extend(unseen.into_iter().map(|message| message.id));
     Ok(())
 }
 
@@ -249,7 +260,7 @@ async fn sync_chat(
 /// And the newest own message that the other side has read, among those looked at.
 async fn read_back(
     app: &App,
-    account: &Account,
+    account: &PolledAccount,
     token: &Secret,
     chat: &avito::Chat,
     synced: Option<&str>,
@@ -264,7 +275,7 @@ async fn read_back(
                 return Ok((unseen, read));
             }
             let created = message.created.unwrap_or_default();
-            if created < account.started - UNREAD_LIFE {
+            if created < account.started - MAX_UNREAD_AGE {
                 return Ok((unseen, read));
             }
             if created >= account.started || is_unread(&message, account.keys.user_id) {
@@ -281,7 +292,7 @@ async fn read_back(
 /// A page of a chat's messages, newest first.
 pub(super) async fn messages(
     app: &App,
-    account: &Account,
+    account: &PolledAccount,
     token: &Secret,
     chat_id: &str,
     offset: u16,
