@@ -8,7 +8,7 @@ use axum::{
 };
 use tuberry::{
     App,
-    bridge::operator::{Accepted, Credentials, accept},
+    bridge::operator::{Credentials, UpdateResult, receive_telegram_update},
     platform::{
         http::{Problem, ProblemBody, WebhookBody},
         secrets::Secret,
@@ -44,11 +44,11 @@ async fn receive(
 ) -> Result<Response, Problem> {
     let header = headers.get("x-telegram-bot-api-secret-token").and_then(|value| value.to_str().ok());
     let credentials = Credentials { path: Secret::new(webhook_secret), header: header.unwrap_or_default().to_owned() };
-    match accept(app, bot_id, &credentials, &payload).await {
-        Ok(Accepted::Done) => Ok(StatusCode::OK.into_response()),
-        Ok(Accepted::Answer(call)) => Ok(axum::Json(call).into_response()),
-        Ok(Accepted::WrongSecret) => Err(Problem::not_found()),
-        Ok(Accepted::NotYet) => Err(Problem::unavailable().after(1)),
+    match receive_telegram_update(app, bot_id, &credentials, &payload).await {
+        Ok(UpdateResult::Done) => Ok(StatusCode::OK.into_response()),
+        Ok(UpdateResult::Answer(call)) => Ok(axum::Json(call).into_response()),
+        Ok(UpdateResult::WrongSecret) => Err(Problem::not_found()),
+        Ok(UpdateResult::NotYet) => Err(Problem::unavailable().after(1)),
         Err(error) => {
             tracing::error!(%error, "an update was not recorded");
             Err(Problem::unavailable())

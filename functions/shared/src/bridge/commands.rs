@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     bot_outbox, edits,
-    operator::{Heard, command},
+    operator::{UpdateOutcome, command},
     presses,
     words::{self, Language},
 };
@@ -15,25 +15,28 @@ use crate::{
 };
 
 /// A command that is carried out here; none: another, or no command at all.
-pub(super) fn ordered(bot_id: i64, message: &Message, word: &str) -> Option<Heard> {
+pub(super) fn run_command(bot_id: i64, message: &Message, word: &str) -> Option<UpdateOutcome> {
     let statement = match word {
         "del" => return Some(edits::handle_delete_command(bot_id, message)),
-        "close" => order(CLOSE, bot_id, message, words::closed(Language::Russian), None),
-        "reopen" => order(REOPEN, bot_id, message, words::reopened(Language::Russian), None),
+        "close" => command_statement(CLOSE, bot_id, message, words::closed(Language::Russian), None),
+        "reopen" => command_statement(REOPEN, bot_id, message, words::reopened(Language::Russian), None),
         "block" => {
             let question = words::block_whom(Language::Russian);
-            order(BLOCK, bot_id, message, question, Some(presses::block_buttons()))
+            command_statement(BLOCK, bot_id, message, question, Some(presses::block_buttons()))
         }
         _ => return None,
     };
-    Some(Heard { statements: vec![statement, bot_outbox::make_due_for_posts(bot_id)], ..Heard::default() })
+    Some(UpdateOutcome {
+        statements: vec![statement, bot_outbox::make_due_for_posts(bot_id)],
+        ..UpdateOutcome::default()
+    })
 }
 
 /// The dialog in which the command was written, as `place`: parameters bot, chat, topic, answered message, message.
-macro_rules! order {
+macro_rules! command {
     ($then:literal) => {
         concat!(
-            "WITH place AS (
+            "WITH dialog AS (
                  SELECT d.* FROM dialogs d
                  JOIN tenancy_bots r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
                  WHERE d.id = find_dialog($1, $2, $3, $4)
@@ -45,23 +48,29 @@ macro_rules! order {
     };
 }
 
-const CLOSE: &str = order!(
+const CLOSE: &str = command!(
     "CASE WHEN topic_state = 'open' THEN 'close_topic' ELSE 'notice' END, $6::jsonb, format('command:%s:%s', $2::bigint, $5::bigint)
-     FROM place WHERE state <> 'blocked' ON CONFLICT (bot_id, dedup_key) DO NOTHING RETURNING dialog_id)
+     FROM dialog WHERE state <> 'blocked' ON CONFLICT (bot_id, dedup_key) DO NOTHING RETURNING dialog_id)
      UPDATE dialogs d SET state = 'closed', auto_reply_scheduled_at = NULL FROM posted WHERE d.id = posted.dialog_id"
 );
-const REOPEN: &str = order!(
+const REOPEN: &str = command!(
     "CASE WHEN topic_state = 'open' THEN 'reopen_topic' ELSE 'notice' END, $6::jsonb, format('command:%s:%s', $2::bigint, $5::bigint)
-     FROM place ON CONFLICT (bot_id, dedup_key) DO NOTHING RETURNING dialog_id)
+     FROM dialog ON CONFLICT (bot_id, dedup_key) DO NOTHING RETURNING dialog_id)
      UPDATE dialogs d SET state = 'waiting' FROM posted WHERE d.id = posted.dialog_id AND d.state = 'closed'"
 );
-const BLOCK: &str = order!(
+const BLOCK: &str = command!(
     "'notice', replace($6::jsonb::text, '{id}', id::text)::jsonb, format('command:%s:%s', $2::bigint, $5::bigint)
-     FROM place ON CONFLICT (bot_id, dedup_key) DO NOTHING RETURNING dialog_id)
+     FROM dialog ON CONFLICT (bot_id, dedup_key) DO NOTHING RETURNING dialog_id)
      SELECT FROM posted"
 );
 
-fn order(sql: &'static str, bot_id: i64, message: &Message, text: &str, buttons: Option<Value>) -> Statement {
+fn command_statement(
+    sql: &'static str,
+    bot_id: i64,
+    message: &Message,
+    text: &str,
+    buttons: Option<Value>,
+) -> Statement {
     let mut content = json!({ "text": text, "reply_to": message.message_id });
     if let Some(buttons) = buttons {
         content["reply_markup"] = buttons;
@@ -76,7 +85,7 @@ fn order(sql: &'static str, bot_id: i64, message: &Message, text: &str, buttons:
 }
 
 /// The message with which an operator asks for a canned reply, and the reply's name; empty for the list of names.
-pub(super) fn canned(update: &Update) -> Option<(&Message, String)> {
+pub(super) fn canned_reply(update: &Update) -> Option<(&Message, String)> {
     let Kind::Message(message) = &update.kind else { return None };
     let by_person = message.from.as_ref().is_some_and(|from| !from.is_bot) || message.is_by_anonymous_admin();
     let asked = by_person && command(message) == Some("q");
@@ -85,7 +94,7 @@ pub(super) fn canned(update: &Update) -> Option<(&Message, String)> {
 }
 
 /// The canned reply of this name among an organisation's; or, for the one who asked, which there are.
-pub(super) fn choose(replies: &Value, name: &str) -> Result<String, String> {
+pub(super) fn choose_canned_reply(replies: &Value, name: &str) -> Result<String, String> {
     let none = serde_json::Map::new();
     let replies = replies.as_object().unwrap_or(&none);
     let wanted = name.to_lowercase();
@@ -108,12 +117,15 @@ mod tests {
     #[test]
     fn a_canned_reply_is_found_whatever_its_case_and_otherwise_the_names_are_told() {
         let replies = json!({ "Привет": "Здравствуйте!", "адрес": "Москва", "пусто": " " });
-        assert_eq!(choose(&replies, "привет").as_deref(), Ok("Здравствуйте!"));
+        assert_eq!(choose_canned_reply(&replies, "привет").as_deref(), Ok("Здравствуйте!"));
         for unknown in ["", "пока", "пусто"] {
-            assert!(choose(&replies, unknown).is_err_and(|names| names.contains("адрес") && names.contains("Привет")));
+            assert!(
+                choose_canned_reply(&replies, unknown)
+                    .is_err_and(|names| names.contains("адрес") && names.contains("Привет"))
+            );
         }
         for none in [json!({}), json!([]), json!(null)] {
-            assert!(choose(&none, "привет").is_err_and(|names| !names.is_empty()));
+            assert!(choose_canned_reply(&none, "привет").is_err_and(|names| !names.is_empty()));
         }
     }
 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     bot_outbox, compose,
-    operator::{Heard, command},
+    operator::{UpdateOutcome, command},
     receipts::make_outboxes_due,
     text,
     words::{self, Language},
@@ -16,12 +16,12 @@ use crate::{
 };
 
 /// Avito deletes nothing older than this, seconds (Avito Messenger API, `deleteMessage`).
-const DELETABLE: f64 = 3600.0;
+const MAX_DELETE_AGE: f64 = 3600.0;
 /// Whoever corrects an answer often does so twice: Avito is left alone this long, seconds.
-const QUIET: f64 = 3.0;
+const EDIT_DELAY: f64 = 3.0;
 
 /// Why an edited message is not an answer any more, if so.
-fn unfit(content: &Content) -> Option<&'static str> {
+fn refusal(content: &Content) -> Option<&'static str> {
     let said = match content {
         Content::Text(said) => said.trim(),
         _ => return Some(words::only_text_changes(Language::Russian)),
@@ -31,10 +31,10 @@ fn unfit(content: &Content) -> Option<&'static str> {
 }
 
 /// An operator's message was changed.
-pub(super) fn handle_edit(bot_id: i64, message: &Message) -> Heard {
+pub(super) fn handle_edit(bot_id: i64, message: &Message) -> UpdateOutcome {
     let said = message.text().unwrap_or_default().replace('\0', "");
-    let why_not =
-        unfit(&message.content).or_else(|| command(message).map(|_| words::changed_into_no_answer(Language::Russian)));
+    let why_not = refusal(&message.content)
+        .or_else(|| command(message).map(|_| words::changed_into_no_answer(Language::Russian)));
     let parts: Vec<Value> = (0..)
         .zip(text::split(&said, text::AVITO_LIMIT))
         .map(|(position, part)| json!({ "position": position, "text_key": text::key(&part), "text": part }))
@@ -45,8 +45,8 @@ pub(super) fn handle_edit(bot_id: i64, message: &Message) -> Heard {
          WHERE bot_id = $1 AND telegram_chat_id = $2 AND telegram_message_id = $3 AND text = $4
            AND change_due_at IS NOT NULL AND delete_command_id IS NULL",
     );
-    let wish = Statement::new(
-        "WITH wished AS (
+    let request = Statement::new(
+        "WITH requested AS (
              UPDATE messages m
              SET requested_change = $5, change_due_at = CASE
                  WHEN EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state NOT IN ('pending', 'failed'))
@@ -58,7 +58,7 @@ pub(super) fn handle_edit(bot_id: i64, message: &Message) -> Heard {
                                AND p.sending_since < now() - make_interval(secs => $7))
              RETURNING m.dialog_id, m.change_due_at
          )
-         UPDATE dialogs d SET send_at = coalesce(d.send_at, wished.change_due_at) FROM wished WHERE d.id = wished.dialog_id
+         UPDATE dialogs d SET send_at = coalesce(d.send_at, requested.change_due_at) FROM requested WHERE d.id = requested.dialog_id
          RETURNING d.id AS dialog_id, d.send_at",
     );
     let refuse = Statement::new(
@@ -76,24 +76,24 @@ pub(super) fn handle_edit(bot_id: i64, message: &Message) -> Heard {
     let at =
         |statement: Statement| statement.bind(bot_id).bind(message.chat.id).bind(message.message_id).bind(said.clone());
     let notice = |why: &str| compose::notice(why, Some(message.message_id));
-    Heard {
+    UpdateOutcome {
         statements: vec![
             at(forget),
-            at(wish).bind(change).bind(QUIET).bind(DELETABLE),
+            at(request).bind(change).bind(EDIT_DELAY).bind(MAX_DELETE_AGE),
             at(refuse)
                 .bind(why_not.map(notice))
                 .bind(notice(words::too_late_to_change(Language::Russian)))
-                .bind(DELETABLE),
+                .bind(MAX_DELETE_AGE),
             bot_outbox::make_due_for_posts(bot_id),
         ],
-        ..Heard::default()
+        ..UpdateOutcome::default()
     }
 }
 
 /// `/del`, written as a reply to an operator's message.
-pub(super) fn handle_delete_command(bot_id: i64, message: &Message) -> Heard {
-    let wish = Statement::new(
-        "WITH wished AS (
+pub(super) fn handle_delete_command(bot_id: i64, message: &Message) -> UpdateOutcome {
+    let request = Statement::new(
+        "WITH requested AS (
              UPDATE messages m SET requested_change = '{}', change_due_at = now(), delete_command_id = $4
              WHERE m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3 AND m.origin = 'operator'
                AND EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state IN ('pending', 'sending', 'sent', 'failed'))
@@ -101,7 +101,7 @@ pub(super) fn handle_delete_command(bot_id: i64, message: &Message) -> Heard {
                                AND p.sending_since < now() - make_interval(secs => $5))
              RETURNING m.dialog_id
          )
-         UPDATE dialogs d SET send_at = now() FROM wished WHERE d.id = wished.dialog_id
+         UPDATE dialogs d SET send_at = now() FROM requested WHERE d.id = requested.dialog_id
          RETURNING d.id AS dialog_id, d.send_at",
     );
     let refuse = Statement::new(
@@ -118,19 +118,24 @@ pub(super) fn handle_delete_command(bot_id: i64, message: &Message) -> Heard {
          ON CONFLICT (bot_id, dedup_key) DO NOTHING",
     );
     let at = |statement: Statement| {
-        statement.bind(bot_id).bind(message.chat.id).bind(message.answers()).bind(message.message_id).bind(DELETABLE)
+        statement
+            .bind(bot_id)
+            .bind(message.chat.id)
+            .bind(message.answers())
+            .bind(message.message_id)
+            .bind(MAX_DELETE_AGE)
     };
     let notice = |why: &str| compose::notice(why, Some(message.message_id));
-    Heard {
+    UpdateOutcome {
         statements: vec![
-            at(wish),
+            at(request),
             at(refuse)
                 .bind(notice(words::withdraw_what(Language::Russian)))
                 .bind(notice(words::too_late_to_withdraw(Language::Russian)))
                 .bind(message.thread_id),
             bot_outbox::make_due_for_posts(bot_id),
         ],
-        ..Heard::default()
+        ..UpdateOutcome::default()
     }
 }
 
@@ -202,7 +207,7 @@ pub(super) fn mark_delete_refused(part_id: i64, reason: &str) -> Vec<Statement> 
     let notice = |what: &str| json!({ "text": format!("{what} {reason}") });
     vec![
         Statement::new(concat!(
-            "WITH kept AS (
+            "WITH refused AS (
                  UPDATE messages m
                  SET delete_command_id = NULL, status = CASE WHEN m.status = 'read' THEN 'read' ELSE 'sent' END,
                      text = coalesce(m.requested_change ->> 'was', m.text), error = NULL
@@ -212,7 +217,7 @@ pub(super) fn mark_delete_refused(part_id: i64, reason: &str) -> Vec<Statement> 
                  INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
                  SELECT client_id, bot_id, dialog_id, 'notice',
                         jsonb_strip_nulls($2 || jsonb_build_object('reply_to', telegram_message_id)), 'delete_refused:' || $1
-                 FROM kept ON CONFLICT (bot_id, dedup_key) DO NOTHING
+                 FROM refused ON CONFLICT (bot_id, dedup_key) DO NOTHING
                  RETURNING bot_id, client_id
              )",
             make_outboxes_due!("told")
@@ -234,10 +239,10 @@ mod tests {
 
     #[test]
     fn only_a_text_that_speaks_to_the_buyer_replaces_an_answer() {
-        assert!(unfit(&Content::Text("Да, <b>".to_owned())).is_none());
+        assert!(refusal(&Content::Text("Да, <b>".to_owned())).is_none());
         for inside in ["", "  ", "// для своих", " //"] {
-            assert!(unfit(&Content::Text(inside.to_owned())).is_some(), "{inside}");
+            assert!(refusal(&Content::Text(inside.to_owned())).is_some(), "{inside}");
         }
-        assert!(unfit(&Content::Unknown).is_some());
+        assert!(refusal(&Content::Unknown).is_some());
     }
 }

@@ -30,7 +30,7 @@ use crate::{
 
 /// What became of an update.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Accepted {
+pub enum UpdateResult {
     /// It is recorded, or there was nothing to record.
     Done,
     /// It is answered with this call of the Bot API, in the webhook's response.
@@ -43,7 +43,7 @@ pub enum Accepted {
 
 /// How old an answer to an unknown post may be to be asked for again, seconds. Telegram holds back whatever else it has for
 /// a bot until then, so it is short.
-const NOT_YET_SECONDS: i64 = 15;
+const MAX_NOT_YET_SECONDS: i64 = 15;
 
 /// The secrets a webhook call carries.
 pub struct Credentials {
@@ -54,34 +54,39 @@ pub struct Credentials {
 }
 
 /// Takes an update of the bot. An error: nothing durable has it, Telegram is to repeat it.
-pub async fn accept(app: &App, bot_id: i64, credentials: &Credentials, payload: &Value) -> Result<Accepted, DbError> {
+pub async fn receive_telegram_update(
+    app: &App,
+    bot_id: i64,
+    credentials: &Credentials,
+    payload: &Value,
+) -> Result<UpdateResult, DbError> {
     if !app.keyring().derives(&credentials.path, &credentials.header) {
         tracing::warn!(bot_id, "a Telegram webhook came with a wrong header");
-        return Ok(Accepted::WrongSecret);
+        return Ok(UpdateResult::WrongSecret);
     }
     let update = Update::from_value(payload);
     let scope = || Scope::TenantOf(bots::tenant_by_webhook_secret(bot_id, credentials.path.hash().to_vec()));
-    let heard = match commands::canned(&update) {
+    let outcome = match commands::canned_reply(&update) {
         Some((message, name)) => {
             let results = app.db().run(scope(), vec![clients::canned_replies()]).await?;
             let replies = results.get(1).and_then(|rows| rows.first()).map(|row| get(row, "canned_replies"));
-            hear_canned(bot_id, message, &name, &replies.transpose()?.unwrap_or_default())
+            handle_canned_reply(bot_id, message, &name, &replies.transpose()?.unwrap_or_default())
         }
-        None => hear(bot_id, &update),
+        None => handle_update(bot_id, &update),
     };
-    let results = app.db().run(scope(), heard.statements).await?;
+    let results = app.db().run(scope(), outcome.statements).await?;
     if results.first().is_none_or(Vec::is_empty) {
         tracing::warn!(bot_id, "a Telegram webhook came with a wrong secret");
-        return Ok(Accepted::WrongSecret);
+        return Ok(UpdateResult::WrongSecret);
     }
     wake(app, &results).await?;
-    let says = |what: &str| results.iter().flatten().any(|row| matches!(told(row, what), Ok(Some(true))));
-    if says("not_yet") {
-        return Ok(Accepted::NotYet);
+    let has_flag = |what: &str| results.iter().flatten().any(|row| matches!(optional(row, what), Ok(Some(true))));
+    if has_flag("not_yet") {
+        return Ok(UpdateResult::NotYet);
     }
-    let acted = says("acted");
-    let answer = heard.answer.or_else(|| heard.reply.map(|reply| reply.call(acted)));
-    Ok(answer.map_or(Accepted::Done, Accepted::Answer))
+    let acted = has_flag("acted");
+    let answer = outcome.answer.or_else(|| outcome.reply.map(|reply| reply.call(acted)));
+    Ok(answer.map_or(UpdateResult::Done, UpdateResult::Answer))
 }
 
 /// Wakes whoever the statements answered with: bots by `bot_id` and `due_at`, dialogs by `dialog_id`, at `send_at` if
@@ -91,10 +96,10 @@ async fn wake(app: &App, results: &[Vec<Row>]) -> Result<(), DbError> {
         Duration::try_from(due.duration_since(jiff::Timestamp::now())).unwrap_or_default().min(LONGEST_DELAY)
     };
     for row in results.iter().skip(1).flatten() {
-        if let Some(dialog_id) = told(row, "dialog_id")? {
-            let wait = told(row, "send_at")?.map_or(Duration::ZERO, until);
+        if let Some(dialog_id) = optional(row, "dialog_id")? {
+            let wait = optional(row, "send_at")?.map_or(Duration::ZERO, until);
             app.wake(&AvitoTask::V1 { dialog_id }, wait).await;
-        } else if let Some(due) = told(row, "due_at")? {
+        } else if let Some(due) = optional(row, "due_at")? {
             app.wake(&TelegramTask::V1 { bot_id: get(row, "bot_id")? }, until(due)).await;
         }
     }
@@ -102,38 +107,40 @@ async fn wake(app: &App, results: &[Vec<Row>]) -> Result<(), DbError> {
 }
 
 /// What a row says in a column, if it has that and it is not null.
-fn told<'row, T: FromSql<'row>>(row: &'row Row, column: &str) -> Result<Option<T>, DbError> {
+fn optional<'row, T: FromSql<'row>>(row: &'row Row, column: &str) -> Result<Option<T>, DbError> {
     if row.columns().iter().any(|known| known.name() == column) { get(row, column) } else { Ok(None) }
 }
 
 /// What to write down, and what to answer at once.
 #[derive(Default)]
-pub(super) struct Heard {
+pub(super) struct UpdateOutcome {
     pub(super) statements: Vec<Statement>,
     pub(super) answer: Option<Value>,
     /// How a pressed button is answered.
-    pub(super) reply: Option<presses::Reply>,
+    pub(super) reply: Option<presses::ButtonReply>,
     /// Whether the statements note by themselves whether the group has topics.
-    pub(super) tells_topics: bool,
+    pub(super) stores_topic_mode: bool,
 }
 
-fn hear(bot_id: i64, update: &Update) -> Heard {
+fn handle_update(bot_id: i64, update: &Update) -> UpdateOutcome {
     match &update.kind {
-        Kind::Message(message) => hear_message(bot_id, message),
+        Kind::Message(message) => handle_message(bot_id, message),
         Kind::EditedMessage(message) => edits::handle_edit(bot_id, message),
-        Kind::CallbackQuery(press) => presses::pressed(bot_id, press),
-        Kind::MyChatMember(membership) => Heard { statements: joined(bot_id, membership), ..Heard::default() },
-        Kind::ChannelPost(_) | Kind::Other(_) => Heard::default(),
+        Kind::CallbackQuery(press) => presses::handle_callback(bot_id, press),
+        Kind::MyChatMember(membership) => {
+            UpdateOutcome { statements: handle_membership(bot_id, membership), ..UpdateOutcome::default() }
+        }
+        Kind::ChannelPost(_) | Kind::Other(_) => UpdateOutcome::default(),
         Kind::Unknown => {
             metrics::counter!("updates_unknown").increment(1);
             tracing::warn!(bot_id, update_id = update.id, "an update could not be read");
-            Heard::default()
+            UpdateOutcome::default()
         }
     }
 }
 
 /// A right that was given back may be what the bot's rows wait for.
-fn joined(bot_id: i64, membership: &Membership) -> Vec<Statement> {
+fn handle_membership(bot_id: i64, membership: &Membership) -> Vec<Statement> {
     let chat = &membership.chat;
     let title = chat.title.clone().unwrap_or_default();
     let mut statements = vec![chats::remember(bot_id, chat.id, title, chat.is_forum, membership.status.clone())];
@@ -146,49 +153,54 @@ fn joined(bot_id: i64, membership: &Membership) -> Vec<Statement> {
     statements
 }
 
-fn hear_message(bot_id: i64, message: &Message) -> Heard {
+fn handle_message(bot_id: i64, message: &Message) -> UpdateOutcome {
     if let Content::Service(service) = &message.content {
-        return Heard { statements: happened(bot_id, message, service), ..Heard::default() };
+        return UpdateOutcome {
+            statements: handle_service_message(bot_id, message, service),
+            ..UpdateOutcome::default()
+        };
     }
     let by_bot = message.from.as_ref().is_some_and(|from| from.is_bot) && !message.is_by_anonymous_admin();
     if by_bot {
-        return Heard::default();
+        return UpdateOutcome::default();
     }
-    let mut heard = hear_person(bot_id, message);
-    if !heard.tells_topics {
-        heard.statements.push(bot_outbox::store_topic_mode(bot_id, message.chat.id, message.chat.is_forum));
+    let mut outcome = handle_person(bot_id, message);
+    if !outcome.stores_topic_mode {
+        outcome.statements.push(bot_outbox::store_topic_mode(bot_id, message.chat.id, message.chat.is_forum));
     }
-    heard
+    outcome
 }
 
-fn hear_person(bot_id: i64, message: &Message) -> Heard {
+fn handle_person(bot_id: i64, message: &Message) -> UpdateOutcome {
     let language = Language::of_code(message.from.as_ref().and_then(|from| from.language_code.as_deref()));
     match (command(message), message.thread_id) {
-        (Some("getid"), _) => Heard { answer: Some(answer(message, &ids(message))), ..Heard::default() },
-        (Some("help" | "start"), _) => {
-            Heard { answer: Some(answer(message, words::help(language))), ..Heard::default() }
+        (Some("getid"), _) => {
+            UpdateOutcome { answer: Some(answer(message, &ids(message))), ..UpdateOutcome::default() }
         }
-        (_, None) if message.answers().is_none() => Heard::default(), // General, or talk in a group without topics
-        _ if message.text().is_some_and(|text| text.trim_start().starts_with("//")) => Heard::default(),
-        (Some(word), _) => commands::ordered(bot_id, message, word)
+        (Some("help" | "start"), _) => {
+            UpdateOutcome { answer: Some(answer(message, words::help(language))), ..UpdateOutcome::default() }
+        }
+        (_, None) if message.answers().is_none() => UpdateOutcome::default(), // General, or talk in a group without topics
+        _ if message.text().is_some_and(|text| text.trim_start().starts_with("//")) => UpdateOutcome::default(),
+        (Some(word), _) => commands::run_command(bot_id, message, word)
             .unwrap_or_else(|| refuse(bot_id, message, words::unknown_command(Language::Russian))),
         (None, _) => match &message.content {
-            Content::Text(text) if !text.trim().is_empty() => say(bot_id, message, text),
-            Content::Service(_) => Heard::default(),
-            Content::Text(_) | Content::Media { .. } | Content::Unknown => show(bot_id, message),
+            Content::Text(text) if !text.trim().is_empty() => answer_with_text(bot_id, message, text),
+            Content::Service(_) => UpdateOutcome::default(),
+            Content::Text(_) | Content::Media { .. } | Content::Unknown => answer_with_media(bot_id, message),
         },
     }
 }
 
 /// A canned reply is said as if its asker had written it.
-fn hear_canned(bot_id: i64, message: &Message, name: &str, replies: &Value) -> Heard {
+fn handle_canned_reply(bot_id: i64, message: &Message, name: &str, replies: &Value) -> UpdateOutcome {
     if message.thread_id.or(message.answers()).is_none() {
-        return Heard::default();
+        return UpdateOutcome::default();
     }
-    match commands::choose(replies, name) {
+    match commands::choose_canned_reply(replies, name) {
         Ok(text) => {
             let said = Message { content: Content::Text(text.clone()), ..message.clone() };
-            say(bot_id, &said, &text)
+            answer_with_text(bot_id, &said, &text)
         }
         Err(why) => refuse(bot_id, message, &why),
     }
@@ -217,9 +229,9 @@ fn ids(message: &Message) -> String {
     }
 }
 
-fn happened(bot_id: i64, message: &Message, service: &Service) -> Vec<Statement> {
+fn handle_service_message(bot_id: i64, message: &Message, service: &Service) -> Vec<Statement> {
     match (service, message.thread_id) {
-        (Service::TopicCreated { name }, Some(thread_id)) if made_by(message, bot_of(message)) => {
+        (Service::TopicCreated { name }, Some(thread_id)) if is_created_by(message, bot_of(message)) => {
             topics::store_reported_topic(bot_id, message.chat.id, thread_id, name.clone())
         }
         (Service::MigratedTo(to_chat_id), _) => {
@@ -236,12 +248,12 @@ fn bot_of(message: &Message) -> Option<&Person> {
     message.from.as_ref().filter(|from| from.is_bot)
 }
 
-fn made_by(message: &Message, bot: Option<&Person>) -> bool {
+fn is_created_by(message: &Message, bot: Option<&Person>) -> bool {
     bot.is_some() && !message.is_by_anonymous_admin()
 }
 
 /// A text to the buyer: as many parts as Avito's limit makes of it.
-fn say(bot_id: i64, message: &Message, said: &str) -> Heard {
+fn answer_with_text(bot_id: i64, message: &Message, said: &str) -> UpdateOutcome {
     let parts: Vec<Value> = (0..)
         .zip(text::split(&said.replace('\0', ""), text::AVITO_LIMIT))
         .map(|(position, part)| json!({ "position": position, "text_key": text::key(&part), "text": part }))
@@ -250,21 +262,21 @@ fn say(bot_id: i64, message: &Message, said: &str) -> Heard {
 }
 
 /// A picture to the buyer, with its caption behind it, or the reason why it is none.
-fn show(bot_id: i64, message: &Message) -> Heard {
+fn answer_with_media(bot_id: i64, message: &Message) -> UpdateOutcome {
     match pictures::sendable(message, Language::Russian) {
         Sendable::Refused(why) => refuse(bot_id, message, why),
         Sendable::Parts(parts) => {
-            let mut heard = insert(bot_id, message, "image", parts, None);
+            let mut outcome = insert(bot_id, message, "image", parts, None);
             if let Some(album) = &message.media_group_id {
-                heard.statements.insert(1, caption_behind(bot_id, message, album));
+                outcome.statements.insert(1, move_album_caption(bot_id, message, album));
             }
-            heard
+            outcome
         }
     }
 }
 
 /// An album's caption comes with its first picture, and follows the last: each picture takes it along.
-fn caption_behind(bot_id: i64, message: &Message, album: &str) -> Statement {
+fn move_album_caption(bot_id: i64, message: &Message, album: &str) -> Statement {
     Statement::new(
         "UPDATE parts p SET message_id = m.id
          FROM messages m
@@ -280,7 +292,7 @@ fn caption_behind(bot_id: i64, message: &Message, album: &str) -> Statement {
 }
 
 /// What cannot go to Avito is kept, and refused in the topic at once.
-fn refuse(bot_id: i64, message: &Message, why: &str) -> Heard {
+fn refuse(bot_id: i64, message: &Message, why: &str) -> UpdateOutcome {
     let kind = match &message.content {
         Content::Media { media, .. } => media.as_str(),
         Content::Text(_) => "command",
@@ -315,9 +327,9 @@ macro_rules! unfinished {
 }
 
 /// What the routine of [`insert`] takes and answers.
-const INSERT_TAKES: &str = "(_bot bigint, _chat bigint, _thread bigint, _message bigint, _kind text, _text text, _author text, _author_id bigint,
+const INSERT_PARAMETERS: &str = "(_bot bigint, _chat bigint, _thread bigint, _message bigint, _kind text, _text text, _author text, _author_id bigint,
      _parts jsonb, _refusal jsonb, _album text, _album_seconds double precision, _answered bigint, _is_forum boolean,
-     _nobodys jsonb, _is_new boolean)
+     _unowned_notice jsonb, _is_new boolean)
      RETURNS TABLE (bot_id bigint, due_at timestamptz, dialog_id bigint, send_at timestamptz, not_yet boolean)";
 /// What it does.
 const INSERT: &str = concat!(
@@ -347,7 +359,7 @@ const INSERT: &str = concat!(
     ");
              IF dialog_id IS NULL THEN
                  INSERT INTO posts (client_id, bot_id, kind, content, telegram_chat_id, telegram_topic_id, dedup_key)
-                 VALUES (route.client_id, _bot, 'notice', _nobodys, _chat, _thread, format('unowned_topic:%s:%s', _chat, _thread))
+                 VALUES (route.client_id, _bot, 'notice', _unowned_notice, _chat, _thread, format('unowned_topic:%s:%s', _chat, _thread))
                  ON CONFLICT (bot_id, dedup_key) DO NOTHING;
                  RETURN QUERY
                  INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
@@ -415,13 +427,13 @@ const INSERT: &str = concat!(
 /// Inserts an operator's message once. A repeated update finds its row and changes nothing, but wakes again what may
 /// not have been woken. Who writes in a topic of the bot's group that no dialog owns is told so, once. In a group without
 /// topics somebody may answer a post before its id is written down: then a post is under way, and the answer is new.
-fn insert(bot_id: i64, message: &Message, kind: &'static str, parts: Value, refusal: Option<Value>) -> Heard {
+fn insert(bot_id: i64, message: &Message, kind: &'static str, parts: Value, refusal: Option<Value>) -> UpdateOutcome {
     let author = message.from.as_ref();
     let is_new = message
         .date
-        .is_some_and(|date| jiff::Timestamp::now().as_second().abs_diff(date) <= NOT_YET_SECONDS.unsigned_abs());
+        .is_some_and(|date| jiff::Timestamp::now().as_second().abs_diff(date) <= MAX_NOT_YET_SECONDS.unsigned_abs());
     let row = routine!(
-        INSERT_TAKES,
+        INSERT_PARAMETERS,
         INSERT,
         [dialog_of_topic!(), of_album!(), unfinished!(), bot_outbox::posts_due!("_bot")]
     )
@@ -441,7 +453,7 @@ fn insert(bot_id: i64, message: &Message, kind: &'static str, parts: Value, refu
     .bind(message.chat.is_forum)
     .bind(compose::notice(words::nobodys_topic(Language::Russian), None))
     .bind(is_new);
-    Heard { statements: vec![row], tells_topics: true, ..Heard::default() }
+    UpdateOutcome { statements: vec![row], stores_topic_mode: true, ..UpdateOutcome::default() }
 }
 
 fn name(person: &Person) -> String {

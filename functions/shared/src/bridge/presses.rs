@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     bot_outbox,
-    operator::Heard,
+    operator::UpdateOutcome,
     words::{self, Language},
 };
 use crate::{platform::db::Statement, telegram::update::Press};
@@ -13,10 +13,10 @@ use crate::{platform::db::Statement, telegram::update::Press};
 /// What a button asks for. The numbers are rows: of `messages` for the first two, of `dialogs` for the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Button {
-    Again(i64),
-    Drop(i64),
+    Retry(i64),
+    Cancel(i64),
     Block(i64),
-    Keep(i64),
+    DontBlock(i64),
 }
 
 impl Button {
@@ -24,10 +24,10 @@ impl Button {
         let (what, id) = data.split_once(':')?;
         let id = id.parse().ok()?;
         match what {
-            "again" => Some(Self::Again(id)),
-            "drop" => Some(Self::Drop(id)),
+            "again" => Some(Self::Retry(id)),
+            "drop" => Some(Self::Cancel(id)),
             "block" => Some(Self::Block(id)),
-            "keep" => Some(Self::Keep(id)),
+            "keep" => Some(Self::DontBlock(id)),
             _ => None,
         }
     }
@@ -51,13 +51,13 @@ pub(super) fn block_buttons() -> Value {
 }
 
 /// What to say to whoever pressed, once it is known whether the button did anything.
-pub(super) struct Reply {
+pub(super) struct ButtonReply {
     id: String,
     done: &'static str,
     nothing: &'static str,
 }
 
-impl Reply {
+impl ButtonReply {
     /// The call that answers the press.
     pub(super) fn call(&self, acted: bool) -> Value {
         let text = if acted { self.done } else { self.nothing };
@@ -67,7 +67,7 @@ impl Reply {
 
 /// A statement of four parameters — bot, chat, row, and three more for the edit — that acts where `$target` finds the row
 /// and writes down the edit by which the buttons go. ResultSets `acted`, if it did anything.
-macro_rules! press {
+macro_rules! button_action {
     ($target:literal, $acted:literal) => {
         concat!(
             "WITH target AS (",
@@ -89,27 +89,27 @@ macro_rules! press {
     };
 }
 
-const AGAIN: &str = press!(
+const RETRY: &str = button_action!(
     "SELECT t.id, t.client_id, t.dialog_id FROM messages t",
-    "again AS (
+    "retried AS (
          UPDATE parts p SET state = 'pending', attempts = 0, verify_attempts = 0, error = NULL
          FROM target WHERE p.message_id = target.id AND p.state = 'failed'
          RETURNING p.message_id, p.dialog_id
      ), message AS (
-         UPDATE messages m SET status = 'sending', error = NULL FROM again WHERE m.id = again.message_id
+         UPDATE messages m SET status = 'sending', error = NULL FROM retried WHERE m.id = retried.message_id
      ), acted AS (
          UPDATE dialogs d SET send_at = greatest(coalesce(d.send_at, now()), now())
-         FROM again WHERE d.id = again.dialog_id RETURNING d.id AS dialog_id, d.send_at
+         FROM retried WHERE d.id = retried.dialog_id RETURNING d.id AS dialog_id, d.send_at
      )"
 );
-const DROP: &str = press!(
+const CANCEL: &str = button_action!(
     "SELECT t.id, t.client_id, t.dialog_id FROM messages t",
     "dropped AS (
          UPDATE parts p SET state = 'cancelled' FROM target WHERE p.message_id = target.id AND p.state = 'failed'
          RETURNING p.message_id
      ), acted AS (SELECT DISTINCT message_id FROM dropped)"
 );
-const BLOCK: &str = press!(
+const BLOCK: &str = button_action!(
     "SELECT t.id, t.client_id, t.id AS dialog_id FROM dialogs t",
     "acted AS (
          UPDATE dialogs d SET block_requested_at = now(), send_at = now()
@@ -117,23 +117,23 @@ const BLOCK: &str = press!(
          RETURNING d.id AS dialog_id, d.send_at
      )"
 );
-const KEEP: &str =
-    press!("SELECT t.id, t.client_id, t.id AS dialog_id FROM dialogs t", "acted AS (SELECT id FROM target)");
+const DONT_BLOCK: &str =
+    button_action!("SELECT t.id, t.client_id, t.id AS dialog_id FROM dialogs t", "acted AS (SELECT id FROM target)");
 
 /// A button was pressed.
-pub(super) fn pressed(bot_id: i64, press: &Press) -> Heard {
+pub(super) fn handle_callback(bot_id: i64, press: &Press) -> UpdateOutcome {
     let language = Language::of_code(press.from.as_ref().and_then(|from| from.language_code.as_deref()));
     let nothing = words::pressed_in_vain(language);
     let button = press.data.as_deref().and_then(Button::parse);
     let (Some(button), Some(message)) = (button, &press.message) else {
-        let reply = Reply { id: press.id.clone(), done: nothing, nothing };
-        return Heard { reply: Some(reply), ..Heard::default() };
+        let reply = ButtonReply { id: press.id.clone(), done: nothing, nothing };
+        return UpdateOutcome { reply: Some(reply), ..UpdateOutcome::default() };
     };
     let (sql, id, said) = match button {
-        Button::Again(id) => (AGAIN, id, words::sending_again as fn(Language) -> &'static str),
-        Button::Drop(id) => (DROP, id, words::dropped as fn(Language) -> &'static str),
+        Button::Retry(id) => (RETRY, id, words::sending_again as fn(Language) -> &'static str),
+        Button::Cancel(id) => (CANCEL, id, words::dropped as fn(Language) -> &'static str),
         Button::Block(id) => (BLOCK, id, words::blocking as fn(Language) -> &'static str),
-        Button::Keep(id) => (KEEP, id, words::not_blocking as fn(Language) -> &'static str),
+        Button::DontBlock(id) => (DONT_BLOCK, id, words::not_blocking as fn(Language) -> &'static str),
     };
     let act = Statement::new(sql)
         .bind(bot_id)
@@ -143,10 +143,10 @@ pub(super) fn pressed(bot_id: i64, press: &Press) -> Heard {
         .bind(message.text().map(str::to_owned))
         .bind(said(Language::Russian))
         .bind(words::pressed_in_vain(Language::Russian));
-    Heard {
+    UpdateOutcome {
         statements: vec![act, bot_outbox::make_due_for_posts(bot_id)],
-        reply: Some(Reply { id: press.id.clone(), done: said(language), nothing }),
-        ..Heard::default()
+        reply: Some(ButtonReply { id: press.id.clone(), done: said(language), nothing }),
+        ..UpdateOutcome::default()
     }
 }
 
@@ -170,7 +170,7 @@ mod tests {
         fn no_data_of_a_strangers_making_is_more_than_nothing(data in "\\PC{0,64}|(again|drop):[0-9a-z-]{0,30}") {
             if let Some(button) = Button::parse(&data) {
                 let id = data.split_once(':').and_then(|(_, id)| id.parse().ok()).unwrap_or_default();
-                let known = [Button::Again(id), Button::Drop(id), Button::Block(id), Button::Keep(id)];
+                let known = [Button::Retry(id), Button::Cancel(id), Button::Block(id), Button::DontBlock(id)];
                 prop_assert!(known.contains(&button));
             }
         }
