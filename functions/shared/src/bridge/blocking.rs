@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     receipts::make_outboxes_due,
-    words::{self, Language},
+    texts::{self, Language},
 };
 use crate::platform::db::Statement;
 
@@ -28,12 +28,12 @@ impl BlockRequest {
 
 /// Avito has blocked the buyer.
 pub(super) fn mark_blocked(dialog_id: i64, request: &BlockRequest) -> Statement {
-    store_block_result(dialog_id, request, Some("blocked"), words::blocked(Language::Russian))
+    store_block_result(dialog_id, request, Some("blocked"), texts::blocked(Language::Russian))
 }
 
 /// Avito has not blocked the buyer, and will not.
 pub(super) fn mark_block_refused(dialog_id: i64, request: &BlockRequest, reason: &str) -> Statement {
-    store_block_result(dialog_id, request, None, &format!("{} {reason}", words::not_blocked(Language::Russian)))
+    store_block_result(dialog_id, request, None, &format!("{} {reason}", texts::not_blocked(Language::Russian)))
 }
 
 fn store_block_result(dialog_id: i64, request: &BlockRequest, state: Option<&'static str>, notice: &str) -> Statement {

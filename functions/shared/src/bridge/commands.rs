@@ -4,10 +4,9 @@
 use serde_json::{Value, json};
 
 use super::{
-    bot_outbox, edits,
+    bot_outbox, callbacks, edits,
     operator::{UpdateOutcome, command},
-    presses,
-    words::{self, Language},
+    texts::{self, Language},
 };
 use crate::{
     platform::db::Statement,
@@ -18,11 +17,11 @@ use crate::{
 pub(super) fn run_command(bot_id: i64, message: &Message, word: &str) -> Option<UpdateOutcome> {
     let statement = match word {
         "del" => return Some(edits::handle_delete_command(bot_id, message)),
-        "close" => command_statement(CLOSE, bot_id, message, words::closed(Language::Russian), None),
-        "reopen" => command_statement(REOPEN, bot_id, message, words::reopened(Language::Russian), None),
+        "close" => command_statement(CLOSE, bot_id, message, texts::closed(Language::Russian), None),
+        "reopen" => command_statement(REOPEN, bot_id, message, texts::reopened(Language::Russian), None),
         "block" => {
-            let question = words::block_whom(Language::Russian);
-            command_statement(BLOCK, bot_id, message, question, Some(presses::block_buttons()))
+            let question = texts::block_whom(Language::Russian);
+            command_statement(BLOCK, bot_id, message, question, Some(callbacks::block_buttons()))
         }
         _ => return None,
     };
@@ -101,11 +100,11 @@ pub(super) fn choose_canned_reply(replies: &Value, name: &str) -> Result<String,
     let found = replies.iter().find(|(known, _)| known.to_lowercase() == wanted);
     match found.and_then(|(_, text)| text.as_str()).filter(|text| !text.trim().is_empty()) {
         Some(text) => Ok(text.to_owned()),
-        None if replies.is_empty() => Err(words::no_canned_replies(Language::Russian).to_owned()),
+        None if replies.is_empty() => Err(texts::no_canned_replies(Language::Russian).to_owned()),
         None => {
             let names = replies.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             let names = crate::telegram::text::truncate_utf16(&names, 3000);
-            Err(format!("{} {names}", words::canned_replies_are(Language::Russian)))
+            Err(format!("{} {names}", texts::canned_replies_are(Language::Russian)))
         }
     }
 }

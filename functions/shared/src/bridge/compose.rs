@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     album,
     posts::PostDraft,
-    words::{self, Language},
+    texts::{self, Language},
     work::{ClaimedDialog, PendingMessage},
 };
 use crate::{
@@ -38,7 +38,7 @@ pub fn drafts(messages: &[PendingMessage], last_posted_at: Option<Timestamp>, zo
         let late = matches!((message.created, newest), (Some(created), Some(newest)) if created < newest);
         if late {
             flush(&mut run, zone, &mut drafts);
-            let heading = format!("{}, {}", clock(message, zone), words::came_late(LANGUAGE));
+            let heading = format!("{}, {}", clock(message, zone), texts::arrived_late(LANGUAGE));
             push_alone("text", Some(&heading), message, &mut drafts);
         } else if let Some(heading) = mirror_heading(message) {
             flush(&mut run, zone, &mut drafts);
@@ -61,11 +61,11 @@ pub fn drafts(messages: &[PendingMessage], last_posted_at: Option<Timestamp>, zo
 /// What stands above an answer that was not written in the topic.
 fn mirror_heading(message: &PendingMessage) -> Option<String> {
     match message.origin.as_str() {
-        "avito_app" => Some(words::mirrored(LANGUAGE).to_owned()),
-        "auto_reply" => Some(words::auto_replied(LANGUAGE).to_owned()),
+        "avito_app" => Some(texts::mirrored(LANGUAGE).to_owned()),
+        "auto_reply" => Some(texts::auto_replied(LANGUAGE).to_owned()),
         "api" => Some(match message.author.as_deref().map(one_line).filter(|name| !name.is_empty()) {
-            Some(name) => words::answered_by(LANGUAGE).replace("{name}", &name),
-            None => words::answered_by_somebody(LANGUAGE).to_owned(),
+            Some(name) => texts::answered_by(LANGUAGE).replace("{name}", &name),
+            None => texts::answered_by_somebody(LANGUAGE).to_owned(),
         }),
         _ => None,
     }
@@ -128,7 +128,7 @@ fn push_pictures(run: &[&PendingMessage], drafts: &mut Vec<PostDraft>) {
         let pictures: Vec<Value> =
             album.iter().filter_map(|message| media(message)?.1.get("media")?.get(0).cloned()).collect();
         let kind = if pictures.len() == 1 { "photo" } else { "album" };
-        let content = json!({ "media": pictures, "fallback_text": words::kind_line("image", LANGUAGE) });
+        let content = json!({ "media": pictures, "fallback_text": texts::kind_line("image", LANGUAGE) });
         drafts.push(PostDraft { kind, content, message_ids: album.iter().map(|message| message.id).collect() });
     }
 }
@@ -180,8 +180,8 @@ fn quoted(message: &PendingMessage) -> Option<String> {
     let quote = message.attachments.get("quote").filter(|_| message.reply_to.is_none())?;
     let text = quote.get("text").and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
     let kind = quote.get("kind").and_then(Value::as_str).unwrap_or_default();
-    let said = text.unwrap_or_else(|| words::kind_line(kind, LANGUAGE));
-    Some(format!("{} «{}»", words::in_answer_to(LANGUAGE), truncate_utf16(&one_line(said), QUOTE_LIMIT)))
+    let said = text.unwrap_or_else(|| texts::kind_line(kind, LANGUAGE));
+    Some(format!("{} «{}»", texts::in_answer_to(LANGUAGE), truncate_utf16(&one_line(said), QUOTE_LIMIT)))
 }
 
 /// What a message says, as one text, under what it answers; never empty.
@@ -203,44 +203,44 @@ fn line(message: &PendingMessage) -> String {
                 let title = link.preview.and_then(|preview| preview.title);
                 [title, link.url.or(link.text)].into_iter().flatten().collect::<Vec<_>>().join(" · ")
             });
-            labelled(words::LINK, link, &message.kind)
+            labelled(texts::LINK, link, &message.kind)
         }
         ("call", _) if content.call.as_ref().is_some_and(|call| call.status.as_deref() == Some("missed")) => {
-            words::missed_call(LANGUAGE).to_owned()
+            texts::missed_call(LANGUAGE).to_owned()
         }
         ("file", _) => match content.file.and_then(|file| file.name) {
-            Some(name) => format!("{} · {}", words::kind_line("file", LANGUAGE), one_line(&name)),
-            None => words::kind_line("file", LANGUAGE).to_owned(),
+            Some(name) => format!("{} · {}", texts::kind_line("file", LANGUAGE), one_line(&name)),
+            None => texts::kind_line("file", LANGUAGE).to_owned(),
         },
         ("item", _) => {
             let card = content.item.map(|item| {
                 [item.title, item.price_string, item.item_url].into_iter().flatten().collect::<Vec<_>>().join(" · ")
             });
-            labelled(words::ITEM, card, &message.kind)
+            labelled(texts::ITEM, card, &message.kind)
         }
         ("location", _) => {
             let place = content.location.map(|place| {
                 let coordinates = place.lat.zip(place.lon).map(|(lat, lon)| format!("{lat}, {lon}"));
                 [place.title.or(place.text), coordinates].into_iter().flatten().collect::<Vec<_>>().join(" · ")
             });
-            labelled(words::PLACE, place, &message.kind)
+            labelled(texts::PLACE, place, &message.kind)
         }
         ("image" | "voice" | "video" | "call" | "appCall" | "deleted", _) => {
-            words::kind_line(&message.kind, LANGUAGE).to_owned()
+            texts::kind_line(&message.kind, LANGUAGE).to_owned()
         }
         (kind, text) => {
             let kind = truncate_utf16(kind, KIND_LIMIT);
-            let unknown = format!("{} ({})", words::kind_line(kind, LANGUAGE), one_line(kind));
+            let unknown = format!("{} ({})", texts::kind_line(kind, LANGUAGE), one_line(kind));
             [Some(unknown.as_str()), text].into_iter().flatten().collect::<Vec<_>>().join("\n")
         }
     };
-    if message.origin == "system" { format!("{} {line}", words::SYSTEM) } else { line }
+    if message.origin == "system" { format!("{} {line}", texts::SYSTEM) } else { line }
 }
 
 fn labelled(label: &str, what: Option<String>, kind: &str) -> String {
     match what.filter(|what| !what.trim().is_empty()) {
         Some(what) => format!("{label} {what}"),
-        None => words::kind_line(kind, LANGUAGE).to_owned(),
+        None => texts::kind_line(kind, LANGUAGE).to_owned(),
     }
 }
 
@@ -255,7 +255,7 @@ pub(super) fn one_line(text: &str) -> String {
 
 /// The name of a dialog's topic: item and buyer.
 pub fn topic_name(buyer: Option<&Value>, item: Option<&Value>) -> String {
-    let buyer = text_of(buyer, "name").unwrap_or(words::nameless_buyer(LANGUAGE));
+    let buyer = text_of(buyer, "name").unwrap_or(texts::nameless_buyer(LANGUAGE));
     let name = match text_of(item, "title") {
         Some(title) => {
             let room = NAME_LIMIT.saturating_sub(utf16_len(buyer) + 3).max(NAME_LIMIT / 2);
@@ -268,7 +268,7 @@ pub fn topic_name(buyer: Option<&Value>, item: Option<&Value>) -> String {
 
 /// The name of a dialog's buyer.
 pub(super) fn buyer(dialog: &ClaimedDialog) -> &str {
-    text_of(dialog.buyer.as_ref(), "name").unwrap_or(words::nameless_buyer(LANGUAGE))
+    text_of(dialog.buyer.as_ref(), "name").unwrap_or(texts::nameless_buyer(LANGUAGE))
 }
 
 /// A message as one line of a replay.

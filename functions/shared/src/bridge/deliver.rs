@@ -12,14 +12,14 @@ use super::{
     allowance::{self, Purpose},
     auto_reply,
     blocking::{self, BlockRequest},
-    bot_outbox,
+    bot_outbox, callbacks,
     claim::Claim,
     dialog_work::{self, DialogWork, Part, SentPart},
     edits::{self, PartToDelete},
-    presses, receipts,
+    receipts,
     tasks::{AvitoTask, TelegramTask},
     tenants, text,
-    words::{self, Language},
+    texts::{self, Language},
 };
 use crate::{
     App, avito,
@@ -491,8 +491,8 @@ pub(super) fn after_failure(work: &DialogWork, part: &Part, error: avito::Error)
         avito::Error::Refused { message, .. } => {
             metrics::counter!("parts_failed").increment(1);
             let notice = json!({
-                "text": format!("{} {message}", words::refused_by_avito(Language::Russian)),
-                "reply_markup": presses::failure_buttons(),
+                "text": format!("{} {message}", texts::refused_by_avito(Language::Russian)),
+                "reply_markup": callbacks::failure_buttons(),
             });
             let error = if message.is_empty() { "refused by Avito".to_owned() } else { message };
             AvitoStep::Commit(dialog_work::mark_part_failed(part.id, error, &notice))

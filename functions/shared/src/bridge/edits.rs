@@ -8,7 +8,7 @@ use super::{
     operator::{UpdateOutcome, command},
     receipts::make_outboxes_due,
     text,
-    words::{self, Language},
+    texts::{self, Language},
 };
 use crate::{
     platform::db::Statement,
@@ -24,17 +24,17 @@ const EDIT_DELAY: f64 = 3.0;
 fn refusal(content: &Content) -> Option<&'static str> {
     let said = match content {
         Content::Text(said) => said.trim(),
-        _ => return Some(words::only_text_changes(Language::Russian)),
+        _ => return Some(texts::only_text_changes(Language::Russian)),
     };
     let is_kept_inside = said.is_empty() || said.starts_with("//");
-    is_kept_inside.then(|| words::changed_into_no_answer(Language::Russian))
+    is_kept_inside.then(|| texts::changed_into_no_answer(Language::Russian))
 }
 
 /// An operator's message was changed.
 pub(super) fn handle_edit(bot_id: i64, message: &Message) -> UpdateOutcome {
     let said = message.text().unwrap_or_default().replace('\0', "");
     let why_not = refusal(&message.content)
-        .or_else(|| command(message).map(|_| words::changed_into_no_answer(Language::Russian)));
+        .or_else(|| command(message).map(|_| texts::changed_into_no_answer(Language::Russian)));
     let parts: Vec<Value> = (0..)
         .zip(text::split(&said, text::AVITO_LIMIT))
         .map(|(position, part)| json!({ "position": position, "text_key": text::key(&part), "text": part }))
@@ -82,7 +82,7 @@ pub(super) fn handle_edit(bot_id: i64, message: &Message) -> UpdateOutcome {
             at(request).bind(change).bind(EDIT_DELAY).bind(MAX_DELETE_AGE),
             at(refuse)
                 .bind(why_not.map(notice))
-                .bind(notice(words::too_late_to_change(Language::Russian)))
+                .bind(notice(texts::too_late_to_change(Language::Russian)))
                 .bind(MAX_DELETE_AGE),
             bot_outbox::make_due_for_posts(bot_id),
         ],
@@ -130,8 +130,8 @@ pub(super) fn handle_delete_command(bot_id: i64, message: &Message) -> UpdateOut
         statements: vec![
             at(request),
             at(refuse)
-                .bind(notice(words::withdraw_what(Language::Russian)))
-                .bind(notice(words::too_late_to_withdraw(Language::Russian)))
+                .bind(notice(texts::delete_what(Language::Russian)))
+                .bind(notice(texts::too_late_to_delete(Language::Russian)))
                 .bind(message.thread_id),
             bot_outbox::make_due_for_posts(bot_id),
         ],
@@ -223,7 +223,7 @@ pub(super) fn mark_delete_refused(part_id: i64, reason: &str) -> Vec<Statement> 
             make_outboxes_due!("told")
         ))
         .bind(part_id)
-        .bind(notice(words::avito_keeps_it(Language::Russian))),
+        .bind(notice(texts::avito_did_not_delete(Language::Russian))),
         Statement::new(
             "UPDATE parts o SET state = CASE WHEN o.state = 'deleting' THEN 'sent' ELSE 'cancelled' END
              FROM parts p WHERE p.id = $1 AND o.message_id = p.message_id AND o.state IN ('deleting', 'pending')

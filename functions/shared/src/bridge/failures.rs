@@ -12,8 +12,9 @@ use super::{
     calls::narrow,
     compose,
     drain::{Target, TelegramSender, TelegramStep},
-    posts, receipts, topics,
-    words::{self, Language},
+    posts, receipts,
+    texts::{self, Language},
+    topics,
     work::{BotWork, Post},
 };
 use crate::{platform::db::Statement, telegram::Error, tenancy::bots};
@@ -98,7 +99,7 @@ pub(super) async fn after_failure(
         }
         error if post.attempts + 1 >= ATTEMPTS => {
             metrics::counter!("posts_failed").increment(1);
-            let notice = compose::notice(words::could_not_show(Language::Russian), None);
+            let notice = compose::notice(texts::could_not_post(Language::Russian), None);
             outcome.extend(posts::mark_post_failed(
                 post.id,
                 error.to_string(),

@@ -8,7 +8,7 @@ use super::{
     album,
     compose::{self, LANGUAGE, POST_LIMIT, is_link, one_line, text_of},
     posts::{self, PostDraft},
-    words,
+    texts,
     work::{BotWork, ClaimedDialog, Post},
 };
 use crate::{platform::db::Statement, telegram::text::utf16_len};
@@ -17,7 +17,7 @@ use crate::{platform::db::Statement, telegram::text::utf16_len};
 /// preview, which costs no call of its own and cannot fail the post.
 pub(super) fn header(dialog: &ClaimedDialog) -> Value {
     let item = dialog.item.as_ref();
-    let labels = words::header_labels(LANGUAGE);
+    let labels = texts::header_labels(LANGUAGE);
     let title = text_of(item, "title").map(one_line);
     let about = [text_of(item, "price"), text_of(item, "city")]
         .into_iter()
@@ -25,7 +25,7 @@ pub(super) fn header(dialog: &ClaimedDialog) -> Value {
         .map(one_line)
         .collect::<Vec<_>>()
         .join(" · ");
-    let buyer = text_of(dialog.buyer.as_ref(), "name").unwrap_or(words::nameless_buyer(LANGUAGE));
+    let buyer = text_of(dialog.buyer.as_ref(), "name").unwrap_or(texts::nameless_buyer(LANGUAGE));
     let lines = [
         title.clone().unwrap_or_default(),
         about,

@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use tokio_postgres::{Row, types::FromSql};
 
 use super::{
-    bot_outbox, commands, compose, edits,
+    bot_outbox, callbacks, commands, compose, edits,
     pictures::{self, Sendable},
-    presses,
     receipts::receipt,
     tasks::{AvitoTask, TelegramTask},
-    text, topics,
-    words::{self, Language},
+    text,
+    texts::{self, Language},
+    topics,
 };
 use crate::{
     App,
@@ -117,7 +117,7 @@ pub(super) struct UpdateOutcome {
     pub(super) statements: Vec<Statement>,
     pub(super) answer: Option<Value>,
     /// How a pressed button is answered.
-    pub(super) reply: Option<presses::ButtonReply>,
+    pub(super) reply: Option<callbacks::ButtonReply>,
     /// Whether the statements note by themselves whether the group has topics.
     pub(super) stores_topic_mode: bool,
 }
@@ -126,7 +126,7 @@ fn handle_update(bot_id: i64, update: &Update) -> UpdateOutcome {
     match &update.kind {
         Kind::Message(message) => handle_message(bot_id, message),
         Kind::EditedMessage(message) => edits::handle_edit(bot_id, message),
-        Kind::CallbackQuery(press) => presses::handle_callback(bot_id, press),
+        Kind::CallbackQuery(press) => callbacks::handle_callback(bot_id, press),
         Kind::MyChatMember(membership) => {
             UpdateOutcome { statements: handle_membership(bot_id, membership), ..UpdateOutcome::default() }
         }
@@ -178,12 +178,12 @@ fn handle_person(bot_id: i64, message: &Message) -> UpdateOutcome {
             UpdateOutcome { answer: Some(answer(message, &ids(message))), ..UpdateOutcome::default() }
         }
         (Some("help" | "start"), _) => {
-            UpdateOutcome { answer: Some(answer(message, words::help(language))), ..UpdateOutcome::default() }
+            UpdateOutcome { answer: Some(answer(message, texts::help(language))), ..UpdateOutcome::default() }
         }
         (_, None) if message.answers().is_none() => UpdateOutcome::default(), // General, or talk in a group without topics
         _ if message.text().is_some_and(|text| text.trim_start().starts_with("//")) => UpdateOutcome::default(),
         (Some(word), _) => commands::run_command(bot_id, message, word)
-            .unwrap_or_else(|| refuse(bot_id, message, words::unknown_command(Language::Russian))),
+            .unwrap_or_else(|| refuse(bot_id, message, texts::unknown_command(Language::Russian))),
         (None, _) => match &message.content {
             Content::Text(text) if !text.trim().is_empty() => answer_with_text(bot_id, message, text),
             Content::Service(_) => UpdateOutcome::default(),
@@ -451,7 +451,7 @@ fn insert(bot_id: i64, message: &Message, kind: &'static str, parts: Value, refu
     .bind(message.media_group_id.as_ref().map_or(0.0, |_| pictures::ALBUM_WAIT.as_secs_f64()))
     .bind(message.answers())
     .bind(message.chat.is_forum)
-    .bind(compose::notice(words::nobodys_topic(Language::Russian), None))
+    .bind(compose::notice(texts::unowned_topic(Language::Russian), None))
     .bind(is_new);
     UpdateOutcome { statements: vec![row], stores_topic_mode: true, ..UpdateOutcome::default() }
 }

@@ -11,7 +11,7 @@ use super::{
     deliver::{AvitoSender, AvitoStep, after_failure},
     dialog_work::{self, DialogWork, Part, SentPart},
     text,
-    words::{self, Language},
+    texts::{self, Language},
 };
 use crate::{
     avito,
@@ -49,13 +49,13 @@ pub enum Sendable {
 /// What becomes of an operator's picture, or of anything else that is no text.
 pub fn sendable(message: &Message, language: Language) -> Sendable {
     let Content::Media { media, caption, file } = &message.content else {
-        return Sendable::Refused(words::not_taken("", language));
+        return Sendable::Refused(texts::not_taken("", language));
     };
     let Some(file) = file.as_ref().filter(|file| *media == Media::Photo || looks_like_picture(file)) else {
-        return Sendable::Refused(words::not_taken(media.as_str(), language));
+        return Sendable::Refused(texts::not_taken(media.as_str(), language));
     };
     if file.size.is_some_and(|size| size > MAX_FILE_BYTES as u64) {
-        return Sendable::Refused(words::too_large(language));
+        return Sendable::Refused(texts::too_large(language));
     }
     let picture = json!({ "file_id": file.id, "name": file.name });
     let mut parts = vec![json!({ "position": 0, "kind": "image", "attachment": picture })];
@@ -105,11 +105,11 @@ impl From<Error> for PictureError {
     fn from(error: Error) -> Self {
         match error {
             Error::Refused { ref description, .. } if description.contains("too big") => {
-                Self::Permanent(words::too_large(Language::Russian))
+                Self::Permanent(texts::too_large(Language::Russian))
             }
             error => match error.retry_in() {
                 Some(wait) => Self::Transient(wait),
-                None => Self::Permanent(words::not_handed_out(Language::Russian)),
+                None => Self::Permanent(texts::not_handed_out(Language::Russian)),
             },
         }
     }
@@ -119,9 +119,9 @@ impl From<MediaError> for PictureError {
     fn from(error: MediaError) -> Self {
         match error {
             MediaError::Unavailable => Self::Transient(FILE_DELAY),
-            MediaError::TooLarge => Self::Permanent(words::too_large(Language::Russian)),
+            MediaError::TooLarge => Self::Permanent(texts::too_large(Language::Russian)),
             MediaError::NotAllowed | MediaError::Refused(_) => {
-                Self::Permanent(words::not_handed_out(Language::Russian))
+                Self::Permanent(texts::not_handed_out(Language::Russian))
             }
         }
     }
@@ -154,7 +154,7 @@ impl AvitoSender<'_> {
             }
         };
         let Some(ending) = ending(&bytes) else {
-            let why = words::not_taken("document", Language::Russian);
+            let why = texts::not_taken("document", Language::Russian);
             return Ok(AvitoStep::Commit(dialog_work::mark_part_failed(
                 part.id,
                 "not a picture that Avito takes".to_owned(),
@@ -202,7 +202,7 @@ impl AvitoSender<'_> {
 
     async fn fetch(&self, part: &Part, picture: &Value) -> Result<Result<Bytes, PictureError>, BridgeError> {
         let results = self.run(vec![dialog_work::select_bot_token(part.id)]).await?;
-        let gone = PictureError::Permanent(words::not_handed_out(Language::Russian));
+        let gone = PictureError::Permanent(texts::not_handed_out(Language::Russian));
         let (Some(row), Some(file_id)) = (results.iter().flatten().next(), picture["file_id"].as_str()) else {
             return Ok(Err(gone));
         };

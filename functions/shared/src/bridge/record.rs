@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{
     auto_reply, bot_outbox, order, receipts,
     tasks::{AutoReplyTask, TelegramTask},
-    words::{self, Language},
+    texts::{self, Language},
 };
 use crate::{
     App,
@@ -230,7 +230,7 @@ pub(super) fn correct_texts(account_id: i64, user_id: i64, chat_id: &str, messag
         .bind(user_id)
         .bind(chat_id.to_owned())
         .bind(serde_json::to_value(messages).unwrap_or_default())
-        .bind(words::corrected(Language::Russian))
+        .bind(texts::corrected(Language::Russian))
 }
 
 /// What is to be known of what was heard, now that it is recorded. Only what this very transaction inserted is new, by
@@ -464,8 +464,8 @@ pub fn record(app: &App, batch: &IncomingBatch) -> Vec<Statement> {
         .bind(polled.as_ref().and_then(|polled| filled(&polled.item)))
         .bind(polled.as_ref().and_then(|polled| polled.last_message_id.clone()))
         .bind(polled.as_ref().map(|polled| polled.updated))
-        .bind(words::taken_back(Language::Russian))
-        .bind(words::corrected(Language::Russian))
+        .bind(texts::deleted_by_writer(Language::Russian))
+        .bind(texts::corrected(Language::Russian))
         .bind(auto_reply::delay(app).as_secs_f64())
         .bind(order::REORDER_WINDOW.as_secs_f64())
         .bind(order::REORDER_WAIT.as_secs_f64())

@@ -8,7 +8,7 @@ use tokio_postgres::types::Json;
 use super::{
     BridgeError, compose,
     drain::TelegramSender,
-    words::{self, Language},
+    texts::{self, Language},
     work::{BotWork, ClaimedDialog},
 };
 use crate::{
@@ -48,7 +48,7 @@ pub(super) async fn compose(
         .flatten()
         .map(|row| {
             let own = get::<String>(row, "direction")? == "out";
-            let who = if own { words::you(Language::Russian) } else { compose::buyer(dialog) };
+            let who = if own { texts::you(Language::Russian) } else { compose::buyer(dialog) };
             let Json(message) = get(row, "message")?;
             Ok(compose::replay_line(&message, who, &zone))
         })
@@ -61,7 +61,7 @@ fn text(lines: &[String]) -> Value {
         cut if cut.len() < line.len() => format!("{cut}…"),
         whole => whole.to_owned(),
     });
-    let all: Vec<String> = std::iter::once(words::last_messages(Language::Russian).to_owned()).chain(short).collect();
+    let all: Vec<String> = std::iter::once(texts::last_messages(Language::Russian).to_owned()).chain(short).collect();
     json!({ "text": all.join("\n") })
 }
 

@@ -10,7 +10,7 @@ use super::{
         receipts::make_outboxes_due,
         record::{self, IncomingMessage},
         tasks::TelegramTask,
-        words::{self, Language},
+        texts::{self, Language},
     },
     PollError, PolledAccount, sync,
 };
@@ -137,5 +137,5 @@ fn mark_not_found(account_id: i64, chat_id: String, since: i64) -> Statement {
     .bind(account_id)
     .bind(chat_id)
     .bind(since)
-    .bind(words::not_confirmed(Language::Russian))
+    .bind(texts::not_confirmed(Language::Russian))
 }

@@ -61,7 +61,7 @@ pub fn in_answer_to(language: Language) -> &'static str {
 }
 
 /// The buyer took a message back that the topic shows.
-pub fn taken_back(language: Language) -> &'static str {
+pub fn deleted_by_writer(language: Language) -> &'static str {
     language.choose("🗑 Сообщение удалено в Avito.", "🗑 The message was deleted in Avito.")
 }
 
@@ -99,7 +99,7 @@ pub fn auto_replied(language: Language) -> &'static str {
 }
 
 /// Behind the time of a message that came after newer ones were shown.
-pub fn came_late(language: Language) -> &'static str {
+pub fn arrived_late(language: Language) -> &'static str {
     language.choose("пришло с опозданием", "came late")
 }
 
@@ -192,7 +192,7 @@ pub fn refused_by_avito(language: Language) -> &'static str {
 }
 
 /// A topic that belongs to no chat.
-pub fn nobodys_topic(language: Language) -> &'static str {
+pub fn unowned_topic(language: Language) -> &'static str {
     language.choose(
         "Эта тема не связана с чатом Avito: написанное здесь покупателю не уйдёт.",
         "This topic belongs to no Avito chat: what is written here reaches no buyer.",
@@ -200,7 +200,7 @@ pub fn nobodys_topic(language: Language) -> &'static str {
 }
 
 /// A message that Telegram did not take.
-pub fn could_not_show(language: Language) -> &'static str {
+pub fn could_not_post(language: Language) -> &'static str {
     language.choose(
         "⚠️ Сообщение покупателя не удалось показать — откройте чат в Avito.",
         "⚠️ A buyer's message could not be shown — open the chat in Avito.",
@@ -208,17 +208,17 @@ pub fn could_not_show(language: Language) -> &'static str {
 }
 
 /// The buttons under an answer that Avito refused.
-pub fn again_and_drop(language: Language) -> (&'static str, &'static str) {
+pub fn retry_and_cancel(language: Language) -> (&'static str, &'static str) {
     (language.choose("Повторить", "Try again"), language.choose("Отменить", "Cancel"))
 }
 
 /// The buttons under the question whether to block a buyer.
-pub fn block_and_keep(language: Language) -> (&'static str, &'static str) {
+pub fn block_and_dont_block(language: Language) -> (&'static str, &'static str) {
     (language.choose("Заблокировать", "Block"), language.choose("Отмена", "Cancel"))
 }
 
 /// A button that has nothing left to do.
-pub fn pressed_in_vain(language: Language) -> &'static str {
+pub fn button_did_nothing(language: Language) -> &'static str {
     language.choose("Уже не нужно", "Nothing left to do")
 }
 
@@ -228,7 +228,7 @@ pub fn sending_again(language: Language) -> &'static str {
 }
 
 /// After «Отменить».
-pub fn dropped(language: Language) -> &'static str {
+pub fn cancelled(language: Language) -> &'static str {
     language.choose("Отменено", "Cancelled")
 }
 
@@ -289,7 +289,7 @@ pub fn changed_into_no_answer(language: Language) -> &'static str {
 }
 
 /// `/del` of something else than an answer.
-pub fn withdraw_what(language: Language) -> &'static str {
+pub fn delete_what(language: Language) -> &'static str {
     language.choose(
         "Напишите /del ответом на сообщение, которое ушло покупателю.",
         "Write /del as a reply to the message that went to the buyer.",
@@ -297,12 +297,12 @@ pub fn withdraw_what(language: Language) -> &'static str {
 }
 
 /// `/del` more than an hour after the answer went.
-pub fn too_late_to_withdraw(language: Language) -> &'static str {
+pub fn too_late_to_delete(language: Language) -> &'static str {
     language.choose("💔 Не удалено: прошло больше часа.", "💔 Not deleted: more than an hour has passed.")
 }
 
 /// Avito did not delete a message; its own words follow.
-pub fn avito_keeps_it(language: Language) -> &'static str {
+pub fn avito_did_not_delete(language: Language) -> &'static str {
     language.choose(
         "💔 Avito не удалил сообщение, покупатель видит прежнее.",
         "💔 Avito did not delete the message, the buyer sees the former one.",

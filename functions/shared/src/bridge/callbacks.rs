@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{
     bot_outbox,
     operator::UpdateOutcome,
-    words::{self, Language},
+    texts::{self, Language},
 };
 use crate::{platform::db::Statement, telegram::update::Press};
 
@@ -40,13 +40,13 @@ fn row(buttons: [(&str, &str); 2]) -> Value {
 
 /// Under an answer that Avito refused; `{id}` is to be the message's id.
 pub(super) fn failure_buttons() -> Value {
-    let (again, drop) = words::again_and_drop(Language::Russian);
+    let (again, drop) = texts::retry_and_cancel(Language::Russian);
     row([(again, "again:{id}"), (drop, "drop:{id}")])
 }
 
 /// Under the question whether to block a buyer; `{id}` is to be the dialog's id.
 pub(super) fn block_buttons() -> Value {
-    let (block, keep) = words::block_and_keep(Language::Russian);
+    let (block, keep) = texts::block_and_dont_block(Language::Russian);
     row([(block, "block:{id}"), (keep, "keep:{id}")])
 }
 
@@ -123,17 +123,17 @@ const DONT_BLOCK: &str =
 /// A button was pressed.
 pub(super) fn handle_callback(bot_id: i64, press: &Press) -> UpdateOutcome {
     let language = Language::of_code(press.from.as_ref().and_then(|from| from.language_code.as_deref()));
-    let nothing = words::pressed_in_vain(language);
+    let nothing = texts::button_did_nothing(language);
     let button = press.data.as_deref().and_then(Button::parse);
     let (Some(button), Some(message)) = (button, &press.message) else {
         let reply = ButtonReply { id: press.id.clone(), done: nothing, nothing };
         return UpdateOutcome { reply: Some(reply), ..UpdateOutcome::default() };
     };
     let (sql, id, said) = match button {
-        Button::Retry(id) => (RETRY, id, words::sending_again as fn(Language) -> &'static str),
-        Button::Cancel(id) => (CANCEL, id, words::dropped as fn(Language) -> &'static str),
-        Button::Block(id) => (BLOCK, id, words::blocking as fn(Language) -> &'static str),
-        Button::DontBlock(id) => (DONT_BLOCK, id, words::not_blocking as fn(Language) -> &'static str),
+        Button::Retry(id) => (RETRY, id, texts::sending_again as fn(Language) -> &'static str),
+        Button::Cancel(id) => (CANCEL, id, texts::cancelled as fn(Language) -> &'static str),
+        Button::Block(id) => (BLOCK, id, texts::blocking as fn(Language) -> &'static str),
+        Button::DontBlock(id) => (DONT_BLOCK, id, texts::not_blocking as fn(Language) -> &'static str),
     };
     let act = Statement::new(sql)
         .bind(bot_id)
@@ -142,7 +142,7 @@ pub(super) fn handle_callback(bot_id: i64, press: &Press) -> UpdateOutcome {
         .bind(message.message_id)
         .bind(message.text().map(str::to_owned))
         .bind(said(Language::Russian))
-        .bind(words::pressed_in_vain(Language::Russian));
+        .bind(texts::button_did_nothing(Language::Russian));
     UpdateOutcome {
         statements: vec![act, bot_outbox::make_due_for_posts(bot_id)],
         reply: Some(ButtonReply { id: press.id.clone(), done: said(language), nothing }),
