@@ -52,12 +52,12 @@ pub struct Reply<T> {
     /// What was asked for.
     pub value: T,
     /// The calls still allowed.
-    pub allowance: Option<Allowance>,
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// What Avito says of the number of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Allowance {
+pub struct RateLimit {
     /// `X-RateLimit-Remaining`: in this minute.
     pub remaining: u32,
     /// `X-RateLimit-Limit`: in every minute.
@@ -169,7 +169,7 @@ impl Client {
         let reply: Reply<Chats> =
             self.call(self.request(Method::GET, &path).query(query), token, Effect::Reads).await?;
         let Chats { chats, meta } = reply.value;
-        Ok(Reply { value: ChatsPage { chats, has_more: meta.has_more }, allowance: reply.allowance })
+        Ok(Reply { value: ChatsPage { chats, has_more: meta.has_more }, rate_limit: reply.rate_limit })
     }
 
     /// One chat, with the names that webhooks leave out.
@@ -192,7 +192,7 @@ impl Client {
         let request = self.request(Method::GET, &path).query(&[("limit", limit), ("offset", offset)]);
         let reply: Reply<Messages> = self.call(request, token, Effect::Reads).await?;
         let (Messages::Bare(List(value)) | Messages::Wrapped { messages: List(value) }) = reply.value;
-        Ok(Reply { value, allowance: reply.allowance })
+        Ok(Reply { value, rate_limit: reply.rate_limit })
     }
 
     /// Sends a text of at most 1,000 characters.
@@ -221,7 +221,7 @@ impl Client {
         let reply: Reply<BTreeMap<String, Value>> =
             self.call(self.request(Method::POST, &path).multipart(form), token, Effect::Changes).await?;
         let id = reply.value.into_keys().next().ok_or(Error::Unknown(None))?;
-        Ok(Reply { value: id, allowance: reply.allowance })
+        Ok(Reply { value: id, rate_limit: reply.rate_limit })
     }
 
     /// Sends a picture that was given before.
@@ -247,7 +247,7 @@ impl Client {
         let path = format!("/messenger/v1/accounts/{user_id}/getVoiceFiles");
         let request = self.request(Method::GET, &path).query(&[("voice_ids", voice_id)]);
         let mut reply: Reply<VoiceFiles> = self.call(request, token, Effect::Reads).await?;
-        Ok(Reply { value: reply.value.voices_urls.remove(voice_id), allowance: reply.allowance })
+        Ok(Reply { value: reply.value.voices_urls.remove(voice_id), rate_limit: reply.rate_limit })
     }
 
     /// Takes back a message of the account that is not older than an hour. It stays in the chat as deleted.
@@ -282,7 +282,7 @@ impl Client {
         let answer = self.send(request).await?;
         // The answer has no content.
         if answer.status.is_success() && answer.body.is_empty() {
-            return Ok(Reply { value: (), allowance: answer.allowance });
+            return Ok(Reply { value: (), rate_limit: answer.rate_limit });
         }
         answer.read::<Done>(Effect::Changes).map(Reply::done)
     }
@@ -297,7 +297,7 @@ impl Client {
     pub async fn register_webhook(&self, token: &Secret, url: &str) -> Result<Reply<()>, Error> {
         let request = self.request(Method::POST, "/messenger/v3/webhook").json(&json!({ "url": url }));
         match self.call::<Done>(request, token, Effect::Changes).await {
-            Err(Error::Refused { status: 409, .. }) => Ok(Reply { value: (), allowance: None }),
+            Err(Error::Refused { status: 409, .. }) => Ok(Reply { value: (), rate_limit: None }),
             outcome => outcome.map(Reply::done),
         }
     }
@@ -312,7 +312,7 @@ impl Client {
     pub async fn subscriptions(&self, token: &Secret) -> Result<Reply<Vec<Subscription>>, Error> {
         let request = self.request(Method::POST, "/messenger/v1/subscriptions");
         let reply: Reply<Subscriptions> = self.call(request, token, Effect::Reads).await?;
-        Ok(Reply { value: reply.value.subscriptions, allowance: reply.allowance })
+        Ok(Reply { value: reply.value.subscriptions, rate_limit: reply.rate_limit })
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -333,19 +333,19 @@ impl Client {
         let response = request.timeout(self.timeout).send().await.map_err(Error::from_transport)?;
         let header = |name: &str| response.headers().get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
         let limit = header(RATE_LIMIT);
-        let allowance = header(RATE_LIMIT_REMAINING).map(|remaining| Allowance { remaining, limit });
+        let rate_limit = header(RATE_LIMIT_REMAINING).map(|remaining| RateLimit { remaining, limit });
         let retry_after =
             header(header::RETRY_AFTER.as_str()).map(|seconds| Duration::from_secs(seconds.max(1).into()));
         let status = response.status();
         let body = response.bytes().await.map_err(Error::from_transport)?;
-        Ok(Answer { status, allowance, retry_after, body })
+        Ok(Answer { status, rate_limit, retry_after, body })
     }
 }
 
 /// A whole answer, not yet understood.
 struct Answer {
     status: StatusCode,
-    allowance: Option<Allowance>,
+    rate_limit: Option<RateLimit>,
     retry_after: Option<Duration>,
     body: Bytes,
 }
@@ -364,7 +364,7 @@ impl Answer {
             return Err(hidden);
         }
         let value = serde_json::from_value(body).map_err(|_| unreadable)?;
-        Ok(Reply { value, allowance: self.allowance })
+        Ok(Reply { value, rate_limit: self.rate_limit })
     }
 
     /// Why there is no token in it.
@@ -381,7 +381,7 @@ impl Answer {
 
 impl<T> Reply<T> {
     fn done(self) -> Reply<()> {
-        Reply { value: (), allowance: self.allowance }
+        Reply { value: (), rate_limit: self.rate_limit }
     }
 }
 

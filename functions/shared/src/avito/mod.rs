@@ -11,7 +11,7 @@ mod tests;
 pub mod webhook;
 
 pub use chat::{Chat, ChatsPage, Context, Images, Item, Place, Profile, User, counterpart};
-pub use client::{Account, Allowance, CALL_TIMEOUT, ChatsQuery, Client, MAX_PAGE_SIZE, Reply, Subscription, Token};
+pub use client::{Account, CALL_TIMEOUT, ChatsQuery, Client, MAX_PAGE_SIZE, RateLimit, Reply, Subscription, Token};
 pub use error::Error;
 pub use message::{
     Call, Content, Direction, File, Image, ItemCard, Kind, Link, LinkPreview, Location, Message, Quote, Voice,

@@ -76,8 +76,8 @@ async fn a_text_is_sent_as_the_specification_says_and_its_message_read() {
     let (client, request) =
         server(Act::Answer(200, "X-RateLimit-Limit: 90\r\nX-RateLimit-Remaining: 17\r\n", MESSAGE.to_owned())).await;
     let reply = client.send_text(&token(), 353_200_001, "u2i-a~b/c ё", "да").await.expect("a message");
-    let allowance = Allowance { remaining: 17, limit: Some(90) };
-    assert_eq!((reply.value.id.as_str(), reply.allowance), ("bdcc", Some(allowance)));
+    let rate_limit = RateLimit { remaining: 17, limit: Some(90) };
+    assert_eq!((reply.value.id.as_str(), reply.rate_limit), ("bdcc", Some(rate_limit)));
     let request = request.await.expect("a request");
     assert!(request.starts_with("POST /messenger/v1/accounts/353200001/chats/u2i-a~b%2Fc%20%D1%91/messages HTTP"));
     assert!(request.contains("authorization: Bearer token-of-a-test"));

@@ -13,7 +13,7 @@ use tokio::sync::SemaphorePermit;
 
 use super::{
     album,
-    allowance::{self, Purpose},
+    avito_rate_limit::{self, CallPriority},
     calls::narrow,
     compose,
     drain::{Target, TelegramSender},
@@ -217,7 +217,7 @@ impl<'a> TelegramSender<'a> {
         let token = accounts::access_token(self.app, keys).await.map_err(|_| FileError::Transient)?;
         let ask = async |token: &Secret| {
             let call = avito.voice_file(token, keys.user_id, voice_id);
-            allowance::within(self.app, keys.account_id, Purpose::Answer, call).await
+            avito_rate_limit::within(self.app, keys.account_id, CallPriority::Reply, call).await
         };
         let mut answer = ask(&token).await;
         if matches!(answer, Err(avito::Error::Unauthorized { .. })) {

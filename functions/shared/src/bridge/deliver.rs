@@ -8,9 +8,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    BridgeError,
-    allowance::{self, Purpose},
-    auto_reply,
+    BridgeError, auto_reply,
+    avito_rate_limit::{self, CallPriority},
     blocking::{self, BlockRequest},
     bot_outbox, callbacks,
     claim::Claim,
@@ -177,7 +176,7 @@ impl AvitoSender<'_> {
         work: &DialogWork,
         call: impl Future<Output = Result<avito::Reply<T>, avito::Error>>,
     ) -> impl Future<Output = Result<avito::Reply<T>, avito::Error>> {
-        allowance::within(self.app, work.keys.account_id, Purpose::Answer, call)
+        avito_rate_limit::within(self.app, work.keys.account_id, CallPriority::Reply, call)
     }
 
     async fn send(&self, work: &DialogWork, part: &Part) -> Result<AvitoStep, BridgeError> {
@@ -416,7 +415,7 @@ impl AvitoSender<'_> {
         };
         let avito = accounts::avito(self.app);
         let call = avito.mark_read(&token, work.keys.user_id, &work.avito_chat_id);
-        let answer = allowance::within(self.app, work.keys.account_id, Purpose::Patient, call).await;
+        let answer = avito_rate_limit::within(self.app, work.keys.account_id, CallPriority::Background, call).await;
         Ok(match answer {
             Err(avito::Error::Unauthorized { .. }) => match self.token(work, Some(&token)).await {
                 Ok(_) => AvitoStep::ReleaseFor(Vec::new(), Duration::ZERO),
@@ -434,7 +433,7 @@ impl DialogWork {
     /// Getting a token took so long that another worker could take the dialog before Avito answers: sending now might
     /// send twice.
     fn lease_ends_too_soon(&self) -> bool {
-        self.leased_at.elapsed() + allowance::REDIS_PART + avito::CALL_TIMEOUT >= dialog_work::LEASE
+        self.leased_at.elapsed() + avito_rate_limit::REDIS_TIMEOUT + avito::CALL_TIMEOUT >= dialog_work::LEASE
     }
 
     /// Lets go for a while. A part that was committed as `sending` and certainly not sent goes back first.

@@ -2,9 +2,9 @@
 //! row the moment we hear of it, and whoever holds a lease derives from rows what still has to be sent.
 
 mod album;
-mod allowance;
 mod attachments;
 pub mod auto_reply;
+mod avito_rate_limit;
 pub mod avito_webhook;
 mod blocking;
 mod bot_outbox;

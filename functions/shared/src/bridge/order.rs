@@ -7,7 +7,7 @@ use std::{collections::HashSet, sync::Mutex, time::Duration};
 use serde_json::{Value, json};
 
 use super::{
-    allowance::{self, Purpose},
+    avito_rate_limit::{self, CallPriority},
     drain::{TelegramSender, TelegramStep},
     work::{ClaimedDialog, PendingMessage},
 };
@@ -83,7 +83,7 @@ async fn read_positions(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> 
     let token = accounts::access_token(sender.app, keys).await?;
     let avito = accounts::avito(sender.app);
     let call = avito.messages(&token, keys.user_id, &dialog.avito_chat_id, avito::MAX_PAGE_SIZE, 0);
-    let call = allowance::within(sender.app, keys.account_id, Purpose::Optional, call);
+    let call = avito_rate_limit::within(sender.app, keys.account_id, CallPriority::Optional, call);
     let newest_first = call.await?.value;
     Ok((0..)
         .zip(newest_first.iter().rev())

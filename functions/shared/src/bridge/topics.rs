@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     BridgeError,
-    allowance::{self, Purpose},
+    avito_rate_limit::{self, CallPriority},
     bot_outbox,
     budget::{TelegramBudget, later},
     compose,
@@ -169,7 +169,7 @@ async fn ask_avito(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> Resul
     let token = accounts::access_token(app, keys).await.map_err(|error| later(&error))?;
     let ask = async |token: &Secret| {
         let call = avito.chat(token, keys.user_id, &dialog.avito_chat_id);
-        allowance::within(app, keys.account_id, Purpose::Answer, call).await
+        avito_rate_limit::within(app, keys.account_id, CallPriority::Reply, call).await
     };
     let mut answer = ask(&token).await;
     if matches!(answer, Err(avito::Error::Unauthorized { .. })) {

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 
 use super::{
     super::{
-        allowance::{self, Purpose},
+        avito_rate_limit::{self, CallPriority},
         avito_webhook::incoming_message,
         receipts,
         record::{IncomingBatch, PolledChat, Wakeups, record},
@@ -139,9 +139,14 @@ async fn list(
 ) -> Result<avito::ChatsPage, PollError> {
     let query = avito::ChatsQuery { unread_only, limit: avito::MAX_PAGE_SIZE, offset, ..avito::ChatsQuery::default() };
     let (avito, user_id) = (accounts::avito(app), account.keys.user_id);
-    Ok(allowance::within(app, account.keys.account_id, Purpose::Patient, avito.chats(token, user_id, &query))
-        .await?
-        .value)
+    Ok(avito_rate_limit::within(
+        app,
+        account.keys.account_id,
+        CallPriority::Background,
+        avito.chats(token, user_id, &query),
+    )
+    .await?
+    .value)
 }
 
 /// The chats with unread messages, in case Avito's order of all chats is not as seen.
@@ -299,7 +304,7 @@ pub(super) async fn messages(
 ) -> Result<Vec<avito::Message>, PollError> {
     let (avito, user_id) = (accounts::avito(app), account.keys.user_id);
     let call = avito.messages(token, user_id, chat_id, avito::MAX_PAGE_SIZE, offset);
-    Ok(allowance::within(app, account.keys.account_id, Purpose::Patient, call).await?.value)
+    Ok(avito_rate_limit::within(app, account.keys.account_id, CallPriority::Background, call).await?.value)
 }
 
 fn is_unread(message: &avito::Message, own_user_id: i64) -> bool {

@@ -14,41 +14,41 @@ use crate::{
 
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Purpose {
+pub(super) enum CallPriority {
     /// Somebody waits for it.
-    Answer,
+    Reply,
     /// It can wait: polls, marking read.
-    Patient,
+    Background,
     /// It is of use within a moment or not at all: the order within a second.
     Optional,
 }
 
-impl Purpose {
+impl CallPriority {
     /// How many of the minute's calls it leaves to others.
-    fn leaves(self) -> i64 {
-        if self == Self::Answer { 0 } else { KEPT_FOR_ANSWERS }
+    fn reserved(self) -> i64 {
+        if self == Self::Reply { 0 } else { RESERVED_FOR_REPLIES }
     }
 
     /// How long it waits for its turn at the slow pace. ResultSets do not: the lease that they are sent under would run out.
-    fn patience(self) -> Duration {
+    fn max_wait(self) -> Duration {
         match self {
-            Self::Answer => Duration::ZERO,
-            Self::Patient => SLOW_TURN,
-            Self::Optional => SLOW_PACE,
+            Self::Reply => Duration::ZERO,
+            Self::Background => MAX_SLOW_WAIT,
+            Self::Optional => SLOW_INTERVAL,
         }
     }
 }
 
 /// Calls a minute until Avito names another number.
-const USUAL: i64 = 60;
+const DEFAULT_CALLS_A_MINUTE: i64 = 60;
 /// What is left for answers; a third of all calls if Avito allows few.
-const KEPT_FOR_ANSWERS: i64 = 20;
+const RESERVED_FOR_REPLIES: i64 = 20;
 /// The longest that Redis is waited for before a call.
-pub(super) const REDIS_PART: Duration = Duration::from_secs(1);
+pub(super) const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two calls for one account while Redis is away.
-const SLOW_PACE: Duration = Duration::from_secs(3);
+const SLOW_INTERVAL: Duration = Duration::from_secs(3);
 /// What can wait for its turn at the slow pace waits this long at the most.
-const SLOW_TURN: Duration = Duration::from_secs(9);
+const MAX_SLOW_WAIT: Duration = Duration::from_secs(9);
 
 /// Takes one call. `ARGV`: calls a minute, calls kept for others. ResultSets 0, or the milliseconds until there are new ones.
 const TAKE: &str = "
@@ -73,18 +73,18 @@ const NOTE: &str = "
     redis.call('EXPIRE', KEYS[1], 3600)
     return 0";
 
-static TURNS: LazyLock<Mutex<HashMap<i64, Instant>>> = LazyLock::new(Mutex::default);
+static NEXT_SLOTS: LazyLock<Mutex<HashMap<i64, Instant>>> = LazyLock::new(Mutex::default);
 
 /// Makes a call if the account may make one now. If not, the error is the one with which Avito itself would refuse it.
 pub(super) fn within<T>(
     app: &App,
     account_id: i64,
-    purpose: Purpose,
+    priority: CallPriority,
     call: impl Future<Output = Result<Reply<T>, Error>>,
 ) -> impl Future<Output = Result<Reply<T>, Error>> {
     let call = Box::pin(call);
     async move {
-        Box::pin(take(app, account_id, purpose)).await?;
+        Box::pin(take(app, account_id, priority)).await?;
         let answer = call.await;
         Box::pin(note(app, account_id, &answer)).await;
         answer
@@ -94,32 +94,32 @@ pub(super) fn within<T>(
 /// Hears what an answer says of the calls that are left. Unheard, it is said again with the next answer.
 async fn note<T>(app: &App, account_id: i64, answer: &Result<Reply<T>, Error>) {
     let said = match answer {
-        Ok(Reply { allowance: Some(allowance), .. }) => {
-            Some([i64::from(allowance.remaining), allowance.limit.map_or(0, i64::from), 0])
+        Ok(Reply { rate_limit: Some(rate_limit), .. }) => {
+            Some([i64::from(rate_limit.remaining), rate_limit.limit.map_or(0, i64::from), 0])
         }
         Err(Error::RateLimited { retry_after }) => Some([0, 0, milliseconds(*retry_after)]),
         _ => None,
     };
     if let Some(said) = said {
-        let _ = tokio::time::timeout(REDIS_PART, app.cache().script(NOTE, &key(account_id), &said)).await;
+        let _ = tokio::time::timeout(REDIS_TIMEOUT, app.cache().script(NOTE, &key(account_id), &said)).await;
     }
 }
 
-async fn take(app: &App, account_id: i64, purpose: Purpose) -> Result<(), Error> {
-    let (key, arguments) = (key(account_id), [USUAL, purpose.leaves()]);
+async fn take(app: &App, account_id: i64, priority: CallPriority) -> Result<(), Error> {
+    let (key, arguments) = (key(account_id), [DEFAULT_CALLS_A_MINUTE, priority.reserved()]);
     let taking = app.cache().script(TAKE, &key, &arguments);
-    match tokio::time::timeout(REDIS_PART, taking).await {
+    match tokio::time::timeout(REDIS_TIMEOUT, taking).await {
         Ok(Ok(0)) => Ok(()),
         Ok(Ok(wait)) => {
             metrics::counter!("avito_rate_limit_reached").increment(1);
             Err(Error::RateLimited { retry_after: Duration::from_millis(wait.unsigned_abs()) })
         }
-        Ok(Err(_)) | Err(_) => at_slow_pace(account_id, purpose).await,
+        Ok(Err(_)) | Err(_) => at_slow_pace(account_id, priority).await,
     }
 }
 
-async fn at_slow_pace(account_id: i64, purpose: Purpose) -> Result<(), Error> {
-    match turn(account_id, purpose.patience()) {
+async fn at_slow_pace(account_id: i64, priority: CallPriority) -> Result<(), Error> {
+    match slot(account_id, priority.max_wait()) {
         Ok(wait) => {
             tokio::time::sleep(wait).await;
             Ok(())
@@ -129,16 +129,16 @@ async fn at_slow_pace(account_id: i64, purpose: Purpose) -> Result<(), Error> {
 }
 
 /// How long until the account's next turn, which is taken if that is not longer than `patience`.
-fn turn(account_id: i64, patience: Duration) -> Result<Duration, Duration> {
+fn slot(account_id: i64, max_wait: Duration) -> Result<Duration, Duration> {
     let now = Instant::now();
-    let mut turns = TURNS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    turns.retain(|_, next| *next > now);
-    let next = turns.get(&account_id).copied().unwrap_or(now);
+    let mut slots = NEXT_SLOTS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    slots.retain(|_, next| *next > now);
+    let next = slots.get(&account_id).copied().unwrap_or(now);
     let wait = next.saturating_duration_since(now);
-    if wait > patience {
+    if wait > max_wait {
         return Err(wait);
     }
-    turns.insert(account_id, next + SLOW_PACE);
+    slots.insert(account_id, next + SLOW_INTERVAL);
     Ok(wait)
 }
 
@@ -156,12 +156,12 @@ mod tests {
 
     #[test]
     fn without_redis_an_account_has_a_turn_every_three_seconds_and_answers_do_not_wait_for_theirs() {
-        assert_eq!(turn(-1, Duration::ZERO), Ok(Duration::ZERO));
-        assert!(turn(-1, Duration::ZERO).is_err_and(|wait| wait <= SLOW_PACE && wait > SLOW_PACE / 2));
-        assert_eq!(turn(-2, Duration::ZERO), Ok(Duration::ZERO), "another account");
-        let second = turn(-1, SLOW_TURN);
-        assert!(second.is_ok_and(|wait| wait <= SLOW_PACE && wait > SLOW_PACE / 2));
-        let third = turn(-1, SLOW_TURN);
-        assert!(third.is_ok_and(|wait| wait > SLOW_PACE));
+        assert_eq!(slot(-1, Duration::ZERO), Ok(Duration::ZERO));
+        assert!(slot(-1, Duration::ZERO).is_err_and(|wait| wait <= SLOW_INTERVAL && wait > SLOW_INTERVAL / 2));
+        assert_eq!(slot(-2, Duration::ZERO), Ok(Duration::ZERO), "another account");
+        let second = slot(-1, MAX_SLOW_WAIT);
+        assert!(second.is_ok_and(|wait| wait <= SLOW_INTERVAL && wait > SLOW_INTERVAL / 2));
+        let third = slot(-1, MAX_SLOW_WAIT);
+        assert!(third.is_ok_and(|wait| wait > SLOW_INTERVAL));
     }
 }
