@@ -7,7 +7,7 @@ use garde::Validate;
 use serde::Deserialize;
 use tuberry::{
     App,
-    bridge::moves,
+    bridge::relocation,
     identity::caller::Caller,
     platform::{
         http::{Json, Problem, ProblemBody},
@@ -63,12 +63,12 @@ async fn update(
     let change = Change { token, group_chat_id: body.group_chat_id, topic_mode: body.topic_mode };
     let around = |moves: bool| {
         if moves {
-            (moves::hold_bot(bot_id), moves::follow_group(bot_id))
+            (relocation::lock_dialogs_of_bot(bot_id), relocation::move_dialogs_to_group(bot_id))
         } else {
-            (Vec::new(), moves::try_again(bot_id))
+            (Vec::new(), relocation::make_due_now(bot_id))
         }
     };
     let (bot, results) = bots::change(app, client, caller.user_id, bot_id, change, around).await?;
-    moves::wake(app, &results).await?;
+    relocation::wake(app, &results).await?;
     Ok(Json(bot))
 }

@@ -6,7 +6,7 @@ use garde::Validate;
 use serde::Deserialize;
 use tuberry::{
     App,
-    bridge::moves,
+    bridge::relocation,
     identity::caller::Caller,
     platform::{
         http::{Json, Problem, ProblemBody},
@@ -77,12 +77,12 @@ async fn update(
         bot_id: body.bot_id,
         monitoring_enabled: body.monitoring_enabled,
     };
-    let around = |meaning: Meaning| moves::around_account(account_id, meaning);
+    let around = |meaning: Meaning| relocation::account_change_statements(account_id, meaning);
     let (account, results, meaning) =
         account_changes::change(app, client, caller.user_id, account_id, change, around).await?;
-    moves::wake(app, &results).await?;
-    if meaning.goes_on {
-        moves::poll(app, account_id).await;
+    relocation::wake(app, &results).await?;
+    if meaning.resumes {
+        relocation::poll(app, account_id).await;
     }
     Ok(Json(account))
 }

@@ -16,7 +16,7 @@ use super::{
     bot_outbox,
     budget::{TelegramBudget, later},
     claim::Claim,
-    compose, failures, header, marks, moves, order, posts, receipts, replay,
+    compose, failures, header, marks, order, posts, receipts, relocation, replay,
     show::SendPlan,
     tasks::TelegramTask,
     tenants, topics,
@@ -179,10 +179,15 @@ async fn run_round(app: &App, bot_id: i64, stop: Instant) -> Result<RoundEnd, Br
                 (sender.run_with_dialog_lock(&work, statements).await?, Some((work, plan)))
             }
             TelegramStep::HandOver(dialog_id) => {
-                let statements =
-                    work::claim_bot_work(bot_id, owner, moves::hand_over(dialog_id), Completed::default(), None);
+                let statements = work::claim_bot_work(
+                    bot_id,
+                    owner,
+                    relocation::hand_over_messages(dialog_id),
+                    Completed::default(),
+                    None,
+                );
                 let results = sender.run_with_dialog_lock(&work, statements).await?;
-                moves::wake(app, &results).await?;
+                relocation::wake(app, &results).await?;
                 (results, None)
             }
             TelegramStep::ReleaseUntil(mut outcome, until) => {

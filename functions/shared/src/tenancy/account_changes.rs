@@ -35,7 +35,7 @@ pub struct Meaning {
     /// Another bot shows its dialogs.
     pub moves: bool,
     /// It may work where it might not have.
-    pub goes_on: bool,
+    pub resumes: bool,
 }
 
 /// Why an account cannot be changed.
@@ -157,7 +157,7 @@ pub async fn change(
     };
     let meaning = Meaning {
         moves: change.bot_id.is_some_and(|bot_id| bot_id != former.bot_id),
-        goes_on: keys.is_some() || (change.monitoring_enabled == Some(true) && !former.monitoring_enabled),
+        resumes: keys.is_some() || (change.monitoring_enabled == Some(true) && !former.monitoring_enabled),
     };
     let keyring = app.keyring();
     let (mut statements, after) = around(meaning);

@@ -13,16 +13,16 @@ use crate::{
 };
 
 /// How many of an account's dialogs are woken at once; the sweep finds the others.
-const AT_ONCE: i64 = 1000;
+const WAKE_BATCH: i64 = 1000;
 
 /// Locks an account's dialogs, before the account itself as everywhere.
-fn hold(account_id: i64) -> Statement {
+fn lock_dialogs_of_account(account_id: i64) -> Statement {
     Statement::new("SELECT FROM dialogs WHERE avito_account_id = $1 ORDER BY id FOR NO KEY UPDATE").bind(account_id)
 }
 
 /// Has an account's dialogs shown by the bot that is the account's by now. ResultSets in former topics are not its answers
 /// any more: their bot may be gone, and cannot show what follows.
-fn follow_bot(account_id: i64) -> Vec<Statement> {
+fn move_dialogs_to_bot(account_id: i64) -> Vec<Statement> {
     let free = "WITH unfinished AS (
                     UPDATE posts p SET state = 'failed', error = 'shown by another bot'
                     FROM dialogs d JOIN tenancy_accounts a ON a.avito_account_id = d.avito_account_id
@@ -47,30 +47,30 @@ fn follow_bot(account_id: i64) -> Vec<Statement> {
     let wake = "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
                 SELECT bot_id, client_id, now() FROM tenancy_accounts WHERE avito_account_id = $1
                 ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)
-                RETURNING bot_id AS woken_bot_id";
+                RETURNING bot_id AS bot_to_wake";
     [free, shown, forget, follow, wake].into_iter().map(|sql| Statement::new(sql).bind(account_id)).collect()
 }
 
 /// Gives what a bot was to show of a dialog to the bot that shows it by now. ResultSets that bot.
-pub(super) fn hand_over(dialog_id: i64) -> Vec<Statement> {
+pub(super) fn hand_over_messages(dialog_id: i64) -> Vec<Statement> {
     let give = "UPDATE messages m SET bot_id = d.bot_id FROM dialogs d
                 WHERE d.id = $1 AND m.client_id = d.client_id AND m.dialog_id = d.id AND m.needs_post AND m.post_id IS NULL";
     let wake = "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
                 SELECT bot_id, client_id, now() FROM dialogs WHERE id = $1
                 ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)
-                RETURNING bot_id AS woken_bot_id";
+                RETURNING bot_id AS bot_to_wake";
     [give, wake].into_iter().map(|sql| Statement::new(sql).bind(dialog_id)).collect()
 }
 
 /// Locks a bot's dialogs and then its outbox, before the bot itself as everywhere.
-pub fn hold_bot(bot_id: i64) -> Vec<Statement> {
+pub fn lock_dialogs_of_bot(bot_id: i64) -> Vec<Statement> {
     let dialogs = "SELECT FROM dialogs WHERE bot_id = $1 ORDER BY id FOR NO KEY UPDATE";
     let outbox = "SELECT FROM bot_outboxes WHERE bot_id = $1 FOR NO KEY UPDATE";
     [dialogs, outbox].into_iter().map(|sql| Statement::new(sql).bind(bot_id)).collect()
 }
 
 /// Has a bot's dialogs shown in the group that is the bot's by now. ResultSets in topics of the former group still count.
-pub fn follow_group(bot_id: i64) -> Vec<Statement> {
+pub fn move_dialogs_to_group(bot_id: i64) -> Vec<Statement> {
     let drop = "UPDATE posts p SET state = 'failed', error = 'shown in another group'
                 FROM dialogs d JOIN tenancy_bots r ON r.bot_id = d.bot_id
                 WHERE d.bot_id = $1 AND p.client_id = d.client_id AND p.dialog_id = d.id AND p.state = 'pending'
@@ -83,42 +83,42 @@ pub fn follow_group(bot_id: i64) -> Vec<Statement> {
                   WHERE d.bot_id = $1 AND r.bot_id = $1 AND d.topic_state <> 'none'
                     AND d.telegram_chat_id IS DISTINCT FROM r.group_chat_id";
     let wake = "UPDATE bot_outboxes SET topics_off = false, due_at = now() WHERE bot_id = $1
-                RETURNING bot_id AS woken_bot_id";
+                RETURNING bot_id AS bot_to_wake";
     [drop, follow, wake].into_iter().map(|sql| Statement::new(sql).bind(bot_id)).collect()
 }
 
 /// Has a bot look again at what it could not show.
-pub fn try_again(bot_id: i64) -> Vec<Statement> {
+pub fn make_due_now(bot_id: i64) -> Vec<Statement> {
     vec![
-        Statement::new("UPDATE bot_outboxes SET due_at = now() WHERE bot_id = $1 RETURNING bot_id AS woken_bot_id")
+        Statement::new("UPDATE bot_outboxes SET due_at = now() WHERE bot_id = $1 RETURNING bot_id AS bot_to_wake")
             .bind(bot_id),
     ]
 }
 
 /// What is done about the change of an account, before and after it.
-pub fn around_account(account_id: i64, meaning: Meaning) -> (Vec<Statement>, Vec<Statement>) {
+pub fn account_change_statements(account_id: i64, meaning: Meaning) -> (Vec<Statement>, Vec<Statement>) {
     let (mut before, mut after) = (Vec::new(), Vec::new());
-    if meaning.moves || meaning.goes_on {
-        before.push(hold(account_id));
+    if meaning.moves || meaning.resumes {
+        before.push(lock_dialogs_of_account(account_id));
     }
     if meaning.moves {
-        after.extend(follow_bot(account_id));
+        after.extend(move_dialogs_to_bot(account_id));
     }
-    if meaning.goes_on {
-        after.extend(go_on(account_id));
+    if meaning.resumes {
+        after.extend(resume_account(account_id));
     }
     (before, after)
 }
 
 /// Has an account polled and its dialogs' answers sent now: Avito lets it in again. ResultSets the dialogs.
-fn go_on(account_id: i64) -> Vec<Statement> {
+fn resume_account(account_id: i64) -> Vec<Statement> {
     let send = Statement::new(
         "UPDATE dialogs SET send_at = now() WHERE id IN (
              SELECT id FROM dialogs WHERE avito_account_id = $1 AND send_at > now() ORDER BY send_at LIMIT $2)
-         RETURNING id AS woken_dialog_id",
+         RETURNING id AS dialog_to_wake",
     );
     let poll = Statement::new("UPDATE account_polls SET next_poll_at = now() WHERE avito_account_id = $1");
-    vec![send.bind(account_id).bind(AT_ONCE), poll.bind(account_id)]
+    vec![send.bind(account_id).bind(WAKE_BATCH), poll.bind(account_id)]
 }
 
 /// Wakes whoever the statements above answered with.
@@ -127,10 +127,10 @@ pub async fn wake(app: &App, results: &ResultSets) -> Result<(), DbError> {
         let named = move |row: &&tokio_postgres::Row| row.columns().iter().any(|column| column.name() == name);
         results.iter().flatten().filter(named).map(move |row| get::<i64>(row, name)).collect::<Result<Vec<_>, _>>()
     };
-    for bot_id in ids("woken_bot_id")? {
+    for bot_id in ids("bot_to_wake")? {
         app.wake(&TelegramTask::V1 { bot_id }, Duration::ZERO).await;
     }
-    let dialogs: Vec<_> = ids("woken_dialog_id")?.into_iter().map(|dialog_id| AvitoTask::V1 { dialog_id }).collect();
+    let dialogs: Vec<_> = ids("dialog_to_wake")?.into_iter().map(|dialog_id| AvitoTask::V1 { dialog_id }).collect();
     if let Err(error) = app.send_many(&dialogs, Duration::ZERO).await {
         tracing::warn!(%error, "dialogs could not be woken; the sweep does");
     }
