@@ -12,7 +12,7 @@ use tuberry::{
 tuberry::schedule!("sweep", sweep, [Database, MasterBotToken, TelegramApi, TelegramQueue, AvitoQueue, AutoReplyQueue]);
 
 async fn sweep(app: &'static App, _: Value) -> Result<Value, Error> {
-    let bridge::sweep::Swept { bots, dialogs, auto_replies } = bridge::sweep::sweep(app).await?;
+    let bridge::sweep::SweepReport { bots, dialogs, auto_replies } = bridge::sweep::sweep(app).await?;
     let told = owners::tell(app).await?;
     telegram_login::forget_used(app).await?;
     idempotency::forget_old(app).await?;

@@ -436,7 +436,7 @@ async fn a_message_heard_again_after_the_answer_sets_no_mark() {
     let question = heard("buyer", "Ещё продаёте?", 5);
     shop.hear(vec![question.clone()], false).await;
     shop.asked().await;
-    shop.world.query(Scope::Tenant(shop.owner.client), auto_reply::forget_marks()).await;
+    shop.world.query(Scope::Tenant(shop.owner.client), auto_reply::cancel_all_scheduled()).await;
     shop.hear(vec![question.clone()], false).await;
     shop.hear(vec![question], true).await;
     assert_eq!(shop.mark().await, None);

@@ -129,7 +129,7 @@ async fn update(
     let client = caller.owner()?;
     let forget = |before: &Settings, after: &Settings| {
         let switched = before.auto_reply_enabled != after.auto_reply_enabled;
-        switched.then(auto_reply::forget_marks).into_iter().collect()
+        switched.then(auto_reply::cancel_all_scheduled).into_iter().collect()
     };
     Ok(Json(clients::change(app, client, caller.user_id, |settings| body.apply(settings), forget).await?))
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tuberry::{
     App,
     bridge::{
-        hand_made::{self, LONGEST, Reply},
+        hand_made::{self, MAX_LENGTH, Reply},
         history::Message,
     },
     identity::{caller::Caller, users},
@@ -29,7 +29,7 @@ tuberry::lambda!(
 #[derive(Deserialize, ToSchema, Validate)]
 struct MessageCreate {
     /// What it says; in Avito it becomes as many messages as 1,000 characters each make of it.
-    #[garde(length(chars, max = LONGEST), custom(sayable))]
+    #[garde(length(chars, max = MAX_LENGTH), custom(sayable))]
     #[schema(min_length = 1, max_length = 4096)]
     text: String,
 }

@@ -23,7 +23,7 @@ pub fn delay(app: &App) -> Duration {
 }
 
 /// Empties every mark of the transaction's tenant: the auto-reply was switched off or on.
-pub fn forget_marks() -> Statement {
+pub fn cancel_all_scheduled() -> Statement {
     Statement::new(
         "UPDATE dialogs SET auto_reply_scheduled_at = NULL
          WHERE client_id = current_client_id() AND auto_reply_scheduled_at IS NOT NULL",
@@ -94,7 +94,7 @@ pub(super) fn buyer_waits(newest_first: &[avito::Message], own_user_id: i64) -> 
 }
 
 /// ResultSets a row if somebody answered after the part was written down, or it is too old to be of use.
-pub(super) fn hindrance(part_id: i64) -> Statement {
+pub(super) fn select_obsolete(part_id: i64) -> Statement {
     Statement::new(
         "SELECT m.id FROM parts p JOIN messages m ON m.client_id = p.client_id AND m.id = p.message_id
          WHERE p.id = $1 AND (m.created_at < now() - interval '10 minutes' OR EXISTS (

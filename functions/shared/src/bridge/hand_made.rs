@@ -22,7 +22,7 @@ use crate::{
 
 /// The most characters of a reply: what can be written in a topic can be written here, and no more (Bot API,
 /// `sendMessage`).
-pub const LONGEST: usize = 4096;
+pub const MAX_LENGTH: usize = 4096;
 /// The name under which its keys are kept.
 const ROUTE: &str = "POST /api/dialogs/{dialog_id}/messages";
 
@@ -97,7 +97,7 @@ impl From<ReplyError> for Problem {
 }
 
 /// The dialog, locked before anything else as everywhere, with what stands in the way of a reply.
-const LOOK: &str = "
+const LOCK_DIALOG: &str = "
     SELECT d.bot_id, d.state = 'blocked' OR d.block_requested_at IS NOT NULL AS blocked, a.status <> 'active' AS refused,
            NOT a.monitoring_enabled AS unfollowed, a.suspended_at IS NOT NULL AS suspended
     FROM dialogs d JOIN tenancy_accounts a ON a.avito_account_id = d.avito_account_id
@@ -127,7 +127,7 @@ const INSERT: &str = "
     FROM inserted i WHERE d.id = i.dialog_id
     RETURNING set_config('app.result_id', i.id::text, true)";
 
-const WAKE_OUTBOX: &str = "
+const MAKE_OUTBOX_DUE: &str = "
     INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
     SELECT bot_id, client_id, now() FROM messages
     WHERE id = nullif(current_setting('app.result_id', true), '')::bigint AND needs_post AND post_id IS NULL
@@ -142,15 +142,15 @@ pub async fn reply(app: &App, client: ClientId, reply: Reply) -> Result<Message,
         .map(|(position, part)| json!({ "position": position, "text_key": text::key(&part), "text": part }))
         .collect();
     let insert = Statement::new(INSERT).bind(dialog_id).bind(text).bind(author).bind(user_id).bind(json!(pieces));
-    let mut statements = vec![Statement::new(LOOK).bind(dialog_id), request.claim(), insert];
+    let mut statements = vec![Statement::new(LOCK_DIALOG).bind(dialog_id), request.claim(), insert];
     statements.extend(request.settle());
-    let settled = statements.len() - 1;
-    statements.extend([Statement::new(WAKE_OUTBOX), history::made()]);
+    let key_index = statements.len() - 1;
+    statements.extend([Statement::new(MAKE_OUTBOX_DUE), history::select_created()]);
     let results = app.db().run(Scope::Tenant(client), statements).await?;
     let dialog = results.first().and_then(|rows| rows.first()).ok_or(ReplyError::NoSuchDialog)?;
-    match request.read(&results, settled)? {
+    match request.read(&results, key_index)? {
         Claim::OtherRequest => return Err(ReplyError::OtherRequest),
-        Claim::Nothing => return Err(hindrance(dialog)?),
+        Claim::Nothing => return Err(rejection(dialog)?),
         Claim::Made(_) => {}
     }
     let row = results.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
@@ -160,7 +160,7 @@ pub async fn reply(app: &App, client: ClientId, reply: Reply) -> Result<Message,
     Ok(message)
 }
 
-fn hindrance(dialog: &Row) -> Result<ReplyError, DbError> {
+fn rejection(dialog: &Row) -> Result<ReplyError, DbError> {
     Ok(if get(dialog, "suspended")? {
         ReplyError::Suspended
     } else if get(dialog, "blocked")? {

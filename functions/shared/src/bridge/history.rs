@@ -265,7 +265,7 @@ pub struct Message {
     pub created_at: Timestamp,
 }
 
-macro_rules! message {
+macro_rules! select_messages {
     ($rest:literal) => {
         concat!(
             "SELECT m.id, m.dialog_id, m.direction, m.origin, m.author_name, m.kind, m.text, m.attachments, m.status,
@@ -287,7 +287,7 @@ pub async fn messages(
     wanted: Ranked<3>,
 ) -> Result<Option<Page<Message>>, DbError> {
     let after = wanted.after.unwrap_or_default();
-    let list = Statement::new(message!(
+    let list = Statement::new(select_messages!(
         "WHERE m.client_id = current_client_id() AND m.dialog_id = $1
            AND ($3::timestamptz IS NULL OR (coalesce(m.avito_created, m.created_at), m.avito_position, m.id) < ($3, $4, $5))
          ORDER BY coalesce(m.avito_created, m.created_at) DESC, m.avito_position DESC, m.id DESC
@@ -312,12 +312,12 @@ pub async fn messages(
 }
 
 /// The message that the transaction made, by `app.result_id`.
-pub(super) fn made() -> Statement {
-    Statement::new(message!("WHERE m.id = nullif(current_setting('app.result_id', true), '')::bigint"))
+pub(super) fn select_created() -> Statement {
+    Statement::new(select_messages!("WHERE m.id = nullif(current_setting('app.result_id', true), '')::bigint"))
 }
 
 impl Message {
-    /// Reads a row of [`made`] and of the list.
+    /// Reads a row of [`select_created`] and of the list.
     pub(super) fn read(row: &Row) -> Result<Self, DbError> {
         Ok(Self {
             id: get(row, "id")?,

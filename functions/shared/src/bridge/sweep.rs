@@ -12,11 +12,11 @@ use crate::{
 };
 
 /// What one sweep wakes at the most of each kind; the next one goes on.
-const AT_ONCE: i64 = 1000;
+const SWEEP_BATCH: i64 = 1000;
 
 /// What a sweep found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Swept {
+pub struct SweepReport {
     /// Bots woken.
     pub bots: usize,
     /// Dialogs woken.
@@ -26,7 +26,7 @@ pub struct Swept {
 }
 
 /// Wakes every outbox and dialog that is overdue and nobody's.
-pub async fn sweep(app: &App) -> Result<Swept, BridgeError> {
+pub async fn sweep(app: &App) -> Result<SweepReport, BridgeError> {
     let outboxes = Statement::new(
         "SELECT bot_id AS id FROM bot_outboxes
          WHERE due_at <= now() - interval '5 seconds' AND (lease_until IS NULL OR lease_until < now())
@@ -42,10 +42,10 @@ pub async fn sweep(app: &App) -> Result<Swept, BridgeError> {
         "SELECT id, auto_reply_scheduled_at FROM dialogs WHERE auto_reply_scheduled_at <= now() - interval '2 minutes'
          ORDER BY auto_reply_scheduled_at LIMIT $1",
     );
-    let statements = vec![outboxes.bind(AT_ONCE), dialogs.bind(AT_ONCE), auto_replies.bind(AT_ONCE)];
+    let statements = vec![outboxes.bind(SWEEP_BATCH), dialogs.bind(SWEEP_BATCH), auto_replies.bind(SWEEP_BATCH)];
     let found = app.db().run(Scope::Service, statements).await?;
-    let ids = |place: usize| -> Result<Vec<i64>, DbError> {
-        found.get(place).into_iter().flatten().map(|row| get(row, "id")).collect()
+    let ids = |index: usize| -> Result<Vec<i64>, DbError> {
+        found.get(index).into_iter().flatten().map(|row| get(row, "id")).collect()
     };
     let bots: Vec<_> = ids(0)?.into_iter().map(|bot_id| TelegramTask::V1 { bot_id }).collect();
     let dialogs: Vec<_> = ids(1)?.into_iter().map(|dialog_id| AvitoTask::V1 { dialog_id }).collect();
@@ -61,5 +61,5 @@ pub async fn sweep(app: &App) -> Result<Swept, BridgeError> {
     for error in sent.into_iter().filter_map(Result::err) {
         tracing::warn!(%error, "a sweep could not wake everybody; the next one does");
     }
-    Ok(Swept { bots: bots.len(), dialogs: dialogs.len(), auto_replies: auto_replies.len() })
+    Ok(SweepReport { bots: bots.len(), dialogs: dialogs.len(), auto_replies: auto_replies.len() })
 }

@@ -9,7 +9,7 @@ use std::{
 use crate::platform::db::{ClientId, Scope, Statement};
 
 /// What is remembered at once, of bots and of dialogs.
-const MOST: usize = 10_000;
+const MAX_ENTRIES: usize = 10_000;
 
 /// Tenants by the id of what is theirs.
 pub(super) type Tenants = LazyLock<Mutex<HashMap<i64, ClientId>>>;
@@ -28,7 +28,7 @@ pub(super) fn scope(tenants: &Tenants, id: i64, find: impl FnOnce(i64) -> Statem
 /// Remembers whose `id` is.
 pub(super) fn remember(tenants: &Tenants, id: i64, client_id: ClientId) {
     if let Ok(mut known) = tenants.lock() {
-        if known.len() >= MOST {
+        if known.len() >= MAX_ENTRIES {
             known.clear();
         }
         known.insert(id, client_id);

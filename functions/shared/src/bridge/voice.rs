@@ -42,9 +42,9 @@ const RATE: u64 = 48_000;
 /// About this much sound stands in one page, so that a player can seek.
 const PAGE: u64 = RATE;
 /// The longest packet lasts 120 ms (RFC 6716, section 3.2.5).
-const LONGEST_PACKET: u64 = 5760;
+const MAX_PACKET_SAMPLES: u64 = 5760;
 /// 48 frames of at most 1,275 bytes with their lengths (RFC 6716, section 3.4).
-const LARGEST_PACKET: usize = 61_440;
+const MAX_PACKET_BYTES: usize = 61_440;
 /// The length of an identification header without a channel table (RFC 7845, section 5.1).
 const HEAD: usize = 19;
 const VENDOR: &[u8] = b"tuberry";
@@ -104,7 +104,7 @@ fn head(track: &Track) -> Result<[u8; HEAD], VoiceError> {
 
 /// How many samples a packet holds, as its first bytes say (RFC 6716, section 3.1); none: no packet of Opus.
 fn samples(packet: &[u8]) -> Option<u64> {
-    let toc = *packet.first().filter(|_| packet.len() <= LARGEST_PACKET)?;
+    let toc = *packet.first().filter(|_| packet.len() <= MAX_PACKET_BYTES)?;
     let config = toc >> 3;
     let frame = match config {
         0..12 => [480, 960, 1920, 2880][usize::from(config & 3)],
@@ -116,7 +116,7 @@ fn samples(packet: &[u8]) -> Option<u64> {
         1 | 2 => 2,
         _ => u64::from(packet.get(1)? & 0x3f),
     };
-    Some(frame * frames).filter(|samples| (1..=LONGEST_PACKET).contains(samples))
+    Some(frame * frames).filter(|samples| (1..=MAX_PACKET_SAMPLES).contains(samples))
 }
 
 /// The OGG file being written.
