@@ -6,13 +6,13 @@ use lambda_http::Error;
 use serde_json::{Value, json};
 use tuberry::{
     App,
-    tenancy::account_webhooks::{ROUND_TIME, check},
+    tenancy::account_webhooks::{MAX_CHECK_DURATION, check},
 };
 
 tuberry::schedule!("check-webhooks", check_webhooks, [Database, Secrets, AvitoApi, PublicBaseUrl]);
 
 async fn check_webhooks(app: &'static App, _: Value) -> Result<Value, Error> {
-    let checked = check(app, Instant::now() + ROUND_TIME).await?;
+    let checked = check(app, Instant::now() + MAX_CHECK_DURATION).await?;
     tracing::info!(checked, "webhooks looked after");
     Ok(json!({ "checked": checked }))
 }

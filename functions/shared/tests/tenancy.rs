@@ -133,7 +133,7 @@ async fn a_row_cannot_be_written_for_another_tenant() {
 async fn without_a_tenant_nothing_is_seen() {
     let world = World::new();
     world.bot(&world.owner().await).await;
-    let nobody = || Scope::TenantOf(bots::tenant_of(-1));
+    let nobody = || Scope::TenantOf(bots::find_tenant_of_bot(-1));
     assert!(world.query(nobody(), Statement::new("SELECT id FROM bots")).await.is_empty());
     assert!(world.query(nobody(), Statement::new("SELECT id FROM clients")).await.is_empty());
 }
@@ -149,7 +149,7 @@ async fn a_webhooks_secret_opens_its_own_tenant_only() {
         world.query(Scope::Tenant(owner.client), read).await[0].get(0)
     };
     let ask = |hash: Vec<u8>| {
-        let scope = Scope::TenantOf(bots::tenant_by_webhook_secret(bot.id, hash));
+        let scope = Scope::TenantOf(bots::find_tenant_by_webhook_secret(bot.id, hash));
         world.app.db().run(scope, vec![Statement::new("SELECT id FROM bots")])
     };
     let answers = must(ask(hash).await);
@@ -266,7 +266,7 @@ async fn news_of_a_bot_is_news_once() {
     assert_eq!(news(bots::move_group(bot.id, outside.chat_id, -5)).await, 1);
     assert_eq!(news(bots::move_group(bot.id, outside.chat_id, -6)).await, 0);
     for title in ["Старое", "Новое"] {
-        news(chats::remember(bot.id, -5, title.to_owned(), true, "member")).await;
+        news(chats::store_chat(bot.id, -5, title.to_owned(), true, "member")).await;
     }
     let titles = Statement::new("SELECT title FROM telegram_chats WHERE bot_id = $1 AND chat_id = -5").bind(bot.id);
     let titles = world.query(Scope::Tenant(owner.client), titles).await;

@@ -98,7 +98,8 @@ pub async fn record_from_intake(app: &App, account_id: i64, payload: &str, deadl
     };
     let tries = async {
         loop {
-            match app.db().run(Scope::TenantOf(accounts::tenant_of(account_id)), record(app, &batch)).await {
+            match app.db().run(Scope::TenantOf(accounts::find_tenant_of_account(account_id)), record(app, &batch)).await
+            {
                 Err(DbError::Unavailable(_)) => tokio::time::sleep(INTAKE_RETRY_DELAY).await,
                 outcome => return outcome,
             }
@@ -117,7 +118,7 @@ async fn record_webhook(
     hash: [u8; 32],
     batch: Option<&IncomingBatch>,
 ) -> Result<Option<Wakeups>, DbError> {
-    let scope = Scope::TenantOf(account_webhooks::tenant_by_secret(account_id, hash.to_vec()));
+    let scope = Scope::TenantOf(account_webhooks::find_tenant_by_secret(account_id, hash.to_vec()));
     let results = app.db().run(scope, batch.map(|batch| record(app, batch)).unwrap_or_default()).await?;
     if results.first().is_none_or(Vec::is_empty) {
         return Ok(None);

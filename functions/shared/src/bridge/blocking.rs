@@ -43,13 +43,13 @@ fn store_block_result(dialog_id: i64, request: &BlockRequest, state: Option<&'st
                     auto_reply_scheduled_at = CASE WHEN $3 IS NULL THEN auto_reply_scheduled_at END
              WHERE id = $1 AND block_requested_at = $2
              RETURNING id, client_id, bot_id
-         ), told AS (
+         ), notice AS (
              INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
              SELECT client_id, bot_id, id, 'notice', $4, format('blocking:%s:%s', id, extract(epoch FROM $2))
              FROM finished ON CONFLICT (bot_id, dedup_key) DO NOTHING
              RETURNING bot_id, client_id
          )",
-        make_outboxes_due!("told")
+        make_outboxes_due!("notice")
     ))
     .bind(dialog_id)
     .bind(request.requested_at)

@@ -412,7 +412,7 @@ pub fn mark_part_failed(part_id: i64, error: String, notice: &Value) -> Vec<Stat
                  WHERE p.id = $1 AND m.id = p.message_id RETURNING m.*, p.sending_since
              ), receipt AS (",
             receipt!("💔", "whole"),
-            "), told AS (
+            "), notice AS (
                  INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
                  SELECT client_id, bot_id, dialog_id, 'notice',
                         jsonb_strip_nulls(replace($3::text, '{id}', id::text)::jsonb
@@ -421,7 +421,7 @@ pub fn mark_part_failed(part_id: i64, error: String, notice: &Value) -> Vec<Stat
                  FROM whole ON CONFLICT (bot_id, dedup_key) DO NOTHING
                  RETURNING bot_id, client_id
              )",
-            make_outboxes_due!("told")
+            make_outboxes_due!("notice")
         ))
         .bind(part_id)
         .bind(error)

@@ -128,7 +128,7 @@ pub async fn deliver_to_telegram(app: &App, bot_id: i64, stop: Instant) -> Resul
 async fn run_round(app: &App, bot_id: i64, stop: Instant) -> Result<RoundEnd, BridgeError> {
     let owner = Uuid::new_v4();
     let first = work::claim_bot_work(bot_id, owner, Vec::new(), Completed::default(), None);
-    let scope = tenants::scope(&tenants::OF_BOTS, bot_id, bots::tenant_of);
+    let scope = tenants::scope(&tenants::OF_BOTS, bot_id, bots::find_tenant_of_bot);
     let work = match work::read(&app.db().run(scope, first).await?)? {
         Claim::Claimed(work) => work,
         ended => return Ok(end_round(app, bot_id, ended).await),

@@ -213,14 +213,14 @@ pub(super) fn mark_delete_refused(part_id: i64, reason: &str) -> Vec<Statement> 
                      text = coalesce(m.requested_change ->> 'was', m.text), error = NULL
                  FROM parts p WHERE p.id = $1 AND p.state = 'deleting' AND m.id = p.message_id
                  RETURNING m.*
-             ), told AS (
+             ), notice AS (
                  INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
                  SELECT client_id, bot_id, dialog_id, 'notice',
                         jsonb_strip_nulls($2 || jsonb_build_object('reply_to', telegram_message_id)), 'delete_refused:' || $1
                  FROM refused ON CONFLICT (bot_id, dedup_key) DO NOTHING
                  RETURNING bot_id, client_id
              )",
-            make_outboxes_due!("told")
+            make_outboxes_due!("notice")
         ))
         .bind(part_id)
         .bind(notice(texts::avito_did_not_delete(Language::Russian))),

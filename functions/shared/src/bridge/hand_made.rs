@@ -17,7 +17,7 @@ use crate::{
         db::{ClientId, DbError, Scope, Statement, get},
         http::{Problem, text as sentence},
     },
-    tenancy::idempotency::{self, Claim, Request},
+    tenancy::idempotency::{self, KeyOutcome, Request},
 };
 
 /// The most characters of a reply: what can be written in a topic can be written here, and no more (Bot API,
@@ -143,15 +143,15 @@ pub async fn reply(app: &App, client: ClientId, reply: Reply) -> Result<Message,
         .collect();
     let insert = Statement::new(INSERT).bind(dialog_id).bind(text).bind(author).bind(user_id).bind(json!(pieces));
     let mut statements = vec![Statement::new(LOCK_DIALOG).bind(dialog_id), request.claim(), insert];
-    statements.extend(request.settle());
+    statements.extend(request.store_result());
     let key_index = statements.len() - 1;
     statements.extend([Statement::new(MAKE_OUTBOX_DUE), history::select_created()]);
     let results = app.db().run(Scope::Tenant(client), statements).await?;
     let dialog = results.first().and_then(|rows| rows.first()).ok_or(ReplyError::NoSuchDialog)?;
     match request.read(&results, key_index)? {
-        Claim::OtherRequest => return Err(ReplyError::OtherRequest),
-        Claim::Nothing => return Err(rejection(dialog)?),
-        Claim::Made(_) => {}
+        KeyOutcome::OtherRequest => return Err(ReplyError::OtherRequest),
+        KeyOutcome::Nothing => return Err(rejection(dialog)?),
+        KeyOutcome::Created(_) => {}
     }
     let row = results.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
     let message = Message::read(row)?.when_taken();

@@ -65,7 +65,7 @@ pub async fn receive_telegram_update(
         return Ok(UpdateResult::WrongSecret);
     }
     let update = Update::from_value(payload);
-    let scope = || Scope::TenantOf(bots::tenant_by_webhook_secret(bot_id, credentials.path.hash().to_vec()));
+    let scope = || Scope::TenantOf(bots::find_tenant_by_webhook_secret(bot_id, credentials.path.hash().to_vec()));
     let outcome = match commands::canned_reply(&update) {
         Some((message, name)) => {
             let results = app.db().run(scope(), vec![clients::canned_replies()]).await?;
@@ -143,7 +143,7 @@ fn handle_update(bot_id: i64, update: &Update) -> UpdateOutcome {
 fn handle_membership(bot_id: i64, membership: &Membership) -> Vec<Statement> {
     let chat = &membership.chat;
     let title = chat.title.clone().unwrap_or_default();
-    let mut statements = vec![chats::remember(bot_id, chat.id, title, chat.is_forum, membership.status.clone())];
+    let mut statements = vec![chats::store_chat(bot_id, chat.id, title, chat.is_forum, membership.status.clone())];
     if matches!(membership.status.as_str(), "administrator" | "creator" | "member") {
         statements.push(bot_outbox::make_due_now(bot_id));
         statements.push(bot_outbox::store_topic_mode(bot_id, chat.id, chat.is_forum));

@@ -24,7 +24,7 @@ const ROUND: Duration = Duration::from_secs(25);
 
 /// Tells the owners what is due. ResultSets how many notices are told now.
 pub async fn tell(app: &App) -> Result<usize, DbError> {
-    let rows = app.db().query(Scope::Service, notices::take()).await?;
+    let rows = app.db().query(Scope::Service, notices::claim_notices()).await?;
     if rows.is_empty() {
         return Ok(0);
     }
@@ -44,7 +44,7 @@ pub async fn tell(app: &App) -> Result<usize, DbError> {
         }
     }
     let count = told.len();
-    app.db().query(Scope::Service, notices::told(told)).await?;
+    app.db().query(Scope::Service, notices::mark_notices_sent(told)).await?;
     Ok(count)
 }
 

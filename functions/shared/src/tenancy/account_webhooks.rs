@@ -17,8 +17,8 @@ use crate::{
 };
 
 /// Accounts looked at by one round, and at the same time.
-const ROUND: i64 = 500;
-const AT_ONCE: usize = 8;
+const CHECK_BATCH: i64 = 500;
+const MAX_CONCURRENT_CHECKS: usize = 8;
 
 /// Where a webhook's secret is sealed.
 pub fn secret_context(client: ClientId) -> SealContext {
@@ -27,7 +27,7 @@ pub fn secret_context(client: ClientId) -> SealContext {
 
 /// For `Scope::TenantOf`: the account whose webhook carries a secret with this hash, or did before its last change.
 /// Columns: `client_id`, `avito_account_id`, `user_id`, `bot_id`, `status`.
-pub fn tenant_by_secret(account_id: i64, secret_hash: Vec<u8>) -> Statement {
+pub fn find_tenant_by_secret(account_id: i64, secret_hash: Vec<u8>) -> Statement {
     planned!(
         "SELECT set_config('app.client_id', client_id::text, true), client_id, id AS avito_account_id, user_id, bot_id,
                 status
@@ -48,11 +48,11 @@ pub async fn register(app: &App, client: ClientId, inserted: Inserted) -> Result
             Some(accounts::avitos_words(error))
         }
     };
-    let rows = app.db().query(Scope::Tenant(client), registered(account.id, problem)).await?;
+    let rows = app.db().query(Scope::Tenant(client), store_registration(account.id, problem)).await?;
     rows.first().map_or(Err(DbError::Shape), AvitoAccount::read)
 }
 
-fn registered(account_id: i64, problem: Option<String>) -> Statement {
+fn store_registration(account_id: i64, problem: Option<String>) -> Statement {
     Statement::new(
         "UPDATE avito_accounts
          SET webhook_error = $2, webhook_registered_at = CASE WHEN $2 IS NULL THEN now() ELSE webhook_registered_at END
@@ -89,7 +89,7 @@ pub async fn check(app: &App, stop: Instant) -> Result<usize, DbError> {
          WHERE a.webhook_check_at <= now() AND a.monitoring_enabled AND a.status = 'active' AND c.suspended_at IS NULL
          ORDER BY a.webhook_check_at LIMIT $1",
     );
-    let rows = app.db().query(Scope::Service, due.bind(ROUND)).await?;
+    let rows = app.db().query(Scope::Service, due.bind(CHECK_BATCH)).await?;
     let ids: Vec<i64> = rows.iter().map(|row| get(row, "id")).collect::<Result<_, _>>()?;
     let checked = stream::iter(ids).map(|account_id| async move {
         if Instant::now() >= stop {
@@ -103,7 +103,7 @@ pub async fn check(app: &App, stop: Instant) -> Result<usize, DbError> {
             }
         }
     });
-    Ok(checked.buffer_unordered(AT_ONCE).fold(0, async |sum, one| sum + one).await)
+    Ok(checked.buffer_unordered(MAX_CONCURRENT_CHECKS).fold(0, async |sum, one| sum + one).await)
 }
 
 /// An account whose webhook is looked after.
@@ -146,7 +146,7 @@ async fn check_account(app: &App, account_id: i64) -> Result<(), CheckError> {
             Err(error) => Some(accounts::avitos_words(error)),
         };
         metrics::counter!("webhooks_registered_again").increment(1);
-        app.db().run(scope(), vec![registered(account_id, problem), checked(account_id)]).await?;
+        app.db().run(scope(), vec![store_registration(account_id, problem), schedule_next_check(account_id)]).await?;
         return Ok(());
     }
     if let Some(former) = &account.former {
@@ -159,14 +159,14 @@ async fn check_account(app: &App, account_id: i64) -> Result<(), CheckError> {
     let found = Statement::new(
         "UPDATE avito_accounts SET webhook_error = NULL WHERE id = $1 AND webhook_registered_at IS NOT NULL",
     );
-    app.db().run(scope(), vec![found.bind(account_id), checked(account_id)]).await?;
+    app.db().run(scope(), vec![found.bind(account_id), schedule_next_check(account_id)]).await?;
     Ok(())
 }
 
 /// Takes an account that is due, for an hour, and gives it another secret if its own is a month old: written down before
 /// Avito hears of it. A secret gives way only when it is heard no more.
 async fn claim(app: &App, account_id: i64) -> Result<Option<Checked>, CheckError> {
-    let find = Scope::TenantOf(accounts::tenant_of(account_id));
+    let find = Scope::TenantOf(accounts::find_tenant_of_account(account_id));
     let statement = Statement::new(
         "UPDATE avito_accounts SET webhook_check_at = now() + interval '1 hour'
          WHERE id = $1 AND webhook_check_at <= now()
@@ -200,7 +200,7 @@ async fn claim(app: &App, account_id: i64) -> Result<Option<Checked>, CheckError
     Ok(Some(Checked { secret, former: Some(former), keys: account.keys }))
 }
 
-fn checked(account_id: i64) -> Statement {
+fn schedule_next_check(account_id: i64) -> Statement {
     Statement::new("UPDATE avito_accounts SET webhook_check_at = now() + interval '1 day' WHERE id = $1")
         .bind(account_id)
 }
@@ -215,4 +215,4 @@ fn forget_former(account_id: i64, secret_hash: Vec<u8>) -> Statement {
 }
 
 /// How long a round may take.
-pub const ROUND_TIME: Duration = Duration::from_secs(40);
+pub const MAX_CHECK_DURATION: Duration = Duration::from_secs(40);

@@ -37,7 +37,7 @@ pub fn token_context(client: ClientId) -> SealContext {
 }
 
 /// For `Scope::TenantOf`: the account a task names. Columns: `client_id`, `avito_account_id`.
-pub fn tenant_of(account_id: i64) -> Statement {
+pub fn find_tenant_of_account(account_id: i64) -> Statement {
     planned!(
         "SELECT set_config('app.client_id', client_id::text, true), client_id, id AS avito_account_id
          FROM avito_accounts WHERE id = $1",
@@ -66,7 +66,7 @@ pub fn mark_refused(account_id: i64, status: &'static str, reason: impl Into<Str
              FROM (SELECT id, status FROM avito_accounts WHERE id = $1) AS former
              WHERE a.id = former.id AND (a.status <> $2 OR a.status_reason IS DISTINCT FROM $3)
              RETURNING a.id, a.client_id, a.name, former.status
-         ), told AS (
+         ), notice AS (
              INSERT INTO owner_notices (client_id, text)
              SELECT client_id, format($4, name, $3) FROM refused WHERE status = 'active'
          )

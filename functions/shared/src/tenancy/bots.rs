@@ -34,7 +34,7 @@ pub fn token_context(client: ClientId) -> SealContext {
 
 /// For `Scope::TenantOf`: the bot whose webhook carries a secret with this hash. Columns: `client_id`, `bot_id`,
 /// `telegram_bot_id`, `group_chat_id`, `former_group_chat_id`, `topic_mode`, `status`.
-pub fn tenant_by_webhook_secret(bot_id: i64, secret_hash: Vec<u8>) -> Statement {
+pub fn find_tenant_by_webhook_secret(bot_id: i64, secret_hash: Vec<u8>) -> Statement {
     planned!(
         "SELECT set_config('app.client_id', client_id::text, true), client_id, id AS bot_id, telegram_bot_id,
                 group_chat_id, former_group_chat_id, topic_mode, status
@@ -45,7 +45,7 @@ pub fn tenant_by_webhook_secret(bot_id: i64, secret_hash: Vec<u8>) -> Statement 
 }
 
 /// For `Scope::TenantOf`: the bot a task names. Columns: `client_id`, `bot_id`.
-pub fn tenant_of(bot_id: i64) -> Statement {
+pub fn find_tenant_of_bot(bot_id: i64) -> Statement {
     planned!(
         "SELECT set_config('app.client_id', client_id::text, true), client_id, id AS bot_id FROM bots WHERE id = $1",
     )
@@ -60,7 +60,7 @@ pub fn mark_broken(bot_id: i64, reason: impl Into<String>) -> Statement {
              FROM (SELECT id, status FROM bots WHERE id = $1) AS former
              WHERE b.id = former.id AND (b.status <> 'error' OR b.status_reason IS DISTINCT FROM $2)
              RETURNING b.id, b.client_id, b.bot_username, former.status
-         ), told AS (
+         ), notice AS (
              INSERT INTO owner_notices (client_id, text)
              SELECT client_id, format($3, bot_username, $2) FROM broken WHERE status = 'active'
          )
@@ -79,7 +79,7 @@ pub fn mark_removed(bot_id: i64, chat_id: i64) -> Statement {
              FROM (SELECT id, status FROM bots WHERE id = $1) AS former
              WHERE b.id = former.id AND b.group_chat_id = $2 AND b.status <> 'error'
              RETURNING b.id, b.client_id, b.bot_username, former.status
-         ), told AS (
+         ), notice AS (
              INSERT INTO owner_notices (client_id, text) SELECT client_id, format($4, bot_username, $3) FROM broken
          )
          SELECT id FROM broken",

@@ -4,7 +4,13 @@
 use crate::platform::db::Statement;
 
 /// Notes that a bot of the transaction's tenant was seen in a chat, with what it is there.
-pub fn remember(bot_id: i64, chat_id: i64, title: String, is_forum: bool, bot_status: impl Into<String>) -> Statement {
+pub fn store_chat(
+    bot_id: i64,
+    chat_id: i64,
+    title: String,
+    is_forum: bool,
+    bot_status: impl Into<String>,
+) -> Statement {
     Statement::new(
         "INSERT INTO telegram_chats (bot_id, chat_id, client_id, title, is_forum, bot_status)
          SELECT id, $2, client_id, $3, $4, $5 FROM bots WHERE id = $1

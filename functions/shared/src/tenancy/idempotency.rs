@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// The longest key.
-const LONGEST: usize = 255;
+const MAX_KEY_BYTES: usize = 255;
 /// How many old keys one sweep forgets.
-const AT_ONCE: i64 = 10_000;
+const FORGET_BATCH: i64 = 10_000;
 
 /// One request, by whoever asks, the route and the key.
 pub struct Request {
@@ -28,9 +28,9 @@ pub struct Request {
 
 /// What a claim found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub enum KeyOutcome {
     /// This row was made, now or when the key came first.
-    Made(i64),
+    Created(i64),
     /// Nothing was made, and the key is free.
     Nothing,
     /// The key came first with another request.
@@ -40,7 +40,7 @@ pub enum Claim {
 /// The key of a request's header; none: every request is one of its own. 422 when it cannot be a key.
 pub fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let key = value.to_str().ok().map(str::trim).filter(|key| (1..=LONGEST).contains(&key.len()));
+    let key = value.to_str().ok().map(str::trim).filter(|key| (1..=MAX_KEY_BYTES).contains(&key.len()));
     key.map(|key| Some(key.to_owned())).ok_or_else(|| {
         let detail =
             text("Idempotency-Key — от 1 до 255 знаков ASCII.", "Idempotency-Key is 1 to 255 characters of ASCII.");
@@ -66,7 +66,7 @@ impl Request {
     }
 
     /// Claims the key, unless it is somebody's. What follows in the transaction acts only where
-    /// `app.claimed` is `yes`, and sets `app.result_id` to the row it made; [`Request::settle`] comes last.
+    /// `app.claimed` is `yes`, and sets `app.result_id` to the row it made; [`Request::store_result`] comes last.
     pub fn claim(&self) -> Statement {
         let claim = Statement::new(
             "WITH claimed AS (
@@ -84,7 +84,7 @@ impl Request {
     }
 
     /// Writes down what was made, or frees the key when nothing was; then says what the key stands for.
-    pub fn settle(&self) -> Vec<Statement> {
+    pub fn store_result(&self) -> Vec<Statement> {
         let made = "UPDATE idempotency_keys SET result_id = nullif(current_setting('app.result_id', true), '')::bigint
                     WHERE client_id = current_client_id() AND user_id = $1 AND route = $2 AND key = $3
                       AND current_setting('app.claimed', true) = 'yes'";
@@ -95,11 +95,11 @@ impl Request {
         [made, free, read].into_iter().map(|sql| self.bind(Statement::new(sql))).collect()
     }
 
-    /// Reads the answers of [`Request::settle`], of which the last stands at `place` of the transaction.
-    pub fn read(&self, results: &ResultSets, place: usize) -> Result<Claim, DbError> {
-        let Some(row) = results.get(place).and_then(|rows| rows.first()) else { return Ok(Claim::Nothing) };
+    /// Reads the answers of [`Request::store_result`], of which the last stands at `place` of the transaction.
+    pub fn read(&self, results: &ResultSets, index: usize) -> Result<KeyOutcome, DbError> {
+        let Some(row) = results.get(index).and_then(|rows| rows.first()) else { return Ok(KeyOutcome::Nothing) };
         let same = get::<&[u8]>(row, "digest")? == self.digest;
-        Ok(if same { Claim::Made(get(row, "result_id")?) } else { Claim::OtherRequest })
+        Ok(if same { KeyOutcome::Created(get(row, "result_id")?) } else { KeyOutcome::OtherRequest })
     }
 
     fn bind(&self, statement: Statement) -> Statement {
@@ -115,7 +115,7 @@ pub async fn forget_old(app: &App) -> Result<(), DbError> {
              WHERE created_at < now() - interval '24 hours' ORDER BY created_at LIMIT $1)
            AND created_at < now() - interval '24 hours'",
     );
-    app.db().query(Scope::Service, forget.bind(AT_ONCE)).await.map(|_| ())
+    app.db().query(Scope::Service, forget.bind(FORGET_BATCH)).await.map(|_| ())
 }
 
 #[cfg(test)]

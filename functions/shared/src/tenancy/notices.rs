@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 use crate::platform::db::{ClientId, DbError, Statement, get};
 
 /// What is taken up at once; the next round goes on.
-const AT_ONCE: i64 = 50;
+const NOTICE_BATCH: i64 = 50;
 
 /// A notice to tell.
 pub struct Notice {
@@ -19,14 +19,14 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// Reads a row of [`take`].
+    /// Reads a row of [`claim_notices`].
     pub fn read(row: &Row) -> Result<Self, DbError> {
         Ok(Self { id: get(row, "id")?, client_id: ClientId(get(row, "client_id")?), text: get(row, "text")? })
     }
 }
 
 /// Takes the notices that are due. Whoever dies with them leaves them to a later round, later each time.
-pub fn take() -> Statement {
+pub fn claim_notices() -> Statement {
     Statement::new(
         "UPDATE owner_notices n
          SET attempts = attempts + 1, due_at = now() + interval '1 minute' * power(2, least(attempts, 8))
@@ -34,11 +34,11 @@ pub fn take() -> Statement {
            AND sent_at IS NULL AND due_at <= now()
          RETURNING id, client_id, text",
     )
-    .bind(AT_ONCE)
+    .bind(NOTICE_BATCH)
 }
 
 /// Notes that the owners know.
-pub fn told(ids: Vec<i64>) -> Statement {
+pub fn mark_notices_sent(ids: Vec<i64>) -> Statement {
     Statement::new("UPDATE owner_notices SET sent_at = now() WHERE id = ANY($1) AND sent_at IS NULL").bind(ids)
 }
 

@@ -163,7 +163,7 @@ pub async fn change(
     );
     if let Some(group) = checked.group {
         let title = group.title.unwrap_or_default();
-        statements.push(chats::remember(bot_id, group.id, title, group.is_forum, group.bot_status));
+        statements.push(chats::store_chat(bot_id, group.id, title, group.is_forum, group.bot_status));
     }
     statements.extend(after);
     let results = app.db().run(Scope::Tenant(client), statements).await?;
@@ -192,20 +192,20 @@ async fn set_webhook(
     record: Vec<Statement>,
 ) -> Result<(), ChangeError> {
     let secret = Secret::random();
-    let begun = app.db().query(Scope::Tenant(client), webhook::begin(bot_id, &secret)).await?;
+    let begun = app.db().query(Scope::Tenant(client), webhook::add_pending_secret(bot_id, &secret)).await?;
     if begun.is_empty() {
         return Err(ChangeError::Busy);
     }
     if let Err(error) = webhook::set(app, bot_id, token, &secret).await {
         if !webhook::is_doubtful(&error) {
-            app.db().query(Scope::Tenant(client), webhook::undo(bot_id, &secret)).await?;
+            app.db().query(Scope::Tenant(client), webhook::drop_pending_secret(bot_id, &secret)).await?;
         }
         return Err(match error {
             telegram::Error::BadToken => ConnectError::BadToken.into(),
             error => ChangeError::Webhook(error),
         });
     }
-    let mut statements = vec![webhook::finish(bot_id, &secret)];
+    let mut statements = vec![webhook::activate_secret(bot_id, &secret)];
     statements.extend(record);
     app.db().run(Scope::Tenant(client), statements).await?;
     Ok(())

@@ -30,7 +30,7 @@ pub async fn connect(
     let mut statements = vec![set.bind(bot.id)];
     if let Some(group) = checked.group {
         let title = group.title.unwrap_or_default();
-        statements.push(chats::remember(bot.id, group.id, title, group.is_forum, group.bot_status));
+        statements.push(chats::store_chat(bot.id, group.id, title, group.is_forum, group.bot_status));
     }
     let results = app.db().run(Scope::Tenant(client), statements).await?;
     let row = results.first().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;

@@ -31,7 +31,7 @@ pub(super) async fn set(app: &App, bot_id: i64, token: Secret, secret: &Secret) 
 }
 
 /// Lets Telegram use a new secret beside those that it may be using. No row: somebody else is setting the webhook.
-pub(super) fn begin(bot_id: i64, secret: &Secret) -> Statement {
+pub(super) fn add_pending_secret(bot_id: i64, secret: &Secret) -> Statement {
     Statement::new(
         "UPDATE bots
          SET pending_webhook_hashes = CASE
@@ -48,7 +48,7 @@ pub(super) fn begin(bot_id: i64, secret: &Secret) -> Statement {
 }
 
 /// Telegram uses the secret that was begun last: all others end.
-pub(super) fn finish(bot_id: i64, secret: &Secret) -> Statement {
+pub(super) fn activate_secret(bot_id: i64, secret: &Secret) -> Statement {
     Statement::new(
         "UPDATE bots SET webhook_secret_hash = $2, pending_webhook_hashes = '{}', webhook_change_until = NULL,
                 webhook_set_at = now()
@@ -59,7 +59,7 @@ pub(super) fn finish(bot_id: i64, secret: &Secret) -> Statement {
 }
 
 /// Telegram certainly does not use the secret.
-pub(super) fn undo(bot_id: i64, secret: &Secret) -> Statement {
+pub(super) fn drop_pending_secret(bot_id: i64, secret: &Secret) -> Statement {
     Statement::new(
         "UPDATE bots SET pending_webhook_hashes = array_remove(pending_webhook_hashes, $2), webhook_change_until = NULL
          WHERE id = $1 AND pending_webhook_hashes[cardinality(pending_webhook_hashes)] = $2",
