@@ -17,13 +17,13 @@ tuberry::worker!(
 );
 
 /// Bots that one invocation works for at the same time: as many as a batch holds (`BatchSize` in the template).
-const AT_ONCE: usize = 10;
+const MAX_CONCURRENT_BOTS: usize = 10;
 
 /// A bot that somebody else works for is done here, unless its task comes again: then that somebody may be dead, and the
 /// task waits for the lease to end.
 async fn deliver(app: &'static App, batch: Batch<TelegramTask>) -> SqsBatchResponse {
     let stop = batch.stop_at();
-    let drain = |task, again: bool| async move {
+    let work = |task, again: bool| async move {
         let TelegramTask::V1 { bot_id } = task;
         match deliver_to_telegram(app, bot_id, stop).await {
             Ok(WorkerOutcome::Done) => true,
@@ -38,5 +38,5 @@ async fn deliver(app: &'static App, batch: Batch<TelegramTask>) -> SqsBatchRespo
         let due = due_bots(app, most).await;
         due.unwrap_or_default().into_iter().map(|bot_id| TelegramTask::V1 { bot_id }).collect()
     };
-    batch.work_and_help(AT_ONCE, stop, drain, more).await
+    batch.work_and_help(MAX_CONCURRENT_BOTS, stop, work, more).await
 }

@@ -16,10 +16,10 @@ tuberry::worker!(
 );
 
 /// What is left of the function's time for writing down which accounts were not polled, and for telling of it.
-const CLOSING: Duration = Duration::from_secs(3);
+const TIME_FOR_OUTCOMES: Duration = Duration::from_secs(3);
 
 async fn poll_batch(app: &'static App, batch: Batch<PollTask>) -> SqsBatchResponse {
-    let stop = batch.deadline.checked_sub(CLOSING).unwrap_or(batch.deadline);
+    let stop = batch.deadline.checked_sub(TIME_FOR_OUTCOMES).unwrap_or(batch.deadline);
     batch
         .work(|task, _| async move {
             match poll(app, &task, stop).await {
