@@ -249,7 +249,7 @@ async fn end_round(app: &App, bot_id: i64, claim: Claim<BotWork>) -> RoundEnd {
 
 /// One delayed wake-up for what waits; beyond the queue's longest delay the sweep does it.
 async fn wake_in(app: &App, bot_id: i64, wait: Duration) {
-    if wait <= crate::platform::queue::LONGEST_DELAY {
+    if wait <= crate::platform::queue::MAX_DELAY {
         app.wake(&TelegramTask::V1 { bot_id }, wait).await;
     }
 }

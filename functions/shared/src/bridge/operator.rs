@@ -20,7 +20,7 @@ use crate::{
     App,
     platform::{
         db::{DbError, Scope, Statement, get},
-        queue::LONGEST_DELAY,
+        queue::MAX_DELAY,
         secrets::Secret,
     },
     routine,
@@ -93,7 +93,7 @@ pub async fn receive_telegram_update(
 /// that is told.
 async fn wake(app: &App, results: &[Vec<Row>]) -> Result<(), DbError> {
     let until = |due: jiff::Timestamp| {
-        Duration::try_from(due.duration_since(jiff::Timestamp::now())).unwrap_or_default().min(LONGEST_DELAY)
+        Duration::try_from(due.duration_since(jiff::Timestamp::now())).unwrap_or_default().min(MAX_DELAY)
     };
     for row in results.iter().skip(1).flatten() {
         if let Some(dialog_id) = optional(row, "dialog_id")? {

@@ -34,13 +34,13 @@ pub trait Task: Serialize + DeserializeOwned + Clone + Eq + Hash + Send + Sync +
 pub struct QueueError(&'static str);
 
 /// The most that one delayed message may wait (SQS).
-pub const LONGEST_DELAY: Duration = Duration::from_secs(900);
+pub const MAX_DELAY: Duration = Duration::from_secs(900);
 /// The most messages that one call carries (SQS).
 const CALL_LIMIT: usize = 10;
 /// How long an invocation lasts before its free places look for more to do: what comes alone is done sooner, and asks for nothing.
 const HELP_AFTER: Duration = Duration::from_millis(500);
 /// How often they look then.
-const HELP_EVERY: Duration = Duration::from_millis(100);
+const HELP_INTERVAL: Duration = Duration::from_millis(100);
 /// A webhook's sender waits 2 s in all, so a call to SQS gets a part of that.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(500);
 const CALL_TIMEOUT: Duration = Duration::from_millis(800);
@@ -78,14 +78,14 @@ impl Queue {
 
     /// Sends tasks, ten a call.
     pub async fn send_many<T: Task>(&self, config: &Config, tasks: &[T], delay: Duration) -> Result<(), QueueError> {
-        let delay = i32::try_from(delay.min(LONGEST_DELAY).as_millis().div_ceil(1000)).unwrap_or_default();
+        let delay = i32::try_from(delay.min(MAX_DELAY).as_millis().div_ceil(1000)).unwrap_or_default();
         for chunk in tasks.chunks(CALL_LIMIT) {
             let entries = chunk
                 .iter()
                 .enumerate()
-                .map(|(place, task)| {
+                .map(|(index, task)| {
                     SendMessageBatchRequestEntry::builder()
-                        .id(place.to_string())
+                        .id(index.to_string())
                         .message_body(body(task)?)
                         .delay_seconds(delay)
                         .build()
@@ -150,7 +150,7 @@ impl<T: Task> Batch<T> {
     /// Reads an event. What is not a task of this queue goes back, and so to the dead-letter queue in the end.
     pub fn read(event: SqsEvent, deadline: Instant) -> Self {
         let mut batch = Self { tasks: Vec::new(), deadline, unreadable: Vec::new() };
-        let mut places: HashMap<T, usize> = HashMap::new();
+        let mut indexes: HashMap<T, usize> = HashMap::new();
         for record in event.records {
             let message_id = record.message_id.unwrap_or_default();
             let again = record.attributes.get("ApproximateReceiveCount").is_some_and(|count| count != "1");
@@ -159,13 +159,13 @@ impl<T: Task> Batch<T> {
                 batch.unreadable.push(message_id);
                 continue;
             };
-            let place = *places.entry(task.clone()).or_insert_with(|| {
+            let index = *indexes.entry(task.clone()).or_insert_with(|| {
                 let group = record.attributes.get("MessageGroupId").cloned();
                 batch.tasks.push(Received { task, again: false, message_ids: Vec::new(), group });
                 batch.tasks.len() - 1
             });
-            batch.tasks[place].again |= again;
-            batch.tasks[place].message_ids.push(message_id);
+            batch.tasks[index].again |= again;
+            batch.tasks[index].message_ids.push(message_id);
         }
         batch
     }
@@ -189,7 +189,7 @@ impl<T: Task> Batch<T> {
     /// message: what is not done of them is left to the sweep. After a failure nothing is taken: it would be the same again at once.
     pub async fn work_and_help<F, M>(
         self,
-        at_once: usize,
+        max_concurrent: usize,
         stop: Instant,
         handle: impl Fn(T, bool) -> F,
         more: impl Fn(usize) -> M,
@@ -199,23 +199,23 @@ impl<T: Task> Batch<T> {
         M: Future<Output = Vec<T>>,
     {
         let work =
-            |place, task, again| Either::Left(handle(task, again).map(move |is_done| Ended::Task(place, is_done)));
+            |index, task, again| Either::Left(handle(task, again).map(move |is_done| Ended::Task(index, is_done)));
         let mut done = vec![false; self.tasks.len()];
         let mut under_way = FuturesUnordered::new();
         let mut working = self.tasks.len();
-        for (place, received) in self.tasks.iter().enumerate() {
-            under_way.push(work(Some(place), received.task.clone(), received.again));
+        for (index, received) in self.tasks.iter().enumerate() {
+            under_way.push(work(Some(index), received.task.clone(), received.again));
         }
         let (mut asking, mut has_failed) = (false, false);
-        let mut help_again = tokio::time::interval_at(tokio::time::Instant::now() + HELP_AFTER, HELP_EVERY);
+        let mut help_again = tokio::time::interval_at(tokio::time::Instant::now() + HELP_AFTER, HELP_INTERVAL);
         while working > 0 {
             tokio::select! {
                 Some(ended) = under_way.next() => match ended {
-                    Ended::Task(place, is_done) => {
+                    Ended::Task(index, is_done) => {
                         working -= 1;
                         has_failed |= !is_done;
-                        if let Some(place) = place {
-                            done[place] = is_done;
+                        if let Some(index) = index {
+                            done[index] = is_done;
                         }
                     }
                     Ended::Asking(tasks) => {
@@ -226,9 +226,9 @@ impl<T: Task> Batch<T> {
                     }
                 },
                 _ = help_again.tick() => {
-                    if !asking && !has_failed && working < at_once && Instant::now() < stop {
+                    if !asking && !has_failed && working < max_concurrent && Instant::now() < stop {
                         asking = true;
-                        under_way.push(Either::Right(more(at_once - working).map(Ended::Asking)));
+                        under_way.push(Either::Right(more(max_concurrent - working).map(Ended::Asking)));
                     }
                 }
             }
@@ -243,11 +243,11 @@ impl<T: Task> Batch<T> {
     /// Works the tasks of a FIFO queue one after the other; one that is not done goes back with all of its group behind it.
     pub async fn work_in_order<F: Future<Output = bool>>(self, handle: impl Fn(T) -> F) -> SqsBatchResponse {
         let mut done = Vec::with_capacity(self.tasks.len());
-        let mut held_up = HashSet::new();
+        let mut blocked_groups = HashSet::new();
         for received in &self.tasks {
-            let is_done = !held_up.contains(&received.group) && handle(received.task.clone()).await;
+            let is_done = !blocked_groups.contains(&received.group) && handle(received.task.clone()).await;
             if !is_done {
-                held_up.insert(&received.group);
+                blocked_groups.insert(&received.group);
             }
             done.push(is_done);
         }
@@ -287,12 +287,12 @@ mod tests {
 
     #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
     #[serde(tag = "v")]
-    enum Look {
+    enum Example {
         #[serde(rename = "1")]
         At { id: i64 },
     }
 
-    impl Task for Look {
+    impl Task for Example {
         const QUEUE: Variable = super::super::config::var::TELEGRAM_QUEUE_URL;
     }
 
@@ -312,10 +312,10 @@ mod tests {
         let body = r#"{"v":"1","id":7}"#;
         let other = r#"{"v":"1","id":8}"#;
         let batch =
-            Batch::<Look>::read(event(&[("a", body, "1"), ("b", other, "1"), ("c", body, "2")]), Instant::now());
+            Batch::<Example>::read(event(&[("a", body, "1"), ("b", other, "1"), ("c", body, "2")]), Instant::now());
         assert_eq!(
             batch.tasks.iter().map(|received| (received.task.clone(), received.again)).collect::<Vec<_>>(),
-            [(Look::At { id: 7 }, true), (Look::At { id: 8 }, false)]
+            [(Example::At { id: 7 }, true), (Example::At { id: 8 }, false)]
         );
         let failed: Vec<_> =
             batch.answer(&[false, true]).batch_item_failures.into_iter().map(|f| f.item_identifier).collect();
@@ -325,10 +325,10 @@ mod tests {
     /// Works two tasks, of which the first lasts until there is nothing else; answers what was worked, and what went back.
     async fn helped(mut besides: Vec<i64>, stop: Instant) -> (Vec<i64>, Vec<String>) {
         let batch = event(&[("a", r#"{"v":"1","id":1}"#, "1"), ("b", r#"{"v":"1","id":2}"#, "1")]);
-        let batch = Batch::<Look>::read(batch, Instant::now());
+        let batch = Batch::<Example>::read(batch, Instant::now());
         let (worked, besides) = (Mutex::new(Vec::new()), Mutex::new(std::mem::take(&mut besides)));
         let nothing_else = tokio::sync::Notify::new();
-        let handle = |Look::At { id }, _| {
+        let handle = |Example::At { id }, _| {
             let (worked, nothing_else) = (&worked, &nothing_else);
             async move {
                 if id == 1 && Instant::now() < stop {
@@ -348,7 +348,7 @@ mod tests {
             if most == 0 {
                 nothing_else.notify_one();
             }
-            std::future::ready(besides.drain(..most).map(|id| Look::At { id }).collect())
+            std::future::ready(besides.drain(..most).map(|id| Example::At { id }).collect())
         };
         let answer = batch.work_and_help(3, stop, handle, more).await;
         let back = answer.batch_item_failures.into_iter().map(|failure| failure.item_identifier).collect();
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn places_that_become_free_take_what_else_there_is_while_others_are_at_work() {
+    async fn slots_that_become_free_take_what_else_there_is_while_others_are_at_work() {
         let later = Instant::now() + Duration::from_secs(60);
         let (worked, back) = helped(vec![3, 4, 5, 6, 9], later).await;
         assert_eq!((worked, back), (vec![1, 2, 3, 4, 5, 6, 9], Vec::new()), "what was taken is in no message");
@@ -372,12 +372,12 @@ mod tests {
 
     /// Dropped half-way it would take its connection to Postgres along, and all plans of that.
     #[tokio::test]
-    async fn what_was_asked_is_heard_to_its_end_though_all_else_has_ended_and_is_not_begun() {
+    async fn what_was_asked_is_awaited_to_its_end_though_all_else_has_ended_and_is_not_begun() {
         let batch = event(&[("a", r#"{"v":"1","id":1}"#, "1"), ("b", r#"{"v":"1","id":2}"#, "1")]);
-        let batch = Batch::<Look>::read(batch, Instant::now());
+        let batch = Batch::<Example>::read(batch, Instant::now());
         let later = Instant::now() + Duration::from_secs(60);
-        let (asked, heard, worked) = (tokio::sync::Notify::new(), Mutex::new(false), Mutex::new(Vec::new()));
-        let handle = |Look::At { id }, _| {
+        let (asked, awaited, worked) = (tokio::sync::Notify::new(), Mutex::new(false), Mutex::new(Vec::new()));
+        let handle = |Example::At { id }, _| {
             let (asked, worked) = (&asked, &worked);
             async move {
                 if id == 1 {
@@ -388,27 +388,27 @@ mod tests {
             }
         };
         let more = |_| {
-            let (asked, heard) = (&asked, &heard);
+            let (asked, awaited) = (&asked, &awaited);
             async move {
                 asked.notify_one();
                 for _ in 0..10 {
                     tokio::task::yield_now().await;
                 }
-                *heard.lock().unwrap_or_else(|error| panic!("{error}")) = true;
-                vec![Look::At { id: 3 }]
+                *awaited.lock().unwrap_or_else(|error| panic!("{error}")) = true;
+                vec![Example::At { id: 3 }]
             }
         };
         batch.work_and_help(3, later, handle, more).await;
-        assert!(heard.into_inner().unwrap_or_else(|error| panic!("{error}")));
+        assert!(awaited.into_inner().unwrap_or_else(|error| panic!("{error}")));
         assert_eq!(worked.into_inner().unwrap_or_else(|error| panic!("{error}")), [2, 1]);
     }
 
     #[tokio::test]
-    async fn places_that_stay_free_beside_a_long_task_take_what_else_there_is() {
-        let batch = Batch::<Look>::read(event(&[("a", r#"{"v":"1","id":1}"#, "1")]), Instant::now());
+    async fn slots_that_stay_free_beside_a_long_task_take_what_else_there_is() {
+        let batch = Batch::<Example>::read(event(&[("a", r#"{"v":"1","id":1}"#, "1")]), Instant::now());
         let later = Instant::now() + Duration::from_secs(60);
         let other_is_done = tokio::sync::Notify::new();
-        let handle = |Look::At { id }, _| {
+        let handle = |Example::At { id }, _| {
             let other_is_done = &other_is_done;
             async move {
                 if id == 1 {
@@ -419,13 +419,13 @@ mod tests {
                 true
             }
         };
-        let worked = batch.work_and_help(10, later, handle, |_| std::future::ready(vec![Look::At { id: 2 }]));
+        let worked = batch.work_and_help(10, later, handle, |_| std::future::ready(vec![Example::At { id: 2 }]));
         assert!(tokio::time::timeout(Duration::from_secs(20), worked).await.is_ok());
     }
 
     #[tokio::test]
     async fn a_batch_of_one_task_asks_for_nothing_else() {
-        let batch = Batch::<Look>::read(event(&[("a", r#"{"v":"1","id":1}"#, "1")]), Instant::now());
+        let batch = Batch::<Example>::read(event(&[("a", r#"{"v":"1","id":1}"#, "1")]), Instant::now());
         let (asked, later) = (Mutex::new(0), Instant::now() + Duration::from_secs(60));
         let more = |_| {
             *asked.lock().unwrap_or_else(|error| panic!("{error}")) += 1;
@@ -444,7 +444,7 @@ mod tests {
         let records = [record("a", "one", 1), record("b", "other", 2), record("c", "one", 3), record("d", "other", 4)];
         let event = serde_json::from_value(serde_json::json!({ "Records": records })).expect("an event");
         let handled = std::cell::RefCell::new(Vec::new());
-        let answer = Batch::<Look>::read(event, Instant::now()).work_in_order(async |Look::At { id }| {
+        let answer = Batch::<Example>::read(event, Instant::now()).work_in_order(async |Example::At { id }| {
             handled.borrow_mut().push(id);
             id != 1
         });
@@ -454,7 +454,7 @@ mod tests {
 
     #[test]
     fn a_message_that_is_no_task_goes_back() {
-        let batch = Batch::<Look>::read(event(&[("a", "nonsense", "1")]), Instant::now());
+        let batch = Batch::<Example>::read(event(&[("a", "nonsense", "1")]), Instant::now());
         let failed: Vec<_> = batch.answer(&[]).batch_item_failures.into_iter().map(|f| f.item_identifier).collect();
         assert_eq!(failed, ["a"]);
     }
