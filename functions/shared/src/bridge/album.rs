@@ -1,5 +1,5 @@
-//! When pictures are shown: a buyer sends them one by one, so a run of them waits a little for those that still come.
-//! Nothing here asks or tells anyone but the statement that lets a dialog wait.
+//! Albums: a buyer sends pictures one by one, so a run of them waits a little for those that still come.
+//! Nothing here does I/O; the one statement holds a dialog.
 
 use std::time::Duration;
 
@@ -10,25 +10,26 @@ use crate::platform::db::Statement;
 
 /// The most pictures of one album (Bot API, `sendMediaGroup`).
 pub const MAX_PICTURES: usize = 10;
-/// After this long without another picture a run is whole.
+/// A run is complete after this long without another picture.
 const ALBUM_QUIET_DELAY: Duration = Duration::from_secs(3);
-/// No picture waits longer.
+/// No picture waits longer than this.
 const MAX_ALBUM_DELAY: Duration = Duration::from_secs(8);
 
-/// How many of the waiting messages are shown now, and when the run of pictures behind them is whole.
+/// Returns the number of pending messages that may be posted now, and the time at which the run of pictures behind them
+/// is complete.
 pub(super) fn ready_messages(messages: &[PendingMessage], now: Timestamp) -> (usize, Timestamp) {
     let run = messages.iter().rev().take_while(|message| compose::joins_album(message)).count();
     let arrivals = || messages.iter().rev().take(run).map(|message| message.arrived);
-    let whole = match (arrivals().min(), arrivals().max()) {
+    let complete_at = match (arrivals().min(), arrivals().max()) {
         (Some(first), Some(newest)) if run < MAX_PICTURES => {
             later(newest, ALBUM_QUIET_DELAY).min(later(first, MAX_ALBUM_DELAY))
         }
         _ => now,
     };
-    (if whole > now { messages.len() - run } else { messages.len() }, whole)
+    (if complete_at > now { messages.len() - run } else { messages.len() }, complete_at)
 }
 
-/// Leaves the dialog alone until its pictures are together; any other message ends that.
+/// Holds the dialog until its pictures are together; any other message ends the hold.
 pub(super) fn hold_for_album(dialog_id: i64, until: Timestamp) -> Statement {
     Statement::new("UPDATE dialogs SET hold_until = $2, collecting_album = true WHERE id = $1")
         .bind(dialog_id)
@@ -68,14 +69,14 @@ mod tests {
 
     #[test]
     fn no_picture_waits_longer_than_eight_seconds() {
-        let run: Vec<_> = (0..5).map(|place| message("image", place * 2000)).collect();
+        let run: Vec<_> = (0..5).map(|index| message("image", index * 2000)).collect();
         assert_eq!(ready_messages(&run, at(7999)), (0, at(8000)));
         assert_eq!(ready_messages(&run, at(8000)), (5, at(8000)));
     }
 
     #[test]
     fn ten_pictures_and_another_message_end_the_wait() {
-        let run: Vec<_> = (0..10).map(|place| message("image", place)).collect();
+        let run: Vec<_> = (0..10).map(|index| message("image", index)).collect();
         assert_eq!(ready_messages(&run, at(10)).0, 10);
         assert_eq!(ready_messages(&[message("image", 0), message("text", 1)], at(2)).0, 2);
         assert_eq!(ready_messages(&[], at(2)).0, 0);

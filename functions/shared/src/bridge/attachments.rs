@@ -1,5 +1,6 @@
-//! Pictures, voices and places into a topic. Each kind has ways to be shown, the best first; what Telegram refuses one
-//! way goes the next, down to a line of text. Rows hold Avito's address or id, never bytes: those are fetched to be sent.
+//! Pictures, voices and locations in a topic. Each kind has delivery methods, the best first. A post that Telegram
+//! refuses by one method goes by the next, down to a line of text. Rows store Avito's address or id, never bytes: those
+//! are fetched just before the post is sent.
 
 use frankenstein::{
     input_media::{InputMediaPhoto, MediaGroupInputMedia},
@@ -28,26 +29,27 @@ use crate::{
 };
 
 const MEGABYTE: usize = 1024 * 1024;
-/// The largest picture that is a photo (Bot API, "Sending files").
+/// The largest picture that Telegram takes as a photo (Bot API, "Sending files").
 const MAX_PHOTO_BYTES: usize = 10 * MEGABYTE;
-/// What is held in memory for one post.
+/// The largest picture that is posted as a file: the most that one post holds in memory, except for an album.
 const MAX_FILE_BYTES: usize = 20 * MEGABYTE;
+/// The most bytes that an album holds in memory.
 const MAX_ALBUM_BYTES: usize = 40 * MEGABYTE;
-/// An hour of speech; it is in memory twice.
+/// The largest voice: an hour of speech. It is in memory twice.
 const MAX_VOICE_BYTES: usize = 16 * MEGABYTE;
-/// How often a file is asked for before its post goes without.
+/// The number of attempts to fetch a post's files before the post goes by the next delivery method.
 const FILE_ATTEMPTS: i32 = 4;
 
-/// How a post is shown.
+/// The delivery method of a post.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum DeliveryMethod {
     /// Telegram fetches the pictures itself.
     Url,
     /// We fetch the pictures and upload them.
     Upload,
-    /// As `Upload`, one by one.
+    /// As `Upload`, but each picture is a message of its own.
     OneByOne,
-    /// As a voice note or a place.
+    /// As a voice note or a location.
     Native,
     /// As a file.
     Document,
@@ -75,7 +77,7 @@ impl DeliveryMethod {
         Self::ALL.iter().find(|(_, method)| *method == self).map_or("", |(name, _)| name)
     }
 
-    /// The way to take when this one is refused.
+    /// Returns the method to use when Telegram refuses this one. None: this is the last one.
     fn next(self, kind: &str) -> Option<Self> {
         match self {
             Self::Url => Some(Self::Upload),
@@ -87,7 +89,7 @@ impl DeliveryMethod {
         }
     }
 
-    /// Whether all pictures go with one call.
+    /// True if one call sends all pictures.
     fn is_whole(self) -> bool {
         matches!(self, Self::Url | Self::Upload)
     }
@@ -97,17 +99,17 @@ fn is_picture(kind: &str) -> bool {
     matches!(kind, "photo" | "album")
 }
 
-/// Whether a kind of post is shown by this module.
+/// True if this module sends posts of this kind.
 pub(super) fn is_media(kind: &str) -> bool {
     is_picture(kind) || matches!(kind, "voice" | "venue")
 }
 
-/// Whether such a post needs its files before it is begun.
+/// True if posts of this kind need their files before they are marked `sending`.
 pub(super) fn needs_files(kind: &str) -> bool {
     kind == "voice"
 }
 
-/// How many messages a post takes of the budget. What changes a message or a name costs like one.
+/// Returns the number of messages that a post costs of the budget. An edit or a rename costs one too.
 pub(super) fn cost(post: &Post) -> u32 {
     if matches!(post.kind.as_str(), "edit" | "rename") {
         1
@@ -125,7 +127,7 @@ fn addresses(post: &Post) -> Vec<&str> {
     media.into_iter().flatten().filter_map(Value::as_str).take(album::MAX_PICTURES).collect()
 }
 
-/// Which picture is next, when they go one by one.
+/// Returns the index of the next picture of an album that is sent one by one.
 fn next_index(post: &Post) -> usize {
     post.content
         .get("next_index")
@@ -134,7 +136,7 @@ fn next_index(post: &Post) -> usize {
         .unwrap_or_default()
 }
 
-/// What is uploaded with a post's call. The turn to hold files in memory ends with it.
+/// The files that a post's call uploads, with the permit to hold them in memory.
 #[derive(Default)]
 pub(super) struct Files<'a> {
     list: Vec<Attachment>,
@@ -142,19 +144,19 @@ pub(super) struct Files<'a> {
     _permit: Option<SemaphorePermit<'a>>,
 }
 
-/// Whether a post can be sent now.
+/// The result of the preparation of a post.
 pub(super) enum Preparation<'a> {
-    /// With these files.
+    /// The post can be sent now, with these files.
     Ready(Files<'a>),
-    /// It waits, or goes another way.
+    /// The post cannot be sent now. The statements postpone it, or choose the next delivery method.
     Not(Vec<Statement>),
 }
 
-/// Why there are no files.
+/// The reason for which the files could not be fetched.
 enum FileError {
-    /// They may be had in a while.
+    /// A later attempt may succeed.
     Transient,
-    /// They are not to be had.
+    /// No attempt can succeed.
     Permanent,
 }
 
@@ -165,7 +167,7 @@ impl From<MediaError> for FileError {
 }
 
 impl<'a> TelegramSender<'a> {
-    /// Fetches what the post's call uploads.
+    /// Fetches the files that the post's call uploads.
     pub(super) async fn prepare(&self, work: &BotWork, post: &Post) -> Preparation<'a> {
         let method = DeliveryMethod::of(post);
         let fetched = match (post.kind.as_str(), method) {
@@ -209,25 +211,25 @@ impl<'a> TelegramSender<'a> {
         Ok(Files { list, seconds: None, _permit: permit })
     }
 
-    /// A voice's address lives for an hour, so it is asked for when it is used.
+    /// Fetches a voice. Its address expires after an hour, so Avito is asked for it only now.
     async fn fetch_voice(&self, work: &BotWork, post: &Post, method: DeliveryMethod) -> Result<Files<'a>, FileError> {
         let keys = &work.dialog.as_ref().ok_or(FileError::Permanent)?.keys;
         let voice_id = post.content.get("voice_id").and_then(Value::as_str).ok_or(FileError::Permanent)?;
         let avito = accounts::avito(self.app);
         let token = accounts::access_token(self.app, keys).await.map_err(|_| FileError::Transient)?;
-        let ask = async |token: &Secret| {
+        let fetch_address = async |token: &Secret| {
             let call = avito.voice_file(token, keys.user_id, voice_id);
             avito_rate_limit::within(self.app, keys.account_id, CallPriority::Reply, call).await
         };
-        let mut answer = ask(&token).await;
+        let mut answer = fetch_address(&token).await;
         if matches!(answer, Err(avito::Error::Unauthorized { .. })) {
             let token = accounts::renewed_token(self.app, keys, &token).await.map_err(|_| FileError::Transient)?;
-            answer = ask(&token).await;
+            answer = fetch_address(&token).await;
         }
         let address = match answer {
             Ok(reply) => reply.value.ok_or(FileError::Permanent)?,
             Err(error) => {
-                tracing::warn!(bot_id = self.bot_id, post_id = post.id, %error, "a voice was not to be had");
+                tracing::warn!(bot_id = self.bot_id, post_id = post.id, %error, "a voice could not be fetched");
                 return Err(if error.retry_in().is_some() { FileError::Transient } else { FileError::Permanent });
             }
         };
@@ -240,13 +242,13 @@ impl<'a> TelegramSender<'a> {
             return Ok(Files { list: vec![file("voice.mp4", mp4)], seconds: None, _permit: permit });
         }
         let note = voice::remux(mp4).map_err(|error| {
-            tracing::warn!(bot_id = self.bot_id, post_id = post.id, %error, "a voice is shown as a file");
+            tracing::warn!(bot_id = self.bot_id, post_id = post.id, %error, "a voice is posted as a file");
             FileError::Permanent
         })?;
         Ok(Files { list: vec![file("voice.ogg", note.ogg.into())], seconds: Some(note.seconds), _permit: permit })
     }
 
-    /// Makes the call of a picture, an album, a voice or a place.
+    /// Makes the call of a picture, an album, a voice or a location.
     pub(super) async fn send_media(&self, post: &Post, target: Target, files: Files<'_>) -> Result<Vec<i64>, Error> {
         let method = DeliveryMethod::of(post);
         match (post.kind.as_str(), method) {
@@ -362,7 +364,7 @@ fn unreadable() -> Error {
     Error::Refused { code: 0, description: "a stored post cannot be read".to_owned() }
 }
 
-/// The caption stands under the first of what goes one by one.
+/// Returns the caption of the next message of a post. Of pictures that are sent one by one only the first has it.
 fn caption(post: &Post) -> Option<String> {
     post.content.get("caption").and_then(Value::as_str).filter(|_| next_index(post) == 0).map(str::to_owned)
 }
@@ -376,7 +378,8 @@ fn reply(post: &Post) -> Option<ReplyParameters> {
     Some(ReplyParameters::builder().message_id(message_id).allow_sending_without_reply(true).build())
 }
 
-/// Has the post go the next way. `doubted`: a part of it may be there already.
+/// Has the post sent by the next delivery method. `is_uncertain`: some of its messages may be in the topic already.
+/// None: no method is left.
 pub(super) fn use_next_method(post: &Post, is_uncertain: bool) -> Option<Vec<Statement>> {
     let next = DeliveryMethod::of(post).next(&post.kind).filter(|_| is_media(&post.kind))?;
     let mut content = post.content.clone();
@@ -385,14 +388,14 @@ pub(super) fn use_next_method(post: &Post, is_uncertain: bool) -> Option<Vec<Sta
     Some(vec![posts::replace_content(post.id, content, Vec::new(), is_uncertain)])
 }
 
-/// What to write down of messages that appeared: the post is done, or its next picture is due.
+/// Stores the messages that appeared: the post is done, or its next picture is due.
 pub(super) fn after_sending_media(post: &Post, message_ids: Vec<i64>) -> Vec<Statement> {
     let pictures = addresses(post).len();
     if post.kind != "album" {
         return vec![posts::mark_post_sent(post.id, Some(message_ids))];
     }
     if DeliveryMethod::of(post).is_whole() {
-        // An album is whole or not at all, but for the day on which it is not.
+        // Telegram posts an album whole or not at all. Should it post less, the pictures go again by the next method.
         return match use_next_method(post, true) {
             Some(again) if message_ids.len() < pictures => again,
             _ => vec![posts::mark_post_sent(post.id, Some(message_ids))],
@@ -429,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind_has_its_methods_and_all_end_in_a_line() {
+    fn each_kind_has_its_methods_and_all_end_in_a_text_line() {
         assert_eq!(methods("photo"), ["url", "upload", "document", "text_line"]);
         assert_eq!(methods("album"), ["url", "upload", "one_by_one", "document", "text_line"]);
         assert_eq!(methods("voice"), ["native", "document", "text_line"]);
@@ -437,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn an_album_costs_its_pictures_and_one_by_one_it_costs_one() {
+    fn an_album_costs_one_per_picture_and_one_if_sent_one_by_one() {
         let post = |content| Post {
             id: 1,
             kind: "album".to_owned(),

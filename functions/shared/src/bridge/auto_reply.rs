@@ -1,6 +1,6 @@
-//! The auto-reply: a buyer whom nobody answers for a while hears something. The statement that records the buyer's
-//! message marks the dialog with the time, whoever answers empties the mark, and a task that carries that very time
-//! finds it or does nothing.
+//! The auto-reply: a buyer who gets no answer for a while receives a text. The statement that records the buyer's
+//! message stores the scheduled time in the dialog, and an answer clears it. The task names that time: if the dialog
+//! has another one or none, the task does nothing.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::{
     },
 };
 
-/// How long people may answer first.
+/// The time in which people may answer first.
 pub fn delay(app: &App) -> Duration {
     let seconds = app.config().number(var::AUTO_REPLY_DELAY_SECONDS);
     Duration::from_secs(seconds.and_then(|seconds| seconds.try_into().ok()).unwrap_or_default())
 }
 
-/// Empties every mark of the transaction's tenant: the auto-reply was switched off or on.
+/// Cancels every scheduled auto-reply of the transaction's tenant: the auto-reply was switched off or on.
 pub fn cancel_all_scheduled() -> Statement {
     Statement::new(
         "UPDATE dialogs SET auto_reply_scheduled_at = NULL
@@ -30,14 +30,14 @@ pub fn cancel_all_scheduled() -> Statement {
     )
 }
 
-/// What a dialog with this mark would be sent.
+/// The text for a dialog whose auto-reply is scheduled for this time.
 const TEXT: &str = "
     SELECT coalesce(s.text, '') AS text, d.client_id
     FROM dialogs d LEFT JOIN tenancy_auto_replies s ON s.client_id = d.client_id
     WHERE d.id = $1 AND d.auto_reply_scheduled_at = $2";
 
-/// The mark goes, and if setting and interval still say so, the message is on its way; its topic sees it once it is
-/// sent. Whoever empties the mark in the meantime has answered.
+/// Clears the scheduled time, and creates the message with its parts if the setting and the interval still allow it.
+/// The topic gets it once it is sent. If the time was cleared meanwhile, an answer came first, and nothing is created.
 const SEND: &str = "
     WITH rule AS (
         SELECT d.id, i.begins_at IS NOT NULL AND d.state <> 'blocked'
@@ -67,12 +67,12 @@ const SEND: &str = "
     ORDER BY part.position
     RETURNING dialog_id";
 
-/// Sends the auto-reply on its way if the dialog still carries this mark, and answers whether it did.
+/// Starts to send the auto-reply if the dialog still has this scheduled time. True if it did.
 pub async fn send(app: &App, dialog_id: i64, scheduled_at: Timestamp) -> Result<bool, BridgeError> {
     let find = Statement::new(TEXT).bind(dialog_id).bind(scheduled_at);
     let found = app.db().run(Scope::TenantOf(dialog_work::find_tenant_of_dialog(dialog_id)), vec![find]).await?;
     let Some(row) = found.last().and_then(|rows| rows.first()) else {
-        return Ok(false); // somebody answered, or it was sent already
+        return Ok(false); // an answer came first, or it was sent already
     };
     let text: String = get(row, "text")?;
     let pieces: Vec<Value> = (0..)
@@ -88,12 +88,12 @@ pub async fn send(app: &App, dialog_id: i64, scheduled_at: Timestamp) -> Result<
     Ok(sent)
 }
 
-/// Whether the newest that people wrote in the chat is the buyer's. `newest_first` is Avito's list.
+/// True if the newest message of a person in the chat is the buyer's. `newest_first` is Avito's list.
 pub(super) fn buyer_waits(newest_first: &[avito::Message], own_user_id: i64) -> bool {
     newest_first.iter().find(|message| !message.is_system()).is_some_and(|message| !message.is_own(own_user_id))
 }
 
-/// ResultSets a row if somebody answered after the part was written down, or it is too old to be of use.
+/// Returns a row if an answer came after the part was created, or the part is too old to be of use.
 pub(super) fn select_obsolete(part_id: i64) -> Statement {
     Statement::new(
         "SELECT m.id FROM parts p JOIN messages m ON m.client_id = p.client_id AND m.id = p.message_id
@@ -108,7 +108,7 @@ pub(super) fn select_obsolete(part_id: i64) -> Statement {
     .bind(part_id)
 }
 
-/// Takes an auto-reply back that was not sent: for this interval it is as if there had been none.
+/// Cancels an auto-reply that was not sent. This interval then counts as one without an auto-reply.
 pub(super) fn cancel(part_id: i64) -> Vec<Statement> {
     metrics::counter!("auto_replies_cancelled").increment(1);
     vec![
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buyer_waits_whose_message_is_the_newest_that_people_wrote() {
+    fn a_buyer_waits_if_the_newest_message_of_a_person_is_the_buyers() {
         let (buyer, seller) = (written(9, "Ещё продаёте?"), written(SELLER, "Да"));
         let system = written(1, "[Системное сообщение] Осторожно");
         assert!(buyer_waits(&[buyer.clone(), seller.clone()], SELLER));

@@ -1,5 +1,6 @@
-//! How many calls an Avito account may still make in this minute: one count for all workers, in Redis. ResultSets come first:
-//! what can wait stops while something is left for them. Without Redis every process keeps to a slow pace of its own.
+//! The rate limit of an Avito account: Redis counts the calls that are left in this minute, once for all workers.
+//! Replies come first: calls that can wait stop while some are left for replies. Without Redis every process keeps to a
+//! slow pace of its own.
 
 use std::{
     collections::HashMap,
@@ -12,24 +13,25 @@ use crate::{
     avito::{Error, Reply},
 };
 
-/// What a call is for.
+/// The priority of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallPriority {
-    /// Somebody waits for it.
+    /// A person waits for it.
     Reply,
     /// It can wait: polls, marking read.
     Background,
-    /// It is of use within a moment or not at all: the order within a second.
+    /// It is useful within a moment or not at all: the order within a second.
     Optional,
 }
 
 impl CallPriority {
-    /// How many of the minute's calls it leaves to others.
+    /// The calls of a minute that it leaves for replies.
     fn reserved(self) -> i64 {
         if self == Self::Reply { 0 } else { RESERVED_FOR_REPLIES }
     }
 
-    /// How long it waits for its turn at the slow pace. ResultSets do not: the lease that they are sent under would run out.
+    /// The longest wait for a slot at the slow pace. Replies do not wait: the lease under which they are sent would
+    /// expire.
     fn max_wait(self) -> Duration {
         match self {
             Self::Reply => Duration::ZERO,
@@ -41,16 +43,17 @@ impl CallPriority {
 
 /// Calls a minute until Avito names another number.
 const DEFAULT_CALLS_A_MINUTE: i64 = 60;
-/// What is left for answers; a third of all calls if Avito allows few.
+/// Calls that are left for replies; a third of all calls if Avito allows few.
 const RESERVED_FOR_REPLIES: i64 = 20;
-/// The longest that Redis is waited for before a call.
+/// The longest wait for Redis before a call.
 pub(super) const REDIS_TIMEOUT: Duration = Duration::from_secs(1);
-/// Between two calls for one account while Redis is away.
+/// The interval between two calls for one account while Redis is away.
 const SLOW_INTERVAL: Duration = Duration::from_secs(3);
-/// What can wait for its turn at the slow pace waits this long at the most.
+/// The longest wait of a call that can wait for a slot at the slow pace.
 const MAX_SLOW_WAIT: Duration = Duration::from_secs(9);
 
-/// Takes one call. `ARGV`: calls a minute, calls kept for others. ResultSets 0, or the milliseconds until there are new ones.
+/// Takes one call. `ARGV`: calls a minute, calls reserved for replies. Returns 0, or the milliseconds until there are
+/// new calls.
 const TAKE: &str = "
     local time = redis.call('TIME')
     local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -62,7 +65,7 @@ const TAKE: &str = "
     redis.call('EXPIRE', KEYS[1], 3600)
     return 0";
 
-/// Avito's own word. `ARGV`: calls left, calls a minute or 0, milliseconds until there are new ones or 0.
+/// Stores Avito's own numbers. `ARGV`: calls left, calls a minute or 0, milliseconds until there are new ones or 0.
 const NOTE: &str = "
     redis.call('HSET', KEYS[1], 'left', ARGV[1])
     if tonumber(ARGV[2]) > 0 then redis.call('HSET', KEYS[1], 'limit', ARGV[2]) end
@@ -75,7 +78,7 @@ const NOTE: &str = "
 
 static NEXT_SLOTS: LazyLock<Mutex<HashMap<i64, Instant>>> = LazyLock::new(Mutex::default);
 
-/// Makes a call if the account may make one now. If not, the error is the one with which Avito itself would refuse it.
+/// Makes a call if the account may make one now. Otherwise returns the error with which Avito itself would refuse it.
 pub(super) fn within<T>(
     app: &App,
     account_id: i64,
@@ -91,17 +94,17 @@ pub(super) fn within<T>(
     }
 }
 
-/// Hears what an answer says of the calls that are left. Unheard, it is said again with the next answer.
+/// Stores the number of calls left that an answer reports. If Redis does not take it, the next answer reports it again.
 async fn note<T>(app: &App, account_id: i64, answer: &Result<Reply<T>, Error>) {
-    let said = match answer {
+    let reported = match answer {
         Ok(Reply { rate_limit: Some(rate_limit), .. }) => {
             Some([i64::from(rate_limit.remaining), rate_limit.limit.map_or(0, i64::from), 0])
         }
         Err(Error::RateLimited { retry_after }) => Some([0, 0, milliseconds(*retry_after)]),
         _ => None,
     };
-    if let Some(said) = said {
-        let _ = tokio::time::timeout(REDIS_TIMEOUT, app.cache().script(NOTE, &key(account_id), &said)).await;
+    if let Some(reported) = reported {
+        let _ = tokio::time::timeout(REDIS_TIMEOUT, app.cache().script(NOTE, &key(account_id), &reported)).await;
     }
 }
 
@@ -128,7 +131,8 @@ async fn at_slow_pace(account_id: i64, priority: CallPriority) -> Result<(), Err
     }
 }
 
-/// How long until the account's next turn, which is taken if that is not longer than `patience`.
+/// Takes the account's next slot, and returns the wait until then. Err: the wait would be longer than `max_wait`, and
+/// no slot is taken.
 fn slot(account_id: i64, max_wait: Duration) -> Result<Duration, Duration> {
     let now = Instant::now();
     let mut slots = NEXT_SLOTS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -155,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn without_redis_an_account_has_a_turn_every_three_seconds_and_answers_do_not_wait_for_theirs() {
+    fn without_redis_an_account_has_a_slot_every_three_seconds_and_replies_do_not_wait_for_one() {
         assert_eq!(slot(-1, Duration::ZERO), Ok(Duration::ZERO));
         assert!(slot(-1, Duration::ZERO).is_err_and(|wait| wait <= SLOW_INTERVAL && wait > SLOW_INTERVAL / 2));
         assert_eq!(slot(-2, Duration::ZERO), Ok(Duration::ZERO), "another account");

@@ -1,5 +1,5 @@
-//! What Avito's webhook brings: recorded in one transaction, or kept in the intake queue while Postgres is away.
-//! Nothing is acknowledged before one of the two has it.
+//! Receives Avito's webhooks: records them in one transaction, or buffers them in the intake queue while Postgres is
+//! away. No webhook is acknowledged before one of the two has it.
 
 use std::{
     collections::HashSet,
@@ -25,28 +25,28 @@ use crate::{
     tenancy::{account_webhooks, accounts},
 };
 
-/// What became of a webhook.
+/// The result of a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WebhookResult {
-    /// It is recorded, or there was nothing to record.
+    /// It is recorded or buffered, or there was nothing to record.
     Done,
     /// The secret is not the account's.
     WrongSecret,
-    /// Nothing durable could take it.
+    /// Neither Postgres nor the intake queue has it.
     NotStored,
 }
 
-/// Avito waits 2 s in all: Postgres gets a part of that, the second way the rest.
+/// Avito waits 2 s in all: Postgres gets half of that, the intake queue the other half.
 const POSTGRES_TIMEOUT: Duration = Duration::from_millis(1000);
-/// Between two tries to record what was kept.
+/// The delay between two attempts to record a buffered webhook.
 const INTAKE_RETRY_DELAY: Duration = Duration::from_secs(1);
-/// How long a secret's hash is known without Postgres.
+/// The time for which a secret can be checked without Postgres.
 const SECRET_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
-/// Hashes known of one account: its secret is renewed monthly.
+/// The most hashes that Redis stores of one account: its secret is renewed monthly.
 const MAX_SECRETS: i64 = 8;
-/// The accounts of which a webhook could not be taken: a set in Redis, which the poll's schedule empties.
+/// The set in Redis of accounts that lost a webhook. The schedule of the polls empties it.
 const LOST_WEBHOOKS: &str = "avito-webhooks-lost";
-/// Whoever asks us in an outage can have accounts marked, so there is a most of them.
+/// The most entries of that set: in an outage a caller without a valid secret can add accounts to it.
 const MAX_LOST: i64 = 10_000;
 const LOST_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -55,7 +55,7 @@ type AccountSecret = (i64, [u8; 32]);
 
 static SECRETS_SEEN: LazyLock<Mutex<HashSet<AccountSecret>>> = LazyLock::new(Mutex::default);
 
-/// Takes a webhook of the account, whose address ends in `secret`. `payload` is JSON of any shape.
+/// Receives a webhook of the account, whose address ends in `secret`. `payload` is JSON of any shape.
 pub async fn receive_avito_webhook(
     app: &App,
     account_id: i64,
@@ -86,8 +86,9 @@ pub async fn receive_avito_webhook(
     }
 }
 
-/// Records a webhook that waited in the intake queue. Its secret was checked when it came. While Postgres is away it is
-/// tried again until `deadline`: given back, it would wait longer than those behind it that need no queue any more.
+/// Records a webhook from the intake queue. Its secret was checked before it was buffered. While Postgres is away, this
+/// retries until `deadline`: back in the queue, the webhook would wait longer than later ones that need no queue any
+/// more.
 pub async fn record_from_intake(app: &App, account_id: i64, payload: &str, deadline: Instant) -> Result<(), DbError> {
     let Some(batch) = serde_json::from_str(payload)
         .ok()
@@ -96,7 +97,7 @@ pub async fn record_from_intake(app: &App, account_id: i64, payload: &str, deadl
     else {
         return Ok(());
     };
-    let tries = async {
+    let attempts = async {
         loop {
             match app.db().run(Scope::TenantOf(accounts::find_tenant_of_account(account_id)), record(app, &batch)).await
             {
@@ -106,12 +107,12 @@ pub async fn record_from_intake(app: &App, account_id: i64, payload: &str, deadl
         }
     };
     let too_long = || DbError::Unavailable("it is still away");
-    let results = tokio::time::timeout_at(deadline.into(), tries).await.map_err(|_| too_long())??;
+    let results = tokio::time::timeout_at(deadline.into(), attempts).await.map_err(|_| too_long())??;
     Wakeups::read(&results)?.wake(app).await;
     Ok(())
 }
 
-/// Checks the secret and records, in one transaction. None: a wrong secret. Otherwise whom to wake.
+/// Checks the secret and records the batch, in one transaction. None: the secret is wrong.
 async fn record_webhook(
     app: &App,
     account_id: i64,
@@ -126,7 +127,7 @@ async fn record_webhook(
     if batch.is_some() { Wakeups::read(&results).map(Some) } else { Ok(Some(Wakeups::default())) }
 }
 
-/// What a notification says, as a hearing of one message. None for what Avito never sends and Postgres cannot hold.
+/// Converts a notification to a batch of one message. None: Postgres cannot store it; Avito never sends such a thing.
 fn incoming_batch(account_id: i64, notification: &avito::webhook::Notification) -> Option<IncomingBatch> {
     let message = &notification.message;
     if notification.chat_id.contains('\0') {
@@ -141,7 +142,8 @@ fn incoming_batch(account_id: i64, notification: &avito::webhook::Notification) 
     })
 }
 
-/// A message of Avito's as it is recorded; none when it does not say when it was written, or Postgres cannot hold its id.
+/// Converts a message of Avito's to the form that is recorded. None: it has no valid time, or Postgres cannot store its
+/// id or kind.
 pub(super) fn incoming_message(message: &avito::Message, own_user_id: i64, position: i32) -> Option<IncomingMessage> {
     let created = message.created.filter(|second| *second >= 0)?;
     if message.id.contains('\0') || message.kind.as_str().contains('\0') {
@@ -163,7 +165,7 @@ pub(super) fn incoming_message(message: &avito::Message, own_user_id: i64, posit
     })
 }
 
-/// What a message holds, with what it answers: `{id, kind, text}` under `quote`.
+/// The content of a message, with the message that it answers under `quote`: `{id, kind, text}`.
 fn attachments(message: &avito::Message) -> Option<serde_json::Value> {
     let mut attachments = serde_json::to_value(&message.content).ok()?;
     if let Some(quote) = &message.quote {
@@ -173,7 +175,8 @@ fn attachments(message: &avito::Message) -> Option<serde_json::Value> {
     Some(attachments)
 }
 
-/// So that the secret can be checked while Postgres is away. Redis is told once per process and secret.
+/// Remembers a secret's hash, so that the secret can be checked while Postgres is away. Redis gets it once per process
+/// and secret.
 async fn remember_secret(app: &App, account_id: i64, hash: [u8; 32]) {
     let is_new = SECRETS_SEEN.lock().is_ok_and(|mut seen| seen.insert((account_id, hash)));
     let key = secrets_key(account_id);
@@ -186,7 +189,7 @@ fn secrets_key(account_id: i64) -> String {
     format!("avito-webhook-secrets:{account_id}")
 }
 
-/// What is known of a secret without Postgres. None: nothing is known of the account.
+/// True if a secret is the account's, checked without Postgres. None: no secret of the account is known.
 async fn is_known(app: &App, account_id: i64, hash: [u8; 32]) -> Option<bool> {
     if SECRETS_SEEN.lock().is_ok_and(|seen| seen.contains(&(account_id, hash))) {
         return Some(true);
@@ -196,8 +199,8 @@ async fn is_known(app: &App, account_id: i64, hash: [u8; 32]) -> Option<bool> {
     (!known.is_empty()).then(|| known.iter().any(fits))
 }
 
-/// The way past Postgres: the secret's hash from memory or Redis, the payload into the intake queue. What was not taken
-/// is left to the poll: a new secret may be one that nobody has written down yet.
+/// Stores a webhook without Postgres: checks the secret's hash in memory or Redis, and sends the payload to the intake
+/// queue. Otherwise a poll must find the message, even if the secret seems wrong: Redis may not have a new secret yet.
 async fn buffer_in_intake(
     app: &App,
     account_id: i64,
@@ -213,7 +216,7 @@ async fn buffer_in_intake(
     if result != WebhookResult::Done
         && app.cache().add(LOST_WEBHOOKS, &account_id.to_string(), MAX_LOST, LOST_TTL).await.is_err()
     {
-        tracing::warn!(account_id, "nothing remembers that a webhook was lost; the poll finds it in its turn");
+        tracing::warn!(account_id, "Redis did not take a lost-webhook entry; the next regular poll finds the message");
     }
     result
 }
@@ -226,7 +229,7 @@ async fn send_to_intake(
 ) -> WebhookResult {
     let Some(batch) = batch else { return WebhookResult::Done };
     let task = IntakeTask::V1 { account_id, payload: payload.to_string() };
-    // An id may be any text; a group's and a deduplication's name may not.
+    // An id may be any text, but SQS does not allow any text as the id of a group or for deduplication.
     let group = hex::encode(&Sha256::digest(format!("{account_id}/{}", batch.chat_id))[..16]);
     let deduplication = hex::encode(Sha256::digest(payload.to_string()));
     match app.send_in_order(&task, &group, &deduplication).await {
@@ -236,13 +239,14 @@ async fn send_to_intake(
             WebhookResult::Done
         }
         Err(error) => {
-            tracing::error!(%error, "nothing took a webhook");
+            tracing::error!(%error, "the intake queue did not take a webhook");
             WebhookResult::NotStored
         }
     }
 }
 
-/// Makes the accounts due of which a webhook was lost. A mark goes once the row knows, and before anybody polls by it.
+/// Makes the accounts due that lost a webhook. An entry is removed after the account's row was updated, and before that
+/// account is polled.
 pub(super) async fn make_lost_accounts_due(app: &App) -> Result<(), DbError> {
     let lost = match app.cache().members(LOST_WEBHOOKS).await {
         Ok(lost) if lost.is_empty() => return Ok(()),
@@ -255,7 +259,7 @@ pub(super) async fn make_lost_accounts_due(app: &App) -> Result<(), DbError> {
     let ids = lost.iter().filter_map(|id| id.parse().ok()).collect();
     app.db().query(Scope::Service, polls::make_polls_due(ids)).await?;
     if app.cache().remove(LOST_WEBHOOKS, &lost).await.is_err() {
-        tracing::warn!("Redis forgot no lost webhooks; their accounts are polled once more");
+        tracing::warn!("Redis did not remove the lost-webhook entries; their accounts are polled once more");
     }
     Ok(())
 }
@@ -265,29 +269,29 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    /// What is heard of a notification whose value has this at `place`.
-    fn batch_with(place: &str, value: Value) -> Option<IncomingBatch> {
+    /// The batch of a notification that has `value` in this field.
+    fn batch_with(field: &str, value: Value) -> Option<IncomingBatch> {
         let mut payload = json!({ "payload": { "type": "message", "value": {
             "id": "m-1", "chat_id": "u2i-1", "user_id": 1, "author_id": 2, "chat_type": "u2i", "type": "text",
             "content": { "text": "Здравствуйте" }, "created": 1_700_000_000,
         } } });
-        payload["payload"]["value"][place] = value;
+        payload["payload"]["value"][field] = value;
         avito::webhook::Notification::from_value(payload).and_then(|notification| incoming_batch(1, &notification))
     }
 
     #[test]
-    fn what_postgres_cannot_hold_is_not_recorded() {
+    fn a_notification_that_postgres_cannot_store_is_not_recorded() {
         assert!(batch_with("id", json!("m-1")).is_some());
-        for place in ["id", "chat_id", "type"] {
-            assert!(batch_with(place, json!("a\0b")).is_none(), "{place}");
+        for field in ["id", "chat_id", "type"] {
+            assert!(batch_with(field, json!("a\0b")).is_none(), "{field}");
         }
         assert!(batch_with("created", json!(-300_000_000_000_i64)).is_none());
     }
 
     #[test]
-    fn a_text_that_postgres_cannot_hold_is_recorded_without_what_it_cannot() {
-        let heard = batch_with("content", json!({ "text": "Куп\0лю" }));
-        let texts: Vec<_> = heard.into_iter().flat_map(|batch| batch.messages).map(|message| message.text).collect();
+    fn a_text_with_a_nul_character_is_recorded_without_it() {
+        let batch = batch_with("content", json!({ "text": "Куп\0лю" }));
+        let texts: Vec<_> = batch.into_iter().flat_map(|batch| batch.messages).map(|message| message.text).collect();
         assert_eq!(texts, [Some("Куплю".to_owned())]);
     }
 }

@@ -1,5 +1,5 @@
-//! `/block`: a buyer goes on Avito's black list. The wish is written on the dialog once somebody confirmed it, and the
-//! dialog's holder carries it out.
+//! `/block`: a buyer goes on Avito's black list. The request is stored in the dialog once an operator confirmed it. The
+//! worker that holds the dialog's lease carries it out.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -10,28 +10,28 @@ use super::{
 };
 use crate::platform::db::Statement;
 
-/// Who is to be blocked.
+/// A request to block a buyer.
 pub struct BlockRequest {
     requested_at: Timestamp,
-    /// Avito's id of the buyer; none when the account is gone.
+    /// Avito's id of the buyer. None: the buyer's account is gone.
     pub(super) buyer_id: Option<i64>,
-    /// What the chat is about.
+    /// Avito's id of the item that the chat is about.
     pub(super) item_id: Option<i64>,
 }
 
 impl BlockRequest {
-    /// What was asked for then, of a dialog with this buyer about this item.
+    /// Builds the request that was made at that time, for a dialog with this buyer about this item.
     pub(super) fn of(requested_at: Timestamp, buyer: &Value, item: &Value) -> Self {
         Self { requested_at, buyer_id: buyer["id"].as_i64(), item_id: item["id"].as_i64() }
     }
 }
 
-/// Avito has blocked the buyer.
+/// Stores that Avito has blocked the buyer, with a notice.
 pub(super) fn mark_blocked(dialog_id: i64, request: &BlockRequest) -> Statement {
     store_block_result(dialog_id, request, Some("blocked"), texts::blocked(Language::Russian))
 }
 
-/// Avito has not blocked the buyer, and will not.
+/// Stores that Avito has not blocked the buyer and will not, with a notice.
 pub(super) fn mark_block_refused(dialog_id: i64, request: &BlockRequest, reason: &str) -> Statement {
     store_block_result(dialog_id, request, None, &format!("{} {reason}", texts::not_blocked(Language::Russian)))
 }

@@ -1,6 +1,7 @@
-//! The outbox of a bot: who may post for it now, what is due, and how much may still be sent.
-//! A lease is a compare-and-set on the row. Each transaction of its holder takes the row first and looks for work then: whoever
-//! adds work wakes the outbox last and so waits for that transaction, or was seen by it. Nothing new is overlooked.
+//! The outbox of a bot: the lease of the worker that may post for the bot now, the due time, and the budgets.
+//! A lease is taken and renewed by compare-and-set on the row. Each transaction of the worker locks the row first and
+//! claims work then. A transaction that adds work makes the outbox due last: it waits for the worker's transaction, or
+//! the worker sees its work. So no work is overlooked.
 
 use std::time::{Duration, Instant};
 
@@ -11,20 +12,20 @@ use uuid::Uuid;
 use super::budget::{TelegramBudget, later};
 use crate::{planned, platform::db::Statement};
 
-/// How long a lease lasts unless its holder writes; longer than any one call to Telegram takes.
+/// The duration of a lease unless the worker renews it; longer than any one call to Telegram takes.
 pub const LEASE: Duration = Duration::from_secs(20);
 
-/// Whether somebody works for an outbox now. Whoever sees that in the transaction that adds work need not send for anybody: the holder
-/// takes the outbox's row again before it lets go, and so sees what was added.
+/// True while a worker holds the lease. No wake-up is needed then: before it releases, the worker locks the outbox row
+/// again and so sees the new work.
 macro_rules! lease_taken {
     () => {
         "coalesce(outbox.lease_owner IS NOT NULL AND outbox.lease_until >= now(), false)"
     };
 }
 
-/// Whether nobody need be sent for, where an outbox is due: somebody works for it, or it became due less than a second ago, and
-/// whoever made it due, at the `now()` of that transaction, sends at once. What is sent and never comes, or is booked for a while
-/// later, is made good by what follows after that second, and by the sweep.
+/// True if no wake-up is needed for an outbox that is due. A worker holds the lease, or another transaction made the
+/// outbox due less than a second ago, at its own `now()`, and sends the wake-up at once. A wake-up that gets lost, or
+/// is scheduled for later, is repaired by the next message after that second, or by the sweep.
 macro_rules! wakeup_pending {
     () => {
         concat!(
@@ -35,8 +36,8 @@ macro_rules! wakeup_pending {
     };
 }
 
-/// Wakes the outboxes of `$rows`: bots, their tenants, and when they are due. ResultSets the bot's id, the whole seconds until
-/// then, and `$sent_for`: whether nobody need be sent for.
+/// Makes the outboxes of `$rows` due: bots, their tenants, and the due times. Returns the bot's id, the whole seconds
+/// until the outbox is due, and `$wakeup_pending`: true if no wake-up is needed.
 macro_rules! make_outbox_due {
     ($wakeup_pending:expr, $($rows:expr),+) => {
         concat!(
@@ -51,9 +52,10 @@ macro_rules! make_outbox_due {
     };
 }
 
-/// As [`wake!`], for the bot whose messages these are, or whose parts, if any of them waits to be shown, or a line that one
-/// was taken back or corrected: when their dialog is shown again. Whoever repeats what he or another did, for nobody may have
-/// heard of it, sends though somebody else should have done so a moment ago.
+/// As `make_outbox_due!`, for the bot of these messages or parts. The bot has work if one of the messages needs a post,
+/// or if the notice of its deletion or correction is pending. The outbox is due when the dialog's hold ends.
+/// A repeated delivery wakes the bot even if the outbox became due within the last second: the first sender may have
+/// died before its wake-up.
 macro_rules! messages_due {
     ($account:literal, $avito_message_ids:literal) => {
         $crate::bridge::bot_outbox::make_outbox_due!(
@@ -63,7 +65,7 @@ macro_rules! messages_due {
              WHERE (m.needs_post AND m.post_id IS NULL OR EXISTS (
                         SELECT FROM posts p
                         WHERE p.bot_id = m.bot_id AND p.dedup_key IN ('deleted:' || m.id, 'corrected:' || m.id) AND p.state = 'pending'))
-               -- an array, found first: joined, all messages of the organisation may be read for the one
+               -- an array, computed first: with a join, Postgres may read all messages of the client
                AND m.id = ANY (ARRAY(
                  SELECT id FROM messages WHERE avito_account_id = ",
             $account,
@@ -80,12 +82,12 @@ macro_rules! messages_due {
     };
 }
 
-/// Wakes the outbox for messages that Avito was asked about.
+/// Makes the bot's outbox due for messages that a poll read back from Avito.
 pub fn make_due_for_messages(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
     planned!(messages_due!("$1", "$2")).bind(account_id).bind(avito_message_ids)
 }
 
-/// Wakes the outbox of a bot for posts that wait to be sent. ResultSets the bot's id and when the first of them is due.
+/// Makes a bot's outbox due for its unfinished posts. Returns the bot's id and the outbox's due time.
 macro_rules! posts_due {
     ($bot:literal) => {
         concat!(
@@ -102,40 +104,41 @@ macro_rules! posts_due {
 
 pub(super) use {lease_taken, make_outbox_due, messages_due, posts_due, wakeup_pending};
 
-/// Wakes the outbox of a bot for posts that wait to be sent. ResultSets the bot's id and when the first of them is due.
+/// Makes a bot's outbox due for its unfinished posts. Returns the bot's id and the outbox's due time.
 pub fn make_due_for_posts(bot_id: i64) -> Statement {
     planned!(posts_due!("$1")).bind(bot_id)
 }
 
-/// Wakes the outbox of a bot that may work again, whatever it waited for.
+/// Makes a bot's outbox due now, whatever it waited for: the bot may work again.
 pub fn make_due_now(bot_id: i64) -> Statement {
     Statement::new("UPDATE bot_outboxes SET due_at = now() WHERE bot_id = $1 RETURNING bot_id, due_at").bind(bot_id)
 }
 
-/// An outbox as its holder has it.
+/// An outbox as a claim read it.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct BotOutbox {
-    /// What may still be sent.
+    /// The budget of messages.
     pub budget: TelegramBudget,
-    /// How many reactions may still be set.
+    /// The budget of reactions.
     pub reactions: TelegramBudget,
-    /// Whether topics were switched off in the group.
+    /// True if topics were switched off in the group.
     pub topics_off: bool,
-    /// Telegram's order to be silent until then.
+    /// The end of the wait that Telegram ordered last. None: it never ordered one.
     pub rate_limited_until: Option<Timestamp>,
-    /// The database's clock at that transaction.
+    /// The database's clock in the transaction of the claim.
     pub now: Timestamp,
     /// The same moment by this process's clock.
     #[serde(skip, default = "Instant::now")]
     pub read: Instant,
 }
 
-/// Locks a dialog until the transaction ends: before the outbox, as every transaction does that touches both.
+/// Locks a dialog until the transaction ends. Every transaction that locks both takes the dialog before the outbox; in
+/// different orders two transactions would wait for each other.
 pub fn lock_dialog(dialog_id: Option<i64>) -> Statement {
     planned!("SELECT id FROM dialogs WHERE id = $1 FOR NO KEY UPDATE").bind(dialog_id)
 }
 
-/// Keeps the outbox for another while. No row: somebody else has it.
+/// Renews the lease for [`LEASE`]. No row: the lease is lost.
 pub fn renew_lease(bot_id: i64, owner: Uuid) -> Statement {
     planned!(
         "UPDATE bot_outboxes SET lease_until = now() + make_interval(secs => $3) WHERE bot_id = $1 AND lease_owner = $2
@@ -147,18 +150,18 @@ pub fn renew_lease(bot_id: i64, owner: Uuid) -> Statement {
 }
 
 impl BotOutbox {
-    /// The database's clock by now: a call may have taken long since the outbox was read.
+    /// The database's clock by now: a call may have taken long since the claim.
     pub fn current(&self) -> Timestamp {
         later(self.now, self.read.elapsed())
     }
 }
 
-/// Notes that topics were switched off in the bot's group: everything goes into one chat until they are back.
+/// Stores that topics were switched off in the bot's group. All posts go into one chat until topics are back.
 pub fn mark_topics_off(bot_id: i64) -> Statement {
     Statement::new("UPDATE bot_outboxes SET topics_off = true WHERE bot_id = $1").bind(bot_id)
 }
 
-/// Notes whether the bot's group has topics, as an update from there told.
+/// Stores if the bot's group has topics, as an update from that group reports.
 pub fn store_topic_mode(bot_id: i64, chat_id: i64, has_topics: bool) -> Statement {
     planned!(
         "UPDATE bot_outboxes outbox SET topics_off = NOT $3 FROM tenancy_bots r
@@ -169,7 +172,7 @@ pub fn store_topic_mode(bot_id: i64, chat_id: i64, has_topics: bool) -> Statemen
     .bind(has_topics)
 }
 
-/// Writes down what a send took from the budget.
+/// Stores the budget that a send left.
 pub fn charge_budget(bot_id: i64, owner: Uuid, budget: TelegramBudget) -> Statement {
     planned!("UPDATE bot_outboxes SET budget_left = $3, budget_updated_at = $4 WHERE bot_id = $1 AND lease_owner = $2")
         .bind(bot_id)
@@ -178,7 +181,8 @@ pub fn charge_budget(bot_id: i64, owner: Uuid, budget: TelegramBudget) -> Statem
         .bind(budget.at)
 }
 
-/// Lets go until `due`, whatever is waiting: nothing may be sent before. ResultSets whether a wake-up is to be sent for it.
+/// Releases the lease until `due`, whatever is waiting: nothing may be sent before. Returns false if a wake-up is
+/// scheduled already, at most a second after `due`; otherwise the caller sends one.
 pub fn release_until(bot_id: i64, owner: Uuid, due: Timestamp) -> Statement {
     planned!(
         "WITH plan AS (
@@ -195,7 +199,7 @@ pub fn release_until(bot_id: i64, owner: Uuid, due: Timestamp) -> Statement {
     .bind(due)
 }
 
-/// Writes down Telegram's order to be silent, to the second.
+/// Stores Telegram's order to wait, to the second.
 pub fn store_rate_limit(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
     let empty = TelegramBudget::emptied(until);
     Statement::new(

@@ -1,5 +1,5 @@
-//! How much a bot may still send: all topics of a group share about twenty messages a minute.
-//! The bucket lives on the bot's outbox, so a flushed Redis forgets nothing.
+//! The budget of a bot for Telegram: all topics of a group share about twenty messages a minute.
+//! The bucket is stored in the bot's outbox, so a flushed Redis loses nothing.
 
 use std::time::Duration;
 
@@ -10,29 +10,29 @@ use serde::Deserialize;
 pub const PER_MINUTE: f64 = 20.0;
 const PER_SECOND: f64 = PER_MINUTE / 60.0;
 
-/// A token bucket: it holds [`PER_MINUTE`] at the most and refills evenly.
+/// A token bucket: it has [`PER_MINUTE`] messages at the most and refills evenly.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 pub struct TelegramBudget {
-    /// What was left at `at`.
+    /// The messages that were left at `at`.
     pub left: f64,
-    /// When that was.
+    /// The time at which `left` was computed.
     pub at: Timestamp,
 }
 
 impl TelegramBudget {
-    /// What is left at `now`.
+    /// The messages that are left at `now`.
     fn refilled(self, now: Timestamp) -> f64 {
         let seconds = now.duration_since(self.at).as_secs_f64().max(0.0);
         (self.left + seconds * PER_SECOND).min(PER_MINUTE)
     }
 
-    /// Whether at least half of what the bucket holds is left: what only decorates may go then.
+    /// True if at least half of the bucket is left: posts that only decorate may go then.
     pub fn is_half_free(self, now: Timestamp) -> bool {
         self.refilled(now) >= PER_MINUTE / 2.0
     }
 
-    /// Takes `cost` messages, or says how long to wait until they may be sent. What costs more than the bucket holds
-    /// goes when the bucket is full.
+    /// Takes `cost` messages. Error: the wait until they may be sent. A cost above the bucket's size needs a full
+    /// bucket.
     pub fn take(self, cost: u32, now: Timestamp) -> Result<Self, Duration> {
         let left = self.refilled(now);
         let needed = f64::from(cost).min(PER_MINUTE);
@@ -43,13 +43,13 @@ impl TelegramBudget {
         }
     }
 
-    /// Nothing is left until `until`: Telegram itself said so.
+    /// Returns the budget after Telegram's order to wait: one message at `until`.
     pub fn emptied(until: Timestamp) -> Self {
         Self { left: 1.0, at: until }
     }
 }
 
-/// `now` and a while.
+/// Returns `now` plus `wait`, or the latest possible time.
 pub fn later(now: Timestamp, wait: Duration) -> Timestamp {
     SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
 }
@@ -70,8 +70,8 @@ mod tests {
             let (mut clock, mut sent) = (0.0, Vec::new());
             for gap in gaps {
                 clock += gap;
-                if let Ok(rest) = budget.take(1, at(clock)) {
-                    budget = rest;
+                if let Ok(remaining) = budget.take(1, at(clock)) {
+                    budget = remaining;
                     sent.push(clock);
                 }
             }
@@ -82,7 +82,7 @@ mod tests {
         }
 
         #[test]
-        fn waiting_as_long_as_told_is_enough(left in 0.0f64..20.0, cost in 1u32..30) {
+        fn after_the_returned_wait_the_budget_is_enough(left in 0.0f64..20.0, cost in 1u32..30) {
             let budget = TelegramBudget { left, at: at(0.0) };
             if let Err(wait) = budget.take(cost, at(0.0)) {
                 prop_assert!(budget.take(cost, at(wait.as_secs_f64() + 0.001)).is_ok());

@@ -1,5 +1,5 @@
-//! Buttons under notices. Each acts once, by compare-and-set on what it is about; whoever presses is always answered, in
-//! the webhook's response, and the buttons go by an edit.
+//! Buttons under notices. Each acts once, by compare-and-set on its row. The webhook's response answers every press,
+//! and an edit of the notice removes the buttons.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{platform::db::Statement, telegram::update::Press};
 
-/// What a button asks for. The numbers are rows: of `messages` for the first two, of `dialogs` for the others.
+/// The action of a button. The number is a row's id: of `messages` for the first two, of `dialogs` for the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Button {
     Retry(i64),
@@ -21,9 +21,9 @@ enum Button {
 
 impl Button {
     fn parse(data: &str) -> Option<Self> {
-        let (what, id) = data.split_once(':')?;
+        let (action, id) = data.split_once(':')?;
         let id = id.parse().ok()?;
-        match what {
+        match action {
             "again" => Some(Self::Retry(id)),
             "drop" => Some(Self::Cancel(id)),
             "block" => Some(Self::Block(id)),
@@ -38,19 +38,19 @@ fn row(buttons: [(&str, &str); 2]) -> Value {
     json!({ "inline_keyboard": [buttons] })
 }
 
-/// Under an answer that Avito refused; `{id}` is to be the message's id.
+/// Returns the buttons under an answer that Avito refused. `{id}` is to be replaced by the message's id.
 pub(super) fn failure_buttons() -> Value {
     let (again, drop) = texts::retry_and_cancel(Language::Russian);
     row([(again, "again:{id}"), (drop, "drop:{id}")])
 }
 
-/// Under the question whether to block a buyer; `{id}` is to be the dialog's id.
+/// Returns the buttons under the question if a buyer is to be blocked. `{id}` is to be replaced by the dialog's id.
 pub(super) fn block_buttons() -> Value {
     let (block, keep) = texts::block_and_dont_block(Language::Russian);
     row([(block, "block:{id}"), (keep, "keep:{id}")])
 }
 
-/// What to say to whoever pressed, once it is known whether the button did anything.
+/// The two possible answers to a press: `done` if the button did something, `nothing` if not.
 pub(super) struct ButtonReply {
     id: String,
     done: &'static str,
@@ -58,15 +58,18 @@ pub(super) struct ButtonReply {
 }
 
 impl ButtonReply {
-    /// The call that answers the press.
+    /// Returns the Bot API call that answers the press.
     pub(super) fn call(&self, acted: bool) -> Value {
         let text = if acted { self.done } else { self.nothing };
         json!({ "method": "answerCallbackQuery", "callback_query_id": self.id, "text": text })
     }
 }
 
-/// A statement of four parameters — bot, chat, row, and three more for the edit — that acts where `$target` finds the row
-/// and writes down the edit by which the buttons go. ResultSets `acted`, if it did anything.
+/// A statement that acts on the row that `$target` selects, and inserts the edit that removes the buttons. It returns
+/// `acted` if it did anything.
+///
+/// It has seven parameters: bot, chat, row, and four for the edit. Those are the notice's message id, its text, the
+/// line to add if the button acted, and the line to add if not. Without a text there is no edit.
 macro_rules! button_action {
     ($target:literal, $acted:literal) => {
         concat!(
@@ -120,7 +123,7 @@ const BLOCK: &str = button_action!(
 const DONT_BLOCK: &str =
     button_action!("SELECT t.id, t.client_id, t.id AS dialog_id FROM dialogs t", "acted AS (SELECT id FROM target)");
 
-/// A button was pressed.
+/// Handles a press on a button.
 pub(super) fn handle_callback(bot_id: i64, press: &Press) -> UpdateOutcome {
     let language = Language::of_code(press.from.as_ref().and_then(|from| from.language_code.as_deref()));
     let nothing = texts::button_did_nothing(language);
@@ -129,7 +132,7 @@ pub(super) fn handle_callback(bot_id: i64, press: &Press) -> UpdateOutcome {
         let reply = ButtonReply { id: press.id.clone(), done: nothing, nothing };
         return UpdateOutcome { reply: Some(reply), ..UpdateOutcome::default() };
     };
-    let (sql, id, said) = match button {
+    let (sql, id, done) = match button {
         Button::Retry(id) => (RETRY, id, texts::sending_again as fn(Language) -> &'static str),
         Button::Cancel(id) => (CANCEL, id, texts::cancelled as fn(Language) -> &'static str),
         Button::Block(id) => (BLOCK, id, texts::blocking as fn(Language) -> &'static str),
@@ -141,11 +144,11 @@ pub(super) fn handle_callback(bot_id: i64, press: &Press) -> UpdateOutcome {
         .bind(id)
         .bind(message.message_id)
         .bind(message.text().map(str::to_owned))
-        .bind(said(Language::Russian))
+        .bind(done(Language::Russian))
         .bind(texts::button_did_nothing(Language::Russian));
     UpdateOutcome {
         statements: vec![act, bot_outbox::make_due_for_posts(bot_id)],
-        reply: Some(ButtonReply { id: press.id.clone(), done: said(language), nothing }),
+        reply: Some(ButtonReply { id: press.id.clone(), done: done(language), nothing }),
         ..UpdateOutcome::default()
     }
 }
@@ -156,7 +159,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn every_button_we_make_is_understood_and_fits() {
+    fn every_button_can_be_parsed_and_fits_into_64_bytes() {
         for keyboard in [failure_buttons(), block_buttons()] {
             for button in keyboard["inline_keyboard"][0].as_array().expect("a row") {
                 let data = button["callback_data"].as_str().expect("data").replace("{id}", &i64::MAX.to_string());
@@ -167,7 +170,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_data_of_a_strangers_making_is_more_than_nothing(data in "\\PC{0,64}|(again|drop):[0-9a-z-]{0,30}") {
+        fn forged_callback_data_is_a_known_button_or_none(data in "\\PC{0,64}|(again|drop):[0-9a-z-]{0,30}") {
             if let Some(button) = Button::parse(&data) {
                 let id = data.split_once(':').and_then(|(_, id)| id.parse().ok()).unwrap_or_default();
                 let known = [Button::Retry(id), Button::Cancel(id), Button::Block(id), Button::DontBlock(id)];

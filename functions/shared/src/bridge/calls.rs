@@ -1,4 +1,4 @@
-//! A post as a call of the Bot API: the kind names the method, the content its parameters.
+//! Calls of the Bot API: a post's kind decides the method, its content the parameters.
 
 use std::sync::atomic::Ordering;
 
@@ -27,7 +27,7 @@ use crate::telegram::{
     text::{TEXT_LIMIT, truncate_utf16},
 };
 
-/// An id as the Bot API's types have it.
+/// Returns an id as the type that the Bot API's library uses.
 pub(super) fn narrow(id: i64) -> i32 {
     i32::try_from(id).unwrap_or_default()
 }
@@ -37,7 +37,7 @@ fn number(content: &Value, field: &str) -> i64 {
 }
 
 impl TelegramSender<'_> {
-    /// Makes the call that a post stands for. ResultSets the ids of the messages that appeared.
+    /// Makes the call of a post. Returns the ids of the messages that appeared.
     pub(super) async fn call(&self, post: &Post, target: Target, files: Files<'_>) -> Result<Vec<i64>, Error> {
         match post.kind.as_str() {
             kind if attachments::is_media(kind) => self.send_media(post, target, files).await,
@@ -117,7 +117,7 @@ impl TelegramSender<'_> {
     }
 }
 
-/// What already is as asked for, is done.
+/// Turns "not modified" into success: the message or topic is already as the call wants it.
 fn not_modified_is_done(outcome: Result<(), Error>) -> Result<Vec<i64>, Error> {
     match outcome {
         Ok(()) | Err(Error::TopicNotModified | Error::MessageNotModified) => Ok(Vec::new()),
@@ -152,7 +152,8 @@ pub(super) fn message(content: &Value, target: Target) -> Result<SendMessagePara
         .build())
 }
 
-/// The preview of this address above the text, or none: links in people's texts are not fetched.
+/// Returns the preview of this address, above the text. None: no preview, because links in people's texts are not
+/// fetched.
 fn preview(url: Option<&str>) -> LinkPreviewOptions {
     match url {
         Some(url) => LinkPreviewOptions::builder().url(url).prefer_large_media(true).show_above_text(true).build(),

@@ -1,4 +1,4 @@
-//! How a look of a worker ends: at a bot's outbox ([`super::work`]) and at a dialog's way to Avito ([`super::outbox`]).
+//! The result of a worker's claim: of a bot's outbox ([`super::work`]) or of a dialog ([`super::dialog_work`]).
 
 use std::time::Duration;
 
@@ -6,28 +6,28 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::platform::db::{self, DbError, ResultSets};
 
-/// How a look ended.
+/// The result of a claim.
 pub enum Claim<T> {
-    /// There is something to do, and what was looked at is ours.
+    /// There is work, and this worker holds the lease.
     Claimed(Box<T>),
-    /// Nothing is to be done now, and it was let go.
+    /// Nothing is due now, and the lease is released.
     Idle {
-        /// How long the first thing waits that waits for its time, if a wake-up is to be sent for it.
+        /// The delay of the wake-up to send for the first work that is due later. None: no wake-up is needed.
         wake_in: Option<Duration>,
     },
-    /// Nothing is to be done now, it was let go, and what waits is due in this short while: nobody is booked for that.
+    /// Nothing is due now, and the lease is released. Work is due after this short time, and no wake-up is sent for it.
     DueSoon(Duration),
-    /// Somebody else has it.
+    /// Another worker holds the lease.
     LeaseTaken,
-    /// It is not there, or nothing of it is due.
+    /// The row does not exist, or nothing of it is due.
     NothingDue,
 }
 
-/// What a look answers.
+/// The JSON that a claim returns.
 #[derive(Deserialize)]
 struct Returned<T> {
     outcome: Option<Outcome>,
-    /// Seconds.
+    /// Seconds until the first work that is due later.
     wake_in: Option<f64>,
     bot_id: Option<i64>,
     work: Option<T>,
@@ -43,7 +43,8 @@ enum Outcome {
 }
 
 impl<T: DeserializeOwned> Claim<T> {
-    /// Reads the answer to a transaction that looks last, `{ends, wake_in, bot_id, work}`: how it ended, and the bot to wake.
+    /// Reads the result of a transaction whose last statement claims, `{outcome, wake_in, bot_id, work}`: the claim and
+    /// the bot to wake.
     pub(super) fn read(results: &ResultSets) -> Result<(Self, Option<i64>), DbError> {
         let Returned { outcome, wake_in, bot_id, work } = db::returned(results)?;
         let wake_in = wake_in.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());

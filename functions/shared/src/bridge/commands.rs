@@ -1,5 +1,5 @@
-//! What operators order in a topic besides answering: `/close`, `/reopen`, `/block`, `/del`, and `/q` for a canned reply.
-//! Each is decided by one statement, keyed by the message that holds the command, so that a repeated update does nothing.
+//! The commands of operators in a topic: `/close`, `/reopen`, `/block`, `/del`, and `/q` for a canned reply.
+//! One statement carries out each. Its key is the message with the command, so that a repeated update does nothing.
 
 use serde_json::{Value, json};
 
@@ -13,7 +13,7 @@ use crate::{
     telegram::update::{Kind, Message, Update},
 };
 
-/// A command that is carried out here; none: another, or no command at all.
+/// Runs a command. None: `word` is another command, or no command at all.
 pub(super) fn run_command(bot_id: i64, message: &Message, word: &str) -> Option<UpdateOutcome> {
     let statement = match word {
         "del" => return Some(edits::handle_delete_command(bot_id, message)),
@@ -31,7 +31,8 @@ pub(super) fn run_command(bot_id: i64, message: &Message, word: &str) -> Option<
     })
 }
 
-/// The dialog in which the command was written, as `place`: parameters bot, chat, topic, answered message, message.
+/// Selects the dialog in which the command was written, as `dialog`, and begins the insert of the command's post, as
+/// `posted`. Parameters: bot, chat, topic, answered message, message, content of the post.
 macro_rules! command {
     ($then:literal) => {
         concat!(
@@ -83,7 +84,8 @@ fn command_statement(
         .bind(content)
 }
 
-/// The message with which an operator asks for a canned reply, and the reply's name; empty for the list of names.
+/// Returns the message with which an operator asks for a canned reply, and the reply's name. The name is empty if the
+/// operator asks for the list of names. None: the update is no `/q` of a person.
 pub(super) fn canned_reply(update: &Update) -> Option<(&Message, String)> {
     let Kind::Message(message) = &update.kind else { return None };
     let by_person = message.from.as_ref().is_some_and(|from| !from.is_bot) || message.is_by_anonymous_admin();
@@ -92,7 +94,7 @@ pub(super) fn canned_reply(update: &Update) -> Option<(&Message, String)> {
     asked.then(|| (message, name()))
 }
 
-/// The canned reply of this name among an organisation's; or, for the one who asked, which there are.
+/// Returns the client's canned reply of this name. An error is a text for the operator, with the names that there are.
 pub(super) fn choose_canned_reply(replies: &Value, name: &str) -> Result<String, String> {
     let none = serde_json::Map::new();
     let replies = replies.as_object().unwrap_or(&none);
@@ -114,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_canned_reply_is_found_whatever_its_case_and_otherwise_the_names_are_told() {
+    fn a_canned_reply_is_found_in_any_case_and_an_unknown_name_returns_the_list_of_names() {
         let replies = json!({ "Привет": "Здравствуйте!", "адрес": "Москва", "пусто": " " });
         assert_eq!(choose_canned_reply(&replies, "привет").as_deref(), Ok("Здравствуйте!"));
         for unknown in ["", "пока", "пусто"] {

@@ -1,5 +1,5 @@
-//! To Avito: the holder of a dialog's lease sends its parts, one at a time, in order.
-//! Never twice, never lost: a part whose outcome is not known is looked for in the chat before it is sent again.
+//! To Avito: the worker that holds a dialog's lease sends its parts, one at a time, in order.
+//! A part of unknown outcome is verified in the chat before it is sent again, so that none is lost and none goes twice.
 
 use std::time::{Duration, Instant};
 
@@ -29,35 +29,37 @@ use crate::{
     tenancy::accounts::{self, TokenError},
 };
 
-/// How a delivery ended.
+/// The end of a worker's run for one dialog.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerOutcome {
-    /// Nothing is left to do now; whatever waits for its time has its wake-up.
+    /// Nothing is left to do now. Work that is due later has its wake-up.
     Done,
-    /// Somebody else has the dialog.
+    /// Another worker holds the lease.
     LeaseTaken,
 }
 
-/// An unknown outcome is left alone this long: the message may still appear in Avito's list.
+/// A part of unknown outcome is verified after this time at the earliest: it may still appear in Avito's list.
 const FIRST_VERIFY_DELAY: Duration = Duration::from_secs(3);
-/// Between two looks in vain.
+/// Delay between two verifications that do not find the part.
 const SECOND_VERIFY_DELAY: Duration = Duration::from_secs(5);
-/// Looks in vain after which the part is taken as not sent.
+/// After so many verifications that do not find it, a part counts as not sent.
 const MAX_VERIFY_ATTEMPTS: i32 = 2;
-/// Avito's clock and ours may differ by this much.
+/// The largest difference that is allowed for between Avito's clock and ours.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(10);
-/// How long a dialog waits whose account Avito does not let in.
+/// Delay of a dialog whose account Avito refuses, or whose client is suspended.
 const REFUSED_DELAY: Duration = Duration::from_secs(300);
 
+/// The result of one step: the transaction to run next.
 pub(super) enum AvitoStep {
-    /// Write this down and go on with the next part.
+    /// Run these statements and claim the next work.
     Commit(Vec<Statement>),
-    /// The same, of what Avito has by now.
+    /// Store that Avito has this part, and claim the next work.
     CommitSent(SentPart),
-    /// Write this down and let go for a while.
+    /// Run these statements and release the lease for a while.
     ReleaseFor(Vec<Statement>, Duration),
 }
 
+/// The worker that holds a dialog's lease, with all it needs to send.
 pub(super) struct AvitoSender<'a> {
     pub(super) app: &'a App,
     pub(super) dialog_id: i64,
@@ -65,8 +67,8 @@ pub(super) struct AvitoSender<'a> {
     pub(super) client_id: ClientId,
 }
 
-/// Works for one dialog until nothing is left, `stop` is reached, or Avito wants a pause. An error is our own Postgres
-/// or a secret that does not open; whatever was begun is found again.
+/// Works for one dialog until nothing is left, `stop` is reached, or Avito wants a pause. Errors: our Postgres failed,
+/// or a secret does not open. The next worker finds unfinished parts again.
 pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Result<WorkerOutcome, BridgeError> {
     let owner = Uuid::new_v4();
     let first = dialog_work::claim_dialog_work(dialog_id, owner, Vec::new(), None);
@@ -88,7 +90,7 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
         };
         let bot_to_wake = match next {
             AvitoStep::Commit(mut outcome) => {
-                // As all that touch both: first the dialog, then the outbox that an outcome wakes.
+                // As every transaction that touches both: first the dialog, then the outbox that becomes due.
                 if !outcome.is_empty() {
                     outcome.insert(0, bot_outbox::lock_dialog(Some(dialog_id)));
                 }
@@ -115,7 +117,7 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
                 read_bot_to_wake(&sender.run(outcome).await?)?
             }
         };
-        // Not when all is done: whoever has more for the bot meanwhile counts on its being sent for.
+        // Now, not at the end: for one second other transactions rely on this wake-up (`wakeup_pending`).
         wake_bot(app, bot_to_wake).await;
     }
     if let Claim::Idle { wake_in: Some(wait) } = claim {
@@ -155,7 +157,7 @@ impl AvitoSender<'_> {
         }
     }
 
-    /// The token, or what to do without one.
+    /// Returns the access token, a new one if Avito `refused` this. The error is the step to take without a token.
     pub(super) async fn token(&self, work: &DialogWork, refused: Option<&Secret>) -> Result<Secret, AvitoStep> {
         let token = match refused {
             None => accounts::access_token(self.app, &work.keys).await,
@@ -170,7 +172,7 @@ impl AvitoSender<'_> {
         })
     }
 
-    /// A call that somebody waits for, within what the account may call.
+    /// Makes a call that a person waits for, within the account's rate limit.
     pub(super) fn within<T>(
         &self,
         work: &DialogWork,
@@ -217,7 +219,7 @@ impl AvitoSender<'_> {
         })
     }
 
-    /// A call that takes long is told of while it lasts.
+    /// Makes a call. If it takes longer than [`receipts::WAITING_RECEIPT_AFTER`], the waiting answers get 👀 meanwhile.
     pub(super) async fn with_waiting_receipt<T>(&self, call: impl Future<Output = T>) -> T {
         let mut call = std::pin::pin!(call);
         match tokio::time::timeout(receipts::WAITING_RECEIPT_AFTER, &mut call).await {
@@ -226,21 +228,21 @@ impl AvitoSender<'_> {
         }
     }
 
-    /// 👀 on what waits for Avito right now. It decorates: a failure costs nothing but that.
+    /// Puts 👀 on the answers that wait for Avito now. A failure is only logged: it costs nothing but the receipt.
     async fn put_waiting_receipt(&self) {
-        let told = self
+        let results = self
             .run(vec![
                 receipts::put_waiting_receipts(self.dialog_id, 0.0),
                 dialog_work::select_bot_to_wake(self.dialog_id),
             ])
             .await;
-        match told.and_then(|results| read_bot_to_wake(&results)) {
+        match results.and_then(|results| read_bot_to_wake(&results)) {
             Ok(bot_id) => wake_bot(self.app, bot_id).await,
-            Err(error) => tracing::warn!(dialog_id = self.dialog_id, %error, "nobody was told that an answer waits"),
+            Err(error) => tracing::warn!(dialog_id = self.dialog_id, %error, "no receipt was put on a waiting answer"),
         }
     }
 
-    /// Just before an auto-reply is sent: what to do instead, if somebody answered after all.
+    /// Checks just before an auto-reply is sent that no person has answered. None: it is sent; else the step to take.
     async fn check_auto_reply(
         &self,
         work: &DialogWork,
@@ -274,11 +276,11 @@ impl AvitoSender<'_> {
         Ok(is_obsolete.then(|| AvitoStep::Commit(auto_reply::cancel(part.id))))
     }
 
-    /// Looks for a part of unknown outcome among the chat's newest messages.
+    /// Looks for a part of unknown outcome among the chat's newest messages, and sends it again if it is not there.
     async fn verify_sent(&self, work: &DialogWork, part: &Part) -> Result<AvitoStep, BridgeError> {
         let waited = Duration::try_from(work.now.duration_since(part.sending_since)).unwrap_or_default();
-        if let Some(rest) = FIRST_VERIFY_DELAY.checked_sub(waited).filter(|rest| !rest.is_zero()) {
-            return Ok(AvitoStep::ReleaseFor(Vec::new(), rest));
+        if let Some(left) = FIRST_VERIFY_DELAY.checked_sub(waited).filter(|left| !left.is_zero()) {
+            return Ok(AvitoStep::ReleaseFor(Vec::new(), left));
         }
         let token = match self.token(work, None).await {
             Ok(token) => token,
@@ -294,7 +296,7 @@ impl AvitoSender<'_> {
                 return Ok(renewed.map_or_else(|next| next, |_| AvitoStep::ReleaseFor(Vec::new(), Duration::ZERO)));
             }
             Err(error) => {
-                tracing::warn!(dialog_id = self.dialog_id, %error, "a chat could not be read back");
+                tracing::warn!(dialog_id = self.dialog_id, %error, "a chat could not be read to verify a part");
                 return Ok(AvitoStep::ReleaseFor(Vec::new(), error.retry_in().unwrap_or(SECOND_VERIFY_DELAY)));
             }
         };
@@ -309,14 +311,15 @@ impl AvitoSender<'_> {
             None => {
                 let results = self.run(vec![dialog_work::restart_sending(part.id)]).await?;
                 if results.iter().flatten().next().is_none() {
-                    return Ok(AvitoStep::Commit(Vec::new())); // its echo came in the meantime
+                    return Ok(AvitoStep::Commit(Vec::new())); // Avito reported the message in the meantime
                 }
                 self.send(work, part).await
             }
         }
     }
 
-    /// The oldest own message that looks like the part, is not older than it, and is nobody else's. Pictures look alike.
+    /// Returns the oldest own message that looks like the part, is not older, and belongs to no other part or message.
+    /// All pictures look alike. None: there is no such message.
     async fn find_sent(
         &self,
         work: &DialogWork,
@@ -340,7 +343,7 @@ impl AvitoSender<'_> {
         Ok(candidates.into_iter().find(|id| !known.contains(id)))
     }
 
-    /// Takes a part back from Avito. Deleting twice is refused like deleting too late, so then the chat is looked at.
+    /// Deletes a part in Avito. Avito refuses to delete twice or too late alike, so after a refusal the chat is read.
     async fn delete_part(&self, work: &DialogWork, part_to_delete: &PartToDelete) -> Result<AvitoStep, BridgeError> {
         let token = match self.token(work, None).await {
             Ok(token) => token,
@@ -368,7 +371,7 @@ impl AvitoSender<'_> {
                     Ok(AvitoStep::Commit(if list.value.iter().any(is_gone) {
                         vec![edits::mark_part_deleted(part_to_delete.part_id)]
                     } else {
-                        edits::mark_delete_refused(part_to_delete.part_id, &avitos_words(error))
+                        edits::mark_delete_refused(part_to_delete.part_id, &vendor_message(error))
                     }))
                 }
                 Err(error) => Ok(AvitoStep::ReleaseFor(Vec::new(), error.retry_in().unwrap_or(SECOND_VERIFY_DELAY))),
@@ -394,13 +397,13 @@ impl AvitoSender<'_> {
                 None => AvitoStep::Commit(vec![blocking::mark_block_refused(
                     self.dialog_id,
                     block_request,
-                    &avitos_words(error),
+                    &vendor_message(error),
                 )]),
             }),
         }
     }
 
-    /// A refused token is renewed and the step taken again; what a new token may not do either, is the account's state.
+    /// Renews a refused token and has the step repeated. If Avito refuses the keys too, the account is marked refused.
     async fn renew_token(&self, work: &DialogWork, refused: &Secret) -> Result<AvitoStep, BridgeError> {
         Ok(match self.token(work, Some(refused)).await {
             Ok(_) => AvitoStep::ReleaseFor(Vec::new(), FIRST_VERIFY_DELAY),
@@ -430,13 +433,13 @@ impl AvitoSender<'_> {
 }
 
 impl DialogWork {
-    /// Getting a token took so long that another worker could take the dialog before Avito answers: sending now might
-    /// send twice.
+    /// True if another worker could take the lease before Avito answers, because to get a token took long. To send now
+    /// might send twice.
     fn lease_ends_too_soon(&self) -> bool {
         self.leased_at.elapsed() + avito_rate_limit::REDIS_TIMEOUT + avito::CALL_TIMEOUT >= dialog_work::LEASE
     }
 
-    /// Lets go for a while. A part that was committed as `sending` and certainly not sent goes back first.
+    /// Releases the lease for a while. A part that was committed as `sending` and certainly not sent is requeued first.
     fn release(&self, mut outcome: Vec<Statement>, wait: Duration) -> AvitoStep {
         if let Some(part) = self.part.as_ref().filter(|part| !part.outcome_unknown) {
             outcome.insert(0, dialog_work::requeue_part(part.id));
@@ -453,14 +456,14 @@ fn looks_like(part: &Part, message: &avito::Message) -> bool {
     text.is_some_and(|text| text::key(text) == part.text_key)
 }
 
-/// Avito does not let the account in: rows wait, the owner sees why.
+/// Marks the account as refused by Avito, so that its owner sees why, and releases the dialog. Its parts wait.
 fn account_refused(work: &DialogWork, reason: String) -> AvitoStep {
     metrics::counter!("accounts_refused").increment(1);
     work.release(vec![accounts::mark_refused(work.keys.account_id, "blocked", reason)], REFUSED_DELAY)
 }
 
-/// What Avito says of its refusal, for the people in the topic.
-fn avitos_words(error: avito::Error) -> String {
+/// Returns Avito's message about its refusal, for the people in the topic. Empty: it gave none.
+fn vendor_message(error: avito::Error) -> String {
     match error {
         avito::Error::Refused { message, .. }
         | avito::Error::Unauthorized { message, .. }
@@ -472,7 +475,7 @@ fn avitos_words(error: avito::Error) -> String {
 pub(super) fn after_failure(work: &DialogWork, part: &Part, error: avito::Error) -> AvitoStep {
     let growing = Duration::from_secs(1 << part.attempts.clamp(0, 6));
     match error {
-        // A gateway's 5xx may hide a message that was sent, so it is looked for like a lost answer.
+        // A gateway's 5xx may hide a message that was sent, so the part is verified as after a lost answer.
         avito::Error::Unknown(_) | avito::Error::Unavailable { .. } => {
             metrics::counter!("avito_outcomes_unknown").increment(1);
             AvitoStep::ReleaseFor(Vec::new(), FIRST_VERIFY_DELAY)

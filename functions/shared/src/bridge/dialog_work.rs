@@ -1,5 +1,5 @@
-//! The way of a dialog to Avito as rows: its lease, its parts one at a time, what becomes of each.
-//! As with a bot's outbox, every transaction of the holder takes the dialog's row first and looks then.
+//! The rows of a dialog's work for Avito: its lease, its parts one at a time, and the outcome of each.
+//! As with a bot's outbox, each transaction of the worker locks the dialog's row first, and then reads the next work.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ use crate::{
     tenancy::accounts::{self, Keys},
 };
 
-/// How long a lease lasts unless its holder writes; longer than any one call to Avito takes.
+/// The length of a lease from each claim or renewal: longer than any one call to Avito takes.
 pub const LEASE: Duration = Duration::from_secs(20);
 
 /// Finds the tenant of a dialog, for [`crate::platform::db::Scope::TenantOf`].
@@ -30,29 +30,29 @@ pub fn find_tenant_of_dialog(dialog_id: i64) -> Statement {
     planned!("SELECT set_config('app.client_id', client_id::text, true) FROM dialogs WHERE id = $1").bind(dialog_id)
 }
 
-/// A part that is to be sent, or to be looked for.
+/// A part that is to be sent, or to be verified.
 pub struct Part {
     /// The row in `parts`.
     pub id: i64,
-    /// What is sent.
+    /// The text. Empty for a picture.
     pub text: String,
-    /// What it is recognised by.
+    /// The form of the text by which the part is recognised in the chat.
     pub text_key: String,
-    /// The picture that it is instead of a text: `{file_id, name}`.
+    /// The picture, `{file_id, name}`. None: the part is a text.
     pub picture: Option<Value>,
-    /// Whether it was begun by an earlier transaction, with an unknown outcome.
+    /// True if an earlier claim set it to `sending` and its outcome is unknown.
     pub outcome_unknown: bool,
-    /// When it was begun.
+    /// The time when it was set to `sending`.
     pub sending_since: Timestamp,
-    /// How often it was looked for in vain.
+    /// The number of verifications that did not find it.
     pub verify_attempts: i32,
-    /// How often Avito put it off.
+    /// The number of attempts that did not send it.
     pub attempts: i32,
-    /// Whether nobody wrote it: it is only sent while nobody else answers.
+    /// True if it is an auto-reply: it is sent only while no person has answered.
     pub is_auto_reply: bool,
 }
 
-/// What the transaction found.
+/// The claimed work of a dialog.
 #[derive(Deserialize)]
 #[serde(from = "DialogWorkRow")]
 pub struct DialogWork {
@@ -60,23 +60,23 @@ pub struct DialogWork {
     pub keys: Keys,
     /// Avito's id of the chat.
     pub avito_chat_id: String,
-    /// The chat is to be marked read by now.
+    /// True if the chat is to be marked read now.
     pub mark_read: bool,
-    /// Whether the account or its organisation may not send now.
+    /// True if the account's client is suspended: nothing may be sent.
     pub is_suspended: bool,
     /// The database's clock.
     pub now: Timestamp,
-    /// When the lease was taken or renewed, by this process's clock.
+    /// The time when the lease was taken or renewed, by this process's clock.
     pub leased_at: Instant,
-    /// What is to disappear from Avito before anything else is sent.
+    /// The part that is to be deleted in Avito before anything else is done.
     pub part_to_delete: Option<PartToDelete>,
-    /// The buyer who is to be blocked.
+    /// The request to block the buyer.
     pub block_request: Option<BlockRequest>,
-    /// The next part, committed as `sending`.
+    /// The next part, committed as `sending`. None: no part may be sent now.
     pub part: Option<Part>,
 }
 
-/// The part of a dialog that comes next: what is to disappear from Avito first, then what was begun.
+/// Selects the dialog's next part: first one to delete in Avito, then one in `sending`, then the oldest.
 macro_rules! next_part {
     () => {
         "SELECT p.id, p.state FROM parts p
@@ -85,7 +85,7 @@ macro_rules! next_part {
     };
 }
 
-/// Whether one of the dialog's messages is to be changed or was taken back.
+/// Selects true if one of the dialog's messages has a requested change, or a `/del` that is not confirmed yet.
 macro_rules! changing {
     () => {
         "SELECT EXISTS (SELECT FROM messages
@@ -93,14 +93,14 @@ macro_rules! changing {
     };
 }
 
-/// When the first change to one of the dialog's messages is due.
+/// Selects the time at which the first requested change to a message of the dialog is due.
 macro_rules! next_change {
     () => {
         "SELECT min(change_due_at) FROM messages WHERE dialog_id = _dialog AND change_due_at IS NOT NULL"
     };
 }
 
-/// The bot to wake for a dialog's receipts and notices, if its outbox is due and nobody works for it or was sent for.
+/// Selects the dialog's bot if its outbox is due and no wake-up is pending: it is to be woken for receipts and notices.
 macro_rules! bot_to_wake {
     ($dialog:literal) => {
         concat!(
@@ -113,8 +113,8 @@ macro_rules! bot_to_wake {
     };
 }
 
-/// All that is needed for the next step of the dialog, as the JSON of [`DialogWorkRow`].
-macro_rules! found {
+/// Selects all that the dialog's next step needs, as the JSON of [`DialogWorkRow`].
+macro_rules! claimed {
     () => {
         concat!(
             "SELECT json_build_object(
@@ -133,7 +133,7 @@ macro_rules! found {
     };
 }
 
-/// An own message of this id of Avito's that was taken for one from the app.
+/// Selects our own send if it was recorded as written in Avito's app: the message with the id `_avito_id`.
 macro_rules! mistaken {
     () => {
         "SELECT m.id FROM parts p JOIN messages m
@@ -142,15 +142,15 @@ macro_rules! mistaken {
     };
 }
 
-/// Whether nothing of a message is left to be sent.
+/// Selects true if no part of the message is left to be sent.
 macro_rules! whole {
     () => {
         "SELECT NOT EXISTS (SELECT FROM parts o WHERE o.message_id = _message AND o.state NOT IN ('sent', 'cancelled', 'deleted'))"
     };
 }
 
-/// Avito has the part `_sent` under `_avito_id`. An own message of that id that was taken for one from the app is ours after
-/// all: its row goes, and so does what the topic shows of it. The operator's message gets its receipt, an auto-reply is shown.
+/// Stores that Avito has the part `_sent` as `_avito_id`. If that id was recorded as written in Avito's app, deletes
+/// that message and its post. Once all parts are sent, puts the operator's receipt; an auto-reply needs a post then.
 macro_rules! write_sent {
     () => {
         concat!(
@@ -196,12 +196,13 @@ macro_rules! write_sent {
     };
 }
 
-/// What the routine of [`claim_dialog_work`] takes and answers.
+/// The parameters of the stored function of [`claim_dialog_work`], and its result.
 const CLAIM_PARAMETERS: &str =
     "(_dialog bigint, _owner uuid, _lease_seconds double precision, _tells boolean, _sent bigint, _avito_id text,
       _part bigint DEFAULT NULL, _state text DEFAULT NULL, _message bigint DEFAULT NULL)
      RETURNS json";
-/// What it does.
+/// Stores `_sent`, takes or renews the lease, applies due changes, and sets the next part to `sending`; with nothing to
+/// do it releases the lease. Lock order: the dialog, then the bot's outbox.
 const CLAIM: &str = concat!(
     "DECLARE
          due boolean;
@@ -213,7 +214,7 @@ const CLAIM: &str = concat!(
          bot_to_wake bigint;
      BEGIN
          IF _sent IS NOT NULL THEN
-             -- whoever has its lease by now: what was sent is written down
+             -- stored even if another worker has the lease by now: Avito has the part
              PERFORM FROM dialogs d WHERE d.id = _dialog FOR NO KEY UPDATE;
              ",
     write_sent!(),
@@ -269,22 +270,22 @@ const CLAIM: &str = concat!(
              UPDATE parts AS p SET state = 'sending', sending_since = now() WHERE p.id = _part;
          END IF;
          RETURN json_build_object('outcome', 'claimed', 'bot_id', bot_to_wake, 'work', (",
-    found!(),
+    claimed!(),
     "));
      END"
 );
 
-/// What Avito was just heard to have: a part, and its id there.
+/// A part that Avito has.
 pub struct SentPart {
     /// The row in `parts`.
     pub part_id: i64,
-    /// Avito's id.
+    /// Avito's id of its message.
     pub avito_message_id: String,
 }
 
-/// The statements by which a holder writes `outcome` or what was `sent`, begins the next part, and lets go when there is none.
-/// They answer the bot to wake too, if anything came of that or of the look for it to do: an answer taken back before it went
-/// is told as well.
+/// Builds the transaction that stores `outcome` or the `sent` part and claims the next work, or releases the lease. It
+/// also returns the bot to wake, if the outcome or the claim created a receipt or a notice. A claim does so for an
+/// answer that was deleted before it was sent.
 pub fn claim_dialog_work(
     dialog_id: i64,
     owner: Uuid,
@@ -292,30 +293,30 @@ pub fn claim_dialog_work(
     sent: Option<SentPart>,
 ) -> Vec<Statement> {
     let mut statements = outcome;
-    let tells = !statements.is_empty() || sent.is_some();
+    let has_outcome = !statements.is_empty() || sent.is_some();
     let (part_id, avito_message_id) = sent.map(|sent| (sent.part_id, sent.avito_message_id)).unzip();
     statements.push(
         routine!(
             CLAIM_PARAMETERS,
             CLAIM,
-            [mistaken!(), whole!(), next_part!(), changing!(), next_change!(), bot_to_wake!("_dialog"), found!()]
+            [mistaken!(), whole!(), next_part!(), changing!(), next_change!(), bot_to_wake!("_dialog"), claimed!()]
         )
         .bind(dialog_id)
         .bind(owner)
         .bind(LEASE.as_secs_f64())
-        .bind(tells)
+        .bind(has_outcome)
         .bind(part_id)
         .bind(avito_message_id),
     );
     statements
 }
 
-/// Reads the answers to [`claim_dialog_work`]: how it ended, and the bot to wake.
+/// Reads the result of [`claim_dialog_work`]: the claim, and the bot to wake.
 pub fn read(results: &ResultSets) -> Result<(Claim<DialogWork>, Option<i64>), DbError> {
     Claim::read(results)
 }
 
-/// What the transaction answers.
+/// The JSON of claimed work.
 #[derive(Deserialize)]
 struct DialogWorkRow {
     now: Timestamp,
@@ -331,7 +332,7 @@ struct DialogWorkRow {
     part: Option<PartRow>,
 }
 
-/// What it answers of the next part.
+/// The JSON of the next part.
 #[derive(Deserialize)]
 struct PartRow {
     id: i64,
@@ -347,14 +348,14 @@ struct PartRow {
 }
 
 impl From<DialogWorkRow> for DialogWork {
-    fn from(found: DialogWorkRow) -> Self {
+    fn from(row: DialogWorkRow) -> Self {
         let DialogWorkRow { now, block_requested_at, buyer, item, avito_chat_id, mark_read, keys, is_suspended, part } =
-            found;
+            row;
         let (part_to_delete, part) = match part {
             Some(part) if part.state == "deleting" => (Some(part.into()), None),
             part => (None, part.map(|part| part.into_part(now))),
         };
-        let block_request = block_requested_at.map(|asked| BlockRequest::of(asked, &buyer, &item));
+        let block_request = block_requested_at.map(|requested_at| BlockRequest::of(requested_at, &buyer, &item));
         Self {
             keys,
             avito_chat_id,
@@ -391,13 +392,13 @@ impl PartRow {
     }
 }
 
-/// The bot to wake for a dialog's receipts and notices, if its outbox is due and nobody works for it or was sent for.
+/// Selects the bot to wake for a dialog's receipts and notices. No row: its outbox is not due, or a wake-up is pending.
 pub fn select_bot_to_wake(dialog_id: i64) -> Statement {
     planned!(bot_to_wake!("$1")).bind(dialog_id)
 }
 
-/// What cannot heal: the part and with it the rest of its message, told in the topic by a notice that may hold `{id}` for
-/// the message's id.
+/// Marks a part and the unsent rest of its message as failed for good. A notice in the topic reports it; `{id}` in the
+/// notice becomes the message's id.
 pub fn mark_part_failed(part_id: i64, error: String, notice: &Value) -> Vec<Statement> {
     vec![
         Statement::new(
@@ -429,19 +430,19 @@ pub fn mark_part_failed(part_id: i64, error: String, notice: &Value) -> Vec<Stat
     ]
 }
 
-/// Avito certainly does not have the part: it waits its turn again.
+/// Sets a part back to `pending`: Avito certainly does not have it.
 pub fn requeue_part(part_id: i64) -> Statement {
     Statement::new("UPDATE parts SET state = 'pending', attempts = attempts + 1 WHERE id = $1 AND state = 'sending'")
         .bind(part_id)
 }
 
-/// The part was looked for and not found.
+/// Counts a verification that did not find the part.
 pub fn count_verification(part_id: i64) -> Statement {
     Statement::new("UPDATE parts SET verify_attempts = verify_attempts + 1 WHERE id = $1 AND state = 'sending'")
         .bind(part_id)
 }
 
-/// Twice not found: Avito does not have it. It is begun anew.
+/// Starts the sending of a part anew: no verification found it, so Avito does not have it. No row: it is not `sending`.
 pub fn restart_sending(part_id: i64) -> Statement {
     Statement::new(
         "UPDATE parts SET sending_since = now(), verify_attempts = 0, attempts = attempts + 1 WHERE id = $1 AND state = 'sending'
@@ -450,12 +451,12 @@ pub fn restart_sending(part_id: i64) -> Statement {
     .bind(part_id)
 }
 
-/// The chat was marked read, or cannot be.
+/// Clears the request to mark the chat read: it is done, or Avito refuses it.
 pub fn clear_mark_read(dialog_id: i64) -> Statement {
     Statement::new("UPDATE dialogs SET mark_read_at = NULL WHERE id = $1 AND mark_read_at <= now()").bind(dialog_id)
 }
 
-/// Keeps the lease for another while. No row: somebody else has the dialog by now.
+/// Renews the lease. No row: another worker has taken it.
 pub fn renew_lease(dialog_id: i64, owner: Uuid) -> Statement {
     Statement::new(
         "UPDATE dialogs SET lease_until = now() + make_interval(secs => $3) WHERE id = $1 AND lease_owner = $2
@@ -466,7 +467,7 @@ pub fn renew_lease(dialog_id: i64, owner: Uuid) -> Statement {
     .bind(LEASE.as_secs_f64())
 }
 
-/// The sealed token of the bot that heard of a part's message: no other bot is given its files.
+/// Selects the sealed token of the bot that received a part's message: Telegram gives no other bot its files.
 pub fn select_bot_token(part_id: i64) -> Statement {
     Statement::new(
         "SELECT r.token FROM parts p JOIN messages m ON m.id = p.message_id JOIN tenancy_bots r ON r.bot_id = m.bot_id
@@ -475,7 +476,7 @@ pub fn select_bot_token(part_id: i64) -> Statement {
     .bind(part_id)
 }
 
-/// Lets go; the dialog is due again after `seconds`.
+/// Releases the lease. The dialog is due again after `seconds`.
 pub fn release_for(dialog_id: i64, owner: Uuid, seconds: f64) -> Statement {
     planned!(
         "UPDATE dialogs SET lease_owner = NULL, lease_until = NULL,
@@ -488,7 +489,8 @@ pub fn release_for(dialog_id: i64, owner: Uuid, seconds: f64) -> Statement {
     .bind(seconds)
 }
 
-/// Which of these ids of Avito's already stand on a part or a message of the account.
+/// Selects those of these Avito ids that a part or a message of the account already has. Messages that were recorded as
+/// written in Avito's app do not count: one of them may be the part.
 pub fn select_known_ids(account_id: i64, ids: Vec<String>) -> Statement {
     Statement::new(
         "SELECT avito_message_id FROM parts WHERE avito_account_id = $1 AND avito_message_id = ANY($2)

@@ -1,5 +1,5 @@
-//! To Telegram: the holder of a bot's outbox posts what waits, the longest-waiting dialog first, in order.
-//! What was begun and not finished is sent again exactly as composed, before anything new.
+//! To Telegram: the worker that holds the lease of a bot's outbox posts what waits, the longest-waiting dialog first.
+//! A post whose outcome is unknown is sent again exactly as composed, before anything new.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -29,83 +29,84 @@ use crate::{
     tenancy::bots,
 };
 
-/// How a drain ended.
+/// The end of a worker's run for one bot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerOutcome {
-    /// Nothing is left to do now; whatever waits for its time has its wake-up.
+    /// Nothing is left to do now. Work that is due later has its wake-up.
     Done,
-    /// Somebody else has the outbox.
+    /// Another worker holds the lease.
     LeaseTaken,
 }
 
-/// How one holding of an outbox ended.
+/// The end of one round, from taking the lease to its release.
 enum RoundEnd {
     Worker(WorkerOutcome),
-    /// What waits is due in this short while, and nobody else was sent for it.
+    /// More work is due after this short time, and no wake-up was sent for it.
     DueSoon(Duration),
 }
 
-/// What one step leads to.
+/// The result of one step: the transaction to run next.
 pub(super) enum TelegramStep {
-    /// Write this down and look for the next work.
+    /// Run these statements and claim the next work.
     Commit(Vec<Statement>),
-    /// The same, of statements that lock the dialog before the outbox by themselves, and what is done.
+    /// As `Commit`, for statements that lock the dialog before the outbox themselves, and for a call that is completed.
     CommitSent(Vec<Statement>, Completed),
-    /// Write this down that is ready, if it still is, and send it.
+    /// Store the prepared posts if their dialog has not changed, and send the first.
     SendPlanned(SendPlan),
-    /// Give what waits of this dialog to the bot that shows it by now.
+    /// Give the waiting messages of this dialog to the bot that shows it now.
     HandOver(i64),
-    /// Write this down and let go until then: nothing can be sent before.
+    /// Run these statements and release the lease until then: nothing can be sent before.
     ReleaseUntil(Vec<Statement>, Timestamp),
-    /// The outbox is somebody else's by now.
+    /// Another worker has taken the lease.
     LeaseLost,
 }
 
-/// The holder of an outbox.
+/// The worker that holds the lease of a bot's outbox, with all it needs to send.
 pub(super) struct TelegramSender<'a> {
     pub(super) app: &'a App,
     pub(super) bot_id: i64,
     pub(super) owner: Uuid,
     pub(super) client_id: ClientId,
     pub(super) telegram: telegram::Bot,
-    /// A post for a topic has just come out in no topic.
+    /// True if Telegram has just put a post that was meant for a topic outside of all topics.
     pub(super) topics_gone: AtomicBool,
-    /// The messages whose order Avito was asked for already.
+    /// The messages whose positions Avito was already asked for.
     pub(super) asked_positions: order::AskedPositions,
 }
 
-/// What the holder of an outbox has before it.
+/// The state of a worker between two transactions.
 enum WorkerState {
-    /// This was found.
+    /// Work is claimed, and its next step is not decided yet.
     Claimed(Box<BotWork>),
-    /// A post is begun.
+    /// A post is stored as `sending`, and its call comes next.
     Sending(Box<SendingPost>),
 }
 
 /// A post that is to be sent now.
 struct SendingPost {
-    /// The work that it is of.
+    /// The work that the post belongs to.
     work: Box<BotWork>,
     post: Post,
     target: Target,
-    /// What it leaves of the budget.
+    /// The budget that is left after the post.
     left: TelegramBudget,
-    /// What may be composed while it is sent.
+    /// The next claimed work, which may be composed during the call.
     next_work: Box<BotWork>,
 }
 
-/// Where a post goes.
+/// The chat and topic that a post goes to. No `thread_id`: the chat itself.
 #[derive(Clone, Copy)]
 pub(super) struct Target {
     pub(super) chat_id: i64,
     pub(super) thread_id: Option<i64>,
 }
 
-/// Works for one bot until nothing is left, `stop` is reached, or nothing may be sent. An error is our own Postgres or
-/// a secret that does not open; whatever was begun is found again.
+/// Works for one bot until nothing is left, `stop` is reached, or nothing may be sent. Errors: our Postgres failed, or
+/// a secret does not open. The next worker finds unfinished posts again.
 ///
-/// For what is due in a moment it waits itself, with the outbox let go: the queue's delays are whole seconds. Whoever needs the
-/// outbox meanwhile takes it, and sees to the rest. A process that ends just then leaves that to whoever is sent for next, or the sweep.
+/// Work that is due within 250 ms is waited for here, with the lease released, because SQS delays are whole seconds.
+/// Another worker may take the lease meanwhile, and then does the remaining work. If this process ends during the wait,
+/// the next wake-up or the sweep finds the work.
 pub async fn deliver_to_telegram(app: &App, bot_id: i64, stop: Instant) -> Result<WorkerOutcome, BridgeError> {
     let mut has_waited = false;
     loop {
@@ -124,7 +125,7 @@ pub async fn deliver_to_telegram(app: &App, bot_id: i64, stop: Instant) -> Resul
     }
 }
 
-/// Works until nothing is to be done at the moment.
+/// Takes the lease and works until nothing is due at the moment.
 async fn run_round(app: &App, bot_id: i64, stop: Instant) -> Result<RoundEnd, BridgeError> {
     let owner = Uuid::new_v4();
     let first = work::claim_bot_work(bot_id, owner, Vec::new(), Completed::default(), None);
@@ -169,9 +170,9 @@ async fn run_round(app: &App, bot_id: i64, stop: Instant) -> Result<RoundEnd, Br
                 let statements = work::claim_bot_work(bot_id, owner, outcome, Completed::default(), None);
                 (sender.run_with_dialog_lock(&work, statements).await?, None)
             }
-            TelegramStep::CommitSent(outcome, done) => {
+            TelegramStep::CommitSent(outcome, completed) => {
                 let prepared = next_work.as_ref().map(|(_, plan)| &plan.prepared);
-                (sender.run(work::claim_bot_work(bot_id, owner, outcome, done, prepared)).await?, next_work)
+                (sender.run(work::claim_bot_work(bot_id, owner, outcome, completed, prepared)).await?, next_work)
             }
             TelegramStep::SendPlanned(plan) => {
                 let statements =
@@ -193,9 +194,9 @@ async fn run_round(app: &App, bot_id: i64, stop: Instant) -> Result<RoundEnd, Br
             TelegramStep::ReleaseUntil(mut outcome, until) => {
                 outcome.push(bot_outbox::release_until(bot_id, owner, until));
                 let results = sender.run_with_dialog_lock(&work, outcome).await?;
-                let book =
+                let needs_wakeup =
                     results.last().and_then(|rows| rows.first()).is_some_and(|row| get(row, "book").unwrap_or(true));
-                if book {
+                if needs_wakeup {
                     let wait = Duration::try_from(until.duration_since(work.outbox.current())).unwrap_or_default();
                     wake_in(app, bot_id, wait).await;
                 }
@@ -211,7 +212,8 @@ async fn run_round(app: &App, bot_id: i64, stop: Instant) -> Result<RoundEnd, Br
 }
 
 impl WorkerState {
-    /// What follows from what was found, if this was ready to be written down before.
+    /// Returns the state after a claim. If the claim stored the `composed` posts and set the first to `sending`, that
+    /// post is sent next, and the claimed work may be composed meanwhile.
     fn of(claimed: Box<BotWork>, composed: Option<(Box<BotWork>, SendPlan)>) -> Self {
         match (claimed.sending_post_id, composed) {
             (Some(id), Some((mut work, plan))) => {
@@ -225,18 +227,19 @@ impl WorkerState {
     }
 }
 
-/// The bots that are due and that nobody works for, the longest-waiting first; not those that somebody was just sent for.
-pub async fn due_bots(app: &App, most: usize) -> Result<Vec<i64>, DbError> {
+/// Returns at most `limit` bots that are due and for which no worker holds a lease, the longest-waiting first. Bots
+/// that became due within the last 50 ms are left out: their wake-up was just sent.
+pub async fn due_bots(app: &App, limit: usize) -> Result<Vec<i64>, DbError> {
     let due = planned!(
         "SELECT bot_id FROM bot_outboxes
          WHERE due_at <= now() - interval '50 milliseconds' AND (lease_until IS NULL OR lease_until < now())
          ORDER BY due_at LIMIT $1",
     );
-    let most = i64::try_from(most).unwrap_or(i64::MAX);
-    app.db().query(Scope::Service, due.bind(most)).await?.iter().map(|row| get(row, "bot_id")).collect()
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    app.db().query(Scope::Service, due.bind(limit)).await?.iter().map(|row| get(row, "bot_id")).collect()
 }
 
-/// What a look that found nothing to do leads to.
+/// Ends the round after a claim that found nothing to do, and sends the wake-up that it asks for.
 async fn end_round(app: &App, bot_id: i64, claim: Claim<BotWork>) -> RoundEnd {
     match claim {
         Claim::LeaseTaken => return RoundEnd::Worker(WorkerOutcome::LeaseTaken),
@@ -247,27 +250,27 @@ async fn end_round(app: &App, bot_id: i64, claim: Claim<BotWork>) -> RoundEnd {
     RoundEnd::Worker(WorkerOutcome::Done)
 }
 
-/// One delayed wake-up for what waits; beyond the queue's longest delay the sweep does it.
+/// Sends one delayed wake-up for work that is due later. Beyond the longest delay of SQS the sweep finds the bot.
 async fn wake_in(app: &App, bot_id: i64, wait: Duration) {
     if wait <= crate::platform::queue::MAX_DELAY {
         app.wake(&TelegramTask::V1 { bot_id }, wait).await;
     }
 }
 
-/// How long a suspended organisation's rows wait before somebody looks again.
+/// A bot without a group, or of a suspended client, is claimed again after this time.
 const SUSPENDED_PAUSE: Duration = Duration::from_secs(3600);
 
-/// Whether doing it twice is the same as once.
+/// True if carrying out a post of this kind twice has the same result as once.
 fn is_repeatable(kind: &str) -> bool {
     matches!(kind, "pin" | "edit" | "rename" | "close_topic" | "reopen_topic")
 }
 
-/// Whether sending it is one message of Telegram's: nothing is to be written down but that.
+/// True if a post of this kind becomes one Telegram message, so that nothing but its being sent has to be stored.
 fn is_one_message(kind: &str) -> bool {
     matches!(kind, "text" | "mirror" | "notice" | "photo" | "voice" | "venue")
 }
 
-/// Whether what a post was written for has passed: the dialog is open again, or its topic is gone.
+/// True if the reason for a post is gone: the dialog is open again, or closed again, or its topic is gone.
 fn is_obsolete(kind: &str, dialog: &ClaimedDialog, one_chat: bool) -> bool {
     let has_topic = matches!(dialog.topic, Topic::Open { .. }) && !one_chat;
     match kind {
@@ -278,19 +281,19 @@ fn is_obsolete(kind: &str, dialog: &ClaimedDialog, one_chat: bool) -> bool {
     }
 }
 
-/// What is known of a post's content before it is begun.
+/// The content of a stored post, as it is known before the post is sent.
 enum PostContent {
-    /// It stands in the row.
+    /// The row has the content.
     Stored,
-    /// It is this, and is written down with the beginning.
+    /// The content was composed now. It is stored when the post is set to `sending`.
     Composed(Value),
-    /// Nothing is to be sent any more.
+    /// The post needs not be sent any more.
     Obsolete,
 }
 
 impl TelegramSender<'_> {
-    /// Runs a transaction about `work`. Whoever hears of a message locks its dialog and then the outbox; in the other order the
-    /// two would wait for each other.
+    /// Runs a transaction for `work` that first locks its dialog. A transaction that records a message locks the dialog
+    /// and then the outbox; in the other order the two would deadlock.
     pub(super) async fn run_with_dialog_lock(
         &self,
         work: &BotWork,
@@ -302,12 +305,12 @@ impl TelegramSender<'_> {
         Ok(results)
     }
 
-    /// Runs a transaction that locks the dialog it is about by itself.
+    /// Runs a transaction whose statements lock the dialog themselves, if they touch one.
     async fn run(&self, statements: Vec<Statement>) -> Result<ResultSets, BridgeError> {
         Ok(self.app.db().run(Scope::Tenant(self.client_id), statements).await?)
     }
 
-    /// Until when nothing can be sent, whatever waits.
+    /// Returns the time before which nothing at all can be sent. None: posts may be sent now.
     pub(super) fn blocked_until(work: &BotWork) -> Option<Timestamp> {
         if let Some(until) = work.outbox.rate_limited_until.filter(|until| *until > work.outbox.now) {
             return Some(until);
@@ -318,7 +321,7 @@ impl TelegramSender<'_> {
     async fn step(&self, work: &BotWork) -> Result<TelegramStep, BridgeError> {
         let content = work.posts.first().filter(|post| !failures::only_decorates(&post.kind));
         let decoration = work.posts.first().filter(|post| failures::only_decorates(&post.kind));
-        // What is left of a dialog that moved to another bot goes where it was to go, or to the group.
+        // Posts that are left of a dialog which moved to another bot go to their own target, or to the group.
         let (dialog, moved) = match &work.dialog {
             Some(dialog) if dialog.bot_id != self.bot_id => (None, Some(dialog)),
             dialog => (dialog.as_ref(), None),
@@ -344,7 +347,7 @@ impl TelegramSender<'_> {
         }
     }
 
-    /// Begins a post that was written down earlier, and sends it.
+    /// Sets a post that was stored earlier to `sending`, and sends it.
     async fn send_stored_post(&self, work: &BotWork, post: &Post, target: Target) -> Result<TelegramStep, BridgeError> {
         let mut composed = match self.content_of(work, post).await? {
             PostContent::Stored => None,
@@ -369,7 +372,7 @@ impl TelegramSender<'_> {
             Preparation::Ready(files) => files,
             Preparation::Not(outcome) => return Ok(TelegramStep::Commit(outcome)),
         };
-        // What changes nothing when done twice is not begun before the call.
+        // A repeatable post needs no `sending` before its call: to send it again changes nothing.
         if !is_repeatable(&post.kind) {
             let statements = vec![
                 bot_outbox::renew_lease(self.bot_id, self.owner),
@@ -391,8 +394,8 @@ impl TelegramSender<'_> {
         Ok(self.send(work, &Post { content, kind: post.kind.clone(), ..*post }, target, left, files).await)
     }
 
-    /// What a post says that was written down before it could be composed. Posts of a topic that is no more say whose they
-    /// are.
+    /// Returns a stored post's content, and composes it now if the post was stored without. In a group without topics a
+    /// post gets a heading that names its dialog.
     async fn content_of(&self, work: &BotWork, post: &Post) -> Result<PostContent, BridgeError> {
         let Some(dialog) = &work.dialog else { return Ok(PostContent::Stored) };
         let has_text = post.content.get("text").is_some();
@@ -415,7 +418,8 @@ impl TelegramSender<'_> {
         })
     }
 
-    /// What a post leaves of the budget, to be written down once it is sent; or what to do while it cannot be.
+    /// Returns the budget that a post leaves, to be stored once it is sent. The error is the step to take while the
+    /// budget does not suffice.
     fn budget_for(work: &BotWork, post: &Post) -> Result<TelegramBudget, TelegramStep> {
         let now = work.outbox.now;
         work.outbox
@@ -465,11 +469,11 @@ impl TelegramSender<'_> {
                 if work.bot.broken {
                     outcome.push(bots::mark_working(self.bot_id));
                 }
-                // Whatever else is written down locks more than the dialog, and so comes after it.
+                // The other statements lock more than the dialog, so the one that locks the dialog comes first.
                 if let Some(SentPost { post_id, message_ids }) = sent_post.take_if(|_| !outcome.is_empty()) {
                     outcome.insert(0, posts::mark_post_sent(post_id, Some(message_ids)));
                 }
-                // What was composed for a topic behind this is not to come out in none.
+                // Once topics are gone, `Commit` drops the posts composed meanwhile: they were meant for a topic.
                 if is_one_message(&post.kind) && !topics_gone {
                     return TelegramStep::CommitSent(
                         outcome,

@@ -1,5 +1,6 @@
-//! ResultSets that their writers change or take back. Avito has no editing: what it shows is deleted there, within the hour,
-//! and sent anew. The wish is written on the message, the dialog's holder makes parts of it, and each step is a row.
+//! Answers that their writers change or delete. Avito has no editing: a sent part is deleted there, within the hour,
+//! and the new text is sent. The requested change is stored in the message. The worker that holds the dialog's lease
+//! makes parts of it, and each step is a row.
 
 use serde_json::{Value, json};
 
@@ -17,20 +18,20 @@ use crate::{
 
 /// Avito deletes nothing older than this, seconds (Avito Messenger API, `deleteMessage`).
 const MAX_DELETE_AGE: f64 = 3600.0;
-/// Whoever corrects an answer often does so twice: Avito is left alone this long, seconds.
+/// The delay of a change to a sent answer, seconds: an operator who corrects an answer often does so twice.
 const EDIT_DELAY: f64 = 3.0;
 
-/// Why an edited message is not an answer any more, if so.
+/// The reason for which an edited message is not an answer any more. None: it still is one.
 fn refusal(content: &Content) -> Option<&'static str> {
     let said = match content {
         Content::Text(said) => said.trim(),
         _ => return Some(texts::only_text_changes(Language::Russian)),
     };
-    let is_kept_inside = said.is_empty() || said.starts_with("//");
-    is_kept_inside.then(|| texts::changed_into_no_answer(Language::Russian))
+    let is_internal = said.is_empty() || said.starts_with("//");
+    is_internal.then(|| texts::changed_into_no_answer(Language::Russian))
 }
 
-/// An operator's message was changed.
+/// Handles the edit of an operator's message.
 pub(super) fn handle_edit(bot_id: i64, message: &Message) -> UpdateOutcome {
     let said = message.text().unwrap_or_default().replace('\0', "");
     let why_not = refusal(&message.content)
@@ -90,7 +91,7 @@ pub(super) fn handle_edit(bot_id: i64, message: &Message) -> UpdateOutcome {
     }
 }
 
-/// `/del`, written as a reply to an operator's message.
+/// Handles `/del`, written as a reply to an operator's message.
 pub(super) fn handle_delete_command(bot_id: i64, message: &Message) -> UpdateOutcome {
     let request = Statement::new(
         "WITH requested AS (
@@ -139,8 +140,9 @@ pub(super) fn handle_delete_command(bot_id: i64, message: &Message) -> UpdateOut
     }
 }
 
-/// Makes parts of a dialog's wishes that are due, for its holder: what Avito shows is to be deleted, what it does not have is
-/// cancelled, the new text follows in its place. A part of unknown outcome is waited for.
+/// Makes parts of a dialog's requested changes that are due. The worker that holds the dialog's lease runs it. Sent
+/// parts are to be deleted, unsent ones are cancelled, and the new text follows behind them. While a part's outcome is
+/// unknown, the change waits.
 macro_rules! apply {
     () => {
         "WITH due AS (
@@ -166,7 +168,7 @@ macro_rules! apply {
     };
 }
 
-/// Confirms what was taken back from a dialog for good.
+/// Puts 👌 on the `/del` commands of a dialog that are carried out completely.
 macro_rules! confirm {
     () => {
         concat!(
@@ -188,21 +190,21 @@ macro_rules! confirm {
 }
 pub(super) use {apply, confirm};
 
-/// A part that is to disappear from Avito.
+/// A part that is to be deleted in Avito.
 pub(super) struct PartToDelete {
     /// The row in `parts`.
     pub(super) part_id: i64,
-    /// Avito's id.
+    /// Avito's id of the message.
     pub(super) avito_message_id: String,
 }
 
-/// Avito shows the part no more.
+/// Marks a part as deleted: Avito does not show it any more.
 pub(super) fn mark_part_deleted(part_id: i64) -> Statement {
     Statement::new("UPDATE parts SET state = 'deleted' WHERE id = $1 AND state = 'deleting'").bind(part_id)
 }
 
-/// Avito keeps the part: the message stays as it was as far as it is still there, what was to replace it is not sent, and
-/// its writer is told.
+/// Marks a part as sent again: Avito refused to delete it. The message gets its former text back, the parts of the new
+/// text are cancelled, and a notice informs the writer.
 pub(super) fn mark_delete_refused(part_id: i64, reason: &str) -> Vec<Statement> {
     let notice = |what: &str| json!({ "text": format!("{what} {reason}") });
     vec![

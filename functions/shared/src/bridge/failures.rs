@@ -1,5 +1,6 @@
-//! What follows a post that Telegram did not take: wait as told, mend the topic, report the bot, or give up at last.
-//! Our own failures are no attempt; what Telegram certainly does not have is no repeat.
+//! The steps after a call that Telegram did not carry out: wait as Telegram orders, repair the topic, mark the bot as
+//! broken, or give up at last. Our own failures do not count as attempts. A post that Telegram certainly does not have
+//! is requeued as `pending`: its messages are no possible duplicates.
 
 use std::time::Duration;
 
@@ -19,29 +20,29 @@ use super::{
 };
 use crate::{platform::db::Statement, telegram::Error, tenancy::bots};
 
-/// How many unexplained failures a post may have.
+/// The number of unexplained failures after which a post is given up.
 const ATTEMPTS: i32 = 10;
-/// How long a bot that cannot post is left alone, unless it is told that it may again.
+/// The pause of a bot that cannot post, unless its outbox is made due earlier.
 pub(super) const BROKEN_PAUSE: Duration = Duration::from_secs(300);
-/// How long a post waits that did not leave, seconds.
+/// The delay of a post whose call did not leave, seconds.
 const NOT_SENT_PAUSE: f64 = 2.0;
 
-/// Whether a kind of post carries nothing that would be missed.
+/// True if a kind of post carries nothing that people would miss.
 pub(super) fn only_decorates(kind: &str) -> bool {
     matches!(kind, "pin" | "reaction" | "delete" | "remove_topic" | "edit" | "rename" | "close_topic" | "reopen_topic")
 }
 
-/// Seconds until the next attempt: 1, 2, 4 … 60.
+/// The seconds until the next attempt: 1, 2, 4 … 60.
 pub(super) fn backoff(attempts: i32) -> f64 {
     f64::from(1 << attempts.clamp(0, 6)).min(60.0)
 }
 
-/// The moment until which Telegram wants silence, to the second and not a moment earlier.
+/// The end of the wait that Telegram orders, to the second, and half a second more, so that no call comes too early.
 pub(super) fn rate_limited_until(now: Timestamp, retry_after: Duration) -> Timestamp {
     later(now, retry_after + Duration::from_millis(500))
 }
 
-/// Why a bot cannot post, when that is what the error says.
+/// The reason for which a bot cannot post. None: the error says something else.
 pub(super) fn broken_reason(error: &Error) -> Option<String> {
     match error {
         Error::Kicked(_) | Error::NoRights(_) | Error::ChatNotFound | Error::BadToken => Some(error.to_string()),
@@ -49,7 +50,7 @@ pub(super) fn broken_reason(error: &Error) -> Option<String> {
     }
 }
 
-/// What to write down and do next after `error`.
+/// Returns the next step after `error`, with the statements to run; `outcome` has those that come first.
 pub(super) async fn after_failure(
     sender: &TelegramSender<'_>,
     work: &BotWork,
@@ -74,7 +75,7 @@ pub(super) async fn after_failure(
     }
     match error {
         Error::NotSent(_) => outcome.extend(posts::requeue_post(post.id, false, NOT_SENT_PAUSE)),
-        // Telegram did it and said so in words we cannot read: to repeat it would do it twice.
+        // Telegram carried it out, but its result cannot be read: a repetition would do it twice.
         Error::Unreadable => outcome.push(posts::mark_post_sent(post.id, Some(Vec::new()))),
         Error::NotAForum => {
             outcome.extend(posts::requeue_post(post.id, false, 0.0));
@@ -133,7 +134,7 @@ fn after_rate_limit(
     TelegramStep::ReleaseUntil(outcome, until)
 }
 
-/// What to write down after a receipt that was not set.
+/// Returns the statements that follow a receipt that was not set.
 pub(super) fn after_receipt_failure(
     sender: &TelegramSender<'_>,
     work: &BotWork,
@@ -148,7 +149,7 @@ pub(super) fn after_receipt_failure(
     after_decoration_failure(post, error)
 }
 
-/// A decoration is tried again when that may help, and then forgotten.
+/// Requeues a decoration up to three times if that may help; otherwise gives it up.
 fn after_decoration_failure(post: &Post, error: &Error) -> Vec<Statement> {
     let may_help = matches!(error, Error::NotSent(_) | Error::Unknown(_) | Error::Unavailable { .. });
     if may_help && post.attempts < 3 {
@@ -160,7 +161,7 @@ fn after_decoration_failure(post: &Post, error: &Error) -> Vec<Statement> {
     }
 }
 
-/// Opens a closed topic again.
+/// Reopens a closed topic. True: it is open now.
 pub(super) async fn reopen_topic(sender: &TelegramSender<'_>, target: Target) -> bool {
     let Some(thread_id) = target.thread_id else { return false };
     let params = ReopenForumTopicParams::builder().chat_id(target.chat_id).message_thread_id(narrow(thread_id)).build();

@@ -1,5 +1,5 @@
-//! A reply by hand, from the API: it goes to Avito like an operator's answer, and the topic sees it under its writer's
-//! name. Taken once per `Idempotency-Key`, decided in the transaction that writes it down.
+//! A reply that a person writes through the API: it goes to Avito like an operator's answer, and is posted in the topic
+//! under its writer's name. It is accepted once per `Idempotency-Key`, decided in the transaction that stores it.
 
 use std::time::Duration;
 
@@ -20,27 +20,26 @@ use crate::{
     tenancy::idempotency::{self, KeyOutcome, Request},
 };
 
-/// The most characters of a reply: what can be written in a topic can be written here, and no more (Bot API,
-/// `sendMessage`).
+/// The most characters of a reply: as many as fit in one message of a topic (Bot API, `sendMessage`).
 pub const MAX_LENGTH: usize = 4096;
-/// The name under which its keys are kept.
+/// The name under which its keys are stored.
 const ROUTE: &str = "POST /api/dialogs/{dialog_id}/messages";
 
 /// A reply to a buyer.
 pub struct Reply {
     /// The row in `dialogs`.
     pub dialog_id: i64,
-    /// What it says.
+    /// Its text.
     pub text: String,
-    /// Who wrote it.
+    /// The user who wrote it.
     pub user_id: i64,
-    /// How the writer is called in the topic.
+    /// The writer's name in the topic.
     pub author: String,
-    /// The `Idempotency-Key`, if there is one.
+    /// The `Idempotency-Key`. None: the request has none.
     pub key: Option<String>,
 }
 
-/// Why a reply is not taken.
+/// The reason for which a reply is not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplyError {
     /// The organisation has no such dialog.
@@ -52,7 +51,7 @@ pub enum ReplyError {
     /// Avito refuses the dialog's account.
     #[error("Avito refuses the account")]
     AccountRefused,
-    /// Nobody follows the account's chats.
+    /// The account's chats are not followed.
     #[error("the account is not followed")]
     NotFollowed,
     /// The organisation is suspended.
@@ -61,7 +60,7 @@ pub enum ReplyError {
     /// The key came with another reply.
     #[error("the key was used for another reply")]
     OtherRequest,
-    /// Our database.
+    /// Postgres failed.
     #[error(transparent)]
     Db(#[from] DbError),
 }
@@ -96,7 +95,7 @@ impl From<ReplyError> for Problem {
     }
 }
 
-/// The dialog, locked before anything else as everywhere, with what stands in the way of a reply.
+/// Locks the dialog, before anything else as in every transaction, and returns what prevents a reply.
 const LOCK_DIALOG: &str = "
     SELECT d.bot_id, d.state = 'blocked' OR d.block_requested_at IS NOT NULL AS blocked, a.status <> 'active' AS refused,
            NOT a.monitoring_enabled AS unfollowed, a.suspended_at IS NOT NULL AS suspended
@@ -104,8 +103,8 @@ const LOCK_DIALOG: &str = "
     WHERE d.id = $1
     FOR NO KEY UPDATE OF d";
 
-/// The message with its parts, if the key was claimed and nothing stands in the way. A human answer empties the mark of
-/// the auto-reply.
+/// Creates the message with its parts, if the key was claimed and nothing prevents the reply. A person's answer cancels
+/// the scheduled auto-reply.
 const INSERT: &str = "
     WITH inserted AS (
         INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, author_name,
@@ -133,7 +132,7 @@ const MAKE_OUTBOX_DUE: &str = "
     WHERE id = nullif(current_setting('app.result_id', true), '')::bigint AND needs_post AND post_id IS NULL
     ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)";
 
-/// Takes a reply, and answers it as it was when it was taken: the same words for the same key.
+/// Accepts a reply, and returns it as it was accepted: the same key gets the same answer.
 pub async fn reply(app: &App, client: ClientId, reply: Reply) -> Result<Message, ReplyError> {
     let Reply { dialog_id, text, user_id, author, key } = reply;
     let request = Request::new(user_id, ROUTE, key, &format!("{dialog_id} {text}"));

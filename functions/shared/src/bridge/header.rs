@@ -1,5 +1,5 @@
-//! The first post of a topic: what the chat is about, and with whom. While the bot must be sparing, the buyer's first words
-//! stand in it too.
+//! The first post of a topic: the item and the buyer of the chat. While the bot's budget is short, the buyer's first
+//! text stands in it too.
 
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{platform::db::Statement, telegram::text::utf16_len};
 
-/// The first post of a topic: the item as a link, its price and city, the buyer, the account; its photo as a
-/// preview, which costs no call of its own and cannot fail the post.
+/// Composes a header: the item as a link, its price and city, the buyer, the account. The item's photo is a preview,
+/// which costs no call of its own and cannot fail the post.
 pub(super) fn header(dialog: &ClaimedDialog) -> Value {
     let item = dialog.item.as_ref();
     let labels = texts::header_labels(LANGUAGE);
@@ -43,8 +43,8 @@ pub(super) fn header(dialog: &ClaimedDialog) -> Value {
     content
 }
 
-/// A new topic's header with the first words behind it, and whose words these are: when less than half of the budget is
-/// left, and the words are a text that fits. What else belongs into the topic before them leaves the header alone.
+/// Returns a new topic's header with the first text below it, and the ids of the messages of that text. None: at least
+/// half of the budget is left, another post must come first, or the first draft is not a whole text that fits.
 pub(super) fn under_pressure(work: &BotWork, post: &Post, header: &Value) -> Option<(Value, Vec<i64>)> {
     let dialog = work.dialog.as_ref()?;
     if post.kind != "header" || work.posts.len() > 1 || work.outbox.budget.is_half_free(work.outbox.now) {
@@ -67,7 +67,7 @@ fn with_first(header: &Value, first: &PostDraft) -> Option<Value> {
     })
 }
 
-/// A header that Telegram refused goes again without its photo.
+/// Requeues a header that Telegram refused, without its photo. None: the post is no header, or has no photo.
 pub(super) fn plainer(post: &Post) -> Option<Vec<Statement>> {
     let mut content = post.content.clone();
     content.as_object_mut()?.remove("preview").filter(|_| post.kind == "header")?;

@@ -1,5 +1,5 @@
-//! Dialogs and their messages as a frontend reads them. Whatever could open something stays inside: no address of a file,
-//! no id by which Telegram or Avito would hand one out.
+//! Dialogs and their messages as a frontend reads them. Nothing that gives access to a file is included: neither its
+//! address nor an id for which Telegram or Avito would serve it.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -113,21 +113,21 @@ pub struct Dialog {
     pub telegram_topic_id: Option<i64>,
 }
 
-/// Which dialogs are asked for.
+/// A filter of dialogs.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
-    /// Only those that stand so.
+    /// Only those in this state.
     pub state: Option<DialogState>,
     /// Only those of this account.
     pub avito_account_id: Option<i64>,
     /// Only those whose buyers wait for an answer, or only the others.
     pub unanswered: Option<bool>,
-    /// Only those in whose buyer, item or texts this stands.
+    /// Only those with this text in the buyer's name, the item's title or a message.
     pub search: Option<String>,
 }
 
-// Under the policies no index on texts would be used: `ILIKE` is not trusted with rows of others, so the tenant is looked
-// up first, by this order's index, and its texts are read until the page is full.
+// An index on texts would not be used under row-level security: Postgres does not trust `ILIKE` with rows of other
+// tenants. So the index of this order finds the tenant's dialogs, and their texts are read until the page is full.
 const DIALOGS: &str = "
     SELECT d.id, d.state, d.avito_account_id, a.name AS account_name, d.avito_chat_id, d.buyer, d.item, d.last_message_at,
            d.bot_id, d.telegram_chat_id, d.telegram_topic_id, last.direction, last.kind, left(last.text, 200) AS text
@@ -168,7 +168,7 @@ pub async fn dialogs(app: &App, client: ClientId, filter: Filter, wanted: Ranked
     Ok(wanted.page(ranked.collect::<Result<_, DbError>>()?))
 }
 
-/// A moment of a cursor; one that is none stands before all others.
+/// The time of a cursor; an invalid one counts as earlier than all others.
 fn moment(microsecond: i64) -> Timestamp {
     Timestamp::from_microsecond(microsecond).unwrap_or(Timestamp::UNIX_EPOCH)
 }
@@ -279,7 +279,7 @@ macro_rules! select_messages {
     };
 }
 
-/// A page of a dialog's messages, newest first; none when there is no such dialog.
+/// A page of a dialog's messages, newest first. None: the organisation has no such dialog.
 pub async fn messages(
     app: &App,
     client: ClientId,
@@ -311,7 +311,7 @@ pub async fn messages(
     Ok(Some(wanted.page(ranked.collect::<Result<_, DbError>>()?)))
 }
 
-/// The message that the transaction made, by `app.result_id`.
+/// Selects the message that the transaction created, by `app.result_id`.
 pub(super) fn select_created() -> Statement {
     Statement::new(select_messages!("WHERE m.id = nullif(current_setting('app.result_id', true), '')::bigint"))
 }
@@ -336,13 +336,13 @@ impl Message {
         })
     }
 
-    /// As it was when it was taken, whatever became of it.
+    /// Returns the message as it was accepted, whatever its status is by now.
     pub(super) fn when_taken(self) -> Self {
         Self { status: "sending".to_owned(), maybe_duplicate: false, error: None, ..self }
     }
 }
 
-/// What a message holds: of Avito's content, and the names of the pictures that an operator sent.
+/// The attachments of a message: the pictures that an operator sent, by name, and those of Avito's content.
 fn attachments(content: Value, pictures: Option<&Value>) -> Vec<Attachment> {
     let content: avito::Content = serde_json::from_value(content).unwrap_or_default();
     let of = |kind: &str| Attachment { kind: kind.to_owned(), ..Attachment::default() };
@@ -352,10 +352,10 @@ fn attachments(content: Value, pictures: Option<&Value>) -> Vec<Attachment> {
     all.extend(content.image.map(|_| of("image")));
     all.extend(content.voice.map(|_| of("voice")));
     all.extend(content.file.map(|file| Attachment { name: file.name, ..of("file") }));
-    all.extend(content.location.map(|place| Attachment {
-        name: place.title.or(place.text),
-        latitude: place.lat,
-        longitude: place.lon,
+    all.extend(content.location.map(|location| Attachment {
+        name: location.title.or(location.text),
+        latitude: location.lat,
+        longitude: location.lon,
         ..of("location")
     }));
     all.extend(content.link.map(|link| Attachment {
@@ -376,7 +376,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn what_people_search_for_is_no_pattern() {
+    fn wildcards_in_a_search_are_matched_literally() {
         assert_eq!(pattern(r"50%_\ скидка"), r"%50\%\_\\ скидка%");
     }
 
@@ -387,11 +387,11 @@ mod tests {
             "voice": { "voice_id": "secret" },
             "link": { "url": "https://example.com/a", "text": "https://example.com/a" },
         });
-        let shown = attachments(content, Some(&json!(["стол.jpg", null])));
-        let kinds: Vec<_> = shown.iter().map(|attachment| (attachment.n, attachment.kind.as_str())).collect();
+        let listed = attachments(content, Some(&json!(["стол.jpg", null])));
+        let kinds: Vec<_> = listed.iter().map(|attachment| (attachment.n, attachment.kind.as_str())).collect();
         assert_eq!(kinds, [(0, "image"), (1, "image"), (2, "image"), (3, "voice"), (4, "link")]);
-        assert!(!json!(shown).to_string().contains("secret"));
-        assert_eq!((shown[0].name.as_deref(), shown[1].name.as_deref()), (Some("стол.jpg"), None));
+        assert!(!json!(listed).to_string().contains("secret"));
+        assert_eq!((listed[0].name.as_deref(), listed[1].name.as_deref()), (Some("стол.jpg"), None));
         assert_eq!(attachments(json!(null), None), []);
     }
 }

@@ -1,5 +1,6 @@
-//! The mark in a topic's name: 🔴 somebody waits, 🟢 answered, 🤖 answered by the machine. Renames cost like messages, so
-//! only a state that has stood for a while is shown, the latest alone, and only while there is room.
+//! The topic emoji, in the topic's name: 🔴 the buyer waits, 🟢 answered, 🤖 answered by the auto-reply. A rename costs as
+//! much as a message. So a topic is renamed only for a state that lasts, for the latest alone, and while the budget has
+//! room.
 
 use serde_json::{Value, json};
 
@@ -9,12 +10,12 @@ use super::{
 };
 use crate::{planned, platform::db::Statement, telegram::text::truncate_utf16};
 
-/// How long a state stands before it is shown, seconds.
+/// The delay between a change of state and the rename, seconds.
 pub(super) const RENAME_DELAY: f64 = 60.0;
-/// How long a rename waits while messages need the room, seconds.
+/// The delay of a rename while messages need the budget, seconds.
 pub(super) const BUDGET_DELAY: f64 = 15.0;
 
-/// The mark that the topic of a dialog `d` ought to bear.
+/// The emoji that the topic of a dialog `d` should bear.
 macro_rules! wanted_emoji {
     () => {
         "CASE WHEN d.state NOT IN ('waiting', 'answered') THEN ''
@@ -25,7 +26,7 @@ macro_rules! wanted_emoji {
     };
 }
 
-/// The dialogs of the posts `$posts` whose topics ought to bear another mark than they do, where that is not written down.
+/// Selects the dialogs of the posts `$posts` whose topics need a rename that is not scheduled yet.
 macro_rules! renames_needed {
     ($posts:literal) => {
         concat!(
@@ -36,7 +37,7 @@ macro_rules! renames_needed {
                    WHERE d.id = ANY (ARRAY(SELECT p.dialog_id FROM posts p WHERE p.id = ANY(",
             $posts,
             "))) AND d.topic_state = 'open' OFFSET 0) AS renames_needed
-             -- asked for each: as NOT EXISTS it is joined, with what waits in all organisations
+             -- computed for each row: as NOT EXISTS, Postgres joins it with the unfinished posts of all clients
              WHERE renames_needed.emoji <> renames_needed.topic_emoji AND renames_needed.emoji IS DISTINCT FROM (
                  SELECT CASE WHEN p.state IN ('pending', 'sending') THEN p.content ->> 'emoji' END FROM posts p
                  WHERE p.bot_id = renames_needed.bot_id AND p.dedup_key = 'rename:' || renames_needed.id)"
@@ -44,15 +45,14 @@ macro_rules! renames_needed {
     };
 }
 
-/// Writes down that the names of the topics of the posts `$posts` are to change, of those that are; a change of mind begins
-/// the waiting anew.
+/// Schedules the renames that the topics of the posts `$posts` need. Another emoji starts the delay again.
 macro_rules! schedule_renames {
-    ($posts:literal, $quiet_seconds:literal) => {
+    ($posts:literal, $delay_seconds:literal) => {
         concat!(
             "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, due_at, dedup_key)
              SELECT client_id, bot_id, id, 'rename', jsonb_build_object('emoji', emoji),
                     now() + make_interval(secs => ",
-            $quiet_seconds,
+            $delay_seconds,
             "), 'rename:' || id
              FROM (",
             $crate::bridge::marks::renames_needed!($posts),
@@ -65,14 +65,14 @@ macro_rules! schedule_renames {
 }
 pub(super) use {renames_needed, schedule_renames, wanted_emoji};
 
-/// Writes down that the name of a post's topic is to change, if it is.
+/// Schedules the rename of a post's topic. None: no rename is needed, or it is scheduled already.
 pub(super) fn schedule_rename(dialog: &ClaimedDialog, post_id: i64) -> Option<Statement> {
     let is_needed =
         dialog.wanted_emoji != dialog.topic_emoji && dialog.scheduled_emoji.as_ref() != Some(&dialog.wanted_emoji);
     is_needed.then(|| planned!(schedule_renames!("$1", "$2")).bind(vec![post_id]).bind(RENAME_DELAY))
 }
 
-/// What a rename that is due asks for; none when the state has changed, or the name is right already.
+/// Returns the content of a rename that is due. None: the state has changed, or the name is right already.
 pub(super) fn rename_content(post: &Post, dialog: &ClaimedDialog) -> Option<Value> {
     let emoji = dialog.wanted_emoji.as_str();
     let is_stale = post.content["emoji"].as_str() != Some(emoji) || emoji == dialog.topic_emoji;
@@ -82,7 +82,7 @@ pub(super) fn rename_content(post: &Post, dialog: &ClaimedDialog) -> Option<Valu
     })
 }
 
-/// The topic bears this mark now.
+/// Stores the emoji that the topic bears now.
 pub(super) fn mark_renamed(dialog_id: i64, emoji: &str) -> Statement {
     Statement::new("UPDATE dialogs SET topic_emoji = $2 WHERE id = $1").bind(dialog_id).bind(emoji.to_owned())
 }

@@ -1,5 +1,5 @@
 //! The bridge: an Avito chat is a topic of a Telegram group. Rows are the queue, SQS is the alarm clock: a message is a
-//! row the moment we hear of it, and whoever holds a lease derives from rows what still has to be sent.
+//! row as soon as it is received, and the worker that holds a lease derives from rows what still has to be sent.
 
 mod album;
 mod attachments;
@@ -45,13 +45,13 @@ mod work;
 
 use crate::platform::{db::DbError, secrets::SecretsError};
 
-/// Our own failures. What the outside refuses is no error here: it becomes a row's state.
+/// Our own failures. A refusal by Telegram or Avito is no error here: it becomes a row's state.
 #[derive(Debug, thiserror::Error)]
 pub enum BridgeError {
     /// Postgres failed.
     #[error(transparent)]
     Db(#[from] DbError),
-    /// A stored secret does not open.
+    /// A stored secret cannot be decrypted.
     #[error(transparent)]
     Secrets(#[from] SecretsError),
 }

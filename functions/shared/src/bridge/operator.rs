@@ -1,6 +1,6 @@
-//! What a bot's webhook brings: an operator's answer becomes a row with its parts, in one transaction, before the 200.
-//! Whatever Telegram cannot be told to stop repeating is recorded or ignored, never refused: one update refused for
-//! ever would block every topic of the group.
+//! Receives the updates of a bot's webhook: an operator's answer becomes a row with its parts, in one transaction,
+//! before the 200. An update is recorded or ignored, never refused for ever: Telegram would repeat it without end, and
+//! it would block every topic of the group.
 
 use std::time::Duration;
 
@@ -28,32 +28,32 @@ use crate::{
     tenancy::{bots, chats, clients},
 };
 
-/// What became of an update.
+/// The result of an update.
 #[derive(Clone, Debug, PartialEq)]
 pub enum UpdateResult {
-    /// It is recorded, or there was nothing to record.
+    /// The update is recorded, or there was nothing to record.
     Done,
-    /// It is answered with this call of the Bot API, in the webhook's response.
+    /// The webhook's response carries this call of the Bot API.
     Answer(Value),
-    /// It answers a post whose id is not written down yet: Telegram is to repeat it in a moment.
+    /// The update answers a post whose message id is not stored yet: Telegram is to repeat it in a moment.
     NotYet,
     /// One of the two secrets is wrong.
     WrongSecret,
 }
 
-/// How old an answer to an unknown post may be to be asked for again, seconds. Telegram holds back whatever else it has for
-/// a bot until then, so it is short.
+/// The greatest age, in seconds, of an answer to an unknown post that Telegram is to repeat ([`UpdateResult::NotYet`]).
+/// It is short, because Telegram delivers no other update of the bot until then.
 const MAX_NOT_YET_SECONDS: i64 = 15;
 
-/// The secrets a webhook call carries.
+/// The secrets of a webhook call.
 pub struct Credentials {
-    /// The end of its path.
+    /// The end of the call's path.
     pub path: Secret,
     /// The header `X-Telegram-Bot-Api-Secret-Token`.
     pub header: String,
 }
 
-/// Takes an update of the bot. An error: nothing durable has it, Telegram is to repeat it.
+/// Records an update of the bot. An error: the update is stored nowhere, and Telegram is to repeat it.
 pub async fn receive_telegram_update(
     app: &App,
     bot_id: i64,
@@ -80,7 +80,7 @@ pub async fn receive_telegram_update(
         return Ok(UpdateResult::WrongSecret);
     }
     wake(app, &results).await?;
-    let has_flag = |what: &str| results.iter().flatten().any(|row| matches!(optional(row, what), Ok(Some(true))));
+    let has_flag = |column: &str| results.iter().flatten().any(|row| matches!(optional(row, column), Ok(Some(true))));
     if has_flag("not_yet") {
         return Ok(UpdateResult::NotYet);
     }
@@ -89,8 +89,8 @@ pub async fn receive_telegram_update(
     Ok(answer.map_or(UpdateResult::Done, UpdateResult::Answer))
 }
 
-/// Wakes whoever the statements answered with: bots by `bot_id` and `due_at`, dialogs by `dialog_id`, at `send_at` if
-/// that is told.
+/// Wakes the bots and dialogs that the statements returned: a bot by `bot_id` at `due_at`, a dialog by `dialog_id` at
+/// `send_at`. Without `send_at` the dialog is woken at once.
 async fn wake(app: &App, results: &[Vec<Row>]) -> Result<(), DbError> {
     let until = |due: jiff::Timestamp| {
         Duration::try_from(due.duration_since(jiff::Timestamp::now())).unwrap_or_default().min(MAX_DELAY)
@@ -106,19 +106,19 @@ async fn wake(app: &App, results: &[Vec<Row>]) -> Result<(), DbError> {
     Ok(())
 }
 
-/// What a row says in a column, if it has that and it is not null.
+/// Returns the value of a column. None: the row has no such column, or the value is null.
 fn optional<'row, T: FromSql<'row>>(row: &'row Row, column: &str) -> Result<Option<T>, DbError> {
     if row.columns().iter().any(|known| known.name() == column) { get(row, column) } else { Ok(None) }
 }
 
-/// What to write down, and what to answer at once.
+/// The outcome of an update: the statements to run and the answer to give at once.
 #[derive(Default)]
 pub(super) struct UpdateOutcome {
     pub(super) statements: Vec<Statement>,
     pub(super) answer: Option<Value>,
-    /// How a pressed button is answered.
+    /// The answer to a pressed button.
     pub(super) reply: Option<callbacks::ButtonReply>,
-    /// Whether the statements note by themselves whether the group has topics.
+    /// True if one of the statements already stores whether the group has topics.
     pub(super) stores_topic_mode: bool,
 }
 
@@ -139,7 +139,7 @@ fn handle_update(bot_id: i64, update: &Update) -> UpdateOutcome {
     }
 }
 
-/// A right that was given back may be what the bot's rows wait for.
+/// Stores the bot's membership. A bot that is a member is made due: its rows may wait for a right that it has again.
 fn handle_membership(bot_id: i64, membership: &Membership) -> Vec<Statement> {
     let chat = &membership.chat;
     let title = chat.title.clone().unwrap_or_default();
@@ -192,21 +192,21 @@ fn handle_person(bot_id: i64, message: &Message) -> UpdateOutcome {
     }
 }
 
-/// A canned reply is said as if its asker had written it.
+/// Sends a canned reply as if the operator who asked for it had written its text.
 fn handle_canned_reply(bot_id: i64, message: &Message, name: &str, replies: &Value) -> UpdateOutcome {
     if message.thread_id.or(message.answers()).is_none() {
         return UpdateOutcome::default();
     }
     match commands::choose_canned_reply(replies, name) {
         Ok(text) => {
-            let said = Message { content: Content::Text(text.clone()), ..message.clone() };
-            answer_with_text(bot_id, &said, &text)
+            let reply = Message { content: Content::Text(text.clone()), ..message.clone() };
+            answer_with_text(bot_id, &reply, &text)
         }
         Err(why) => refuse(bot_id, message, &why),
     }
 }
 
-/// The command a text begins with, without a bot's name behind it.
+/// Returns the command at the beginning of a text, without the bot's name behind it. None: the text is no command.
 pub(super) fn command(message: &Message) -> Option<&str> {
     let word = message.text()?.split_whitespace().next()?.strip_prefix('/')?;
     let word = word.split('@').next()?;
@@ -252,16 +252,16 @@ fn is_created_by(message: &Message, bot: Option<&Person>) -> bool {
     bot.is_some() && !message.is_by_anonymous_admin()
 }
 
-/// A text to the buyer: as many parts as Avito's limit makes of it.
-fn answer_with_text(bot_id: i64, message: &Message, said: &str) -> UpdateOutcome {
+/// Sends a text to the buyer, in as many parts as Avito's limit requires.
+fn answer_with_text(bot_id: i64, message: &Message, text: &str) -> UpdateOutcome {
     let parts: Vec<Value> = (0..)
-        .zip(text::split(&said.replace('\0', ""), text::AVITO_LIMIT))
+        .zip(text::split(&text.replace('\0', ""), text::AVITO_LIMIT))
         .map(|(position, part)| json!({ "position": position, "text_key": text::key(&part), "text": part }))
         .collect();
     insert(bot_id, message, "text", json!(parts), None)
 }
 
-/// A picture to the buyer, with its caption behind it, or the reason why it is none.
+/// Sends a picture to the buyer, and its caption after it. Refuses any other media, with the reason.
 fn answer_with_media(bot_id: i64, message: &Message) -> UpdateOutcome {
     match pictures::sendable(message, Language::Russian) {
         Sendable::Refused(why) => refuse(bot_id, message, why),
@@ -275,7 +275,8 @@ fn answer_with_media(bot_id: i64, message: &Message) -> UpdateOutcome {
     }
 }
 
-/// An album's caption comes with its first picture, and follows the last: each picture takes it along.
+/// Moves an album's caption to this picture. Telegram sends the caption with the first picture; the buyer gets it after
+/// the last one.
 fn move_album_caption(bot_id: i64, message: &Message, album: &str) -> Statement {
     Statement::new(
         "UPDATE parts p SET message_id = m.id
@@ -291,7 +292,7 @@ fn move_album_caption(bot_id: i64, message: &Message, album: &str) -> Statement 
     .bind(album.to_owned())
 }
 
-/// What cannot go to Avito is kept, and refused in the topic at once.
+/// Stores a message that cannot go to Avito, and refuses it in the topic at once.
 fn refuse(bot_id: i64, message: &Message, why: &str) -> UpdateOutcome {
     let kind = match &message.content {
         Content::Media { media, .. } => media.as_str(),
@@ -309,14 +310,14 @@ macro_rules! dialog_of_topic {
     };
 }
 
-/// How many messages of an album stand there already.
+/// Counts the messages of an album that are stored already.
 macro_rules! of_album {
     () => {
         "SELECT count(*)::int FROM messages o WHERE o.bot_id = _bot AND o.telegram_chat_id = _chat AND o.media_group_id = _album"
     };
 }
 
-/// The dialog to wake for a message that came before, as long as it is not sent.
+/// Selects the dialog to wake for a repeated message, as long as the message is not sent.
 macro_rules! unfinished {
     () => {
         "SELECT NULL::bigint, NULL::timestamptz, m.dialog_id, d.send_at, NULL::boolean
@@ -326,12 +327,12 @@ macro_rules! unfinished {
     };
 }
 
-/// What the routine of [`insert`] takes and answers.
+/// The parameters and the returned columns of the stored function of [`insert`].
 const INSERT_PARAMETERS: &str = "(_bot bigint, _chat bigint, _thread bigint, _message bigint, _kind text, _text text, _author text, _author_id bigint,
      _parts jsonb, _refusal jsonb, _album text, _album_seconds double precision, _answered bigint, _is_forum boolean,
      _unowned_notice jsonb, _is_new boolean)
      RETURNS TABLE (bot_id bigint, due_at timestamptz, dialog_id bigint, send_at timestamptz, not_yet boolean)";
-/// What it does.
+/// The body of that function.
 const INSERT: &str = concat!(
     "DECLARE
          route record;
@@ -345,7 +346,7 @@ const INSERT: &str = concat!(
              RETURN;
          END IF;
          IF _thread IS NULL THEN
-             -- looked for first: what is not under way any more has its id by the time it is looked up
+             -- before find_dialog: a post that is not sending any more has stored its ids when find_dialog reads
              not_yet := _is_new AND EXISTS (SELECT FROM posts p WHERE p.bot_id = _bot AND p.state = 'sending');
              dialog_id := find_dialog(_bot, _chat, _thread, _answered);
              IF dialog_id IS NULL THEN
@@ -372,7 +373,7 @@ const INSERT: &str = concat!(
          END IF;
          SELECT d.id, d.client_id, d.avito_account_id, d.bot_id INTO dialog
          FROM dialogs d WHERE d.id = dialog_id FOR NO KEY UPDATE;
-         -- as all that touch both: after the dialog
+         -- a transaction that locks both locks the dialog first
          IF _chat = route.group_chat_id AND (SELECT outbox.topics_off = _is_forum FROM bot_outboxes outbox WHERE outbox.bot_id = _bot) THEN
              UPDATE bot_outboxes outbox SET topics_off = NOT _is_forum WHERE outbox.bot_id = _bot;
          END IF;
@@ -392,7 +393,7 @@ const INSERT: &str = concat!(
          IF inserted IS NOT NULL THEN
              INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, position, kind, text, text_key, attachment)
              SELECT dialog.client_id, dialog.id, inserted, dialog.avito_account_id,
-                    -- the captions of one album come to stand on one message, each in a place of its own
+                    -- the captions of an album end up on one message, each at positions of its own
                     part.position + CASE WHEN part.kind = 'text' THEN 10 * captions ELSE 0 END,
                     coalesce(part.kind, 'text'), part.text, part.text_key, part.attachment
              FROM jsonb_to_recordset(_parts) AS part (position int, kind text, text text, text_key text, attachment jsonb)
@@ -424,9 +425,12 @@ const INSERT: &str = concat!(
      END"
 );
 
-/// Inserts an operator's message once. A repeated update finds its row and changes nothing, but wakes again what may
-/// not have been woken. Who writes in a topic of the bot's group that no dialog owns is told so, once. In a group without
-/// topics somebody may answer a post before its id is written down: then a post is under way, and the answer is new.
+/// Inserts an operator's message once. A repeated update finds its row and changes nothing, but wakes the dialog again:
+/// the first wake-up may be lost.
+///
+/// A message in a topic of the bot's group that no dialog owns gets a notice, once for each topic. In a group without
+/// topics an operator may answer a post before its message id is stored. Telegram is to repeat the update then: a post
+/// of the bot is `sending`, and the answer is new.
 fn insert(bot_id: i64, message: &Message, kind: &'static str, parts: Value, refusal: Option<Value>) -> UpdateOutcome {
     let author = message.from.as_ref();
     let is_new = message

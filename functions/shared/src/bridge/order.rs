@@ -1,6 +1,6 @@
-//! The order of what a buyer writes in one breath. Webhooks overtake each other, and Avito counts in whole seconds: what
-//! follows closely waits a moment, what comes just after Postgres was away waits for what was kept meanwhile, and where one
-//! second holds several messages, Avito's own list says which came first.
+//! The order of messages that a buyer writes in quick succession. Webhooks overtake each other, and Avito counts in
+//! whole seconds. A message that follows another closely waits a moment. A message that comes just after Postgres was
+//! away waits for those that the intake queue buffered. If messages share one second, Avito's own list has their order.
 
 use std::{collections::HashSet, sync::Mutex, time::Duration};
 
@@ -19,22 +19,23 @@ use crate::{
 
 /// A message this soon after another of its dialog may have overtaken a third.
 pub(super) const REORDER_WINDOW: Duration = Duration::from_secs(5);
-/// How long such a message waits for those that it overtook.
+/// Such a message waits this long for those that it overtook.
 pub(super) const REORDER_WAIT: Duration = Duration::from_secs(1);
-/// When this process last gave a webhook to the intake queue, for Postgres was away.
+/// The moment at which this process last put a webhook into the intake queue, because Postgres was away.
 pub(super) static LAST_BUFFERED: LastEvent = LastEvent::never();
-/// For so long after Postgres was away, what came meanwhile may still be on its way through the intake queue.
+/// The time after Postgres was away in which buffered webhooks may still be in the intake queue.
 pub(super) const OUTAGE_WINDOW: Duration = Duration::from_secs(15);
-/// How long what comes then waits for it: the queue's consumer tries every second, but for a pause of two. Nothing waits
-/// longer for the sake of order.
+/// A message that comes in that time waits this long for them: the queue's consumer tries every second, but for a pause
+/// of two. Nothing waits longer for the sake of order.
 pub(super) const OUTAGE_REORDER_WAIT: Duration = Duration::from_secs(4);
-/// Order is worth no longer wait than this, that for a new token included.
+/// The timeout of the call that reads the order, with the call for a new token. A longer wait is not worth it.
 const POSITIONS_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The messages whose order was asked for already: once each, whatever came of it.
+/// The messages whose order was asked for already: once each, whatever the outcome.
 pub(super) type AskedPositions = Mutex<HashSet<i64>>;
 
-/// Has Avito say in which order messages of one second were written, if that is not known; none: it is, or was asked for.
+/// Asks Avito for the order of messages that share one second. None: the order is known, was asked for before, or could
+/// not be read.
 pub(super) async fn fetch_positions(
     sender: &TelegramSender<'_>,
     dialog: &ClaimedDialog,
@@ -59,12 +60,12 @@ pub(super) async fn fetch_positions(
     }
 }
 
-/// Whether [`fetch_positions`] would ask.
+/// True if [`fetch_positions`] would ask Avito.
 pub(super) fn needs_positions(sender: &TelegramSender<'_>, messages: &[PendingMessage]) -> bool {
     sender.asked_positions.lock().is_ok_and(|asked| of_unknown_order(messages).iter().any(|id| !asked.contains(id)))
 }
 
-/// The messages of which only a webhook told and that share their second with a neighbour.
+/// Returns the messages that only a webhook reported and that share their second with a neighbour.
 fn of_unknown_order(messages: &[PendingMessage]) -> Vec<i64> {
     let shares = |one: &PendingMessage, other: &PendingMessage| one.created.is_some() && one.created == other.created;
     let neighbours = |index: usize| [index.checked_sub(1), Some(index + 1)].into_iter().flatten();
@@ -77,7 +78,7 @@ fn of_unknown_order(messages: &[PendingMessage]) -> Vec<i64> {
         .collect()
 }
 
-/// The newest messages of the chat with their places, oldest first.
+/// Reads the newest messages of the chat with their positions, oldest first.
 async fn read_positions(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> Result<Value, TokenError> {
     let keys = &dialog.keys;
     let token = accounts::access_token(sender.app, keys).await?;
@@ -121,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_one_second_that_only_webhooks_told_of_are_of_unknown_order() {
+    fn messages_of_one_second_that_only_webhooks_reported_have_an_unknown_order() {
         let messages = [
             message(1, Some(10), false),
             message(2, Some(11), false),

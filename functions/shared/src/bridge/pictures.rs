@@ -1,5 +1,5 @@
-//! An operator's pictures on their way to Avito: what can go is told at once, from what Telegram says of the file; the
-//! file itself is fetched, looked at and passed on by the holder of the dialog.
+//! Sends an operator's pictures to Avito. A file that cannot go is refused at once, from its description in the update.
+//! The worker that holds the dialog's lease fetches the file, checks its first bytes and passes it on.
 
 use std::time::Duration;
 
@@ -23,12 +23,12 @@ use crate::{
     tenancy::{accounts, bots},
 };
 
-/// The most bytes of a file that Telegram gives to bots (Bot API, `getFile`); Avito takes 24 MB.
+/// The largest file that Telegram gives to bots (Bot API, `getFile`). Avito takes 24 MB.
 const MAX_FILE_BYTES: usize = 20 * 1024 * 1024;
-/// How long an album's first pictures wait for those that still come.
+/// The time that an album's first pictures wait for the next ones.
 pub const ALBUM_WAIT: Duration = Duration::from_millis(1500);
 
-/// The kinds of picture that Avito takes: what apps call them, and how their names end.
+/// The kinds of picture that Avito takes: MIME type and endings of file names.
 const ACCEPTED: [(&str, &[&str]); 6] = [
     ("image/jpeg", &["jpg", "jpeg"]),
     ("image/png", &["png"]),
@@ -38,15 +38,15 @@ const ACCEPTED: [(&str, &[&str]); 6] = [
     ("image/heif", &["heif"]),
 ];
 
-/// What becomes of a message that is no text.
+/// The outcome of a message that is not a text.
 pub enum Sendable {
-    /// It goes to Avito in these parts, as `jsonb_to_recordset` reads them.
+    /// The message goes to Avito in these parts, as `jsonb_to_recordset` reads them.
     Parts(Value),
-    /// It does not go, and this is said.
+    /// The message does not go, and the operator gets this text.
     Refused(&'static str),
 }
 
-/// What becomes of an operator's picture, or of anything else that is no text.
+/// Returns the parts of an operator's picture, or the refusal of anything else that is not a text.
 pub fn sendable(message: &Message, language: Language) -> Sendable {
     let Content::Media { media, caption, file } = &message.content else {
         return Sendable::Refused(texts::not_taken("", language));
@@ -70,12 +70,12 @@ fn looks_like_picture(file: &File) -> bool {
     let mime = file.mime.as_deref().unwrap_or_default().to_ascii_lowercase();
     let ending =
         file.name.as_deref().and_then(|name| name.rsplit_once('.')).map(|(_, ending)| ending.to_ascii_lowercase());
-    ACCEPTED.iter().any(|(taken, endings)| {
-        mime == *taken || (mime.is_empty() && ending.as_deref().is_some_and(|ending| endings.contains(&ending)))
+    ACCEPTED.iter().any(|(accepted, endings)| {
+        mime == *accepted || (mime.is_empty() && ending.as_deref().is_some_and(|ending| endings.contains(&ending)))
     })
 }
 
-/// What a picture is by its first bytes, as the end of a name; none: nothing that Avito takes.
+/// Returns a picture's kind, by its first bytes, as the ending of a file name. None: Avito does not take the file.
 fn ending(bytes: &[u8]) -> Option<&'static str> {
     const HEIF: [&[u8]; 8] = [b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"];
     match bytes {
@@ -90,15 +90,15 @@ fn ending(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// Why a picture is not at hand.
+/// The reason for which a picture could not be fetched.
 enum PictureError {
-    /// It may be had in a while.
+    /// Another attempt after this time may succeed.
     Transient(Duration),
-    /// It is not to be had; this is said.
+    /// No attempt can succeed. The operator gets this text.
     Permanent(&'static str),
 }
 
-/// Between two tries to have a file, at first.
+/// The delay after a failed attempt. After a failed fetch it doubles with each attempt.
 const FILE_DELAY: Duration = Duration::from_secs(3);
 
 impl From<Error> for PictureError {
@@ -128,8 +128,8 @@ impl From<MediaError> for PictureError {
 }
 
 impl AvitoSender<'_> {
-    /// Sends a picture: out of Telegram, into Avito, into the chat. Only the last of these does something that is seen,
-    /// so only its outcome can be unknown.
+    /// Sends a picture: fetches it from Telegram, uploads it to Avito, posts it in the chat. The buyer sees only the
+    /// result of the last call, so only its outcome can be unknown.
     pub(super) async fn send_picture(
         &self,
         work: &DialogWork,
@@ -175,7 +175,7 @@ impl AvitoSender<'_> {
         drop(permit);
         let image_id = match uploaded {
             Ok(reply) => reply.value,
-            // Nobody saw anything of it, so there is nothing to look for.
+            // The buyer sees nothing of an upload, so there is nothing to verify.
             Err(avito::Error::Unknown(_) | avito::Error::Unavailable { .. }) => {
                 return Ok(AvitoStep::ReleaseFor(vec![dialog_work::requeue_part(part.id)], FILE_DELAY));
             }
@@ -184,7 +184,7 @@ impl AvitoSender<'_> {
                 return Ok(after_failure(work, part, error));
             }
         };
-        // All this may have taken longer than the lease.
+        // The fetch and the upload may have taken longer than the lease.
         if self.run(vec![dialog_work::renew_lease(self.dialog_id, self.owner)]).await?.iter().flatten().next().is_none()
         {
             return Ok(AvitoStep::Commit(Vec::new()));
@@ -202,9 +202,9 @@ impl AvitoSender<'_> {
 
     async fn fetch(&self, part: &Part, picture: &Value) -> Result<Result<Bytes, PictureError>, BridgeError> {
         let results = self.run(vec![dialog_work::select_bot_token(part.id)]).await?;
-        let gone = PictureError::Permanent(texts::not_handed_out(Language::Russian));
+        let no_file = PictureError::Permanent(texts::not_handed_out(Language::Russian));
         let (Some(row), Some(file_id)) = (results.iter().flatten().next(), picture["file_id"].as_str()) else {
-            return Ok(Err(gone));
+            return Ok(Err(no_file));
         };
         let sealed: Vec<u8> = get(row, "token")?;
         let token = self.app.keyring().open(&sealed, bots::token_context(self.client_id))?;
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_photo_goes_in_its_largest_size_and_its_caption_follows() {
+    fn a_photo_is_sent_in_its_largest_size_and_its_caption_follows() {
         let sizes = json!([{"file_id": "s", "width": 90, "height": 60}, {"file_id": "l", "width": 900, "height": 600}]);
         let parts = parts(&json!({"photo": sizes, "caption": "Вот"}));
         assert_eq!(parts[0]["attachment"]["file_id"], "l");
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_sent_as_files_go_and_other_files_do_not() {
+    fn pictures_sent_as_files_are_accepted_and_other_files_are_refused() {
         let document =
             |mime: &str, name: &str| json!({"document": {"file_id": "d", "mime_type": mime, "file_name": name}});
         assert_eq!(parts(&document("image/heic", "a"))[0]["attachment"]["file_id"], "d");
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_avito_does_not_take_is_refused_with_its_reason() {
+    fn media_that_avito_does_not_take_is_refused_with_the_reason() {
         for (kind, word) in [
             ("voice", "голосовые"),
             ("audio", "голосовые"),
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn pictures_are_known_by_their_first_bytes() {
+    fn pictures_are_recognised_by_their_first_bytes() {
         assert_eq!(ending(b"\xff\xd8\xff\xe0rest"), Some("jpg"));
         assert_eq!(ending(b"\x89PNG\r\n\x1a\nrest"), Some("png"));
         assert_eq!(ending(b"GIF89a"), Some("gif"));
@@ -308,7 +308,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_are_too_odd_to_look_at(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+        fn any_bytes_have_a_known_ending_or_none(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
             prop_assert!(ending(&bytes).is_none_or(|ending| !ending.is_empty()));
         }
     }

@@ -1,5 +1,5 @@
-//! The poll: the second source of the same messages, for what no webhook told. An account whose webhooks tell of everything
-//! is looked at now and then, any other often; one that Avito does not let in, hourly.
+//! Polls accounts: the second source of the same messages, for those that no webhook reported. An account whose
+//! webhooks report every message is polled rarely, any other account often, and one that Avito refuses once an hour.
 
 mod provisional;
 mod schedule;
@@ -25,16 +25,16 @@ use crate::{
 
 /// Accounts polled at the same time by one process.
 const MAX_CONCURRENT_POLLS: usize = 16;
-/// A task this late is dropped: the next round has its accounts again.
+/// A task this late, in seconds, is dropped: the next round has its accounts again.
 const MAX_TASK_AGE: i64 = 60;
-/// A refused account is tried this often, seconds.
+/// The interval between two polls of a refused account, seconds.
 const REFUSED_INTERVAL: f64 = 3600.0;
-/// A round that comes a moment early is not to skip an account, so pauses are a little shorter than the intervals.
+/// Shortens the configured intervals a little, so that a round that comes a moment early does not skip an account.
 const INTERVAL_FACTOR: f64 = 0.9;
 
-/// How long an account rests after a poll, by `account_polls p`, `tenancy_accounts a` and `tenancy_webhooks w`: a webhook
-/// is trusted that was registered at its last check and told of everything in the last 24 h. `$2`: the usual interval,
-/// `$3`: that of a trusted webhook, `$4`: that of a refused account.
+/// The interval until an account's next poll, by `account_polls p`, `tenancy_accounts a` and `tenancy_webhooks w`.
+/// A webhook is trusted if it was registered at its last check and reported everything in the last 24 h.
+/// `$2`: the usual interval, `$3`: that of a trusted webhook, `$4`: that of a refused account.
 macro_rules! poll_interval {
     () => {
         "CASE WHEN a.status <> 'active' THEN $4
@@ -45,7 +45,7 @@ macro_rules! poll_interval {
 }
 use poll_interval;
 
-/// The intervals of the macro `pause`, as they follow its statement's first parameter.
+/// Binds the intervals of `poll_interval!`, after the first parameter of its statement.
 fn with_intervals(app: &App, statement: Statement) -> Statement {
     let usual = usual_interval(app);
     let trusted = interval(app, var::WEBHOOK_POLL_INTERVAL_SECONDS).map_or(usual, |seconds| seconds * INTERVAL_FACTOR);
@@ -60,7 +60,7 @@ fn interval(app: &App, variable: Variable) -> Option<f64> {
     app.config().number(variable).and_then(|seconds| u32::try_from(seconds).ok()).map(f64::from)
 }
 
-/// The statement that begins an account's polling, or has it polled at once if it is polled already.
+/// Starts the polls of an account; if it is polled already, makes it due now.
 pub fn start_polling(account_id: i64) -> Statement {
     Statement::new(
         "INSERT INTO account_polls AS p (avito_account_id, client_id)
@@ -70,7 +70,7 @@ pub fn start_polling(account_id: i64) -> Statement {
     .bind(account_id)
 }
 
-/// Makes accounts due now, but for those that Avito refuses.
+/// Makes accounts due now, except those that Avito refuses.
 pub(super) fn make_polls_due(account_ids: Vec<i64>) -> Statement {
     Statement::new(
         "UPDATE account_polls p SET next_poll_at = now() FROM tenancy_accounts a
@@ -88,14 +88,14 @@ struct PolledAccount {
     digest: Option<Vec<u8>>,
     unread_digest: Option<Vec<u8>>,
     is_active: bool,
-    /// Whether the chats with unread messages are to be listed as well.
+    /// True if the chats with unread messages are listed as well.
     list_unread: bool,
-    /// Whether it is time to judge if webhooks told of what polls found.
+    /// True if it is time to judge if webhooks reported what polls found.
     judge_webhook: bool,
 }
 
-/// Polls those of the accounts that are due, until `stop` at the latest. What fails for one account leaves it as it was,
-/// for its next turn.
+/// Polls those of the accounts that are due, until `stop` at the latest. A failed poll leaves its account's cursor as
+/// it was, for the next poll.
 pub async fn poll(app: &App, task: &PollTask, stop: Instant) -> Result<(), BridgeError> {
     let PollTask::V1 { account_ids, due } = task;
     if Timestamp::now().duration_since(*due).as_secs() > MAX_TASK_AGE {
@@ -124,7 +124,7 @@ pub async fn poll(app: &App, task: &PollTask, stop: Instant) -> Result<(), Bridg
     Ok(())
 }
 
-/// Takes the accounts that are due, and sets when they are due next: one round trip for all of them.
+/// Claims the accounts that are due, and sets their next due times: one round trip for all of them.
 async fn claim(app: &App, account_ids: Vec<i64>) -> Result<Vec<PolledAccount>, BridgeError> {
     let statement = Statement::new(concat!(
         "UPDATE account_polls p
@@ -160,7 +160,7 @@ impl PolledAccount {
     }
 }
 
-/// Why an account was not polled.
+/// The reason for which an account was not polled.
 #[derive(Debug, thiserror::Error)]
 enum PollError {
     #[error(transparent)]
@@ -176,7 +176,7 @@ enum PollError {
 }
 
 impl PollError {
-    /// Whether the next poll has a better chance with nothing changed.
+    /// True if the next poll may succeed although nothing was changed.
     fn may_pass(&self) -> bool {
         match self {
             Self::Db(_) | Self::TooLong | Self::Token(TokenError::Db(_) | TokenError::Unavailable(_)) => true,
@@ -210,7 +210,7 @@ async fn poll_account(app: &App, account: &PolledAccount) -> Result<(), PollErro
     outcome
 }
 
-/// What failed for a reason that may pass is looked at again at the usual pace, however far its webhook is trusted.
+/// Polls accounts again after the usual interval, even with a trusted webhook: the reason of the failure may pass.
 fn retry_polls(app: &App, account_ids: Vec<i64>) -> Statement {
     Statement::new(
         "UPDATE account_polls SET next_poll_at = least(next_poll_at, now() + make_interval(secs => $2))
@@ -220,7 +220,7 @@ fn retry_polls(app: &App, account_ids: Vec<i64>) -> Statement {
     .bind(usual_interval(app))
 }
 
-/// Lets a refused account rest at once, not only when it is next claimed.
+/// Postpones the next poll of a refused account now. Otherwise the long interval would begin only with the next claim.
 fn postpone_refused_poll(account_id: i64) -> Statement {
     Statement::new(
         "UPDATE account_polls SET next_poll_at = now() + make_interval(secs => $2) WHERE avito_account_id = $1",
@@ -229,7 +229,7 @@ fn postpone_refused_poll(account_id: i64) -> Statement {
     .bind(REFUSED_INTERVAL)
 }
 
-/// A minute after polls found what no webhook had told of: either one has by now, or it was missed.
+/// Judges the webhook by messages that polls found first: those that it has not reported after a minute are missed.
 fn judge_webhook(account_id: i64) -> Statement {
     Statement::new(
         "WITH unreported AS (
@@ -247,7 +247,7 @@ fn judge_webhook(account_id: i64) -> Statement {
     .bind(account_id)
 }
 
-/// The state and the reason of an account that Avito does not let in.
+/// The status and the reason of an account that Avito refuses. None: the error is no refusal.
 fn refusal(error: &PollError) -> Option<(&'static str, String)> {
     match error {
         PollError::Token(TokenError::Refused(reason)) => Some(("expired", reason.clone())),

@@ -1,4 +1,5 @@
-//! The life of a post: written down, begun, finished. `sending` is committed before the call, the outcome after it.
+//! The life of a post: `pending`, `sending`, then `sent` or `failed`. The worker commits `sending` before the call to
+//! Telegram, and the outcome after it.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -6,18 +7,18 @@ use uuid::Uuid;
 
 use crate::{planned, platform::db::Statement, routine};
 
-/// A post still to be written down.
+/// A post that is not stored yet.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PostDraft {
     /// `text`, `mirror`, `header`, `notice`, `photo`, `album`, `voice` or `venue`.
     pub kind: &'static str,
-    /// What is asked of Telegram: `{text, entities?, reply_to?}`, or what [`super::attachments`] reads.
+    /// The request to Telegram: `{text, entities?, reply_to?}`, or the keys that [`super::attachments`] reads.
     pub content: Value,
-    /// The messages that are shown once this post is.
+    /// The messages that are posted with this post.
     pub message_ids: Vec<i64>,
 }
 
-/// Has a post show the messages of its draft.
+/// Links the messages of a draft to its post, except those that have a post already.
 macro_rules! show {
     () => {
         "UPDATE messages m SET post_id = _post
@@ -25,8 +26,8 @@ macro_rules! show {
     };
 }
 
-/// Writes `_drafts` down for `_dialog`, in their order, the first of them as begun if `_begins`, and has `_begun` be its id
-/// then. Needs the variables `_draft` and `_post`.
+/// Stores `_drafts` as posts of `$dialog`, in their order. If `_begins`, the first is stored as `sending`, with its id
+/// in `_begun`. Needs the variables `_draft` and `_post`.
 macro_rules! write_down {
     ($dialog:literal) => {
         concat!(
@@ -48,9 +49,10 @@ macro_rules! write_down {
 }
 pub(super) use {show, write_down};
 
-/// Begins a post that was written down before, if the outbox is still ours. Its messages may now appear twice when it had
-/// been begun already. A topic that turned out to be a dialog's is not removed. ResultSets the post's id.
-/// `content` is set where the post was written down before it could be composed.
+/// Marks a stored post as `sending` and returns its id. No row: the lease is lost, or the post is done.
+/// Cancels a `remove_topic` post if a dialog owns the topic by now; no row then either.
+/// `outcome_unknown`: the post was found `sending`, so its messages may appear twice.
+/// `content` None: the stored content stays. Some: the post was stored before it could be composed.
 pub fn mark_post_sending(
     bot_id: i64,
     owner: Uuid,
@@ -80,7 +82,7 @@ pub fn mark_post_sending(
     .bind(content)
 }
 
-/// Has a post that was just begun show these messages too.
+/// Adds messages to a post that was just marked as `sending`.
 pub fn attach_messages(post_id: i64, message_ids: Vec<i64>) -> Statement {
     planned!(
         "UPDATE messages m SET post_id = p.id FROM posts p
@@ -90,22 +92,23 @@ pub fn attach_messages(post_id: i64, message_ids: Vec<i64>) -> Statement {
     .bind(message_ids)
 }
 
-/// Whether a post shows something that a buyer wrote.
+/// True if a buyer wrote a message of the post.
 macro_rules! buyers {
     () => {
         "SELECT EXISTS (SELECT FROM messages m WHERE m.post_id = _post AND m.origin = 'buyer')"
     };
 }
 
-/// Delivers what a post shows.
+/// Marks the received messages of a post as delivered.
 macro_rules! deliver {
     () => {
         "UPDATE messages SET status = 'delivered' WHERE post_id = _post AND direction = 'in' AND status = 'received'"
     };
 }
 
-/// Finishes `_post`, which Telegram has under `_telegram_message_ids`; its messages are delivered, and their chat is to be marked
-/// read in a while. Locks the dialog first, and leaves it in `_dialog`.
+/// Marks `_post` as sent, with `_telegram_message_ids`, and its messages as delivered. If one of them is a buyer's, the
+/// chat is marked read in 30 seconds, if the account wants that. Locks the dialog first, and leaves its id in
+/// `_dialog`.
 macro_rules! finish {
     () => {
         concat!(
@@ -130,7 +133,7 @@ macro_rules! finish {
 }
 pub(super) use {buyers, deliver, finish};
 
-/// Finishes a post that Telegram has. `telegram_message_ids`: none when they stand there already.
+/// Marks a post that Telegram has as sent. `telegram_message_ids` None: the ids are stored already.
 pub fn mark_post_sent(post_id: i64, telegram_message_ids: Option<Vec<i64>>) -> Statement {
     routine!(
         "(_post bigint, _telegram_message_ids bigint[], _dialog bigint DEFAULT NULL) RETURNS void",
@@ -141,8 +144,8 @@ pub fn mark_post_sent(post_id: i64, telegram_message_ids: Option<Vec<i64>>) -> S
     .bind(telegram_message_ids)
 }
 
-/// Has a post be sent anew with other content; `message_ids` are those that appeared of it so far. `doubted`: others may
-/// have appeared too.
+/// Requeues a post with other content. `message_ids` are its messages that appeared in Telegram so far.
+/// `is_uncertain`: others may have appeared too, so its messages are marked as possible duplicates.
 pub fn replace_content(post_id: i64, content: Value, message_ids: Vec<i64>, is_uncertain: bool) -> Statement {
     Statement::new(
         "WITH rewritten AS (
@@ -158,12 +161,13 @@ pub fn replace_content(post_id: i64, content: Value, message_ids: Vec<i64>, is_u
     .bind(is_uncertain)
 }
 
-/// Puts a post back that Telegram certainly does not have, to be sent after `wait_seconds`; whoever's dialog it is waits.
+/// Requeues a post that Telegram certainly does not have, to be sent after `wait_seconds`. Its dialog is on hold until
+/// then.
 pub fn requeue_post(post_id: i64, is_attempt: bool, wait_seconds: f64) -> Vec<Statement> {
     delay(post_id, "pending", is_attempt, wait_seconds)
 }
 
-/// Leaves a post begun whose outcome is not known, to be sent again, as composed, after `wait_seconds`.
+/// Requeues a post of unknown outcome. It stays `sending` and is sent again, as composed, after `wait_seconds`.
 pub fn requeue_uncertain(post_id: i64, wait_seconds: f64) -> Vec<Statement> {
     delay(post_id, "sending", true, wait_seconds)
 }
@@ -188,7 +192,7 @@ fn delay(post_id: i64, state: &'static str, is_attempt: bool, wait_seconds: f64)
     ]
 }
 
-/// Gives up on a post; its messages are marked, and the topic is told by `notice` when there is one.
+/// Marks a post and its incoming messages as failed. Posts `notice` in the dialog's topic, if there is one.
 pub fn mark_post_failed(post_id: i64, error: String, notice: Option<Value>) -> Vec<Statement> {
     vec![
         Statement::new("UPDATE posts SET state = 'failed', error = $2 WHERE id = $1").bind(post_id).bind(error.clone()),
@@ -206,7 +210,7 @@ pub fn mark_post_failed(post_id: i64, error: String, notice: Option<Value>) -> V
     ]
 }
 
-/// Lets what only decorates wait: one kind of a bot's posts, for `seconds`.
+/// Postpones all unfinished posts of one kind of a bot, for `seconds`. The kind is one that only decorates.
 pub fn postpone_kind(bot_id: i64, kind: String, seconds: f64) -> Statement {
     Statement::new(
         "UPDATE posts SET due_at = now() + make_interval(secs => $3)
@@ -217,7 +221,7 @@ pub fn postpone_kind(bot_id: i64, kind: String, seconds: f64) -> Statement {
     .bind(seconds)
 }
 
-/// Writes down that a message of ours is to be pinned.
+/// Stores the post that pins a message of ours.
 pub fn schedule_pin(post_id: i64, telegram_message_id: i64) -> Statement {
     Statement::new(
         "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
@@ -229,7 +233,7 @@ pub fn schedule_pin(post_id: i64, telegram_message_id: i64) -> Statement {
     .bind(telegram_message_id)
 }
 
-/// Lets one post wait by itself.
+/// Postpones one post alone; its dialog goes on.
 pub fn postpone(post_id: i64, seconds: f64) -> Statement {
     Statement::new("UPDATE posts SET due_at = now() + make_interval(secs => $2) WHERE id = $1")
         .bind(post_id)

@@ -1,5 +1,5 @@
-//! What the writer of an answer sees on it: 👀 it waits, 👌 Avito has it, 👍 the buyer has read it, 💔 it did not go.
-//! One reaction per message, and the latest counts: a later receipt replaces one that still waits.
+//! The receipts on an operator's answer: 👀 it waits, 👌 Avito has it, 👍 the buyer has read it, 💔 it was not sent.
+//! One reaction per message, and the latest counts: a later receipt replaces one that is still pending.
 
 use std::time::Duration;
 
@@ -17,16 +17,16 @@ use super::{
 };
 use crate::{planned, platform::db::Statement, routine, tenancy::bots};
 
-/// An answer that Avito did not take within this time is marked as waiting.
+/// An answer that Avito did not accept within this time gets 👀.
 pub(super) const WAITING_RECEIPT_AFTER: Duration = Duration::from_secs(2);
 
-/// Puts a receipt on the operators' messages among `$from`, rows of `messages`. ResultSets `bot_id` and `client_id`, unless
-/// something else is to be answered.
+/// Stores a receipt for each operator's message among `$from`, rows of `messages`. Returns `bot_id` and `client_id`,
+/// unless `$returning` is another clause.
 macro_rules! receipt {
     ($emoji:literal, $from:literal) => {
         $crate::bridge::receipts::receipt!($emoji, $from, " RETURNING bot_id, client_id")
     };
-    ($emoji:literal, $from:literal, $answer:literal) => {
+    ($emoji:literal, $from:literal, $returning:literal) => {
         concat!(
             "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, telegram_chat_id, dedup_key)
              SELECT client_id, bot_id, dialog_id, 'reaction',
@@ -39,12 +39,12 @@ macro_rules! receipt {
              ON CONFLICT (bot_id, dedup_key) DO UPDATE
              SET content = excluded.content, state = 'pending', attempts = 0, due_at = now()
              WHERE posts.content IS DISTINCT FROM excluded.content",
-            $answer
+            $returning
         )
     };
 }
 
-/// Has the outboxes of the rows of `$from` looked at now.
+/// Makes the outboxes of the rows of `$from` due now.
 macro_rules! make_outboxes_due {
     ($from:literal) => {
         concat!(
@@ -55,8 +55,8 @@ macro_rules! make_outboxes_due {
     };
 }
 
-/// As [`wake_outboxes!`], for receipts: where no reactions may be set yet, and somebody comes when they may, he comes soon
-/// enough. The outbox is locked all the same, as by all that add work.
+/// As `make_outboxes_due!`, for receipts. While reactions are on hold and the outbox is due when the hold ends, its due
+/// time stays. The row is locked all the same, as by every transaction that adds work.
 macro_rules! make_due_for_receipts {
     ($from:literal) => {
         concat!(
@@ -67,8 +67,8 @@ macro_rules! make_due_for_receipts {
 }
 pub(super) use {make_due_for_receipts, make_outboxes_due, receipt};
 
-/// How long receipts wait that are left, or came, while others were set, unless something else is done first: what comes
-/// meanwhile goes together. Eight in a quarter of a second are as many as Telegram takes of a bot (about 30 messages a second,
+/// The wait of reactions that are left, or arrive, while a batch is being set, so that up to eight go together. Other
+/// work ends the wait. Eight in 250 ms are as many as Telegram takes from a bot (about 30 calls a second,
 /// core.telegram.org/bots/faq).
 macro_rules! batch_delay {
     () => {
@@ -77,8 +77,8 @@ macro_rules! batch_delay {
 }
 pub(super) use batch_delay;
 
-/// 👀 on the dialog's answers that Avito will not have within two seconds of their writing, because nothing is sent to it
-/// for `wait_seconds`.
+/// Puts 👀 on the dialog's answers that Avito will not have within two seconds of their writing, because nothing is sent
+/// to it for `wait_seconds`.
 pub(super) fn put_waiting_receipts(dialog_id: i64, wait_seconds: f64) -> Statement {
     planned!(concat!(
         "WITH late AS (
@@ -97,7 +97,8 @@ pub(super) fn put_waiting_receipts(dialog_id: i64, wait_seconds: f64) -> Stateme
     .bind(WAITING_RECEIPT_AFTER.as_secs_f64())
 }
 
-/// 👌 on answers that Avito was heard to have, in case the answer to our own send never comes. ResultSets the bots to wake.
+/// Puts 👌 on answers that a webhook or a poll reports as sent, in case Avito's answer to our own send never comes.
+/// Returns the bots to wake.
 macro_rules! put_sent_receipts {
     ($account:literal, $avito_message_ids:literal) => {
         concat!(
@@ -118,8 +119,8 @@ macro_rules! put_sent_receipts {
 }
 pub(super) use put_sent_receipts;
 
-/// 👍 on what the buyers have read: of each chat, all answers up to the newest own message that Avito shows as read.
-/// `newest` is a list of such messages' ids. ResultSets the bots to wake as `read_bot_id`.
+/// Puts 👍 on the answers that buyers have read: in each chat, all up to the newest own message that Avito shows as
+/// read. `newest` has the ids of these newest messages. Returns the bots to wake as `read_bot_id`.
 pub(super) fn put_read_receipts(account_id: i64, newest: Vec<String>) -> Statement {
     Statement::new(concat!(
         "WITH up_to AS (
@@ -143,7 +144,8 @@ pub(super) fn put_read_receipts(account_id: i64, newest: Vec<String>) -> Stateme
     .bind(newest)
 }
 
-/// The receipts of all a bot's dialogs that may be set now: so many that what is to be shown meanwhile waits for one call only.
+/// Selects the receipts of all the bot's dialogs that may be set now: at most eight, so that a new message waits for
+/// one round of calls only.
 macro_rules! receipts_due {
     () => {
         "SELECT p.id, p.kind, p.content, p.state = 'sending' AS outcome_unknown, p.attempts, p.telegram_chat_id AS chat_id,
@@ -156,8 +158,8 @@ macro_rules! receipts_due {
 }
 pub(super) use receipts_due;
 
-/// The reactions of these posts are set, unless a later receipt came meanwhile, or is just coming. `have_topics`: the names
-/// of their topics may have to change with that.
+/// Marks the reactions of these posts as set. Skips a post whose content a later receipt has changed, or is just
+/// changing. `have_topics`: schedules the renames that their topics need.
 fn mark_reactions_set<'a>(posts: impl Iterator<Item = &'a Post> + Clone, have_topics: bool) -> Statement {
     routine!(
         "(_posts bigint[], _contents jsonb, _have_topics boolean, _rename_delay_seconds double precision) RETURNS void",
@@ -184,11 +186,11 @@ fn mark_reactions_set<'a>(posts: impl Iterator<Item = &'a Post> + Clone, have_to
     .bind(marks::RENAME_DELAY)
 }
 
-/// Sets what waits of receipts, together: each is of a message of its own, and setting it twice is the same as once.
+/// Sets the due receipts together. Each is on a message of its own, and setting one twice changes nothing.
 pub(super) async fn set_reactions(sender: &TelegramSender<'_>, work: &BotWork) -> TelegramStep {
     let waiting = &work.receipts;
     let (now, mut left) = (work.outbox.now, work.outbox.reactions);
-    let affordable = waiting.iter().map_while(|_| left.take(1, now).map(|rest| left = rest).ok()).count();
+    let affordable = waiting.iter().map_while(|_| left.take(1, now).map(|remaining| left = remaining).ok()).count();
     if affordable == 0 {
         let wait = left.take(1, now).err().unwrap_or_default();
         return TelegramStep::Commit(vec![hold_reactions(sender.bot_id, sender.owner, later(now, wait))]);
@@ -215,7 +217,7 @@ pub(super) async fn set_reactions(sender: &TelegramSender<'_>, work: &BotWork) -
     TelegramStep::Commit(outcome)
 }
 
-/// Writes down what reactions took from their own budget, where not all were set.
+/// Stores the budget of reactions that a batch left, if not all of the batch were set.
 fn charge_reaction_budget(bot_id: i64, owner: Uuid, budget: TelegramBudget) -> Statement {
     Statement::new(
         "UPDATE bot_outboxes SET reaction_budget_left = $3, reaction_budget_updated_at = $4 WHERE bot_id = $1 AND lease_owner = $2",
@@ -226,9 +228,9 @@ fn charge_reaction_budget(bot_id: i64, owner: Uuid, budget: TelegramBudget) -> S
     .bind(budget.at)
 }
 
-/// No reaction before `until`; everything else goes on.
+/// Holds reactions until `until`; everything else goes on.
 pub(super) fn hold_reactions(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
-    // Of several orders the longest counts.
+    // Of several holds the longest counts.
     Statement::new(
         "UPDATE bot_outboxes SET reactions_hold_until = greatest(reactions_hold_until, $3) WHERE bot_id = $1 AND lease_owner = $2",
     )

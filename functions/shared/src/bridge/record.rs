@@ -1,5 +1,5 @@
-//! Recording what Avito says: each message becomes a row once, whoever tells of it first, webhook or poll.
-//! An own message is adopted by the part that is being sent; one that no part knows was written in Avito's app.
+//! Records what Avito reports: each message becomes one row, even if both the webhook and the poll report it.
+//! An own message is adopted by the part that is being sent. One that belongs to no part was written in Avito's app.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ use crate::{
     routine,
 };
 
-/// A message as Avito told of it.
+/// A message as Avito reported it.
 #[derive(Clone, Debug, Serialize)]
 pub struct IncomingMessage {
     /// Avito's id of the message.
     pub id: String,
-    /// Whether the account itself wrote it, by whatever way.
+    /// True if the account itself wrote it, through us or otherwise.
     pub own: bool,
-    /// Whether Avito itself wrote it.
+    /// True if Avito itself wrote it.
     pub system: bool,
     /// Avito's word for the kind: `text`, `image`, ….
     pub kind: String,
@@ -33,22 +33,22 @@ pub struct IncomingMessage {
     pub text: Option<String>,
     /// The text as it is compared ([`super::text::key`]).
     pub text_key: Option<String>,
-    /// What else the message holds, as Avito sent it.
+    /// The content as Avito sent it, with the message that it quotes.
     pub attachments: Value,
-    /// When it was written, by Avito's clock, to the second.
+    /// The time of writing, by Avito's clock, to the second.
     pub created: Timestamp,
-    /// Its place in Avito's list, oldest first: the order within one second.
+    /// Its position in Avito's list, oldest first: the order within one second.
     pub position: i32,
 }
 
-/// What the poll knows besides the messages.
+/// A chat's details besides the messages, which only the poll brings.
 #[derive(Clone, Debug)]
 pub struct PolledChat {
     /// The other person: `{id, name}`.
     pub buyer: Value,
-    /// What the chat is about: `{title, price, city, url}`; null for chats about nothing.
+    /// The item that the chat is about: `{title, price, city, url}`; null if it is about none.
     pub item: Value,
-    /// The newest message that the poll has seen with all before it.
+    /// The newest message that the poll has read together with all before it.
     pub last_message_id: Option<String>,
     /// The chat's `updated` at that time, seconds.
     pub updated: i64,
@@ -63,20 +63,20 @@ pub struct IncomingBatch {
     pub user_id: i64,
     /// Avito's id of the chat.
     pub chat_id: String,
-    /// What was said, oldest first.
+    /// The messages, oldest first.
     pub messages: Vec<IncomingMessage>,
-    /// Set by the poll; a webhook knows nothing of it.
+    /// Set by the poll. None: the batch comes from a webhook.
     pub polled: Option<PolledChat>,
 }
 
-/// Finds or makes the dialog.
+/// Finds or creates the dialog.
 macro_rules! upsert_dialog {
     () => {
         "INSERT INTO dialogs AS d (client_id, avito_account_id, bot_id, avito_chat_id, buyer, item, confirmed_at)
          VALUES (_client, _account, _bot, _chat, _buyer, _item, CASE WHEN _synced THEN now() END)
          ON CONFLICT (avito_account_id, avito_chat_id) DO UPDATE
          SET bot_id = excluded.bot_id,
-             -- the topic of another bot is not ours to write in
+             -- a new bot may not write in the topic of the former one
              topic_state = CASE WHEN d.bot_id = excluded.bot_id THEN d.topic_state ELSE 'none' END,
              buyer = coalesce(excluded.buyer, d.buyer),
              item = coalesce(excluded.item, d.item),
@@ -85,7 +85,7 @@ macro_rules! upsert_dialog {
     };
 }
 
-/// Heard messages as rows.
+/// The incoming messages as rows.
 macro_rules! incoming {
     ($messages:literal) => {
         concat!(
@@ -97,8 +97,9 @@ macro_rules! incoming {
     };
 }
 
-/// An echo of our own send may come before the answer to it. One part of a dialog is under way at a time, so the oldest
-/// own message that looks like it and stands nowhere else is it. Avito counts in seconds and by its own clock.
+/// Adopts the echo of our own send, which may arrive before the response to the call. A dialog sends one part at a
+/// time: the oldest own message that equals it, and that no other part or message has, is its echo. Ten seconds are
+/// tolerated, because Avito counts in whole seconds and by its own clock.
 macro_rules! adopt_echo {
     () => {
         concat!(
@@ -164,7 +165,8 @@ macro_rules! insert_messages {
     };
 }
 
-/// What its writer took back is marked; where the topic shows it, a line says so, and where not yet, it stands in its place.
+/// Marks the messages that their writer deleted. If a message has a post already, a notice says that it was deleted. If
+/// not, its kind becomes `deleted`, and it is posted as such.
 macro_rules! mark_deleted {
     () => {
         concat!(
@@ -186,8 +188,8 @@ macro_rules! mark_deleted {
     };
 }
 
-/// A webhook told of another text than Avito's list has: the list is right. Where the topic shows the other one, a line
-/// says so.
+/// Corrects texts that a webhook reported differently from Avito's list: the list is right. If a post has the other
+/// text, a notice brings the right one.
 macro_rules! correct_texts {
     ($account:literal, $user:literal, $chat:literal, $messages:literal, $corrected:literal) => {
         concat!(
@@ -223,7 +225,7 @@ macro_rules! correct_texts {
     };
 }
 
-/// The statement that puts what Avito's list says in the place of what a webhook said.
+/// Replaces texts that only a webhook reported by those of Avito's list.
 pub(super) fn correct_texts(account_id: i64, user_id: i64, chat_id: &str, messages: &[IncomingMessage]) -> Statement {
     Statement::new(correct_texts!("$1", "$2", "$3", "$4", "$5"))
         .bind(account_id)
@@ -233,8 +235,8 @@ pub(super) fn correct_texts(account_id: i64, user_id: i64, chat_id: &str, messag
         .bind(texts::corrected(Language::Russian))
 }
 
-/// What is to be known of what was heard, now that it is recorded. Only what this very transaction inserted is new, by
-/// `created_at = now()`: a message heard again neither asks nor answers anew.
+/// Summarises the batch after it was recorded. Only messages that this transaction inserted are new, by
+/// `created_at = now()`: a message that is received again counts neither as a question nor as an answer.
 macro_rules! changes {
     () => {
         "SELECT coalesce(bool_or(m.created_at = now()), false) AS has_new,
@@ -245,14 +247,14 @@ macro_rules! changes {
                 max(m.avito_created) FILTER (WHERE m.post_id IS NULL AND m.origin <> 'system') AS last_at,
                 max(m.avito_created) FILTER (WHERE m.created_at = now() AND m.origin = 'avito_app') AS answered_at,
                 max(m.avito_created) FILTER (WHERE m.created_at = now() AND m.origin = 'buyer') AS asked_at
-         -- one by one: as many as an array might hold, all of a small account would be read instead
+         -- one by one: for an array of unknown length the planner would read all messages of a small account
          FROM unnest(_ids) AS ids (avito_id) CROSS JOIN LATERAL (
              SELECT * FROM messages m WHERE m.avito_account_id = _account AND m.avito_message_id = ids.avito_id OFFSET 0) AS m
          WHERE m.status <> 'filtered'"
     };
 }
 
-/// Whether the dialog holds something later of this origin.
+/// True if the dialog has a later message of this origin.
 macro_rules! later {
     ($origin:literal, $than:literal) => {
         concat!(
@@ -265,15 +267,16 @@ macro_rules! later {
     };
 }
 
-/// Whether the account was connected after this: what was there then is shown, and nothing more.
-macro_rules! before_us {
+/// True if the message was written before the account was connected: it is posted, but gets no auto-reply.
+macro_rules! written_before_connection {
     () => {
         "SELECT EXISTS (SELECT FROM account_polls p
                         WHERE p.avito_account_id = _account AND _asked_at < date_trunc('second', p.started_at))"
     };
 }
 
-/// When a buyer's message is answered by the machine: if the auto-reply is active and was not yet sent in this interval.
+/// Returns the time of the auto-reply to a buyer's message. No row: the auto-reply is not active, was already sent in
+/// this interval, or the buyer is blocked.
 macro_rules! auto_reply_due {
     () => {
         "SELECT now() + make_interval(secs => _auto_reply_seconds)
@@ -283,14 +286,15 @@ macro_rules! auto_reply_due {
     };
 }
 
-/// Whether the organisation's auto-reply is switched on: asked first, for its interval takes long to set up.
+/// True if the organisation's auto-reply is switched on. Checked first, because the query for its interval takes long
+/// to set up.
 macro_rules! auto_replies {
     () => {
         "SELECT EXISTS (SELECT FROM tenancy_auto_replies s WHERE s.client_id = _client AND s.enabled)"
     };
 }
 
-/// Whether something of the dialog has waited so long that nothing waits for its order any more.
+/// True if a message of the dialog has waited so long for its post that none is delayed for the sake of order any more.
 macro_rules! long_waiting {
     () => {
         "SELECT EXISTS (SELECT FROM messages w
@@ -299,7 +303,7 @@ macro_rules! long_waiting {
     };
 }
 
-/// What the routine of [`record`] takes and answers.
+/// The parameters and result columns of the stored function of [`record`].
 const RECORD_PARAMETERS: &str =
     "(_account bigint, _user bigint, _chat text, _incoming jsonb, _ids text[], _own text[], _gone boolean,
      _synced boolean, _buyer jsonb, _item jsonb, _last_message text, _updated bigint,
@@ -310,7 +314,7 @@ const RECORD_PARAMETERS: &str =
      _filter text DEFAULT NULL, _dialog bigint DEFAULT NULL, _answered_at timestamptz DEFAULT NULL,
      _asked_at timestamptz DEFAULT NULL)
      RETURNS TABLE (bot_id bigint, wait_seconds bigint, wakeup_pending boolean, dialog_id bigint, due timestamptz)";
-/// What it does.
+/// The body of that function.
 const RECORD: &str = concat!(
     "DECLARE
          changes record;
@@ -319,7 +323,7 @@ const RECORD: &str = concat!(
          asked_due timestamptz;
          new_hold_until timestamptz;
      BEGIN
-         -- locked before the route is read: an account that moves to another bot holds its dialogs until all follow
+         -- locked before the account is read: a transaction that moves the account to another bot locks its dialogs too
          SELECT d.id, d.bot_id INTO _dialog, former_bot FROM dialogs d
          WHERE d.avito_account_id = _account AND d.avito_chat_id = _chat FOR NO KEY UPDATE;
          SELECT a.client_id, a.bot_id, a.hide_system_messages, a.filter_keywords
@@ -369,7 +373,7 @@ const RECORD: &str = concat!(
          IF _asked_at > now() - interval '10 minutes' AND (",
     auto_replies!(),
     ") AND NOT (",
-    before_us!(),
+    written_before_connection!(),
     ") AND NOT (",
     later!("'avito_app'", "_asked_at"),
     ") THEN
@@ -419,14 +423,17 @@ const RECORD: &str = concat!(
      END"
 );
 
-/// The statements that record a hearing, within one transaction; [`Woken`] reads their answers.
+/// Records a batch within one transaction; [`Wakeups`] reads the results.
 ///
-/// The dialog waits when the newest thing still to be shown is the buyer's, and is answered when it is ours. A human answer
-/// empties the auto-reply's mark, unless the buyer wrote after it; a buyer's message sets an empty one, if the auto-reply is
-/// active, was not yet sent in this interval, and nobody answered later. What follows another message closely waits a moment,
-/// for webhooks overtake each other; and so does what comes just after Postgres was away: it has just started, or this process
-/// has just kept something for the intake queue. Where a message has waited long enough, nothing waits any more: who writes
-/// without a pause is shown all the same.
+/// - The dialog waits if the newest message without a post is the buyer's, and is answered if it is ours.
+/// - A person's answer cancels the scheduled auto-reply, unless the buyer wrote after it. A buyer's message schedules
+///   one if none is scheduled, the auto-reply is active and was not yet sent in this interval, and no answer came
+///   later.
+/// - A message that closely follows another one waits a moment, because webhooks overtake each other.
+/// - So does a message that comes just after Postgres was away: Postgres has just started, or this process has just
+///   buffered a webhook in the intake queue.
+/// - Once a message has waited long enough, none waits any more: messages of a buyer who writes without a pause are
+///   posted all the same.
 pub fn record(app: &App, batch: &IncomingBatch) -> Vec<Statement> {
     let IncomingBatch { account_id, user_id, chat_id, messages, polled } = batch;
     let ids: Vec<String> = messages.iter().map(|message| message.id.clone()).collect();
@@ -445,7 +452,7 @@ pub fn record(app: &App, batch: &IncomingBatch) -> Vec<Statement> {
                 changes!(),
                 later!("'buyer'", "_answered_at"),
                 auto_replies!(),
-                before_us!(),
+                written_before_connection!(),
                 later!("'avito_app'", "_asked_at"),
                 auto_reply_due!(),
                 long_waiting!(),
@@ -475,7 +482,7 @@ pub fn record(app: &App, batch: &IncomingBatch) -> Vec<Statement> {
     ]
 }
 
-/// Whom a recorded hearing wakes.
+/// The bots and auto-replies that a recorded batch wakes.
 #[derive(Debug, Default)]
 pub struct Wakeups {
     bots: Vec<(TelegramTask, Duration)>,
@@ -483,13 +490,13 @@ pub struct Wakeups {
 }
 
 impl Wakeups {
-    /// Reads the answers to [`record`], whatever stood before it.
+    /// Reads the results of [`record`], which must be the last statement of the transaction.
     pub fn read(results: &ResultSets) -> Result<Self, DbError> {
         let mut wakeups = Self::default();
         for row in results.last().into_iter().flatten() {
             if let Some(bot_id) = get(row, "bot_id")? {
                 let wait = Duration::from_secs(get::<i64>(row, "wait_seconds")?.unsigned_abs());
-                // Who is there finds what is due; what is due later may be after that.
+                // The worker that runs or is being woken finds work that is due now, but may end before later work is.
                 if get(row, "wakeup_pending")? && wait.is_zero() {
                     continue;
                 }

@@ -1,5 +1,5 @@
-//! A dialog that gets a new topic brings its last messages along, as one post. Only what people have seen counts: what
-//! still waits follows by itself, and would stand there twice.
+//! The replay: one post with the last messages of a dialog, in its new topic. It has only messages that were delivered:
+//! a message that still waits follows by itself, and would stand there twice.
 
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -16,10 +16,10 @@ use crate::{
     telegram::text::truncate_utf16,
 };
 
-/// The most UTF-16 units of one message: ten of them, with times and names, fit into a post.
+/// The most UTF-16 units of one message: ten messages, with times and names, fit into a post.
 const MAX_LINE_UNITS: usize = 350;
 
-/// The last messages that were delivered either way, oldest first.
+/// Selects the last ten messages that were delivered either way, oldest first.
 fn delivered(dialog_id: i64) -> Statement {
     Statement::new(
         "SELECT direction, to_json(last) AS message FROM (
@@ -35,7 +35,7 @@ fn delivered(dialog_id: i64) -> Statement {
     .bind(dialog_id)
 }
 
-/// What the replay of a dialog says; none when nothing was delivered.
+/// Composes the replay of a dialog. None: nothing was delivered.
 pub(super) async fn compose(
     sender: &TelegramSender<'_>,
     work: &BotWork,

@@ -1,5 +1,6 @@
-//! What waits in a dialog becomes posts: composed of what was read, and written down only if it still stands so. So the next
-//! dialog is composed while Telegram has the last one's post, and one transaction finishes that and begins this.
+//! Plans the posts of a dialog's waiting messages: composed from a claim, and stored only if the dialog has not changed
+//! since. So the next dialog is composed during the call for the last one. One transaction then stores the result of
+//! that call and sets the next post to `sending`.
 
 use std::time::Duration;
 
@@ -14,18 +15,18 @@ use super::{
     work::{BotWork, ClaimedDialog, Post, PreparedPosts},
 };
 
-/// What waited in a dialog, as it is going to be shown.
+/// A dialog's waiting messages as prepared posts, with their target and budget.
 pub(super) struct SendPlan {
-    /// What is written down.
+    /// The posts to store.
     pub(super) prepared: PreparedPosts,
-    /// Where it goes.
+    /// The target of all these posts.
     pub(super) target: Target,
-    /// What its first post leaves of the budget.
+    /// The budget that is left after the first post.
     pub(super) left: TelegramBudget,
 }
 
 impl SendPlan {
-    /// Of the first so many messages of a dialog, while `budget` is left; or how long to wait until there is enough.
+    /// Plans the first `count` messages of a dialog. The error is the time until `budget` suffices for the first post.
     fn of(
         work: &BotWork,
         dialog: &ClaimedDialog,
@@ -36,9 +37,9 @@ impl SendPlan {
         let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
         let mut drafts = compose::drafts(&work.messages[..count], dialog.last_posted_at, &zone);
         if work.one_chat().is_some() {
-            let whose = compose::name_of(dialog);
+            let name = compose::name_of(dialog);
             for draft in &mut drafts {
-                draft.content = compose::with_heading(draft.kind, std::mem::take(&mut draft.content), &whose);
+                draft.content = compose::with_heading(draft.kind, std::mem::take(&mut draft.content), &name);
             }
         }
         let is_first_sending = !attachments::needs_files(drafts[0].kind);
@@ -49,7 +50,7 @@ impl SendPlan {
 }
 
 impl PreparedPosts {
-    /// Its first post, by this id.
+    /// Returns the first post, as the row `id`.
     pub(super) fn first_post(&self, id: i64) -> Post {
         let first = &self.drafts[0];
         Post {
@@ -65,11 +66,12 @@ impl PreparedPosts {
 }
 
 impl TelegramSender<'_> {
-    /// Composes what waits in a dialog, as soon as it can be shown.
+    /// Plans the posts of a dialog's waiting messages, once they can be posted: albums are complete, positions are
+    /// known or were asked for, the topic is open, and the budget suffices.
     pub(super) async fn plan_messages(&self, work: &BotWork, dialog: &ClaimedDialog, target: Target) -> TelegramStep {
-        let (ready, whole_at) = album::ready_messages(&work.messages, work.outbox.now);
+        let (ready, complete_at) = album::ready_messages(&work.messages, work.outbox.now);
         if ready == 0 {
-            return TelegramStep::Commit(vec![album::hold_for_album(dialog.id, whole_at)]);
+            return TelegramStep::Commit(vec![album::hold_for_album(dialog.id, complete_at)]);
         }
         if let Some(next) = order::fetch_positions(self, dialog, &work.messages[..ready]).await {
             return next;
@@ -83,7 +85,8 @@ impl TelegramSender<'_> {
         }
     }
 
-    /// Composes what waits behind a post that leaves `left`, where nothing else is to be done for it.
+    /// Plans the next dialog's posts during the call of a post that leaves `left` of the budget. None: the dialog needs
+    /// another step first, or the budget does not suffice.
     pub(super) fn compose_next(&self, work: Box<BotWork>, left: TelegramBudget) -> Option<(Box<BotWork>, SendPlan)> {
         let dialog = work.dialog.as_ref().filter(|dialog| dialog.bot_id == self.bot_id && !dialog.topic_closed)?;
         let target = work.target_of(dialog)?;

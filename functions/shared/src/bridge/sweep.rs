@@ -1,4 +1,4 @@
-//! Once a minute: whatever a row committed and nobody was woken for, because a wake-up was lost or a worker died.
+//! Finds, once a minute, committed work for which no worker was woken: its wake-up was lost, or the worker died.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use crate::{
     platform::db::{DbError, Scope, Statement, get},
 };
 
-/// What one sweep wakes at the most of each kind; the next one goes on.
+/// The most wake-ups of each kind in one sweep; the next one goes on.
 const SWEEP_BATCH: i64 = 1000;
 
-/// What a sweep found.
+/// The findings of a sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SweepReport {
     /// Bots woken.
     pub bots: usize,
     /// Dialogs woken.
     pub dialogs: usize,
-    /// Auto-replies that nobody was woken for.
+    /// Overdue auto-replies, woken.
     pub auto_replies: usize,
 }
 
-/// Wakes every outbox and dialog that is overdue and nobody's.
+/// Wakes every outbox and dialog that is overdue and has no valid lease, and every overdue auto-reply.
 pub async fn sweep(app: &App) -> Result<SweepReport, BridgeError> {
     let outboxes = Statement::new(
         "SELECT bot_id AS id FROM bot_outboxes
@@ -59,7 +59,7 @@ pub async fn sweep(app: &App) -> Result<SweepReport, BridgeError> {
         app.send_many(&auto_replies, Duration::ZERO).await,
     ];
     for error in sent.into_iter().filter_map(Result::err) {
-        tracing::warn!(%error, "a sweep could not wake everybody; the next one does");
+        tracing::warn!(%error, "a sweep could not send all wake-ups; the next one does");
     }
     Ok(SweepReport { bots: bots.len(), dialogs: dialogs.len(), auto_replies: auto_replies.len() })
 }

@@ -1,5 +1,5 @@
-//! What the bridge's queues carry: where to look, never what to do. Bodies are versioned, for those still in a queue
-//! while a new version of the code starts.
+//! The tasks in the bridge's queues: they name rows, never what to do with them. Bodies are versioned, because some are
+//! still in a queue while a new version of the code starts.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,7 @@ use crate::platform::{
     queue::Task,
 };
 
-/// Look at what a bot has to post.
+/// Delivers what a bot has to post.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "v")]
 pub enum TelegramTask {
@@ -25,7 +25,7 @@ impl Task for TelegramTask {
     const QUEUE: Variable = var::TELEGRAM_QUEUE_URL;
 }
 
-/// Look at what a dialog has to send to Avito.
+/// Delivers what a dialog has to send to Avito.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "v")]
 pub enum AvitoTask {
@@ -41,7 +41,7 @@ impl Task for AvitoTask {
     const QUEUE: Variable = var::AVITO_QUEUE_URL;
 }
 
-/// Poll these accounts.
+/// Polls these accounts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "v")]
 pub enum PollTask {
@@ -50,7 +50,7 @@ pub enum PollTask {
     V1 {
         /// Rows in `avito_accounts`, at most fifty.
         account_ids: Vec<i64>,
-        /// When they are due; a task that is a minute late is dropped, the next round has them again.
+        /// The time at which they are due. A task that is a minute late is dropped: the next round has them again.
         due: Timestamp,
     },
 }
@@ -59,7 +59,7 @@ impl Task for PollTask {
     const QUEUE: Variable = var::POLL_QUEUE_URL;
 }
 
-/// Record a webhook that came while Postgres was away.
+/// Records a webhook that came while Postgres was away.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "v")]
 pub enum IntakeTask {
@@ -77,7 +77,7 @@ impl Task for IntakeTask {
     const QUEUE: Variable = var::INTAKE_QUEUE_URL;
 }
 
-/// Send a dialog's auto-reply, unless somebody answered.
+/// Sends a dialog's auto-reply, unless an answer came first.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "v")]
 pub enum AutoReplyTask {
@@ -86,7 +86,7 @@ pub enum AutoReplyTask {
     V1 {
         /// The row in `dialogs`.
         dialog_id: i64,
-        /// The mark it was sent for; a dialog with another mark, or none, gets nothing by this task.
+        /// The time for which the auto-reply is scheduled. If the dialog has another time or none, nothing is sent.
         scheduled_at: Timestamp,
     },
 }

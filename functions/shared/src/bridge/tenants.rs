@@ -1,5 +1,5 @@
-//! Whose a bot or a dialog is, as far as this process has learned it: asked for once instead of with every task. A row never
-//! becomes another organisation's, and what was deleted is found by nobody.
+//! The tenants of bots and dialogs, as far as this process knows them: read once instead of with every task. A row
+//! never moves to another organisation, and a deleted row is not found under any tenant.
 
 use std::{
     collections::HashMap,
@@ -8,24 +8,24 @@ use std::{
 
 use crate::platform::db::{ClientId, Scope, Statement};
 
-/// What is remembered at once, of bots and of dialogs.
+/// The most entries of each map; a full map is emptied.
 const MAX_ENTRIES: usize = 10_000;
 
-/// Tenants by the id of what is theirs.
+/// Tenants by the id of a row of theirs.
 pub(super) type Tenants = LazyLock<Mutex<HashMap<i64, ClientId>>>;
 
-/// Those of bots.
+/// The tenants of bots.
 pub(super) static OF_BOTS: Tenants = LazyLock::new(Mutex::default);
-/// Those of dialogs.
+/// The tenants of dialogs.
 pub(super) static OF_DIALOGS: Tenants = LazyLock::new(Mutex::default);
 
-/// The scope of what belongs to `id`, found by `find` as long as it is not known.
+/// The scope for the row `id`; as long as its tenant is not known, `find` finds it.
 pub(super) fn scope(tenants: &Tenants, id: i64, find: impl FnOnce(i64) -> Statement) -> Scope {
     let known = tenants.lock().ok().and_then(|known| known.get(&id).copied());
     known.map_or_else(|| Scope::TenantOf(find(id)), Scope::Tenant)
 }
 
-/// Remembers whose `id` is.
+/// Remembers the tenant of the row `id`.
 pub(super) fn remember(tenants: &Tenants, id: i64, client_id: ClientId) {
     if let Ok(mut known) = tenants.lock() {
         if known.len() >= MAX_ENTRIES {

@@ -5,13 +5,14 @@ use unicode_normalization::UnicodeNormalization;
 /// The most characters of one message to Avito (Avito Messenger API, `sendMessage`).
 pub const AVITO_LIMIT: usize = 1000;
 
-/// A text as two services may both show it: NFC, white space folded. Equal keys are the same text.
+/// Returns a text in the form that does not depend on the service: NFC, white space folded. Equal keys are the same
+/// text.
 pub fn key(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").nfc().collect()
 }
 
 /// Cuts a text into pieces of at most `limit` characters, each not blank: at a paragraph's end if there is one in the
-/// second half of what fits, else at a sentence's, a word's, or wherever the limit is.
+/// second half of the first `limit` characters, else at a line's or a sentence's, a word's, or at the limit itself.
 pub fn split(text: &str, limit: usize) -> Vec<String> {
     let mut pieces = Vec::new();
     let mut rest = text.trim();
@@ -24,14 +25,14 @@ pub fn split(text: &str, limit: usize) -> Vec<String> {
     pieces
 }
 
-/// Where the first piece ends, in bytes; always behind at least one character.
+/// Returns the first piece's length in bytes. The piece has at least one character.
 fn cut(text: &str, limit: usize) -> usize {
     let Some((end, _)) = text.char_indices().nth(limit) else { return text.len() };
     let fitting = &text[..end];
-    let half = text.char_indices().nth(limit / 2).map_or(0, |(place, _)| place);
-    let behind = |pause: &str| fitting.rfind(pause).map(|place| place + pause.len()).filter(|place| *place > half);
+    let half = text.char_indices().nth(limit / 2).map_or(0, |(index, _)| index);
+    let behind = |pause: &str| fitting.rfind(pause).map(|index| index + pause.len()).filter(|index| *index > half);
     let sentence = [". ", "! ", "? ", "… ", ".\n", "!\n", "?\n"].into_iter().filter_map(behind).max();
-    let word = || fitting.rfind(char::is_whitespace).filter(|place| *place > 0);
+    let word = || fitting.rfind(char::is_whitespace).filter(|index| *index > 0);
     behind("\n\n").or_else(|| behind("\n")).or(sentence).or_else(word).unwrap_or(end)
 }
 
@@ -42,7 +43,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_fit_and_together_say_what_the_text_said(text in "[a-zа-я\\.\n ]{0,400}|(\\PC| |\n){0,200}", limit in 4usize..60) {
+        fn pieces_fit_and_together_hold_the_whole_text(text in "[a-zа-я\\.\n ]{0,400}|(\\PC| |\n){0,200}", limit in 4usize..60) {
             let pieces = split(&text, limit);
             prop_assert!(pieces.iter().all(|piece| piece.chars().count() <= limit && !piece.trim().is_empty()));
             let bare = |text: &str| text.chars().filter(|c| !c.is_whitespace()).collect::<String>();
@@ -50,7 +51,7 @@ mod tests {
         }
 
         #[test]
-        fn keys_do_not_change_when_taken_again(text in "\\PC{0,80}") {
+        fn the_key_of_a_key_is_the_key_itself(text in "\\PC{0,80}") {
             prop_assert_eq!(key(&key(&text)), key(&text));
         }
     }

@@ -1,7 +1,7 @@
-//! Every sentence the bridge says to people, in Russian and English side by side.
-//! A group reads Russian; who can be asked by `language_code` is answered in their language.
+//! The texts for people, in Russian and English side by side.
+//! A group gets Russian. An answer to one person is in the language of their `language_code`.
 
-/// The languages we speak.
+/// The languages of the texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
     /// Русский.
@@ -11,7 +11,7 @@ pub enum Language {
 }
 
 impl Language {
-    /// The language of a Telegram user: English only for those whose client is in English.
+    /// Returns the language of a Telegram user: English only if their Telegram app is in English.
     pub fn of_code(code: Option<&str>) -> Self {
         if code.is_some_and(|code| code.starts_with("en")) { Self::English } else { Self::Russian }
     }
@@ -24,7 +24,7 @@ impl Language {
     }
 }
 
-/// A message of a kind that is shown as a line, by Avito's word for the kind.
+/// Returns the line for a message that is posted without its content. `kind` is Avito's word for its kind.
 pub fn kind_line(kind: &str, language: Language) -> &'static str {
     match kind {
         "image" => language.choose("🖼 Картинка — откройте чат в Avito", "🖼 A picture — open the chat in Avito"),
@@ -41,31 +41,31 @@ pub fn kind_line(kind: &str, language: Language) -> &'static str {
     }
 }
 
-/// Before a place.
-pub const PLACE: &str = "📍";
-/// Before a link.
+/// The sign before a location.
+pub const LOCATION: &str = "📍";
+/// The sign before a link.
 pub const LINK: &str = "🔗";
-/// Before an advertisement.
+/// The sign before an advertisement.
 pub const ITEM: &str = "🏷";
-/// Before what Avito itself wrote.
+/// The sign before a message of Avito itself.
 pub const SYSTEM: &str = "ℹ️";
 
-/// A call that nobody answered.
+/// The line for a missed call.
 pub fn missed_call(language: Language) -> &'static str {
     language.choose("📞 Пропущенный звонок через Avito", "📞 A missed call through Avito")
 }
 
-/// Before what a message answers.
+/// The beginning of a quote.
 pub fn in_answer_to(language: Language) -> &'static str {
     language.choose("В ответ на", "In answer to")
 }
 
-/// The buyer took a message back that the topic shows.
+/// The notice that a posted message was deleted in Avito by its writer.
 pub fn deleted_by_writer(language: Language) -> &'static str {
     language.choose("🗑 Сообщение удалено в Avito.", "🗑 The message was deleted in Avito.")
 }
 
-/// A webhook told of a message that Avito's list does not hold.
+/// The notice that a webhook reported a message that is not in Avito's list.
 pub fn not_confirmed(language: Language) -> &'static str {
     language.choose(
         "⚠️ Не подтверждено Avito: в списке сообщений этого чата такого сообщения нет.",
@@ -73,50 +73,50 @@ pub fn not_confirmed(language: Language) -> &'static str {
     )
 }
 
-/// Before the text that Avito's list has where a webhook told of another.
+/// The heading of a text from Avito's list, after a webhook reported another text for that message.
 pub fn corrected(language: Language) -> &'static str {
     language.choose("⚠️ В Avito это сообщение другое:", "⚠️ In Avito this message is another:")
 }
 
-/// Before what the seller wrote in Avito's app.
+/// The heading of an answer that the seller wrote in Avito's app.
 pub fn mirrored(language: Language) -> &'static str {
     language.choose("Вы ответили в Avito:", "You answered in Avito:")
 }
 
-/// Before what somebody answered by the API; `{name}` stands for who.
+/// The heading of an answer by the API. `{name}` is to be replaced by its writer's name.
 pub fn answered_by(language: Language) -> &'static str {
     language.choose("✍️ {name} — из кабинета:", "✍️ {name}, from the dashboard:")
 }
 
-/// Before what was answered by the API, when its writer has no name.
-pub fn answered_by_somebody(language: Language) -> &'static str {
+/// The heading of an answer by the API whose writer has no name.
+pub fn answered_by_unnamed(language: Language) -> &'static str {
     language.choose("✍️ Ответ из кабинета:", "✍️ An answer from the dashboard:")
 }
 
-/// Before what nobody wrote.
+/// The heading of an auto-reply.
 pub fn auto_replied(language: Language) -> &'static str {
     language.choose("🤖 Автоответчик:", "🤖 Auto-reply:")
 }
 
-/// Behind the time of a message that came after newer ones were shown.
+/// The words behind the time of a message that arrived after newer ones were posted.
 pub fn arrived_late(language: Language) -> &'static str {
     language.choose("пришло с опозданием", "came late")
 }
 
-/// The buyer, when Avito gives no name.
+/// The buyer's name if Avito gives none.
 pub fn nameless_buyer(language: Language) -> &'static str {
     language.choose("Покупатель", "Buyer")
 }
 
 /// The labels of a topic's header.
 pub struct HeaderLabels {
-    /// Before the buyer's name.
+    /// The label of the buyer's name.
     pub buyer: &'static str,
-    /// Before the account's name.
+    /// The label of the account's name.
     pub account: &'static str,
 }
 
-/// The labels of a topic's header.
+/// Returns the labels of a topic's header.
 pub fn header_labels(language: Language) -> HeaderLabels {
     match language {
         Language::Russian => HeaderLabels { buyer: "Покупатель:", account: "Аккаунт:" },
@@ -124,7 +124,7 @@ pub fn header_labels(language: Language) -> HeaderLabels {
     }
 }
 
-/// Avito does not take this kind of message, by Telegram's word for the kind.
+/// The refusal of a message that Avito does not take. `kind` is Telegram's word for its kind.
 pub fn not_taken(kind: &str, language: Language) -> &'static str {
     match kind {
         "voice" | "audio" => language.choose(
@@ -162,7 +162,7 @@ pub fn not_taken(kind: &str, language: Language) -> &'static str {
     }
 }
 
-/// A picture that is larger than Telegram hands out to bots.
+/// The refusal of a picture that is larger than the files that Telegram gives to bots.
 pub fn too_large(language: Language) -> &'static str {
     language.choose(
         "💔 Не отправлено: файл больше 20 МБ — столько Telegram ботам не отдаёт.",
@@ -170,7 +170,7 @@ pub fn too_large(language: Language) -> &'static str {
     )
 }
 
-/// A picture that Telegram does not hand out any more.
+/// The refusal of a picture that could not be fetched from Telegram.
 pub fn not_handed_out(language: Language) -> &'static str {
     language.choose(
         "💔 Не отправлено: Telegram не отдал файл. Отправьте его ещё раз.",
@@ -178,7 +178,7 @@ pub fn not_handed_out(language: Language) -> &'static str {
     )
 }
 
-/// A command that means nothing here.
+/// The refusal of an unknown command.
 pub fn unknown_command(language: Language) -> &'static str {
     language.choose(
         "💔 Не отправлено: такой команды нет. Список — /help.",
@@ -186,12 +186,12 @@ pub fn unknown_command(language: Language) -> &'static str {
     )
 }
 
-/// Avito refused an answer; its own words follow.
+/// The beginning of the notice that Avito refused an answer. Avito's message follows.
 pub fn refused_by_avito(language: Language) -> &'static str {
     language.choose("💔 Avito не принял сообщение:", "💔 Avito refused the message:")
 }
 
-/// A topic that belongs to no chat.
+/// The notice in a topic that belongs to no chat.
 pub fn unowned_topic(language: Language) -> &'static str {
     language.choose(
         "Эта тема не связана с чатом Avito: написанное здесь покупателю не уйдёт.",
@@ -199,7 +199,7 @@ pub fn unowned_topic(language: Language) -> &'static str {
     )
 }
 
-/// A message that Telegram did not take.
+/// The notice that a buyer's message could not be posted, because Telegram did not take it.
 pub fn could_not_post(language: Language) -> &'static str {
     language.choose(
         "⚠️ Сообщение покупателя не удалось показать — откройте чат в Avito.",
@@ -212,37 +212,37 @@ pub fn retry_and_cancel(language: Language) -> (&'static str, &'static str) {
     (language.choose("Повторить", "Try again"), language.choose("Отменить", "Cancel"))
 }
 
-/// The buttons under the question whether to block a buyer.
+/// The buttons under the question if a buyer is to be blocked.
 pub fn block_and_dont_block(language: Language) -> (&'static str, &'static str) {
     (language.choose("Заблокировать", "Block"), language.choose("Отмена", "Cancel"))
 }
 
-/// A button that has nothing left to do.
+/// The answer to a press on a button that has nothing left to do.
 pub fn button_did_nothing(language: Language) -> &'static str {
     language.choose("Уже не нужно", "Nothing left to do")
 }
 
-/// After «Повторить».
+/// The answer to a press on «Повторить».
 pub fn sending_again(language: Language) -> &'static str {
     language.choose("Отправляю ещё раз", "Sending again")
 }
 
-/// After «Отменить».
+/// The answer to a press on «Отменить».
 pub fn cancelled(language: Language) -> &'static str {
     language.choose("Отменено", "Cancelled")
 }
 
-/// After «Заблокировать».
+/// The answer to a press on «Заблокировать».
 pub fn blocking(language: Language) -> &'static str {
     language.choose("Блокирую", "Blocking")
 }
 
-/// After the question whether to block was answered with no.
+/// The answer to a press on «Отмена» under the question if a buyer is to be blocked.
 pub fn not_blocking(language: Language) -> &'static str {
     language.choose("Не заблокирован", "Not blocked")
 }
 
-/// What `/block` asks.
+/// The question that `/block` asks.
 pub fn block_whom(language: Language) -> &'static str {
     language.choose(
         "Заблокировать покупателя в Avito? Он больше не сможет писать этому аккаунту.",
@@ -250,37 +250,37 @@ pub fn block_whom(language: Language) -> &'static str {
     )
 }
 
-/// Avito has blocked the buyer.
+/// The notice that Avito has blocked the buyer.
 pub fn blocked(language: Language) -> &'static str {
     language.choose("Покупатель заблокирован в Avito.", "The buyer is blocked in Avito.")
 }
 
-/// Avito has not blocked the buyer; its own words follow.
+/// The beginning of the notice that Avito has not blocked the buyer. Avito's reason follows.
 pub fn not_blocked(language: Language) -> &'static str {
     language.choose("💔 Avito не заблокировал покупателя.", "💔 Avito did not block the buyer.")
 }
 
-/// After `/close` where there is no topic to close.
+/// The notice after `/close` if there is no topic to close.
 pub fn closed(language: Language) -> &'static str {
     language.choose("Диалог закрыт.", "The dialog is closed.")
 }
 
-/// After `/reopen` where there is no topic to open.
+/// The notice after `/reopen` if there is no topic to open.
 pub fn reopened(language: Language) -> &'static str {
     language.choose("Диалог снова открыт.", "The dialog is open again.")
 }
 
-/// An answer was changed more than an hour after it went.
+/// The refusal of an edit more than an hour after the answer was sent.
 pub fn too_late_to_change(language: Language) -> &'static str {
     language.choose("💔 Не изменено: прошло больше часа.", "💔 Not changed: more than an hour has passed.")
 }
 
-/// The caption or the file of an answer was changed.
+/// The refusal of an edit of an answer's caption or file.
 pub fn only_text_changes(language: Language) -> &'static str {
     language.choose("💔 Не изменено: изменить можно только текст.", "💔 Not changed: only a text can be changed.")
 }
 
-/// An answer was changed into a note, a command or nothing.
+/// The refusal of an edit that turns an answer into a note, a command or nothing.
 pub fn changed_into_no_answer(language: Language) -> &'static str {
     language.choose(
         "💔 Не изменено: покупатель видит прежний текст. Удалить его — /del ответом на сообщение.",
@@ -288,7 +288,7 @@ pub fn changed_into_no_answer(language: Language) -> &'static str {
     )
 }
 
-/// `/del` of something else than an answer.
+/// The refusal of `/del` for a message that is not an answer.
 pub fn delete_what(language: Language) -> &'static str {
     language.choose(
         "Напишите /del ответом на сообщение, которое ушло покупателю.",
@@ -296,12 +296,12 @@ pub fn delete_what(language: Language) -> &'static str {
     )
 }
 
-/// `/del` more than an hour after the answer went.
+/// The refusal of `/del` more than an hour after the answer was sent.
 pub fn too_late_to_delete(language: Language) -> &'static str {
     language.choose("💔 Не удалено: прошло больше часа.", "💔 Not deleted: more than an hour has passed.")
 }
 
-/// Avito did not delete a message; its own words follow.
+/// The beginning of the notice that Avito did not delete a message. Avito's reason follows.
 pub fn avito_did_not_delete(language: Language) -> &'static str {
     language.choose(
         "💔 Avito не удалил сообщение, покупатель видит прежнее.",
@@ -309,27 +309,27 @@ pub fn avito_did_not_delete(language: Language) -> &'static str {
     )
 }
 
-/// There are no canned replies.
+/// The refusal of `/q` if the client has no canned replies.
 pub fn no_canned_replies(language: Language) -> &'static str {
     language.choose("💔 Не отправлено: готовых ответов ещё нет.", "💔 Not sent: there are no canned replies yet.")
 }
 
-/// No canned reply has this name; those that there are follow.
+/// The refusal of `/q` with an unknown name. The known names follow.
 pub fn canned_replies_are(language: Language) -> &'static str {
     language.choose("💔 Не отправлено: такого готового ответа нет. Есть:", "💔 Not sent: no such reply. There are:")
 }
 
-/// Whoever answered, in a replay.
+/// The name, in a replay, of everyone who answered the buyer.
 pub fn you(language: Language) -> &'static str {
     language.choose("Вы", "You")
 }
 
-/// Above the messages that a new topic brings along.
+/// The heading of a replay.
 pub fn last_messages(language: Language) -> &'static str {
     language.choose("↩️ Последние сообщения:", "↩️ The last messages:")
 }
 
-/// What `/help` answers.
+/// The answer to `/help`.
 pub fn help(language: Language) -> &'static str {
     language.choose(
         "Каждая тема — чат на Avito. Ответьте в теме текстом — ответ уйдёт покупателю. Изменить ответ можно в течение часа.\n\

@@ -1,5 +1,6 @@
-//! The topic of a dialog: proven to Avito, asked for once, found again when the answer to the asking was lost.
-//! `creating` with the name is committed before the call; the id is written only where no other topic stands.
+//! The topic of a dialog. Avito confirms the chat, Telegram is asked for the topic once, and the topic is found again
+//! if Telegram's answer was lost. The worker commits `creating` with the name before the call. The topic's id is stored
+//! only if the dialog has no other topic by then.
 
 use std::time::Duration;
 
@@ -24,11 +25,11 @@ use crate::{
     tenancy::{accounts, bots},
 };
 
-/// How long the bot's own update about a new topic is waited for after the answer was lost.
+/// The wait for the bot's own update about a new topic after Telegram's answer was lost.
 const LOST_ANSWER_WAIT: Duration = Duration::from_secs(5);
-/// How long a dialog waits after Avito could not be asked about it.
+/// The hold of a dialog after Avito could not be asked about it, seconds.
 const AVITO_WAIT: f64 = 10.0;
-/// How long a topic may stand without a dialog before it is removed.
+/// A topic without a dialog is removed after this time, seconds.
 const STRAY_TOPIC_SECONDS: f64 = 60.0;
 
 /// Brings a dialog one step nearer to its topic.
@@ -39,9 +40,9 @@ pub(super) async fn ensure_topic(
 ) -> Result<TelegramStep, BridgeError> {
     let now = work.outbox.now;
     if let Topic::Creating { since } = dialog.topic {
-        let decided = later(since, LOST_ANSWER_WAIT);
-        if now < decided {
-            let wait = Duration::try_from(decided.duration_since(now)).unwrap_or_default();
+        let retry_at = later(since, LOST_ANSWER_WAIT);
+        if now < retry_at {
+            let wait = Duration::try_from(retry_at.duration_since(now)).unwrap_or_default();
             return Ok(TelegramStep::Commit(vec![hold_dialog(dialog.id, wait.as_secs_f64())]));
         }
     }
@@ -66,12 +67,12 @@ pub(super) async fn ensure_topic(
         return Ok(TelegramStep::LeaseLost);
     }
     if results.get(1).is_none_or(Vec::is_empty) {
-        return Ok(TelegramStep::Commit(Vec::new())); // its own update brought the topic in the meantime
+        return Ok(TelegramStep::Commit(Vec::new())); // the bot's own update brought the topic meanwhile
     }
     Ok(create_topic(sender, work, dialog, name, budget).await)
 }
 
-/// Where there are no topics, Avito is still asked whether the chat exists, and with whom.
+/// Asks Avito if the chat exists, and with which buyer, in a group without topics.
 pub(super) async fn confirm_chat(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> TelegramStep {
     match ask_avito(sender, dialog).await {
         Ok(context) => TelegramStep::Commit(vec![
@@ -87,7 +88,7 @@ pub(super) async fn confirm_chat(sender: &TelegramSender<'_>, dialog: &ClaimedDi
     }
 }
 
-/// What is needed of the answer; the rest may change with the Bot API.
+/// The part of the answer that is needed; the others may change with the Bot API.
 #[derive(Deserialize)]
 struct CreatedTopic {
     message_thread_id: i64,
@@ -152,7 +153,7 @@ struct Context {
 }
 
 enum NotConfirmed {
-    /// Avito knows no such chat: whoever told of it made it up.
+    /// Avito knows no such chat: the webhook that reported it was forged.
     Unknown,
     /// Avito could not be asked.
     Later,
@@ -186,7 +187,8 @@ async fn ask_avito(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> Resul
     }
 }
 
-/// What a dialog keeps of a chat: `{id, name}` of the other side, `{title, price, city, url, photo}` of the item.
+/// Returns the parts of a chat that a dialog stores: `{id, name}` of the other side, and `{id, title, price, city, url,
+/// photo}` of the item.
 pub fn snapshot(chat: &avito::Chat, own_user_id: i64) -> (Option<Value>, Option<Value>) {
     let buyer = avito::counterpart(chat, own_user_id).map(|user| json!({ "id": user.id, "name": user.name }));
     let item = chat.item().map(|item| {
@@ -196,9 +198,10 @@ pub fn snapshot(chat: &avito::Chat, own_user_id: i64) -> (Option<Value>, Option<
     (buyer, item)
 }
 
-/// Commits that a topic of this name is asked for; a former asking is replaced only when it is the one seen.
+/// Stores that a topic of this name is requested. An earlier request is replaced only if it is the one that the claim
+/// read.
 fn mark_topic_creating(sender: &TelegramSender<'_>, dialog: &ClaimedDialog, name: &str, context: Context) -> Statement {
-    let seen = match dialog.topic {
+    let previous = match dialog.topic {
         Topic::Creating { since } => Some(since),
         Topic::None | Topic::Open { .. } => None,
     };
@@ -217,22 +220,22 @@ fn mark_topic_creating(sender: &TelegramSender<'_>, dialog: &ClaimedDialog, name
     .bind(name.to_owned())
     .bind(context.buyer)
     .bind(context.item)
-    .bind(seen)
+    .bind(previous)
 }
 
-/// The topic was certainly not created.
+/// Resets the state of a topic that was certainly not created.
 fn reset_topic(dialog_id: i64) -> Statement {
     Statement::new("UPDATE dialogs SET topic_state = 'none' WHERE id = $1 AND topic_state = 'creating'").bind(dialog_id)
 }
 
-/// The dialog is not looked at for a while; others go on.
+/// Holds the dialog for a while; others go on.
 fn hold_dialog(dialog_id: i64, seconds: f64) -> Statement {
     Statement::new("UPDATE dialogs SET hold_until = now() + make_interval(secs => $2) WHERE id = $1")
         .bind(dialog_id)
         .bind(seconds)
 }
 
-/// Messages of a chat that Avito does not know are kept, and not shown.
+/// Filters the messages of a chat that Avito does not know: they stay stored, and are not posted.
 fn hide_unknown_chat(dialog_id: i64) -> Statement {
     Statement::new(
         "UPDATE messages SET needs_post = false, status = 'filtered', error = 'Avito knows no such chat'
@@ -241,8 +244,8 @@ fn hide_unknown_chat(dialog_id: i64) -> Statement {
     .bind(dialog_id)
 }
 
-/// The answer to the asking came: the dialog has its topic, if no other dialog took it, and a header to post. A topic
-/// that came too late, because the dialog has another by now, is removed in a while.
+/// Stores the topic that Telegram's answer reports, with its header, unless another dialog has taken the topic. If the
+/// dialog has another topic by now, the new one came too late and is removed after a minute.
 fn store_created_topic(bot_id: i64, dialog_id: i64, chat_id: i64, thread_id: i64) -> Vec<Statement> {
     let take = Statement::new(
         "UPDATE dialogs d SET topic_state = 'open', telegram_chat_id = $3, telegram_topic_id = $4, hold_until = NULL,
@@ -260,7 +263,7 @@ fn store_created_topic(bot_id: i64, dialog_id: i64, chat_id: i64, thread_id: i64
     statements
 }
 
-/// The bot's own update tells of a new topic: if a dialog waits for one of this name, here it is.
+/// Stores a new topic that the bot's own update reports, for the dialog that has waited longest for one of this name.
 pub fn store_reported_topic(bot_id: i64, chat_id: i64, thread_id: i64, name: String) -> Vec<Statement> {
     let take = Statement::new(
         "UPDATE dialogs d SET topic_state = 'open', telegram_chat_id = $3, telegram_topic_id = $4, hold_until = NULL,
@@ -281,7 +284,8 @@ pub fn store_reported_topic(bot_id: i64, chat_id: i64, thread_id: i64, name: Str
     statements
 }
 
-/// Remembers whose topic this is and has its header posted; a topic that is nobody's is removed in a minute.
+/// Stores the dialog of a topic and the topic's header, with a replay if messages of the dialog were posted before. A
+/// topic without a dialog is removed after a minute.
 fn register_topic(bot_id: i64, chat_id: i64, thread_id: i64) -> Vec<Statement> {
     vec![
         Statement::new(
@@ -327,7 +331,7 @@ fn register_topic(bot_id: i64, chat_id: i64, thread_id: i64) -> Vec<Statement> {
     ]
 }
 
-/// The topic is gone: its dialog is to have another. ResultSets written in it before still find their dialog.
+/// Forgets a topic that is gone: its dialog gets another one. Answers that were written in it still find their dialog.
 pub(super) fn forget_topic(bot_id: i64, chat_id: i64, thread_id: i64) -> Statement {
     Statement::new(
         "UPDATE dialogs SET topic_state = 'none', telegram_topic_id = NULL
@@ -338,12 +342,12 @@ pub(super) fn forget_topic(bot_id: i64, chat_id: i64, thread_id: i64) -> Stateme
     .bind(thread_id)
 }
 
-/// The topic was closed by us, or opened again.
+/// Stores that we closed or reopened the topic.
 pub(super) fn set_topic_closed(dialog_id: i64, is_closed: bool) -> Statement {
     Statement::new("UPDATE dialogs SET topic_closed = $2 WHERE id = $1").bind(dialog_id).bind(is_closed)
 }
 
-/// The group became another: its topics are looked for there.
+/// Moves the dialogs, topics and unfinished posts of a group to the group's new id.
 pub(super) fn move_topics(bot_id: i64, from_chat: i64, to_chat: i64) -> Vec<Statement> {
     vec![
         Statement::new("UPDATE dialogs SET telegram_chat_id = $3 WHERE bot_id = $1 AND telegram_chat_id = $2")

@@ -1,5 +1,5 @@
 //! A voice message for Telegram: Opus is taken out of Avito's MP4 and put into OGG as it is, without transcoding.
-//! Bytes go in, bytes come out; whatever a file says of itself is checked against what is there.
+//! Bytes go in, bytes come out. The sizes that a file declares are checked against its bytes.
 
 use std::io::Cursor;
 
@@ -20,30 +20,30 @@ use symphonia::{
 pub struct VoiceNote {
     /// OGG with Opus.
     pub ogg: Vec<u8>,
-    /// How long it is, rounded up.
+    /// The length in seconds, rounded up.
     pub seconds: u32,
 }
 
-/// Why a file is no voice note.
+/// The reason for which a file is no voice note.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum VoiceError {
-    /// It is no MP4, or not a whole one.
+    /// The file is no MP4, or not a whole one.
     #[error("the file is not a whole MP4")]
     Unreadable,
-    /// Its sound is not Opus in one or two channels.
+    /// The sound is not Opus in one or two channels.
     #[error("the sound is not Opus in one or two channels")]
     NotOpus,
 }
 
-/// The one stream of the file; any number would do.
+/// The number of the file's only stream. Any number would do.
 const SERIAL: u32 = 1;
-/// The sample rate of all of Opus' counts (RFC 7845, section 4).
+/// The sample rate of all counts of Opus (RFC 7845, section 4).
 const RATE: u64 = 48_000;
-/// About this much sound stands in one page, so that a player can seek.
+/// The samples after which a page ends, so that a player can seek: about one second.
 const PAGE: u64 = RATE;
-/// The longest packet lasts 120 ms (RFC 6716, section 3.2.5).
+/// The most samples of a packet: 120 ms (RFC 6716, section 3.2.5).
 const MAX_PACKET_SAMPLES: u64 = 5760;
-/// 48 frames of at most 1,275 bytes with their lengths (RFC 6716, section 3.4).
+/// The most bytes of a packet: 48 frames of at most 1,275 bytes, with their lengths (RFC 6716, section 3.4).
 const MAX_PACKET_BYTES: usize = 61_440;
 /// The length of an identification header without a channel table (RFC 7845, section 5.1).
 const HEAD: usize = 19;
@@ -51,8 +51,8 @@ const VENDOR: &[u8] = b"tuberry";
 
 /// Takes the Opus packets out of `mp4` and puts them into OGG.
 ///
-/// The reader counts on sizes that agree with each other: a file whose sizes do not may make it panic, and no file from
-/// outside may end a worker.
+/// The reader expects sizes that agree with each other, and may panic if they do not. The panic is caught, because no
+/// file from outside may end a worker.
 pub fn remux(mp4: Bytes) -> Result<VoiceNote, VoiceError> {
     std::panic::catch_unwind(|| repack(mp4)).unwrap_or(Err(VoiceError::Unreadable))
 }
@@ -66,15 +66,15 @@ fn repack(mp4: Bytes) -> Result<VoiceNote, VoiceError> {
     let track = reader.default_track(TrackType::Audio).ok_or(VoiceError::NotOpus)?;
     let (track_id, time_base, head) = (track.id, track.time_base, head(track)?);
     let mut stream = Stream::begin(&head, size)?;
-    // The last packet is written differently, so each waits for the next.
+    // The last packet is written differently, so each packet waits until the next is read.
     let mut waiting: Option<(Box<[u8]>, u64)> = None;
     while let Some(packet) = reader.next_packet().map_err(|_| VoiceError::Unreadable)? {
         if packet.track_id != track_id {
-            stream.account_for(&packet.data)?;
+            stream.count_bytes(&packet.data)?;
             continue;
         }
         let samples = samples(&packet.data).ok_or(VoiceError::NotOpus)?;
-        stream.claim(&packet, time_base)?;
+        stream.count_packet(&packet, time_base)?;
         if let Some((data, samples)) = waiting.replace((packet.data, samples)) {
             stream.write(data, samples)?;
         }
@@ -83,7 +83,7 @@ fn repack(mp4: Bytes) -> Result<VoiceNote, VoiceError> {
     stream.end(data, samples)
 }
 
-/// The identification header as OGG has it. MP4 keeps the same fields, the other way round.
+/// Returns the identification header in OGG's form. MP4 has the same fields with their bytes in the opposite order.
 fn head(track: &Track) -> Result<[u8; HEAD], VoiceError> {
     let audio = track.codec_params.as_ref().and_then(|params| params.audio()).ok_or(VoiceError::NotOpus)?;
     if audio.codec != CODEC_ID_OPUS {
@@ -102,7 +102,8 @@ fn head(track: &Track) -> Result<[u8; HEAD], VoiceError> {
     Ok(head)
 }
 
-/// How many samples a packet holds, as its first bytes say (RFC 6716, section 3.1); none: no packet of Opus.
+/// Returns the number of samples that a packet's first bytes declare (RFC 6716, section 3.1). None: it is no packet of
+/// Opus.
 fn samples(packet: &[u8]) -> Option<u64> {
     let toc = *packet.first().filter(|_| packet.len() <= MAX_PACKET_BYTES)?;
     let config = toc >> 3;
@@ -123,13 +124,14 @@ fn samples(packet: &[u8]) -> Option<u64> {
 struct Stream {
     writer: PacketWriter<'static, Vec<u8>>,
     pre_skip: u64,
-    /// What was written, in samples.
+    /// The samples written so far.
     granule: u64,
-    /// Where the open page began.
+    /// The sample at which the open page began.
     page_began: u64,
-    /// How long the MP4 says that all packets are, in samples.
-    claimed: Option<u64>,
-    /// What the file can still hold: tables may name the same bytes again and again.
+    /// The samples of all packets, as the MP4 declares them. None: its times cannot be converted.
+    declared: Option<u64>,
+    /// The bytes that packets may still have. The limit is the file's size, because its tables may name the same bytes
+    /// again and again.
     left: usize,
 }
 
@@ -144,24 +146,24 @@ impl Stream {
         for header in [head.to_vec(), tags] {
             writer.write_packet(header, SERIAL, PacketWriteEndInfo::EndPage, 0).map_err(|_| VoiceError::Unreadable)?;
         }
-        Ok(Self { writer, pre_skip, granule: 0, page_began: 0, claimed: Some(0), left: size })
+        Ok(Self { writer, pre_skip, granule: 0, page_began: 0, declared: Some(0), left: size })
     }
 
-    /// Counts a packet against the size of the file; an empty one ends the reading too.
-    fn account_for(&mut self, data: &[u8]) -> Result<(), VoiceError> {
+    /// Counts a packet against the size of the file. An empty packet counts as one byte, so that the reading ends too.
+    fn count_bytes(&mut self, data: &[u8]) -> Result<(), VoiceError> {
         let left = self.left.checked_sub(data.len().max(1));
         self.left = left.ok_or(VoiceError::Unreadable)?;
         Ok(())
     }
 
-    fn claim(&mut self, packet: &Packet, time_base: Option<TimeBase>) -> Result<(), VoiceError> {
-        self.account_for(&packet.data)?;
+    fn count_packet(&mut self, packet: &Packet, time_base: Option<TimeBase>) -> Result<(), VoiceError> {
+        self.count_bytes(&packet.data)?;
         let samples = || {
             let base = time_base?;
             let ticks = u128::from(packet.dur.get()) * u128::from(base.numer.get()) * u128::from(RATE);
             u64::try_from(ticks / u128::from(base.denom.get())).ok()
         };
-        self.claimed = self.claimed.and_then(|claimed| claimed.checked_add(samples()?));
+        self.declared = self.declared.and_then(|declared| declared.checked_add(samples()?));
         Ok(())
     }
 
@@ -175,10 +177,10 @@ impl Stream {
         self.put(data, end, self.granule)
     }
 
-    /// The last packet. Where the MP4 ends within it, the rest of it is cut off by the last page's count.
+    /// Writes the last packet. If the MP4 ends within it, the last page's count cuts off the remaining samples.
     fn end(mut self, data: Box<[u8]>, samples: u64) -> Result<VoiceNote, VoiceError> {
         let whole = self.granule + samples;
-        let end = self.claimed.filter(|claimed| (self.granule + 1..=whole).contains(claimed)).unwrap_or(whole);
+        let end = self.declared.filter(|declared| (self.granule + 1..=whole).contains(declared)).unwrap_or(whole);
         self.put(data, PacketWriteEndInfo::EndStream, end)?;
         let seconds = end.saturating_sub(self.pre_skip).div_ceil(RATE).max(1);
         Ok(VoiceNote { ogg: self.writer.into_inner(), seconds: u32::try_from(seconds).unwrap_or(u32::MAX) })

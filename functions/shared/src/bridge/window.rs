@@ -1,5 +1,5 @@
-//! When the auto-reply is active: at any moment it is within one interval, or within none. The rule as plain code; the
-//! function `auto_reply_interval` is the same rule where messages are recorded, and a test holds the two together.
+//! The intervals in which the auto-reply is active: any moment is within one of them, or within none. This is the rule
+//! as plain code. The database's `auto_reply_interval` is the same rule for recorded messages; a test compares the two.
 
 use jiff::{
     Timestamp,
@@ -7,26 +7,28 @@ use jiff::{
     tz::{AmbiguousOffset, TimeZone},
 };
 
-/// What an organisation has set.
+/// An organisation's settings of the auto-reply.
 #[derive(Clone, Debug)]
 pub struct Window {
-    /// Whether there is an auto-reply at all.
+    /// True if there is an auto-reply at all.
     pub enabled: bool,
     /// Active at all times, and once a local day; start and end do not count then.
     pub always: bool,
-    /// When it begins on each day.
+    /// The time at which it begins on each day.
     pub start: Time,
-    /// When it ends: on the same day, or on the next if that is not behind the start. Equal to the start: never.
+    /// The time at which it ends: on the same day, or on the next if not after the start. Equal to the start: never
+    /// active.
     pub end: Time,
-    /// Whose clock counts.
+    /// The time zone of both.
     pub zone: TimeZone,
 }
 
 impl Window {
-    /// The interval that holds at this moment: its first moment, and the first behind it.
+    /// The interval that contains this moment: its first moment, and the first after it. None: the auto-reply is not
+    /// active.
     pub fn active(&self, at: Timestamp) -> Option<(Timestamp, Timestamp)> {
         let today = at.to_zoned(self.zone.clone()).date();
-        // The day before for what crosses midnight, the day after for a clock that was set back over it.
+        // The day before may cross midnight; the day after counts if the clock was set back over midnight.
         [today.yesterday().ok(), Some(today), today.tomorrow().ok()]
             .into_iter()
             .flatten()
@@ -34,7 +36,8 @@ impl Window {
             .find(|(begins, ends)| *begins <= at && at < *ends)
     }
 
-    /// The interval that begins on a local day; empty when the clock leaves all of it out.
+    /// The interval that begins on a local day; empty if the clock skips all of it. None: the auto-reply is never
+    /// active.
     pub fn of_day(&self, day: Date) -> Option<(Timestamp, Timestamp)> {
         let (start, end) = if self.always { (Time::midnight(), Time::midnight()) } else { (self.start, self.end) };
         if !self.enabled || (start == end && !self.always) {
@@ -45,8 +48,8 @@ impl Window {
     }
 }
 
-/// The first moment at which the zone's clock shows this time or a later one: what the clock leaves out begins where it
-/// goes on, and what it shows twice is the first.
+/// The first moment at which the zone's clock shows this time or a later one. If the clock skips the time, that is the
+/// moment at which it goes on; if it shows the time twice, the first of the two.
 fn moment(zone: &TimeZone, wall: DateTime) -> Option<Timestamp> {
     match zone.to_ambiguous_timestamp(wall).offset() {
         AmbiguousOffset::Unambiguous { offset } => offset.to_timestamp(wall).ok(),
@@ -103,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_times_are_never_and_always_is_each_local_day() {
+    fn equal_times_are_never_active_and_always_is_one_interval_a_local_day() {
         let mut window = window("Asia/Vladivostok", "10:00", "10:00");
         assert_eq!(active(&window, "2026-03-01T00:00:00Z"), None);
         window.always = true;
@@ -116,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_the_clock_leaves_out_begins_where_the_clock_goes_on() {
+    fn a_start_that_the_clock_skips_is_the_moment_at_which_the_clock_goes_on() {
         let window = window("Europe/Berlin", "02:30", "05:00");
         let interval = Some((at("2026-03-29T01:00:00Z"), at("2026-03-29T03:00:00Z")));
         assert_eq!(active(&window, "2026-03-29T01:00:00Z"), interval);
@@ -124,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_the_clock_shows_twice_begins_at_the_first() {
+    fn a_start_that_the_clock_shows_twice_is_the_first_of_the_two() {
         let window = window("Europe/Berlin", "02:30", "05:00");
         let interval = Some((at("2026-10-25T00:30:00Z"), at("2026-10-25T04:00:00Z")));
         for moment in ["2026-10-25T00:30:00Z", "2026-10-25T01:10:00Z", "2026-10-25T01:30:00Z"] {
@@ -133,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_window_in_a_doubled_hour_comes_once() {
+    fn a_short_window_in_a_doubled_hour_is_active_once() {
         let window = window("Europe/Berlin", "02:10", "02:20");
         assert!(active(&window, "2026-10-25T00:15:00Z").is_some());
         assert_eq!(active(&window, "2026-10-25T01:15:00Z"), None);
@@ -161,7 +164,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_day_has_one_interval_and_none_meets_the_next(window in windows(), day in days()) {
+        fn each_day_has_one_interval_and_none_overlaps_the_next(window in windows(), day in days()) {
             let mut behind = Timestamp::MIN;
             for shift in -2..=2 {
                 let day = must(day.checked_add(shift.days()));
@@ -175,17 +178,17 @@ mod tests {
         }
 
         #[test]
-        fn what_is_active_now_is_what_the_clock_on_the_wall_says(window in windows(), day in days(), minutes in 0_i64..2880) {
+        fn the_active_interval_is_what_a_wall_clock_shows(window in windows(), day in days(), minutes in 0_i64..2880) {
             let midnight = must(day.yesterday().and_then(|day| day.to_zoned(window.zone.clone()))).timestamp();
             let now = must(midnight.checked_add(MINUTE * i32::try_from(minutes).unwrap_or_default()));
-            // The clock as somebody sees it who looks each minute from three days before on.
-            let mut look = must(now.checked_sub(SignedDuration::from_hours(72)));
+            // The clock is read each minute, beginning three days before.
+            let mut minute = must(now.checked_sub(SignedDuration::from_hours(72)));
             let mut inside: Option<Timestamp> = None;
-            let mut latest = look.to_zoned(window.zone.clone()).datetime();
-            while look < now {
-                let next = must(look.checked_add(MINUTE));
+            let mut latest = minute.to_zoned(window.zone.clone()).datetime();
+            while minute < now {
+                let next = must(minute.checked_add(MINUTE));
                 let shows = next.to_zoned(window.zone.clone()).datetime();
-                // Only what the clock shows for the first time counts: a doubled hour is not lived twice.
+                // Only times that the clock shows for the first time count: a doubled hour counts once.
                 if shows > latest {
                     for date in [latest.date(), shows.date()] {
                         let passed = |time: Time| latest < date.to_datetime(time) && date.to_datetime(time) <= shows;
@@ -202,7 +205,7 @@ mod tests {
                     }
                     latest = shows;
                 }
-                look = next;
+                minute = next;
             }
             if !window.always && window.start == window.end {
                 inside = None;

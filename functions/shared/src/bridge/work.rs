@@ -1,5 +1,5 @@
-//! What a bot has to do next: the dialog that has waited longest, with its unfinished posts and unshown messages.
-//! Looking is part of every transaction of the outbox's holder, so a message costs no round trip of its own for it.
+//! The next work of a bot: the dialog that has waited longest, with its unfinished posts and its unposted messages.
+//! Each transaction of the worker also claims the next work, so a message costs no round trip of its own for the claim.
 
 mod statements;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 pub use statements::claim_bot_work;
 
-/// The bot as an outbox's holder needs it.
+/// A bot, with all that its worker needs of it.
 #[derive(Deserialize)]
 pub struct ClaimedBot {
     /// Its tenant.
@@ -26,58 +26,58 @@ pub struct ClaimedBot {
     pub token: Vec<u8>,
     /// The group it works in.
     pub group_chat_id: Option<i64>,
-    /// Whether each dialog is to have a topic.
+    /// True if each dialog is to have a topic.
     pub topic_mode: bool,
-    /// Whether it was found broken.
+    /// True if it was found unable to post.
     pub broken: bool,
-    /// Whether its organisation is suspended.
+    /// True if its client is suspended.
     pub suspended: bool,
 }
 
-/// How far a dialog's topic is.
+/// The state of a dialog's topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Topic {
     /// There is none.
     None,
-    /// It was asked for, and the answer is not known.
+    /// Telegram was asked to create it, and the outcome is unknown.
     Creating {
-        /// When it was asked for.
+        /// The time of the request.
         since: Timestamp,
     },
-    /// It is there.
+    /// It exists.
     Open {
         /// The group.
         chat_id: i64,
-        /// The topic in it.
+        /// The topic's id in the group.
         thread_id: i64,
     },
 }
 
-/// The chosen dialog.
+/// The dialog of the claimed work.
 #[derive(Deserialize)]
 pub struct ClaimedDialog {
     /// The row in `dialogs`.
     pub id: i64,
-    /// The bot in whose group it is shown: another one, if its account moved.
+    /// The bot in whose group its messages are posted: not the claiming bot, if its account moved to another.
     pub bot_id: i64,
     /// Avito's id of the chat.
     pub avito_chat_id: String,
-    /// The other person: `{id, name}`.
+    /// The buyer: `{id, name}`.
     pub buyer: Option<Value>,
-    /// What the chat is about: `{title, price, city, url}`.
+    /// The item that the chat is about: `{title, price, city, url}`.
     pub item: Option<Value>,
-    /// Whether Avito itself confirmed that the chat exists.
+    /// True if Avito's API confirmed that the chat exists.
     pub confirmed: bool,
     /// Its topic.
     pub topic: Topic,
-    /// Whether we closed the topic.
+    /// True if the bridge closed the topic.
     pub topic_closed: bool,
-    /// The mark that its name bears.
+    /// The emoji that the topic's name bears.
     pub topic_emoji: String,
-    /// The mark that it ought to bear.
+    /// The emoji that the topic's name should bear.
     pub wanted_emoji: String,
-    /// The mark that was written down to be shown in a while.
+    /// The emoji of the scheduled rename. None: no rename is needed, or none is scheduled.
     #[serde(skip)]
     pub scheduled_emoji: Option<String>,
     /// `waiting`, `answered`, `closed` or `blocked`.
@@ -88,57 +88,57 @@ pub struct ClaimedDialog {
     pub keys: Keys,
     /// The time zone in which people read times, IANA.
     pub timezone: String,
-    /// When the newest shown message was written.
+    /// The time, by Avito's clock, of the newest message that has a post. None: there is none.
     #[serde(skip)]
     pub last_posted_at: Option<Timestamp>,
 }
 
-/// A post that is not finished.
+/// An unfinished post.
 #[derive(Deserialize)]
 pub struct Post {
     /// The row in `posts`.
     pub id: i64,
-    /// What it is.
+    /// The kind of post, as in `posts.kind`.
     pub kind: String,
-    /// What is asked of Telegram.
+    /// The content that Telegram is asked to post.
     pub content: Value,
-    /// Whether it was begun before, with an unknown outcome.
+    /// True if it was found `sending`: an earlier call's outcome is unknown.
     pub outcome_unknown: bool,
-    /// How often it failed.
+    /// The number of failed attempts.
     pub attempts: i32,
-    /// Where it goes when it belongs to no dialog's topic.
+    /// The chat that it goes to. None: it goes to its dialog's topic.
     pub chat_id: Option<i64>,
-    /// The topic there.
+    /// The topic in that chat.
     pub thread_id: Option<i64>,
 }
 
-/// A message that waits to be shown.
+/// A message that needs a post and has none yet.
 #[derive(Deserialize)]
 pub struct PendingMessage {
     /// The row in `messages`.
     pub id: i64,
-    /// Who wrote it.
+    /// Its writer: `buyer`, `system`, `operator`, `avito_app`, `api` or `auto_reply`.
     pub origin: String,
-    /// Avito's word for its kind.
+    /// Avito's name of its kind.
     pub kind: String,
     /// Its text.
     pub text: Option<String>,
-    /// What else it holds.
+    /// All else that it contains.
     pub attachments: Value,
-    /// When it was written.
+    /// The time when it was written, by Avito's clock.
     pub created: Option<Timestamp>,
-    /// When we heard of it.
+    /// The time when the bridge recorded it.
     pub arrived: Timestamp,
-    /// Who wrote it, if it was one of us.
+    /// The writer's name, if the message was written through the bridge.
     pub author: Option<String>,
-    /// Whether the poll has seen it, and so knows its place among others.
+    /// True if a poll has found it in Avito's list, so that its position there is known.
     pub confirmed: bool,
-    /// The message in the topic that shows what it answers.
+    /// The message in Telegram that shows the one it quotes. None: it quotes none, or that one was not posted.
     #[serde(default)]
     pub reply_to: Option<i64>,
 }
 
-/// What the transaction found.
+/// The claimed work of a bot.
 #[derive(Deserialize)]
 #[serde(from = "BotWorkRow")]
 pub struct BotWork {
@@ -146,40 +146,40 @@ pub struct BotWork {
     pub outbox: BotOutbox,
     /// The bot.
     pub bot: ClaimedBot,
-    /// The chosen dialog; none when only posts outside dialogs or receipts wait.
+    /// The dialog to work for. None: only posts outside of dialogs, or receipts, are due.
     pub dialog: Option<ClaimedDialog>,
-    /// Its unfinished posts, in their order.
+    /// The dialog's unfinished posts, in the order of sending.
     pub posts: Vec<Post>,
-    /// Its unshown messages, in their order.
+    /// The dialog's messages that need a post, in their order.
     pub messages: Vec<PendingMessage>,
-    /// Receipts that may be set, of all the bot's dialogs; then there is nothing else.
+    /// The receipts that may be set now, of all the bot's dialogs. If there are any, nothing else is due.
     pub receipts: Vec<Post>,
-    /// By what those messages are known to stand as they were read.
+    /// The `xmin` of the rows that were read: the dialog, these messages and its unfinished posts.
     pub version: String,
-    /// The post that was begun before this was found: that of [`PreparedPosts`].
+    /// The id of the prepared post that this claim set to `sending`. None: it set none.
     pub sending_post_id: Option<i64>,
 }
 
-/// What may be written down, if its dialog still stands as it was when this was composed.
+/// Posts that were composed ahead. A claim stores them only if their dialog has not changed since.
 pub struct PreparedPosts {
-    /// The dialog.
+    /// Their dialog.
     pub dialog_id: i64,
-    /// By what it is known to stand so.
+    /// The [`BotWork::version`] that they were composed from.
     pub version: String,
-    /// What is written down, in its order.
+    /// The posts, in the order of sending.
     pub drafts: Vec<PostDraft>,
-    /// Whether the first of them is sent at once.
+    /// True if the first is set to `sending` when it is stored. False: its files must be fetched first.
     pub is_first_sending: bool,
 }
 
-/// What a holder has just done.
+/// The results of the last call, which the next claim stores.
 #[derive(Default)]
 pub struct Completed {
-    /// What that left of the messages' budget.
+    /// The budget for messages that is left. None: it is unchanged.
     pub messages: Option<TelegramBudget>,
-    /// What it left of the reactions', if any were set.
+    /// The budget for reactions that is left. None: no reactions were set.
     pub reactions: Option<TelegramBudget>,
-    /// What Telegram has by now.
+    /// The post that was sent. None: the outcome of the transaction marks it itself.
     pub sent_post: Option<SentPost>,
 }
 
@@ -192,20 +192,20 @@ pub struct SentPost {
 }
 
 impl Post {
-    /// Where it goes, when it belongs to no dialog's topic.
+    /// Returns the post's own target. None: it goes to its dialog's topic.
     pub fn target(&self) -> Option<Target> {
         self.chat_id.map(|chat_id| Target { chat_id, thread_id: self.thread_id })
     }
 }
 
 impl BotWork {
-    /// Where all posts go, when there are no topics.
+    /// Returns the target of all posts in a group without topics. None: there are topics, or the bot has no group.
     pub fn one_chat(&self) -> Option<Target> {
         let chat_id = self.bot.group_chat_id?;
         (!self.bot.topic_mode || self.outbox.topics_off).then_some(Target { chat_id, thread_id: None })
     }
 
-    /// Where a dialog is shown, if it can be by now.
+    /// Returns the target of a dialog's posts. None: it has no topic yet or, without topics, is not confirmed yet.
     pub fn target_of(&self, dialog: &ClaimedDialog) -> Option<Target> {
         match (self.one_chat(), dialog.topic) {
             (Some(chat), _) => dialog.confirmed.then_some(chat),
@@ -214,13 +214,13 @@ impl BotWork {
         }
     }
 
-    /// The group, where what belongs to no topic goes.
+    /// Returns the group itself, the target of posts that belong to no topic.
     pub fn group(&self) -> Target {
         Target { chat_id: self.bot.group_chat_id.unwrap_or_default(), thread_id: None }
     }
 }
 
-/// What the transaction answers: lists that are empty are not there, and what is looked for after the dialog stands beside it.
+/// The JSON of claimed work. Empty lists are absent, and values that are read after the dialog stand beside it.
 #[derive(Deserialize)]
 struct BotWorkRow {
     outbox: BotOutbox,
@@ -230,7 +230,7 @@ struct BotWorkRow {
     last_posted_at: Option<Timestamp>,
     posts: Option<Vec<Post>>,
     messages: Option<Vec<PendingMessage>>,
-    /// By the messages that answer another: the message in the topic that shows it.
+    /// Maps each message that quotes another to the Telegram message that shows the quoted one.
     replies: Option<HashMap<i64, Option<i64>>>,
     receipts: Option<Vec<Post>>,
     version: Option<String>,
@@ -238,26 +238,26 @@ struct BotWorkRow {
 }
 
 impl From<BotWorkRow> for BotWork {
-    fn from(found: BotWorkRow) -> Self {
-        let (scheduled_emoji, last_posted_at) = (found.scheduled_emoji, found.last_posted_at);
-        let mut messages = found.messages.unwrap_or_default();
+    fn from(row: BotWorkRow) -> Self {
+        let (scheduled_emoji, last_posted_at) = (row.scheduled_emoji, row.last_posted_at);
+        let mut messages = row.messages.unwrap_or_default();
         for message in &mut messages {
-            message.reply_to = found.replies.as_ref().and_then(|replies| replies.get(&message.id).copied().flatten());
+            message.reply_to = row.replies.as_ref().and_then(|replies| replies.get(&message.id).copied().flatten());
         }
         Self {
-            outbox: found.outbox,
-            bot: found.bot,
-            dialog: found.dialog.map(|dialog| ClaimedDialog { scheduled_emoji, last_posted_at, ..dialog }),
-            posts: found.posts.unwrap_or_default(),
+            outbox: row.outbox,
+            bot: row.bot,
+            dialog: row.dialog.map(|dialog| ClaimedDialog { scheduled_emoji, last_posted_at, ..dialog }),
+            posts: row.posts.unwrap_or_default(),
             messages,
-            receipts: found.receipts.unwrap_or_default(),
-            version: found.version.unwrap_or_default(),
-            sending_post_id: found.sending_post_id,
+            receipts: row.receipts.unwrap_or_default(),
+            version: row.version.unwrap_or_default(),
+            sending_post_id: row.sending_post_id,
         }
     }
 }
 
-/// Reads the answers to [`claim_bot_work`].
+/// Reads the result of [`claim_bot_work`].
 pub fn read(results: &ResultSets) -> Result<Claim<BotWork>, DbError> {
     Ok(Claim::read(results)?.0)
 }

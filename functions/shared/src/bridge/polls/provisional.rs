@@ -1,5 +1,6 @@
-//! What only a webhook told of is provisional: Avito signs nothing. A poll that meets the message confirms it; one that has
-//! read the chat back past its time and not met it says so in the topic, once.
+//! Confirms provisional messages. A message that only a webhook reported is provisional: Avito signs nothing. A poll
+//! that finds the message confirms it. If a poll read the chat back past the message's time without finding it, a
+//! notice in the topic says so, once.
 
 use std::time::Duration;
 
@@ -22,12 +23,12 @@ use crate::{
     },
 };
 
-/// Chats that one poll looks into.
+/// The most chats that one poll reads for this.
 const MAX_CHATS: i64 = 10;
 /// The chat is read back this much further than the message's time, seconds.
 const READ_BACK_MARGIN: i64 = 5;
 
-/// Confirms or doubts what is still provisional although polls had their time.
+/// Confirms messages that are still provisional after a minute, or marks them as not found.
 pub(super) async fn confirm_provisional(app: &App, account: &PolledAccount, token: &Secret) -> Result<(), PollError> {
     let statement = Statement::new(
         "SELECT d.avito_chat_id, extract(epoch FROM min(m.avito_created))::bigint AS since
@@ -48,7 +49,7 @@ pub(super) async fn confirm_provisional(app: &App, account: &PolledAccount, toke
     Ok(())
 }
 
-/// A chat's messages back to `since`; none when Avito does not serve as many.
+/// Reads a chat's messages back to `since`. None: Avito does not serve that many.
 async fn read_past(
     app: &App,
     account: &PolledAccount,
@@ -112,8 +113,8 @@ fn confirm(account_id: i64, chat_id: &str, avito_message_ids: Vec<String>) -> St
     .bind(avito_message_ids)
 }
 
-/// What is shown and still provisional gets its note; what is not shown yet waits for the next look. ResultSets the bots to
-/// wake.
+/// Puts a notice for each posted message that is still provisional. One that is not posted yet waits for the next poll.
+/// Returns the bots to wake.
 fn mark_not_found(account_id: i64, chat_id: String, since: i64) -> Statement {
     Statement::new(concat!(
         "WITH not_found AS (

@@ -1,4 +1,4 @@
-//! Which accounts are polled in the minute to come, and in which of its rounds.
+//! Schedules polls: the accounts of the coming minute, by its rounds.
 
 use std::time::Duration;
 
@@ -16,21 +16,21 @@ use crate::{
     },
 };
 
-/// Accounts in one task.
+/// The most accounts in one task.
 const TASK_ACCOUNTS: usize = 50;
-/// What one schedule's rounds cover, seconds.
+/// The time that the rounds of one schedule cover, seconds.
 const MINUTE: i32 = 60;
 
 /// An account that is due within the minute.
 struct Due {
     account_id: i64,
-    /// When, seconds from now.
+    /// The time until it is due, seconds.
     wait: f64,
-    /// How long it rests then, seconds.
+    /// The time from one poll to the next, seconds.
     interval: f64,
 }
 
-/// Enqueues the polls of the coming minute: a task per fifty accounts and round. ResultSets how many tasks.
+/// Enqueues the polls of the coming minute: a task per fifty accounts and round. Returns the number of tasks.
 pub async fn schedule(app: &App) -> Result<usize, BridgeError> {
     avito_webhook::make_lost_accounts_due(app).await?;
     let statement = Statement::new(concat!(
@@ -73,7 +73,7 @@ pub async fn schedule(app: &App) -> Result<usize, BridgeError> {
     Ok(sent)
 }
 
-/// The accounts of the round that begins `offset` seconds from now; they are due again after their pause.
+/// Takes the accounts of the round that begins `offset` seconds from now. They are due again after their interval.
 fn take_due(due: &mut [Due], offset: f64) -> Vec<i64> {
     let now_due = due.iter_mut().filter(|account| account.wait <= offset);
     now_due
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_account_is_in_each_round_before_which_its_pause_is_over_and_in_no_other() {
+    fn an_account_is_in_every_round_that_begins_after_its_interval_and_in_no_other() {
         let account = |account_id, wait, interval| Due { account_id, wait, interval };
         let mut due = [account(1, 0.0, 27.0), account(2, 0.0, 270.0), account(3, 30.4, 27.0)];
         let rounds: Vec<_> = [0.0, 30.0].map(|offset| take_due(&mut due, offset)).to_vec();

@@ -1,6 +1,6 @@
-//! One call lists an account's chats; a chat whose newest message is that of its last sync is no news, any other is read
-//! back to the newest message that the poll has seen with all before it, never merely to our last row: a lost webhook
-//! followed by a good one hides a gap.
+//! Syncs the chats of an account. One call lists them; a chat whose newest message is that of its last sync is
+//! unchanged. Any other is read back to the newest message that the poll has read together with all before it. Our
+//! newest row is no such limit: a lost webhook followed by a good one hides a gap.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -31,19 +31,19 @@ use crate::{
 pub(super) const MAX_OFFSET: u16 = 1000;
 /// `updated` may be this much out of order, seconds.
 const UPDATED_MARGIN: i64 = 120;
-/// What was unread when an account was connected is shown if it is not older, seconds.
+/// Messages that were unread when an account was connected are posted if they are not older than this, seconds.
 const MAX_UNREAD_AGE: i64 = 48 * 3600;
 
-/// What a sync has come upon, chat by chat.
+/// The findings of a sync, chat by chat.
 #[derive(Default)]
 struct SyncFindings {
-    /// Own messages that the other side has read, the newest of each chat.
+    /// Own messages that the buyer has read, the newest of each chat.
     read: Vec<String>,
     /// Messages that were read back.
     seen: Vec<String>,
 }
 
-/// Finds what is new and records it; the marks are written last, so that a failure on the way costs nothing.
+/// Finds new messages and records them. The cursors are stored last, so that nothing is skipped after a failure.
 pub(super) async fn sync(app: &App, account: &PolledAccount, token: &Secret) -> Result<(), PollError> {
     let first = list(app, account, token, false, 0).await?;
     let newest = first.chats.iter().filter_map(|chat| chat.updated).max();
@@ -79,7 +79,7 @@ pub(super) async fn sync(app: &App, account: &PolledAccount, token: &Secret) -> 
     Ok(())
 }
 
-/// What an account's row remembers of a sync.
+/// The state of a sync that an account's row stores.
 struct AccountCursor {
     newest: Option<i64>,
     page_digest: Vec<u8>,
@@ -110,7 +110,8 @@ async fn store_cursor(
     Ok(())
 }
 
-/// Notes that the poll was before the webhook, if it was: a minute later that is judged.
+/// Notes the time if the poll found messages before the webhook reported them. `judge_webhook` judges that a minute
+/// later.
 fn note_unreported(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
     Statement::new(
         "UPDATE account_polls p SET unreported_since = least(p.unreported_since, unreported.since)
@@ -125,7 +126,7 @@ fn note_unreported(account_id: i64, avito_message_ids: Vec<String>) -> Statement
     .bind(avito_message_ids)
 }
 
-/// The id of a message that the account wrote and the other side has read.
+/// The id of a message that the account wrote and the buyer has read. None: one of the two is not so.
 fn read_by_buyer(message: &avito::Message, account: &PolledAccount) -> Option<String> {
     (message.read.is_some() && message.is_own(account.keys.user_id)).then(|| message.id.clone())
 }
@@ -149,14 +150,14 @@ async fn list(
     .value)
 }
 
-/// The chats with unread messages, in case Avito's order of all chats is not as seen.
+/// Lists the chats with unread messages, in case Avito's order of all chats is not the one that was observed.
 async fn unread_chats(app: &App, account: &PolledAccount, token: &Secret) -> Result<Vec<avito::Chat>, PollError> {
     let mut unread = list(app, account, token, true, 0).await?.chats;
     unread.retain(|chat| chat.updated.is_none_or(|updated| updated >= account.started - MAX_UNREAD_AGE));
     Ok(unread)
 }
 
-/// A page without news has the same digest as before: ids, times, newest messages, and whether they were read.
+/// A digest of ids, times, newest messages and their read times. A page without changes has the same digest as before.
 fn digest(chats: &[avito::Chat]) -> Vec<u8> {
     let mut digest = Sha256::new();
     for chat in chats {
@@ -172,7 +173,7 @@ fn digest(chats: &[avito::Chat]) -> Vec<u8> {
     digest.finalize().to_vec()
 }
 
-/// The chats in which something may have happened since the watermark, the first page's and those behind it.
+/// The chats that may have changed since the watermark, from the first page and those after it.
 async fn changed_chats(
     app: &App,
     account: &PolledAccount,
@@ -195,7 +196,7 @@ async fn changed_chats(
     }
 }
 
-/// `updated` and newest message of a chat: what its last sync wrote down.
+/// The cursor of a chat: `updated` and newest message at its last sync.
 type ChatCursor = (Option<i64>, Option<String>);
 
 fn cursor_of(chat: &avito::Chat) -> ChatCursor {
@@ -261,8 +262,8 @@ async fn sync_chat(
     Ok(())
 }
 
-/// The messages behind `synced`, newest first: those since the account was connected, and what was still unread then.
-/// And the newest own message that the other side has read, among those looked at.
+/// Reads the messages after `synced`, newest first: those since the account was connected, and those still unread then.
+/// Also returns the newest own message that the buyer has read, among the pages that were read.
 async fn read_back(
     app: &App,
     account: &PolledAccount,

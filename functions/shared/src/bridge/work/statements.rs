@@ -1,5 +1,5 @@
-//! The statements by which the holder of a bot's outbox finds what is next: SQL alone, from the choice of the dialog to all
-//! that its next post is composed of.
+//! The SQL by which a worker claims a bot's next work, from the choice of the dialog to all that its next post is
+//! composed of.
 
 use uuid::Uuid;
 
@@ -11,7 +11,7 @@ use crate::{
     tenancy::accounts,
 };
 
-/// The dialog whose message has waited longest, of those that are not being shown already.
+/// Selects the dialog whose message has waited longest, without `_shown`, the dialog whose post is sent now.
 macro_rules! oldest_message {
     () => {
         "SELECT m.dialog_id, m.created_at FROM messages m JOIN dialogs d ON d.id = m.dialog_id
@@ -21,8 +21,8 @@ macro_rules! oldest_message {
     };
 }
 
-/// The dialog whose post comes next, likewise; 0 when that belongs to no dialog. What shows messages first, then notices,
-/// then what only decorates.
+/// Selects the dialog whose post comes next, also without `_shown`; 0 for a post outside of dialogs. Posts with
+/// messages come first, then notices, then decorations.
 macro_rules! first_post {
     () => {
         "SELECT coalesce(p.dialog_id, 0) AS dialog_id,
@@ -37,9 +37,9 @@ macro_rules! first_post {
     };
 }
 
-/// A dialog's unfinished posts but for receipts, in their order.
-// Not `now()`: a header that another transaction wrote after this one began, and committed before it looks, is seen and goes
-// first.
+/// Selects a dialog's due unfinished posts, without receipts, in the order of sending.
+// `clock_timestamp()`, not `now()`: another transaction may store a header after this one began, and commit before this
+// statement reads. The header is then due, and goes first.
 macro_rules! posts {
     () => {
         "SELECT id, kind, content, state = 'sending' AS outcome_unknown, attempts, telegram_chat_id AS chat_id, telegram_topic_id AS thread_id
@@ -52,23 +52,23 @@ macro_rules! posts {
     };
 }
 
-/// A dialog's messages that wait to be shown, in their order.
+/// Selects a dialog's messages that need a post, in their order.
 macro_rules! messages {
     () => {
         "SELECT id, origin, kind, text, attachments, author_name AS author, avito_created AS created, created_at AS arrived,
                 confirmed_at IS NOT NULL AS confirmed
-         -- found before they are sorted: else the whole history is read in its order
+         -- selected before they are sorted: else Postgres reads the whole history in this order
          FROM (SELECT * FROM messages WHERE bot_id = _bot AND dialog_id = _dialog AND needs_post AND post_id IS NULL OFFSET 0) AS messages
          ORDER BY coalesce(avito_created, created_at), avito_position, id
          LIMIT 100"
     };
 }
 
-/// By those of these messages that answer another: the message in the topic that shows it.
+/// Selects a JSON object: by the id of each of these messages that quotes another, the Telegram message of the quoted.
 macro_rules! replies {
     () => {
         "SELECT json_object_agg(messages.id, (
-                    -- found first: as a condition on q it would be tried on all messages of the organisation
+                    -- the id is selected first: Postgres would test a condition on q on all messages of the client
                     SELECT coalesce(q.telegram_message_id, shown.telegram_message_ids[1])
                     FROM (SELECT coalesce(
                         (SELECT k.id FROM messages k WHERE k.avito_account_id = messages.avito_account_id
@@ -82,7 +82,7 @@ macro_rules! replies {
     };
 }
 
-/// What a dialog's next posts are composed of, as it stands now: a row that was changed since has another `xmin`.
+/// Selects the version of all rows that a dialog's next posts are composed of: a row that changes gets another `xmin`.
 macro_rules! version {
     ($dialog:literal) => {
         concat!(
@@ -97,8 +97,8 @@ macro_rules! version {
     };
 }
 
-/// The chosen dialog with the keys of its account, as the JSON of [`super::ClaimedDialog`]; and whether its topic ought to bear another
-/// mark.
+/// Selects true if the dialog's topic should bear another emoji, and the dialog with its account's keys as the JSON of
+/// [`super::ClaimedDialog`].
 macro_rules! dialog {
     () => {
         concat!(
@@ -121,7 +121,7 @@ macro_rules! dialog {
     };
 }
 
-/// The bot with its tenant, as the JSON of [`super::ClaimedBot`].
+/// Selects the bot's client, and the bot as the JSON of [`super::ClaimedBot`].
 macro_rules! bot {
     () => {
         "SELECT b.client_id, json_build_object(
@@ -131,7 +131,7 @@ macro_rules! bot {
     };
 }
 
-/// When the newest of a dialog's shown messages was written.
+/// Selects the time, by Avito's clock, of a dialog's newest message that has a post.
 macro_rules! last_posted_at {
     () => {
         "SELECT m.avito_created FROM messages m
@@ -140,16 +140,16 @@ macro_rules! last_posted_at {
     };
 }
 
-/// The mark that was written down to be shown in a while.
+/// Selects the emoji of the dialog's scheduled rename.
 macro_rules! scheduled_emoji {
     () => {
-        // by its key alone: else all that waits of the bot is read for it
+        // `CASE` has the state, so that the key alone finds the row: else Postgres reads all unfinished posts of the bot.
         "SELECT CASE WHEN p.state IN ('pending', 'sending') THEN p.content ->> 'emoji' END FROM posts p
          WHERE p.bot_id = _bot AND p.dedup_key = 'rename:' || _dialog"
     };
 }
 
-/// When the first thing is due that waits for its time.
+/// Selects the time at which the bot's first post or message is due.
 macro_rules! first_due {
     () => {
         "SELECT least(
@@ -161,10 +161,12 @@ macro_rules! first_due {
     };
 }
 
-/// The statements by which a holder writes `outcome` and what is `done`, looks for the next work, and lets go when there is
-/// none. The outbox is read as the outcome leaves it: what was just sent counts before anything else is. What is `ready` is
-/// written down first, as [`super::BotWork::begun`] tells, and then the work is that of another dialog, for what may be sent after
-/// it. Where the dialog of what is ready has changed, or is just changing, it is looked at as any other.
+/// Builds the transaction that runs `outcome`, stores what is `completed`, and claims the bot's next work, or releases
+/// the lease. The claim reads the outbox after the outcome, so that what was just sent counts first.
+///
+/// Stores the `prepared` posts before it claims, if their dialog has not changed (same `xmin`) and is not locked. If it
+/// sets the first to `sending` ([`super::BotWork::sending_post_id`]), the claimed work is that of another dialog, which
+/// can be composed during the call. If they are not stored, their dialog is claimed like any other.
 pub fn claim_bot_work(
     bot_id: i64,
     owner: Uuid,
@@ -213,7 +215,7 @@ pub fn claim_bot_work(
     outcome
 }
 
-/// What the routine of [`claim_bot_work`] takes and answers.
+/// The parameters of the stored function of [`claim_bot_work`], and its result.
 const CLAIM_PARAMETERS: &str =
     "(_bot bigint, _owner uuid, _lease_seconds double precision, _left double precision, _left_at timestamptz,
       _reactions_left double precision, _reactions_left_at timestamptz, _ready bigint, _version text, _drafts jsonb,
@@ -221,8 +223,9 @@ const CLAIM_PARAMETERS: &str =
       _client bigint DEFAULT NULL, _dialog bigint DEFAULT NULL, _shown bigint DEFAULT NULL,
       _reactions_after timestamptz DEFAULT NULL, _draft jsonb DEFAULT NULL, _begun bigint DEFAULT NULL)
      RETURNS json";
-/// What it does.
-// Statement by statement: what a part of one statement would not find, it would be set up for all the same.
+/// Stores `_post` as sent and the prepared `_drafts`, takes or renews the lease, and reads the next work; with nothing
+/// to do it releases the lease. Lock order: the dialog of `_post`, the dialog `_ready` (skipped if locked), the outbox.
+// Several small statements, not one: Postgres initialises every sub-plan of a statement, also those that return no row.
 const CLAIM: &str = concat!(
     "DECLARE
          kept boolean;
@@ -256,7 +259,7 @@ const CLAIM: &str = concat!(
     ";
          END IF;
          IF _ready IS NOT NULL THEN
-             -- as all that touch both: before the outbox; whoever has it locked is changing it
+             -- as every transaction that touches both: before the outbox; a transaction that has it locked changes it
              PERFORM FROM dialogs d WHERE d.id = _ready FOR NO KEY UPDATE SKIP LOCKED;
              IF NOT FOUND THEN
                  _ready := NULL;
@@ -274,7 +277,7 @@ const CLAIM: &str = concat!(
              RETURN json_build_object('outcome', (SELECT 'lease_taken' FROM bot_outboxes WHERE bot_outboxes.bot_id = _bot));
          END IF;
          reactions_were_set := _reactions_left IS NOT NULL;
-         -- what another holder spent meanwhile is not forgotten
+         -- if another worker had the lease meanwhile, the budget that it left counts
          _left := coalesce(CASE WHEN kept THEN _left END, budget_left);
          _left_at := coalesce(CASE WHEN kept THEN _left_at END, budget_updated_at);
          _reactions_left := coalesce(CASE WHEN kept THEN _reactions_left END, reaction_budget_left);
@@ -297,7 +300,7 @@ const CLAIM: &str = concat!(
              _dialog := next.dialog_id;
          END IF;
          IF kept AND reactions_were_set AND since IS NULL AND next.is_receipt THEN
-             -- what came while others were set waits for what else may come
+             -- reactions that came while others were set wait for more, so that they go together
              _reactions_after := greatest(_reactions_after, now() + ",
     receipts::batch_delay!(),
     ");
@@ -313,7 +316,7 @@ const CLAIM: &str = concat!(
              soon := due > now() AND due <= now() + ",
     receipts::batch_delay!(),
     ";
-             -- hundreds of wake-ups while nothing may be sent must not make hundreds of others
+             -- none if one is scheduled: hundreds of wake-ups while nothing may be sent must not cause hundreds more
              IF due IS NOT NULL AND NOT soon
                 AND coalesce(booked <= clock_timestamp() OR booked > due + interval '1 second', true) THEN
                  booked := due;
@@ -324,7 +327,7 @@ const CLAIM: &str = concat!(
                  budget_left = _left, budget_updated_at = _left_at, reactions_hold_until = _reactions_after,
                  reaction_budget_left = _reactions_left, reaction_budget_updated_at = _reactions_left_at
              WHERE outbox.bot_id = _bot;
-             -- who was booked for later is so still
+             -- a wake-up that is scheduled stays scheduled
              RETURN CASE WHEN soon THEN json_build_object('outcome', 'due_soon', 'wake_in', extract(epoch FROM due - now()))
                          ELSE json_build_object('outcome', 'idle', 'wake_in', wake_in) END;
          END IF;
