@@ -1,5 +1,5 @@
-//! What every handler is handed: configuration, and clients that are opened when first used.
-//! A function declares what it needs, so that a missing variable stops its start and nothing else is read.
+//! The context of every handler: configuration, and clients that are opened on first use.
+//! A function declares its needs: a missing variable stops its start, and no other variable is read.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -14,57 +14,57 @@ use crate::platform::{
 
 pub mod wiring;
 
-/// Something a function may need; stands for the environment variables behind it.
+/// A need of a function. It stands for the environment variables behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Postgres, as the running code sees it.
+    /// Postgres, with the rights of the running code.
     Database,
-    /// Postgres, answering fast or not at all: for webhooks.
+    /// Postgres, with short timeouts for webhooks.
     FastDatabase,
     /// Postgres, as the tables' owner.
     OwnerDatabase,
     /// Redis.
     Cache,
-    /// To read access tokens.
+    /// The key that signs our tokens.
     Tokens,
-    /// To issue tokens.
+    /// The lifetimes of the tokens that we issue.
     TokenLifetimes,
-    /// To open and seal stored secrets.
+    /// The keys that seal and open stored secrets.
     Secrets,
-    /// The operator's own programs may call.
+    /// The token of the operator's own programs.
     ServiceToken,
     /// The platform bot's token.
     MasterBotToken,
     /// The platform bot's name.
     MasterBotName,
-    /// Who the platform admin is.
+    /// The platform admin's Telegram id.
     AdminTelegramId,
-    /// The Bot API.
+    /// The address of the Bot API.
     TelegramApi,
-    /// Avito.
+    /// The address of Avito's API.
     AvitoApi,
-    /// To fetch pictures and voices.
+    /// The hosts of pictures and voice files.
     MediaHosts,
-    /// Where webhooks reach us.
+    /// The address at which webhooks reach us.
     PublicBaseUrl,
-    /// How often accounts are polled.
+    /// The poll intervals of accounts.
     PollInterval,
-    /// How long people may answer before the auto-reply does.
+    /// The time that people have to answer before the auto-reply does.
     AutoReplyDelay,
-    /// To wake bots.
+    /// The queue of wake-ups for bots.
     TelegramQueue,
-    /// To wake dialogs.
+    /// The queue of wake-ups for dialogs.
     AvitoQueue,
-    /// To have accounts polled.
+    /// The queue of accounts to poll.
     PollQueue,
-    /// To keep webhooks while Postgres is away.
+    /// The queue that buffers webhooks while Postgres is away.
     IntakeQueue,
-    /// To have auto-replies sent.
+    /// The queue of scheduled auto-replies.
     AutoReplyQueue,
 }
 
 impl Need {
-    /// The environment variables it stands for.
+    /// The environment variables that it stands for.
     pub fn variables(self) -> &'static [Variable] {
         match self {
             Self::Database | Self::FastDatabase => &[var::DATABASE_URL, var::DATABASE_CA],
@@ -100,7 +100,7 @@ pub fn variables(needs: &[Need]) -> Vec<Variable> {
     all
 }
 
-/// The most time any call to Avito or Telegram takes before we give up on its answer.
+/// The longest that a call to Avito or Telegram may take; then its answer counts as lost.
 const OUTSIDE_TIMEOUT: Duration = Duration::from_secs(10);
 const OUTSIDE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -122,7 +122,7 @@ impl App {
         Config::from_env(&variables(needs)).map(|config| Self::new(config, needs))
     }
 
-    /// As [`App::from_env`], with a configuration at hand.
+    /// As [`App::from_env`], with the given configuration.
     pub fn new(config: Config, needs: &[Need]) -> Self {
         let timeouts = if needs.contains(&Need::FastDatabase) { Timeouts::SHORT } else { Timeouts::USUAL };
         Self {
@@ -174,7 +174,7 @@ impl App {
         })
     }
 
-    /// The client for files from addresses that others gave us.
+    /// The client for files at addresses that others gave us.
     pub fn media(&self) -> &Media {
         self.media.get_or_init(|| {
             let hosts = Hosts::parse(self.config.text(var::MEDIA_HOSTS));
@@ -197,7 +197,7 @@ impl App {
         self.queue.send_in_order(&self.config, task, group, deduplication).await
     }
 
-    /// Wakes whoever looks after `task`, as well as it goes: when the queue is away, the sweep finds the rows.
+    /// Sends a wake-up. If SQS does not take it, the sweep finds the rows.
     pub async fn wake<T: Task>(&self, task: &T, delay: Duration) {
         if let Err(error) = self.send(task, delay).await {
             metrics::counter!("wakeups_lost").increment(1);
@@ -205,7 +205,7 @@ impl App {
         }
     }
 
-    /// Whether SQS answers for this queue.
+    /// Checks that SQS answers for this queue.
     pub async fn ping_queue(&self, queue: Variable) -> Result<(), QueueError> {
         self.queue.ping(&self.config, queue).await
     }

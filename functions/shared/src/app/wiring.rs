@@ -1,5 +1,5 @@
 //! One line turns a handler into a Lambda function: `lambda!` for an endpoint, `worker!` for a queue, `schedule!` for
-//! the rest. Each reads its environment, says in one sentence what is wrong with it, and can describe itself.
+//! the rest. Each reads its environment, names all its faults in one sentence, and can describe itself.
 
 use std::{
     pin::Pin,
@@ -25,21 +25,21 @@ use crate::platform::{
     telemetry,
 };
 
-/// What a binary is called and what it needs.
+/// A binary's name and needs.
 pub struct Function {
     /// `<area>-<what>`, as in `Cargo.toml` and the template.
     pub name: &'static str,
-    /// What it needs.
+    /// The needs, from which follow its environment variables.
     pub needs: &'static [Need],
 }
 
 impl Function {
-    /// Whether the process was asked to describe itself instead of working.
+    /// True if the process shall describe itself instead of working.
     fn is_asked_to_describe() -> bool {
         std::env::var_os("TUBERRY_DESCRIBE").is_some()
     }
 
-    /// Prints `document` with our own part about this function.
+    /// Prints `document`, with the function's name and environment variables added.
     fn describe(&self, mut document: Value) -> ExitCode {
         let environment: Vec<_> = variables(self.needs).iter().map(|variable| variable.name).collect();
         document["x-tuberry"] = json!({ "function": self.name, "environment": environment });
@@ -86,12 +86,12 @@ pub struct Route {
     /// The method, as axum matches it.
     pub filter: MethodFilter,
     path: String,
-    /// Both, as the log names them.
+    /// Method and path, as the log names them.
     name: String,
 }
 
 impl Route {
-    /// What `#[utoipa::path]` says of an operation.
+    /// Reads method and path from the `#[utoipa::path]` of an operation.
     pub fn of<T: utoipa::Path>() -> Self {
         let (filter, method) = match T::methods().as_slice() {
             [HttpMethod::Get, ..] => (MethodFilter::GET, "GET"),
@@ -105,7 +105,7 @@ impl Route {
     }
 }
 
-/// Runs an endpoint; its `document` is made only when asked for.
+/// Runs an endpoint. Makes its `document` only if the process shall describe itself.
 pub async fn serve(
     function: Function,
     route: Route,
@@ -132,7 +132,7 @@ pub async fn serve(
     exit(function.name, lambda_http::run(service).await)
 }
 
-/// Runs a worker: `handle` gets each batch of its queue and answers which messages go back.
+/// Runs a worker: `handle` gets each batch of its queue and returns the messages that go back.
 pub async fn work<T: Task, F: Future<Output = SqsBatchResponse>>(
     function: Function,
     handle: fn(&'static App, Batch<T>) -> F,
@@ -144,7 +144,7 @@ pub async fn work<T: Task, F: Future<Output = SqsBatchResponse>>(
     .await
 }
 
-/// Runs what a schedule or a person starts: `handle` gets the event as it is.
+/// Runs a function that a schedule or a person starts: `handle` gets the event unchanged.
 pub async fn tick<F: Future<Output = Result<Value, Error>>>(
     function: Function,
     handle: fn(&'static App, Value) -> F,
@@ -184,8 +184,8 @@ fn deadline(epoch_ms: u64) -> Instant {
     Instant::now() + wall.duration_since(SystemTime::now()).unwrap_or_default()
 }
 
-/// Makes an endpoint of a handler. `#[utoipa::path]` on it alone names method and path; the `__path_…` beside it is what
-/// that attribute generates.
+/// Makes an endpoint of a handler. Only the handler's `#[utoipa::path]` names method and path; the `__path_…` beside
+/// the handler is the type that this attribute generates.
 #[macro_export]
 macro_rules! lambda {
     ($name:literal, $handler:ident as $operation:ident, [$($need:ident),* $(,)?]) => {

@@ -1,4 +1,4 @@
-//! A chat as Avito hands it out: who takes part, what it is about, and its last message.
+//! A chat as Avito returns it: its users, its subject and its last message.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::{
 pub struct ChatsPage {
     /// The chats.
     pub chats: Vec<Chat>,
-    /// Whether there are further pages, when Avito says so.
+    /// True if there are further pages. None: Avito does not say.
     pub has_more: Option<bool>,
 }
 
@@ -24,16 +24,16 @@ pub struct Chat {
     /// Avito's id, unique within the account.
     #[serde(deserialize_with = "lenient::key")]
     pub id: String,
-    /// When it began, in Unix seconds.
+    /// The time of its creation, in Unix seconds.
     #[serde(default, deserialize_with = "lenient::number")]
     pub created: Option<i64>,
-    /// When something last happened in it, in Unix seconds.
+    /// The time of its last change, in Unix seconds.
     #[serde(default, deserialize_with = "lenient::number")]
     pub updated: Option<i64>,
-    /// Who takes part, in no reliable order; a deleted account is missing.
+    /// Its users, in no reliable order; a deleted account is missing.
     #[serde(default, deserialize_with = "lenient::list_or_nothing")]
     pub users: Vec<User>,
-    /// What it is about.
+    /// Its subject.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub context: Option<Context>,
     /// The newest message.
@@ -42,32 +42,32 @@ pub struct Chat {
 }
 
 impl Chat {
-    /// The advertisement that the chat is about.
+    /// The advertisement that the chat is about. None: it has another subject, or none.
     pub fn item(&self) -> Option<&Item> {
         self.context.as_ref().filter(|context| context.kind.as_deref() == Some("item"))?.value.as_ref()
     }
 
-    /// `u2i`, `u2u` or `a2u`: the chat itself does not say, its id does.
+    /// `u2i`, `u2u` or `a2u`, as the id says; the chat has no field for it. None: the id says something else.
     pub fn chat_type(&self) -> Option<&str> {
         self.id.split_once('-').map(|(prefix, _)| prefix).filter(|prefix| matches!(*prefix, "u2i" | "u2u" | "a2u"))
     }
 }
 
-/// The side that is not the account `own_user_id`.
+/// The user that is not the account `own_user_id`. None: the other account was deleted.
 pub fn counterpart(chat: &Chat, own_user_id: i64) -> Option<&User> {
     chat.users.iter().find(|user| user.id != own_user_id)
 }
 
-/// Someone who takes part in a chat.
+/// A user of a chat.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// Avito's id; it may be a hash, different from chat to chat.
     #[serde(deserialize_with = "lenient::id")]
     pub id: i64,
-    /// The name shown.
+    /// The displayed name.
     #[serde(default, deserialize_with = "lenient::text")]
     pub name: Option<String>,
-    /// What others may see.
+    /// The public profile.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub public_user_profile: Option<Profile>,
 }
@@ -79,7 +79,7 @@ impl User {
     }
 }
 
-/// What others may see of a user.
+/// The public profile of a user.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Profile {
@@ -88,14 +88,14 @@ pub struct Profile {
     pub url: Option<String>,
 }
 
-/// What a chat is about.
+/// The subject of a chat.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Context {
     /// `item`, as far as known.
     #[serde(rename = "type", deserialize_with = "lenient::text")]
     pub kind: Option<String>,
-    /// The thing itself.
+    /// The subject itself.
     #[serde(deserialize_with = "lenient::or_default")]
     pub value: Option<Item>,
 }
@@ -119,10 +119,10 @@ pub struct Item {
     /// 20 means removed.
     #[serde(deserialize_with = "lenient::number")]
     pub status_id: Option<i64>,
-    /// Whose it is.
+    /// Its owner's id.
     #[serde(deserialize_with = "lenient::number")]
     pub user_id: Option<i64>,
-    /// Where it is.
+    /// Its location.
     #[serde(deserialize_with = "lenient::or_default")]
     pub location: Option<Place>,
     /// Its pictures.
@@ -142,7 +142,7 @@ impl Item {
     }
 }
 
-/// Where an advertisement is.
+/// The location of an advertisement.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Place {
@@ -161,7 +161,7 @@ pub struct Place {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Images {
-    /// How many there are.
+    /// The number of pictures.
     #[serde(deserialize_with = "lenient::number")]
     pub count: Option<i64>,
     /// Addresses of the first one by `WIDTHxHEIGHT`.

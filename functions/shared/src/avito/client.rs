@@ -1,4 +1,4 @@
-//! The calls. Each is one request with a time limit; repeating, renewing tokens and budgets are the callers' business.
+//! The calls. Each is one request with a timeout; the callers repeat calls, renew tokens and count rate limits.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -23,13 +23,13 @@ use crate::platform::secrets::Secret;
 /// The most time a call takes, from connecting to the last byte of the answer.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a token is taken to live when Avito does not say; it says a day.
+/// The assumed life of a token if Avito does not say; it usually says a day.
 const TOKEN_LIFE_SECONDS: u64 = 3600;
 
-/// What may stand in a path segment as it is: chat ids look like `u2i-eaK3~9_…`.
+/// The characters that stay as they are in a path segment: chat ids look like `u2i-eaK3~9_…`.
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'~').remove(b'.');
 
-/// Why a person is blocked, in Avito's numbers: something else.
+/// Avito's number for another reason to block a person than those that it lists.
 const OTHER_REASON: i64 = 4;
 
 const RATE_LIMIT: &str = "x-ratelimit-limit";
@@ -38,7 +38,7 @@ const RATE_LIMIT_REMAINING: &str = "x-ratelimit-remaining";
 /// The most chats or messages of one page (Avito Messenger API, `limit`).
 pub const MAX_PAGE_SIZE: u16 = 100;
 
-/// Avito's API for whichever account a token belongs to.
+/// Avito's API, for the account that a call's token belongs to.
 #[derive(Clone)]
 pub struct Client {
     http: reqwest::Client,
@@ -46,34 +46,34 @@ pub struct Client {
     timeout: Duration,
 }
 
-/// An answer, and how many calls Avito still allows if it said so.
+/// An answer, and the calls that Avito still allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply<T> {
-    /// What was asked for.
+    /// The requested value.
     pub value: T,
-    /// The calls still allowed.
+    /// The calls still allowed. None: Avito does not say.
     pub rate_limit: Option<RateLimit>,
 }
 
-/// What Avito says of the number of calls.
+/// The number of calls that Avito allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// `X-RateLimit-Remaining`: in this minute.
+    /// `X-RateLimit-Remaining`: the calls left in this minute.
     pub remaining: u32,
-    /// `X-RateLimit-Limit`: in every minute.
+    /// `X-RateLimit-Limit`: the calls of every minute.
     pub limit: Option<u32>,
 }
 
-/// What lets us act for an account for a while.
+/// The right to act for an account for a while.
 #[derive(Clone)]
 pub struct Token {
-    /// Sent with each call.
+    /// The text that each call carries.
     pub access_token: Secret,
-    /// For how long.
+    /// The life of the token.
     pub expires_in: Duration,
 }
 
-/// The account a token belongs to.
+/// The account that a token belongs to.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 pub struct Account {
     /// The `user_id` of all other calls.
@@ -93,16 +93,16 @@ pub struct Account {
     pub profile_url: Option<String>,
 }
 
-/// Which chats are asked for.
+/// The filter and the page of a list of chats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct ChatsQuery {
-    /// Only those with unread messages.
+    /// True: only chats with unread messages.
     pub unread_only: bool,
-    /// `u2i`, `u2u`, `a2u`, by comma.
+    /// `u2i`, `u2u`, `a2u`, separated by commas.
     pub chat_types: &'static str,
-    /// 1–100.
+    /// The size of the page, 1–100.
     pub limit: u16,
-    /// 0–1000.
+    /// The number of chats before the page, 0–1000.
     pub offset: u16,
 }
 
@@ -113,7 +113,7 @@ impl Default for ChatsQuery {
     }
 }
 
-/// An address that Avito posts messages to. It holds our secret, so it has no `Debug`.
+/// An address that Avito posts messages to. It contains our secret, so it has no `Debug`.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 pub struct Subscription {
     /// The address.
@@ -124,7 +124,7 @@ pub struct Subscription {
     pub version: Option<String>,
 }
 
-/// Whether a call changes something: then an unreadable answer does not mean that nothing was done.
+/// The effect of a call. If it changes something, an unreadable answer does not mean that nothing was done.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Effect {
     Reads,
@@ -137,19 +137,19 @@ impl Client {
         Self { http, base, timeout: CALL_TIMEOUT }
     }
 
-    /// The same for tests that do not want to wait.
+    /// Sets a shorter timeout, for tests.
     #[cfg(test)]
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// A token for the account that the keys belong to.
+    /// Requests a token for the account that the keys belong to.
     pub async fn token(&self, client_id: &str, client_secret: &Secret) -> Result<Token, Error> {
         let form =
             [("grant_type", "client_credentials"), ("client_id", client_id), ("client_secret", client_secret.expose())];
         let answer = self.send(self.request(Method::POST, "/token").form(&form)).await?;
-        // Refusals were met under status 200 too, so only a token counts as success.
+        // Avito refuses under status 200 too, so only a token counts as success.
         let body = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
         let Some(access_token) = body["access_token"].as_str().filter(|token| !token.is_empty()) else {
             return Err(answer.refusal(&body));
@@ -187,7 +187,7 @@ impl Client {
         limit: u16,
         offset: u16,
     ) -> Result<Reply<Vec<Message>>, Error> {
-        // Without the slash at its end it is another address.
+        // Without its last slash this would be another address.
         let path = format!("/messenger/v3/accounts/{user_id}/chats/{}/messages/", segment(chat_id)?);
         let request = self.request(Method::GET, &path).query(&[("limit", limit), ("offset", offset)]);
         let reply: Reply<Messages> = self.call(request, token, Effect::Reads).await?;
@@ -208,7 +208,7 @@ impl Client {
         self.call(self.request(Method::POST, &path).json(&body), token, Effect::Changes).await
     }
 
-    /// Gives Avito a picture of at most 24 MB: JPEG, HEIC, GIF, BMP or PNG. ResultSets its id; nobody sees it yet.
+    /// Uploads a picture of at most 24 MB: JPEG, HEIC, GIF, BMP or PNG. Returns its id; no chat shows it yet.
     pub async fn upload_image(
         &self,
         token: &Secret,
@@ -224,7 +224,7 @@ impl Client {
         Ok(Reply { value: id, rate_limit: reply.rate_limit })
     }
 
-    /// Sends a picture that was given before.
+    /// Sends a picture that was uploaded before.
     pub async fn send_image(
         &self,
         token: &Secret,
@@ -237,7 +237,7 @@ impl Client {
         self.call(self.request(Method::POST, &path).json(&body), token, Effect::Changes).await
     }
 
-    /// Where the file of a voice message is to be had for an hour; none: Avito has no such file.
+    /// The address of a voice message's file, valid for an hour. None: Avito has no such file.
     pub async fn voice_file(
         &self,
         token: &Secret,
@@ -250,7 +250,7 @@ impl Client {
         Ok(Reply { value: reply.value.voices_urls.remove(voice_id), rate_limit: reply.rate_limit })
     }
 
-    /// Takes back a message of the account that is not older than an hour. It stays in the chat as deleted.
+    /// Deletes a message of the account that is not older than an hour. It stays in the chat as deleted.
     pub async fn delete_message(
         &self,
         token: &Secret,
@@ -263,8 +263,8 @@ impl Client {
         self.call::<Done>(self.request(Method::POST, &path), token, Effect::Changes).await.map(Reply::done)
     }
 
-    /// Has the account hear no more of a person, for other reasons than spam, fraud or insults. `item_id`: what the chat
-    /// was about.
+    /// Blocks a person for the account, for another reason than spam, fraud or insults. `item_id`: the advertisement
+    /// that the chat is about.
     pub async fn block(
         &self,
         token: &Secret,
@@ -280,14 +280,14 @@ impl Client {
         let path = format!("/messenger/v2/accounts/{user_id}/blacklist");
         let request = self.request(Method::POST, &path).json(&body).bearer_auth(token.expose());
         let answer = self.send(request).await?;
-        // The answer has no content.
+        // A successful answer has no content.
         if answer.status.is_success() && answer.body.is_empty() {
             return Ok(Reply { value: (), rate_limit: answer.rate_limit });
         }
         answer.read::<Done>(Effect::Changes).map(Reply::done)
     }
 
-    /// Marks the whole chat read, which its buyer sees.
+    /// Marks the whole chat read; the buyer sees that.
     pub async fn mark_read(&self, token: &Secret, user_id: i64, chat_id: &str) -> Result<Reply<()>, Error> {
         let path = format!("/messenger/v1/accounts/{user_id}/chats/{}/read", segment(chat_id)?);
         self.call::<Done>(self.request(Method::POST, &path), token, Effect::Changes).await.map(Reply::done)
@@ -342,7 +342,7 @@ impl Client {
     }
 }
 
-/// A whole answer, not yet understood.
+/// A whole answer, not yet parsed.
 struct Answer {
     status: StatusCode,
     rate_limit: Option<RateLimit>,
@@ -367,7 +367,7 @@ impl Answer {
         Ok(Reply { value, rate_limit: self.rate_limit })
     }
 
-    /// Why there is no token in it.
+    /// The reason that it contains no token.
     fn refusal(&self, body: &Value) -> Error {
         if !self.status.is_success() {
             return Error::from_answer(self.status, self.retry_after, &self.body);
@@ -385,7 +385,7 @@ impl<T> Reply<T> {
     }
 }
 
-/// `id` as one segment of a path. One of nothing but dots would climb the path, so it names no chat.
+/// Encodes `id` as one segment of a path. An id of dots only would climb the path, so it names no chat.
 fn segment(id: &str) -> Result<String, Error> {
     if id.trim_matches('.').is_empty() {
         return Err(Error::Refused { status: 404, code: None, message: "no such chat".to_owned() });
@@ -409,7 +409,7 @@ struct Meta {
 #[derive(Deserialize)]
 struct List(#[serde(deserialize_with = "lenient::list")] Vec<Message>);
 
-/// The specification says a bare list; as often it comes wrapped.
+/// A list of messages. The specification says a bare list; Avito wraps it as often.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Messages {
@@ -429,6 +429,6 @@ struct Subscriptions {
     subscriptions: Vec<Subscription>,
 }
 
-/// `{"ok": true}`, or whatever else says the same without contradicting it.
+/// `{"ok": true}`, or any other object that reports no failure.
 #[derive(Deserialize)]
 struct Done {}

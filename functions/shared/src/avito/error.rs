@@ -1,4 +1,4 @@
-//! What a caller must know when a call to Avito does not succeed: was it done, may it be repeated, and when.
+//! Failures of calls to Avito. They say if the call may have been done, if it may be repeated, and when.
 //! No error prints an address, a body or Avito's own words: those may quote what people wrote.
 
 use std::{fmt, time::Duration};
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use reqwest::StatusCode;
 use serde_json::Value;
 
-/// Why a call gave no answer to work with.
+/// The reason that a call gave no usable answer.
 #[derive(thiserror::Error)]
 pub enum Error {
     /// No connection came about: Avito has certainly not handled the call.
@@ -19,7 +19,7 @@ pub enum Error {
     /// Too many calls.
     #[error("Avito asks to wait {} s", retry_after.as_secs())]
     RateLimited {
-        /// For how long.
+        /// The time to wait.
         retry_after: Duration,
     },
     /// The token has expired (401, as often 403) or may not do this (403 again after a renewal).
@@ -65,12 +65,12 @@ const USUAL_PAUSE: Duration = Duration::from_secs(3);
 const MESSAGE_CHARS: usize = 200;
 
 impl Error {
-    /// Whether Avito may have done what was asked although no answer came.
+    /// True if Avito may have handled the call although no answer came.
     pub fn is_outcome_unknown(&self) -> bool {
         matches!(self, Self::Unknown(_))
     }
 
-    /// When the same call has a chance again; `None`: waiting alone does not help.
+    /// The time after which the same call may succeed. `None`: waiting alone does not help.
     pub fn retry_in(&self) -> Option<Duration> {
         match self {
             Self::NotSent(_) | Self::Unknown(_) | Self::Unavailable { .. } => Some(USUAL_PAUSE),
@@ -79,22 +79,22 @@ impl Error {
         }
     }
 
-    /// Of a call that ended without a whole answer.
+    /// The error of a call that ended without a whole answer.
     pub(super) fn from_transport(error: reqwest::Error) -> Self {
         let error = error.without_url();
         if error.is_connect() || error.is_builder() { Self::NotSent(error) } else { Self::Unknown(Some(error)) }
     }
 
-    /// Of an answer that is no success.
+    /// The error of an answer that is no success.
     pub(super) fn from_answer(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Self {
         let said = Said::read(body);
         let number = status.as_u16();
         match number {
             429 => Self::RateLimited { retry_after: retry_after.unwrap_or_else(until_next_minute) },
             402 => Self::PaymentRequired { message: said.message },
-            // A page instead of JSON is the gate before Avito, not Avito's judgement of the token.
+            // A page instead of JSON comes from the gateway before Avito and says nothing about the token.
             401 | 403 if !said.is_html => Self::Unauthorized { status: number, message: said.message },
-            // The gateway gave up waiting; whoever stands behind it may have done the work.
+            // The gateway gave up waiting; the server behind it may have handled the call.
             504 => Self::Unknown(None),
             408 => Self::Unavailable { status: number },
             400..=499 if said.is_json => Self::Refused { status: number, code: said.code, message: said.message },
@@ -102,7 +102,7 @@ impl Error {
         }
     }
 
-    /// Of a body that tells of a failure under a status of success.
+    /// The failure that a body reports under a status of success. None: it reports none.
     pub(super) fn hidden_in(status: StatusCode, body: &Value) -> Option<Self> {
         let failed = body.get("error").is_some_and(|error| !error.is_null())
             || body.pointer("/result/status") == Some(&Value::Bool(false))
@@ -119,13 +119,13 @@ impl Error {
     }
 }
 
-/// The limits are counted by the minute.
+/// The time until the next minute: Avito counts calls by the minute.
 fn until_next_minute() -> Duration {
     let into_minute = Timestamp::now().as_second().rem_euclid(60);
     Duration::from_secs(60 - into_minute.unsigned_abs())
 }
 
-/// What a body says of a failure, in any of the shapes in use.
+/// A body's report of a failure, in any of the shapes that Avito uses.
 #[derive(Default)]
 struct Said {
     is_json: bool,
@@ -150,7 +150,7 @@ impl Said {
     }
 }
 
-/// Without control characters, and short.
+/// Removes control characters and shortens the text.
 fn one_line(text: &str) -> String {
     let line: String =
         text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(MESSAGE_CHARS).collect();

@@ -1,10 +1,10 @@
 //! Reading of fields that come missing, null, empty, as text instead of a number, or as something else altogether.
-//! One odd field must not cost the message it stands in.
+//! One odd field must not lose the message around it.
 
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
-/// The field, or its default when it is not what it should be.
+/// The field, or its default if it has another type.
 pub(super) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -33,7 +33,7 @@ pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<
     })
 }
 
-/// A text that must be there and say something.
+/// A text that must be there and not be empty.
 pub(super) fn key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     text(deserializer)?.filter(|text| !text.is_empty()).ok_or_else(|| serde::de::Error::custom("an id is missing"))
 }
@@ -53,7 +53,7 @@ where
     Ok(read)
 }
 
-/// As [`list`], and nothing at all when it is no list.
+/// As [`list`]; empty if the field is no list.
 pub(super) fn list_or_nothing<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,

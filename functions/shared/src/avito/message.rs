@@ -1,4 +1,4 @@
-//! A message as Avito hands it out: in lists, in chats, in webhooks and in the answer to a send.
+//! A message as Avito returns it: in lists, in chats, in webhooks and in the answer to a send.
 //! Contents have no `Debug` that shows them: what people write never reaches a log.
 
 use std::{collections::BTreeMap, fmt};
@@ -13,25 +13,25 @@ pub struct Message {
     /// Avito's id, unique within the account.
     #[serde(deserialize_with = "lenient::key")]
     pub id: String,
-    /// Who wrote it; the answer to a send does not say.
+    /// Its author; the answer to a send does not say.
     #[serde(default, deserialize_with = "lenient::number")]
     pub author_id: Option<i64>,
-    /// When, in Unix seconds by Avito's clock.
+    /// The time of its creation, in Unix seconds by Avito's clock.
     #[serde(default, deserialize_with = "lenient::number")]
     pub created: Option<i64>,
-    /// Which way it went, as seen by the asking account; webhooks do not say.
+    /// Its direction, as seen by the asking account; webhooks do not say.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub direction: Option<Direction>,
-    /// What kind of message it is.
+    /// Its kind.
     #[serde(default, rename = "type", deserialize_with = "lenient::or_default")]
     pub kind: Kind,
-    /// What is in it.
+    /// Its content.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub content: Content,
-    /// Whether the asking account has read it.
+    /// True if the asking account has read it.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub is_read: Option<bool>,
-    /// When the other side read it, in Unix seconds.
+    /// The time at which the other side read it, in Unix seconds.
     #[serde(default, deserialize_with = "lenient::number")]
     pub read: Option<i64>,
     /// The message it answers.
@@ -39,11 +39,11 @@ pub struct Message {
     pub quote: Option<Quote>,
 }
 
-/// What Avito's own notices begin with.
+/// The beginning of Avito's own notices.
 const SYSTEM_PREFIX: &str = "[Системное сообщение]";
 
 impl Message {
-    /// Whether Avito itself wrote it. No single mark is reliable, so any of them counts.
+    /// True if Avito itself wrote it. No single sign is reliable, so any of them counts.
     pub fn is_system(&self) -> bool {
         self.kind == Kind::System
             || matches!(self.author_id, Some(0 | 1))
@@ -51,7 +51,7 @@ impl Message {
             || self.content.text.as_deref().is_some_and(|text| text.trim_start().starts_with(SYSTEM_PREFIX))
     }
 
-    /// Whether the account `user_id` wrote it.
+    /// True if the account `user_id` wrote it.
     pub fn is_own(&self, user_id: i64) -> bool {
         match self.author_id {
             Some(author) => author == user_id,
@@ -60,7 +60,7 @@ impl Message {
     }
 }
 
-/// Which way a message went, as seen by the asking account.
+/// The direction of a message, as seen by the asking account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Direction {
@@ -70,7 +70,7 @@ pub enum Direction {
     Out,
 }
 
-/// The kinds of messages Avito names, and whatever it names next.
+/// The kinds of messages that Avito names, and those that it may add.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
 pub enum Kind {
@@ -78,13 +78,13 @@ pub enum Kind {
     Text,
     /// A picture.
     Image,
-    /// A voice message; its file is asked for by id.
+    /// A voice message; its file is requested by id.
     Voice,
     /// A link with a preview.
     Link,
     /// An advertisement.
     Item,
-    /// A place.
+    /// A location.
     Location,
     /// A telephone call.
     Call,
@@ -96,9 +96,9 @@ pub enum Kind {
     Video,
     /// A notice by Avito.
     System,
-    /// A message that was taken back.
+    /// A deleted message.
     Deleted,
-    /// A kind this code does not know, by Avito's word for it.
+    /// A kind that this code does not know, by Avito's word for it.
     Other(String),
 }
 
@@ -155,35 +155,35 @@ impl From<Kind> for String {
     }
 }
 
-/// What is in a message: the part named by its kind, or nothing.
+/// The content of a message: the part named by its kind, or nothing.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Content {
-    /// Of a text or a notice.
+    /// The text of a text message or a notice.
     #[serde(deserialize_with = "lenient::text", skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
-    /// Of a picture.
+    /// A picture.
     #[serde(deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub image: Option<Image>,
-    /// Of a voice message.
+    /// A voice message.
     #[serde(deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub voice: Option<Voice>,
-    /// Of a link.
+    /// A link.
     #[serde(deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub link: Option<Link>,
-    /// Of an advertisement.
+    /// An advertisement.
     #[serde(deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub item: Option<ItemCard>,
-    /// Of a place.
+    /// A location.
     #[serde(deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub location: Option<Location>,
-    /// Of a telephone call.
+    /// A telephone call.
     #[serde(deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub call: Option<Call>,
-    /// Of a file, now and then.
+    /// A file, which Avito includes now and then.
     #[serde(deserialize_with = "lenient::or_default", skip_serializing_if = "Option::is_none")]
     pub file: Option<File>,
-    /// Which of Avito's robots wrote it.
+    /// The one of Avito's robots that wrote it.
     #[serde(deserialize_with = "lenient::text", skip_serializing_if = "Option::is_none")]
     pub flow_id: Option<String>,
 }
@@ -194,7 +194,7 @@ impl fmt::Debug for Content {
     }
 }
 
-/// A picture in the sizes Avito made of it.
+/// A picture in the sizes that Avito made of it.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Image {
@@ -204,7 +204,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// The address of the largest size. Which sizes there are varies.
+    /// The address of the largest size. The available sizes vary. None: there is none.
     pub fn largest(&self) -> Option<&str> {
         largest(&self.sizes)
     }
@@ -223,7 +223,7 @@ pub(super) fn largest(sizes: &BTreeMap<String, String>) -> Option<&str> {
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Voice {
-    /// What its file is asked for by.
+    /// The id by which its file is requested.
     #[serde(deserialize_with = "lenient::text")]
     pub voice_id: Option<String>,
 }
@@ -232,25 +232,25 @@ pub struct Voice {
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Link {
-    /// What was written.
+    /// The text of the link.
     #[serde(deserialize_with = "lenient::text")]
     pub text: Option<String>,
-    /// Where it leads.
+    /// The address that it leads to.
     #[serde(deserialize_with = "lenient::text")]
     pub url: Option<String>,
-    /// What Avito found there.
+    /// Avito's preview of that address.
     #[serde(deserialize_with = "lenient::or_default")]
     pub preview: Option<LinkPreview>,
 }
 
-/// What Avito found behind a link.
+/// Avito's preview of a link.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct LinkPreview {
     /// The page's title.
     #[serde(deserialize_with = "lenient::text")]
     pub title: Option<String>,
-    /// What it says of itself.
+    /// The page's own description.
     #[serde(deserialize_with = "lenient::text")]
     pub description: Option<String>,
     /// The site.
@@ -279,7 +279,7 @@ pub struct ItemCard {
     pub image_url: Option<String>,
 }
 
-/// A place.
+/// A location.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Location {
@@ -307,7 +307,7 @@ pub struct Call {
     /// `missed`, as far as known.
     #[serde(deserialize_with = "lenient::text")]
     pub status: Option<String>,
-    /// Who was called.
+    /// The account that was called.
     #[serde(deserialize_with = "lenient::number")]
     pub target_user_id: Option<i64>,
 }
@@ -327,21 +327,21 @@ pub struct Quote {
     /// Avito's id of it.
     #[serde(deserialize_with = "lenient::key")]
     pub id: String,
-    /// Who wrote it.
+    /// Its author.
     #[serde(default, deserialize_with = "lenient::number")]
     pub author_id: Option<i64>,
-    /// When, in Unix seconds.
+    /// The time of its creation, in Unix seconds.
     #[serde(default, deserialize_with = "lenient::number")]
     pub created: Option<i64>,
-    /// What kind of message it is.
+    /// Its kind.
     #[serde(default, rename = "type", deserialize_with = "lenient::or_default")]
     pub kind: Kind,
-    /// What is in it.
+    /// Its content.
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub content: Content,
 }
 
-/// Whether Avito put its request to buy a tariff where the message's text should be.
+/// True if Avito put its request to buy a tariff in place of the message's text.
 pub fn is_tariff_placeholder(text: &str) -> bool {
     let plain: Vec<_> = text.split_whitespace().map(str::to_lowercase).collect();
     plain.join(" ").contains("подписку с доступом к api")

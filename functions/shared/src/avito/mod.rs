@@ -1,5 +1,5 @@
-//! Avito's messenger API: typed calls, lenient reading, and errors that say whether a call may be repeated.
-//! Avito promises little of what it answers, so whatever may be missing is optional and nothing unknown is an error.
+//! Avito's messenger API: typed calls, lenient reading, and errors that say if a call may be repeated.
+//! Avito promises little about its answers, so every field that may be missing is optional and no unknown one an error.
 
 mod chat;
 mod client;

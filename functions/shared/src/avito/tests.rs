@@ -12,14 +12,14 @@ use tokio::{
 use super::*;
 use crate::platform::secrets::Secret;
 
-/// What the server does with the one request it gets.
+/// The server's reaction to the one request that it gets.
 enum Act {
     Answer(u16, &'static str, String),
     Reset,
     Silence,
 }
 
-/// A client of a server that acts once; the handle gives the request it got.
+/// A client of a server that acts once; the handle returns the request that the server got.
 async fn server(act: Act) -> (Client, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let base = format!("http://{}", listener.local_addr().expect("an address"));
@@ -126,7 +126,7 @@ async fn chats_are_read_with_item_buyer_and_page() {
 }
 
 #[tokio::test]
-async fn a_token_counts_only_when_it_is_there() {
+async fn an_answer_without_a_token_is_an_error_whatever_its_status() {
     let keys = |client: Client| async move { client.token("id", &Secret::new("key of a test".to_owned())).await };
     let (client, request) = server(Act::Answer(200, "", r#"{"access_token":"t","expires_in":86400}"#.into())).await;
     let token = keys(client).await.expect("a token");
@@ -165,7 +165,7 @@ async fn a_webhook_registered_before_is_no_error() {
 }
 
 #[tokio::test]
-async fn a_person_is_blocked_for_another_reason_and_the_empty_answer_is_enough() {
+async fn a_person_is_blocked_for_another_reason_and_an_empty_answer_is_success() {
     let (client, request) = server(Act::Answer(200, "", String::new())).await;
     client.block(&token(), 7, 8, Some(9)).await.expect("blocked");
     let request = request.await.expect("a request");
@@ -176,7 +176,7 @@ async fn a_person_is_blocked_for_another_reason_and_the_empty_answer_is_enough()
 }
 
 #[tokio::test]
-async fn an_unreadable_answer_to_a_send_leaves_its_outcome_open_and_to_a_reading_not() {
+async fn after_an_unreadable_answer_the_outcome_of_a_send_is_unknown_and_that_of_a_read_is_not() {
     for body in ["", "<html>", "{}", "[]"] {
         assert!(sent(&answering(200, body).await).await.is_err_and(|error| error.is_outcome_unknown()), "{body}");
         let read = answering(200, body).await.chat(&token(), 1, "u2i-1").await;
@@ -187,7 +187,7 @@ async fn an_unreadable_answer_to_a_send_leaves_its_outcome_open_and_to_a_reading
 }
 
 #[tokio::test]
-async fn a_connection_cut_or_silent_after_the_request_leaves_the_outcome_open() {
+async fn after_a_cut_or_silent_connection_the_outcome_is_unknown() {
     let (client, _server) = server(Act::Reset).await;
     assert!(sent(&client).await.is_err_and(|error| error.is_outcome_unknown()));
     let (client, server) = server(Act::Silence).await;
@@ -202,7 +202,7 @@ async fn a_refused_connection_means_that_nothing_was_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     drop(listener);
-    let error = sent(&client(&format!("http://{address}"))).await.expect_err("nobody listens");
+    let error = sent(&client(&format!("http://{address}"))).await.expect_err("no server listens");
     assert!(matches!(error, Error::NotSent(_)) && !error.is_outcome_unknown() && error.retry_in().is_some());
     let mut chain = format!("{error}");
     let mut source = std::error::Error::source(&error);
@@ -227,8 +227,8 @@ async fn an_id_of_dots_does_not_climb_the_path() {
     }
 }
 
-/// One of the official descriptions, where they are at hand.
-#[expect(clippy::print_stdout, reason = "a test that cannot be made here says so")]
+/// One of the official specifications. None: they are not at hand.
+#[expect(clippy::print_stdout, reason = "a test that cannot run here says so")]
 fn specification(name: &str) -> Option<Value> {
     let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/specs");
     let folder = std::env::var_os("TUBERRY_SPECS").map_or_else(beside, PathBuf::from);

@@ -1,25 +1,25 @@
-//! What Avito posts to our address, version 3.
-//! Anything may be posted there, Avito's own `{}` probe included: what is JSON but no message is nobody's error.
+//! The webhooks that Avito posts to our address, version 3.
+//! Other bodies may arrive there too, and Avito itself posts a `{}` probe. So JSON that is no message is no error.
 
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{lenient, message::Message};
 
-/// A message of which Avito tells us.
+/// A message that a webhook reports.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Notification {
-    /// The delivery's id, when there is one. It is not the message's.
+    /// The delivery's id, which is not the message's. None: Avito sent none.
     pub delivery_id: Option<String>,
-    /// When it was sent, in Unix seconds.
+    /// The time at which Avito sent it, in Unix seconds.
     pub timestamp: Option<i64>,
-    /// Whose message it is: the account that registered the webhook.
+    /// The account that the message belongs to: the one that registered the webhook.
     pub user_id: i64,
     /// The chat.
     pub chat_id: String,
     /// `u2i`, `u2u` or `a2u`.
     pub chat_type: Option<String>,
-    /// The advertisement the chat is about.
+    /// The advertisement that the chat is about.
     pub item_id: Option<i64>,
     /// The message.
     pub message: Message,
@@ -31,25 +31,25 @@ pub struct Notification {
 pub struct NotJson;
 
 impl Notification {
-    /// Reads a webhook's body; `None` is JSON that is no message.
+    /// Reads a webhook's body. `None`: it is JSON, but no message.
     pub fn read(body: &[u8]) -> Result<Option<Self>, NotJson> {
         serde_json::from_slice(body).map(Self::from_value).map_err(|_| NotJson)
     }
 
-    /// Reads a webhook's body that was parsed before.
+    /// Reads a webhook's body that was parsed before. `None`: it is no message.
     pub fn from_value(body: Value) -> Option<Self> {
         let envelope: Envelope = serde_json::from_value(body).ok()?;
         let payload = envelope.payload.filter(|payload| payload.kind.as_deref() == Some("message"))?;
-        let place: Whereabouts = Deserialize::deserialize(&payload.value).ok()?;
+        let context: MessageContext = Deserialize::deserialize(&payload.value).ok()?;
         let mut message: Message = serde_json::from_value(payload.value).ok()?;
         message.created = message.created.or(envelope.timestamp);
         Some(Self {
             delivery_id: envelope.id,
             timestamp: envelope.timestamp,
-            user_id: place.user_id,
-            chat_id: place.chat_id,
-            chat_type: place.chat_type,
-            item_id: place.item_id,
+            user_id: context.user_id,
+            chat_id: context.chat_id,
+            chat_type: context.chat_type,
+            item_id: context.item_id,
             message,
         })
     }
@@ -74,7 +74,7 @@ struct Payload {
 }
 
 #[derive(Deserialize)]
-struct Whereabouts {
+struct MessageContext {
     #[serde(deserialize_with = "lenient::id")]
     user_id: i64,
     #[serde(deserialize_with = "lenient::key")]
@@ -155,8 +155,8 @@ mod tests {
         assert_eq!(item.message.content.item.and_then(|item| item.title).as_deref(), Some("Диван"));
         let link = of("link", &json!({"link": {"text": "t", "url": "u", "preview": {}}}));
         assert_eq!(link.message.content.link.and_then(|link| link.url).as_deref(), Some("u"));
-        let place = of("location", &json!({"location": {"kind": "house", "lat": 55.5, "lon": 37, "title": "дом"}}));
-        assert_eq!(place.message.content.location.and_then(|place| place.lon), Some(37.0));
+        let location = of("location", &json!({"location": {"kind": "house", "lat": 55.5, "lon": 37, "title": "дом"}}));
+        assert_eq!(location.message.content.location.and_then(|location| location.lon), Some(37.0));
         let file = of("file", &json!({"file": {"name": "a.pdf"}}));
         assert_eq!(file.message.content.file.and_then(|file| file.name).as_deref(), Some("a.pdf"));
         for kind in ["deleted", "file", "video", "appCall", "hologram"] {
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn any_single_mark_shows_a_system_message() {
+    fn any_single_sign_is_enough_for_a_system_message() {
         assert!(of("system", &json!({"text": "x"})).message.is_system());
         assert!(of("text", &json!({"text": "x", "flow_id": "two_way_chats"})).message.is_system());
         assert!(of("text", &json!({"text": "[Системное сообщение] x"})).message.is_system());
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn the_request_to_buy_a_tariff_is_told_from_what_people_write() {
+    fn the_request_to_buy_a_tariff_is_distinguished_from_what_people_write() {
         assert!(is_tariff_placeholder("Чтобы видеть сообщения, Перейдите на подписку\u{a0}с доступом к API."));
         assert!(!is_tariff_placeholder("А есть подписка с доступом в зал?"));
     }

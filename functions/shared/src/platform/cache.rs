@@ -1,4 +1,4 @@
-//! Redis: what may vanish. Every caller must be right without it; an error here costs speed only.
+//! Redis, for data that may vanish. Every caller must be right without it; an error here costs speed only.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 
 use super::secrets::Secret;
 
-/// Redis did not answer. Says nothing of keys and values.
+/// Redis did not answer. Names no keys and values.
 #[derive(Debug, thiserror::Error)]
 #[error("Redis did not answer")]
 pub struct CacheError;
@@ -41,7 +41,7 @@ impl Cache {
         Self { address, connection: OnceCell::new(), round_trips: AtomicU64::new(0) }
     }
 
-    /// How many times this process waited for Redis, connecting apart.
+    /// The number of times that this process waited for Redis, without those for connecting.
     pub fn round_trips(&self) -> u64 {
         self.round_trips.load(Ordering::Relaxed)
     }
@@ -60,7 +60,7 @@ impl Cache {
         Ok(self.connection.get_or_try_init(open).await?.clone())
     }
 
-    /// The text under `key`, if there is one.
+    /// The text under `key`. None: there is no such key.
     pub async fn get(&self, key: &str) -> Result<Option<String>, CacheError> {
         Ok(self.connection().await?.get(key).await?)
     }
@@ -75,7 +75,8 @@ impl Cache {
         Ok(self.connection().await?.del(key).await?)
     }
 
-    /// Adds one to the counter under `key`, which vanishes `life` after its first count; answers the new count.
+    /// Adds one to the counter under `key` and returns the new count. The counter vanishes `life` after its first
+    /// count.
     pub async fn count(&self, key: &str, life: Duration) -> Result<i64, CacheError> {
         let mut connection = self.connection().await?;
         let (count, _): (i64, i64) = redis::pipe()
@@ -90,13 +91,13 @@ impl Cache {
         Ok(count)
     }
 
-    /// Runs a script on `key`; it answers a number.
+    /// Runs a script on `key`; the script returns a number.
     pub async fn script(&self, text: &'static str, key: &str, arguments: &[i64]) -> Result<i64, CacheError> {
         let mut connection = self.connection().await?;
         Ok(redis::cmd("EVAL").arg(text).arg(1).arg(key).arg(arguments).query_async(&mut connection).await?)
     }
 
-    /// Adds a member to the set under `key`, unless it has `most` members; the set vanishes `life` after its last one came.
+    /// Adds a member to the set under `key`, unless it has `most` members. The set vanishes `life` after the last call.
     pub async fn add(&self, key: &str, member: &str, most: i64, life: Duration) -> Result<(), CacheError> {
         const ADD: &str = "
             if redis.call('SCARD', KEYS[1]) < tonumber(ARGV[2]) then redis.call('SADD', KEYS[1], ARGV[1]) end
@@ -112,12 +113,12 @@ impl Cache {
         Ok(self.connection().await?.smembers(key).await?)
     }
 
-    /// Takes members out of the set under `key`.
+    /// Removes members from the set under `key`.
     pub async fn remove(&self, key: &str, members: &[String]) -> Result<(), CacheError> {
         Ok(self.connection().await?.srem(key, members).await?)
     }
 
-    /// Whether the server answers.
+    /// Checks that the server answers.
     pub async fn ping(&self) -> Result<(), CacheError> {
         let mut connection = self.connection().await?;
         Ok(redis::cmd("PING").query_async(&mut connection).await?)

@@ -1,5 +1,5 @@
-//! Configuration from the environment: a function names what it needs, and hears of all that is missing at once.
-//! The list is also what the template must give the function; a test compares the two.
+//! Configuration from the environment: a function declares its variables, and one error names all that are missing.
+//! The template must give the function the same variables; a test compares the two.
 
 use std::collections::HashMap;
 
@@ -8,12 +8,12 @@ use std::collections::HashMap;
 pub struct Variable {
     /// Its name.
     pub name: &'static str,
-    /// What it is when unset or empty; `None`: it must be set.
+    /// The value if it is unset or empty. `None`: it must be set.
     pub default: Option<&'static str>,
     check: fn(&str) -> Result<(), &'static str>,
 }
 
-/// Anything goes.
+/// Accepts every value.
 #[expect(clippy::unnecessary_wraps, reason = "it stands beside checks that can fail")]
 fn any(_: &str) -> Result<(), &'static str> {
     Ok(())
@@ -83,27 +83,28 @@ pub mod var {
         REFRESH_EXPIRES = Some("604800"), seconds;
         /// Encrypts secrets at rest: `id:text,id:text`, newest first.
         SECRETS_KEY = None, keyring;
-        /// Lets the operator's own programs in.
+        /// Admits the operator's own programs.
         SERVICE_TOKEN = None, long_secret;
         /// The platform bot; its token signs the Login Widget's data.
         MASTER_BOT_TOKEN = None, any;
         /// The platform bot's name, without `@`.
         MASTER_BOT_NAME = None, any;
-        /// The Telegram user who signs in as platform admin; empty: nobody.
+        /// The Telegram user who signs in as platform admin; empty: there is no such admin.
         ADMIN_TELEGRAM_ID = Some(""), optional_number;
         /// The Bot API.
         TELEGRAM_API_BASE = Some("https://api.telegram.org"), address;
         /// Avito's API.
         AVITO_API_BASE = Some("https://api.avito.ru"), address;
-        /// Hosts that files are fetched from, with what is below them; with a port: that one alone, also without TLS.
+        /// Hosts that files are fetched from, with their subdomains. With a port: that host and port only, also without
+        /// TLS.
         MEDIA_HOSTS = Some("avito.ru,avito.st,api.telegram.org"), hosts;
-        /// Where Telegram and Avito reach our webhooks.
+        /// The address at which Telegram and Avito reach our webhooks.
         PUBLIC_BASE_URL = None, address;
-        /// The pause between two polls of an account, seconds.
+        /// The interval between two polls of an account, seconds.
         POLL_INTERVAL_SECONDS = Some("30"), seconds;
-        /// The same while Avito's webhooks tell of everything, seconds.
+        /// The same while Avito's webhooks report every message, seconds.
         WEBHOOK_POLL_INTERVAL_SECONDS = Some("300"), seconds;
-        /// How long people may answer before the auto-reply does, seconds; a queue delays no longer than 900.
+        /// The time that people have to answer before the auto-reply does, seconds; SQS delays at most 900.
         AUTO_REPLY_DELAY_SECONDS = Some("75"), delay;
         /// Queue of wake-ups for bots.
         TELEGRAM_QUEUE_URL = None, address;
@@ -113,12 +114,12 @@ pub mod var {
         POLL_QUEUE_URL = None, address;
         /// Queue of webhooks that came while Postgres was away.
         INTAKE_QUEUE_URL = None, address;
-        /// Queue of auto-replies that wait for their time.
+        /// Queue of scheduled auto-replies.
         AUTO_REPLY_QUEUE_URL = None, address;
     }
 }
 
-/// The values of the variables a function declared.
+/// The values of the variables that a function declared.
 pub struct Config(HashMap<&'static str, String>);
 
 /// Everything that is wrong with the environment, in one sentence.
@@ -157,7 +158,7 @@ impl Config {
     /// The value of a variable that the function declared.
     ///
     /// # Panics
-    /// When the function did not declare it: a mistake in our code that its first call shows.
+    /// If the function did not declare it: a mistake in our code that the first call shows.
     pub fn text(&self, variable: Variable) -> &str {
         match self.0.get(variable.name) {
             Some(value) => value,
@@ -165,7 +166,7 @@ impl Config {
         }
     }
 
-    /// The value of a variable that was checked to be a number; `None` when empty.
+    /// The value of a variable that was checked to be a number. `None`: it is empty.
     pub fn number(&self, variable: Variable) -> Option<i64> {
         self.text(variable).parse().ok()
     }

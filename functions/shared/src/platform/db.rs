@@ -1,5 +1,5 @@
-//! Postgres. A transaction is a list of statements sent in one transaction, so none can be open while something outside is
-//! called, and every piece of work costs one round trip. Outside such a transaction there is no way to query.
+//! Postgres. A transaction is a list of statements that are sent in one round trip. So no transaction can be open while
+//! Avito or Telegram is called, and every piece of work costs one round trip. There is no other way to query.
 
 mod connection;
 mod error;
@@ -36,9 +36,9 @@ use super::{last_event::LastEvent, plans::Planned, secrets::Secret};
 #[serde(transparent)]
 pub struct ClientId(pub i64);
 
-/// A value that a statement can carry, with its built-in Postgres type.
+/// A parameter's value, with its built-in Postgres type.
 pub trait Param: ToSql + Sync + Send + 'static {
-    /// The type the statement sees.
+    /// The type that the statement sees.
     const TYPE: Type;
 }
 
@@ -71,7 +71,7 @@ impl Statement {
         Self { sql: Sql::Text(sql), params: Vec::new() }
     }
 
-    /// As [`Statement::new`], by a plan that Postgres keeps; see [`planned!`](crate::planned).
+    /// As [`Statement::new`], with a plan that Postgres caches; see [`planned!`](crate::planned).
     pub fn planned(planned: &'static Planned) -> Self {
         Self { sql: Sql::Planned(planned), params: Vec::new() }
     }
@@ -84,13 +84,13 @@ impl Statement {
     }
 }
 
-/// On whose behalf a transaction runs: its role and tenant.
+/// The role and the tenant of a transaction.
 pub enum Scope {
     /// One tenant's rows, as `tuberry_app`.
     Tenant(ClientId),
-    /// The tenant is that of a row still to be found: the statement runs as `tuberry_service` and must call
-    /// `set_config('app.client_id', …, true)` for the row it finds; all that follows runs as `tuberry_app`.
-    /// When it finds nothing, the rest sees no row.
+    /// The tenant of a row that is still to be found. The statement runs as `tuberry_service` and must call
+    /// `set_config('app.client_id', …, true)` for the row that it finds. All later statements run as `tuberry_app`.
+    /// If it finds no row, they see no rows.
     TenantOf(Statement),
     /// Users, sessions, tokens and organisations.
     Identity,
@@ -98,28 +98,28 @@ pub enum Scope {
     Service,
 }
 
-/// How long statements are sent as they are written, once their functions were missing.
+/// The time for which statements are sent as they are written after their functions were missing.
 const WITHOUT_PLANS: Duration = Duration::from_secs(60);
-/// How often a transaction that took no effect is sent again.
+/// The most times that a transaction is sent again after it had no effect.
 const REPEATS: usize = 2;
 
-/// Reads a column, or says that the row is not as expected.
+/// Reads a column. [`DbError::Shape`]: the row has no such column, or its type is another.
 pub fn get<'row, T: tokio_postgres::types::FromSql<'row>>(row: &'row Row, column: &str) -> Result<T, DbError> {
     row.try_get(column).map_err(|_| DbError::Shape)
 }
 
-/// Reads the JSON that the last statement of a transaction answers, a [`routine!`](crate::routine).
+/// Reads the JSON that the last statement of a transaction returns, a [`routine!`](crate::routine).
 pub fn returned<T: DeserializeOwned>(results: &ResultSets) -> Result<T, DbError> {
     let row = results.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
     get::<Json<T>>(row, "result").map(|Json(result)| result)
 }
 
-/// Reads bytes as Postgres has them in JSON: `\x` and hexadecimal digits.
+/// Reads bytes as Postgres writes them into JSON: `\x` and hexadecimal digits.
 pub fn bytes<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<u8>, D::Error> {
     optional_bytes(json)?.ok_or_else(|| D::Error::custom("no bytes"))
 }
 
-/// As [`bytes()`], where there may be none.
+/// As [`bytes()`]. None: the value is null.
 pub fn optional_bytes<'de, D: Deserializer<'de>>(json: D) -> Result<Option<Vec<u8>>, D::Error> {
     let Some(text) = Option::<String>::deserialize(json)? else { return Ok(None) };
     let digits = text.strip_prefix("\\x").ok_or_else(|| D::Error::custom("not bytes"))?;
@@ -129,28 +129,28 @@ pub fn optional_bytes<'de, D: Deserializer<'de>>(json: D) -> Result<Option<Vec<u
 /// The rows of each statement of a transaction, in the order given.
 pub type ResultSets = Vec<Vec<Row>>;
 
-/// How long Postgres may take to connect and to answer.
+/// The time that Postgres may take to connect and to answer.
 #[derive(Clone, Copy)]
 pub struct Timeouts {
     /// For a new connection.
     pub connect: Duration,
-    /// For the answers to one transaction; Postgres itself gives up a little earlier.
+    /// For the answers to one transaction. Postgres itself gives up 100 ms earlier than we do.
     pub answer: Duration,
 }
 
 impl Timeouts {
     /// For workers and ordinary endpoints.
     pub const USUAL: Self = Self { connect: Duration::from_secs(3), answer: Duration::from_secs(8) };
-    /// For a webhook whose sender waits 2 s: something must be left for the second way.
+    /// For a webhook, whose sender waits 2 s: without Postgres, time must be left for the intake queue.
     pub const SHORT: Self = Self { connect: Duration::from_millis(500), answer: Duration::from_millis(900) };
 }
 
-/// Transactions of a process that may be under way at the same time, each on a connection of its own: a worker's tasks are other
-/// organisations', and none is to wait while another's transaction waits for a row. An endpoint, which has one request at a time,
-/// never opens a second.
+/// The most transactions of a process at the same time, each on its own connection. A worker's tasks belong to
+/// different clients, and none shall wait while another client's transaction waits for a row lock. An endpoint has one
+/// request at a time and never opens a second connection.
 const MAX_CONNECTIONS: usize = 2;
 
-/// The process's connections, opened on first use and again when they broke.
+/// The process's connections, opened on first use and again after they broke.
 pub struct Db {
     address: Secret,
     extra_roots: String,
@@ -175,26 +175,27 @@ impl Db {
         }
     }
 
-    /// How many times this process waited for Postgres, connecting apart.
+    /// The number of times that this process waited for Postgres, without those for connecting.
     pub fn round_trips(&self) -> u64 {
         self.round_trips.load(Ordering::Relaxed)
     }
 
     /// Runs the statements as one transaction in one round trip and commits it.
     ///
-    /// A transaction whose first answer shows a dead connection is sent once more on a new one. So every transaction must decide
-    /// by unique keys or compare-and-set: a repeat of one that did commit changes nothing. One that Postgres undid
-    /// because it and another waited for each other is sent again, and so is one whose plans are missing.
+    /// A transaction that fails because an open connection turns out to be dead is sent once more on a new one. So
+    /// every transaction must decide by unique keys or compare-and-set: its repetition after a commit then changes
+    /// nothing. A transaction is also sent again if Postgres rolled it back after a deadlock or serialization failure,
+    /// and if its functions are missing.
     pub async fn run(&self, scope: Scope, statements: Vec<Statement>) -> Result<ResultSets, DbError> {
         for _ in 0..REPEATS {
-            // As it is when this transaction leaves: another one may find their absence first.
+            // Read before sending: another transaction may find out meanwhile that functions are missing.
             let has_plans = self.has_plans();
             match self.run_once(&scope, &statements, has_plans).await {
                 Err(error) if error.is_undone() => {
                     metrics::counter!("transactions_retried").increment(1);
-                    tracing::warn!(%error, "Postgres undid a pipeline for another; it is sent again");
+                    tracing::warn!(%error, "Postgres rolled back a transaction because of another; it is sent again");
                 }
-                // Between a deployment and its `migrate`, and long after a rollback: slower, and nothing else.
+                // Happens between a deployment and its `migrate`, and long after a rollback. It only costs time.
                 Err(error) if error.lacks_plans() && has_plans => {
                     metrics::counter!("sql_functions_missing").increment(1);
                     tracing::warn!(%error, "plans are missing: run `migrate`; statements are sent as they are written");
@@ -210,7 +211,7 @@ impl Db {
         let _permit = self.permits.acquire().await.map_err(|_| DbError::Unavailable("the process ends"))?;
         if let Some(client) = self.idle() {
             match self.run_on(&client, scope, statements, has_plans).await {
-                // Whatever ended it has ended the others too.
+                // The cause has ended the other idle connections too.
                 Err(DbError::Unavailable(_)) => self.with_idle(Vec::clear),
                 outcome => {
                     self.with_idle(|idle| idle.push(client));
@@ -226,7 +227,8 @@ impl Db {
         outcome
     }
 
-    /// A connection that nobody uses. The one used last: those that are seldom needed may be closed by whoever closes idle ones.
+    /// Takes the idle connection that was used last, so that a server or pooler may close those that are seldom needed.
+    /// None: no connection is idle.
     fn idle(&self) -> Option<Client> {
         self.with_idle(|idle| {
             idle.retain(|client| !client.is_closed());
@@ -257,7 +259,8 @@ impl Db {
         self.round_trips.fetch_add(1, Ordering::Relaxed);
         let timeout_ms = self.timeouts.answer.as_millis();
         let mut pipeline = Pipeline::new(client, has_plans);
-        // Numbers and words of our own only: were one string not SQL, none of it would run, and no transaction would open.
+        // The text has only numbers and words of our own. If one of them were no valid SQL, nothing of the text would
+        // run and no transaction would open.
         let limit = format!("BEGIN; SET LOCAL statement_timeout = {timeout_ms}; SET LOCAL ROLE");
         match scope {
             Scope::Tenant(ClientId(id)) => {
@@ -275,7 +278,7 @@ impl Db {
             pipeline.query(statement);
         }
         pipeline.execute("COMMIT".to_owned());
-        // A connection whose last answer was not read is not used again: the caller took it out of its place.
+        // A connection with unread answers is not used again: the caller has taken it out of `idle`.
         tokio::time::timeout(self.timeouts.answer + Duration::from_millis(100), pipeline.send())
             .await
             .map_err(|_| DbError::Unavailable("it did not answer in time"))?
@@ -287,7 +290,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_unreachable_database_is_told_without_its_address() {
+    async fn an_unreachable_database_is_reported_without_its_address() {
         let db = Db::new(Secret::new("postgres://user:word@127.0.0.1:1/x"), String::new(), Timeouts::SHORT);
         let outcome = db.query(Scope::Service, Statement::new("SELECT 1")).await;
         assert_eq!(

@@ -1,5 +1,5 @@
-//! HTTP as every endpoint speaks it: JSON in with limits, `application/problem+json` out (RFC 9457), nothing of the
-//! inside in an error, and a log line that names the route, never the path.
+//! HTTP of all endpoints: JSON bodies within limits, and errors as `application/problem+json` (RFC 9457) without
+//! internals. One log line per request names the route, never the path.
 
 use std::{borrow::Cow, panic::AssertUnwindSafe, time::Instant};
 
@@ -39,7 +39,7 @@ pub struct FieldProblem {
     pub message: String,
 }
 
-/// An error as a caller hears of it.
+/// An error as the caller receives it.
 #[derive(Clone, Debug)]
 pub struct Problem {
     status: StatusCode,
@@ -116,13 +116,13 @@ impl Problem {
         Self { retry_after: Some(5), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail) }
     }
 
-    /// The same, to be tried again after this many seconds.
+    /// Sets `Retry-After`, in seconds.
     #[must_use]
     pub fn after(self, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..self }
     }
 
-    /// 500 with nothing of the inside in it.
+    /// 500, without internals.
     pub const fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", text("Внутренняя ошибка.", "Internal error."))
     }
@@ -163,7 +163,7 @@ impl Problem {
 }
 
 impl IntoResponse for Problem {
-    /// The body is written at the edge, where language and request id are known.
+    /// Leaves the body to [`answer`], which knows language and request id.
     fn into_response(self) -> Response {
         let mut response = self.status.into_response();
         response.extensions_mut().insert(self);
@@ -195,7 +195,7 @@ async fn read_body(request: Request, limit: usize) -> Result<Bytes, Problem> {
     axum::body::to_bytes(request.into_body(), limit).await.map_err(|_| too_large())
 }
 
-/// Whether JSON nests no deeper than we read; brackets inside strings do not count.
+/// True if the JSON nests at most [`DEPTH_LIMIT`] levels. Brackets inside strings do not count.
 fn is_shallow(json: &[u8]) -> bool {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     for byte in json {
@@ -221,10 +221,10 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     }
     serde_json::from_slice(bytes).map_err(|error| match error.classify() {
         serde_json::error::Category::Data => {
-            // serde's sentence may quote a value, so only the place is told
-            let place = format!("line {}, column {}", error.line(), error.column());
+            // serde's message may quote a value, so only the position is reported.
+            let position = format!("line {}, column {}", error.line(), error.column());
             Problem::invalid_field(
-                &place,
+                &position,
                 "invalid",
                 text(
                     "В запросе не хватает поля или его значение не годится.",
@@ -236,7 +236,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     })
 }
 
-/// A JSON body: at most [`BODY_LIMIT`] bytes, read as `T` and validated. Also an answer.
+/// A JSON body: at most [`BODY_LIMIT`] bytes, read as `T` and validated. Also a response.
 pub struct Json<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned + garde::Validate<Context = ()>> FromRequest<S> for Json<T> {
@@ -276,7 +276,7 @@ impl<S: Send + Sync> FromRequest<S> for WebhookBody {
     }
 }
 
-/// What the edge knows of a request besides its content.
+/// The facts about a request besides its content.
 pub struct Edge<'a> {
     /// The route as declared: method and path with its parameters' names.
     pub route: &'a str,
@@ -284,7 +284,7 @@ pub struct Edge<'a> {
     pub request_id: &'a str,
 }
 
-/// Lets `router` answer and finishes the answer: problems get their body, panics become 500, one line is logged.
+/// Runs `router` and completes its response: problems get their body, panics become 500, one line is logged.
 pub async fn answer(router: Router, request: Request, edge: Edge<'_>) -> Response {
     let started = Instant::now();
     let languages = request.headers().get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok());
@@ -315,7 +315,7 @@ pub async fn answer(router: Router, request: Request, edge: Edge<'_>) -> Respons
         headers.insert("x-request-id", id);
     }
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
-    // answers depend on who asks: none is kept on the way unless its handler says so
+    // Responses depend on the caller, so no cache stores them unless the handler allows it.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert("referrer-policy", HeaderValue::from_static("no-referrer"));
     headers.insert("strict-transport-security", HeaderValue::from_static("max-age=31536000; includeSubDomains"));
@@ -324,7 +324,7 @@ pub async fn answer(router: Router, request: Request, edge: Edge<'_>) -> Respons
     response
 }
 
-/// Whether the first language of `Accept-Language` that we speak is Russian; people in doubt read Russian here.
+/// True if Russian is the first language of `Accept-Language` that we speak. It is the default if there is none.
 fn prefers_russian(accept_language: &str) -> bool {
     let mut languages =
         accept_language.split(',').map(|part| part.trim().get(..2).unwrap_or_default().to_ascii_lowercase());
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_panic_is_a_500_that_tells_nothing() {
+    async fn a_panic_becomes_a_500_without_details() {
         let (status, body) = ask("application/json", "en", r#"{"name":"panic"}"#).await;
         assert_eq!((status, &body["detail"]), (500, &"Internal error.".into()));
     }

@@ -12,7 +12,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use url::{Host, Url};
 
-/// Why there is no file. It holds no address: those may carry a token.
+/// The reason that there is no file. It names no address, because an address may contain a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MediaError {
     /// The address is not one that we fetch from.
@@ -21,7 +21,7 @@ pub enum MediaError {
     /// The file is larger than the caller can take.
     #[error("the file is too large")]
     TooLarge,
-    /// Whoever has the file refuses it, for good.
+    /// The host refuses the file, for good.
     #[error("the file is refused ({0})")]
     Refused(u16),
     /// The file could not be had now.
@@ -30,7 +30,7 @@ pub enum MediaError {
 }
 
 impl MediaError {
-    /// Whether another try has a chance.
+    /// True if another try may succeed.
     pub fn may_pass(self) -> bool {
         self == Self::Unavailable
     }
@@ -40,20 +40,20 @@ impl MediaError {
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The hosts files are fetched from.
+/// The hosts that files are fetched from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hosts(Vec<Rule>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Rule {
-    /// A domain and what is below it, by https, where it is public.
+    /// A domain and its subdomains, by https, at public addresses only.
     Domain(String),
-    /// One host and port, wherever it is, also without TLS: a simulator's.
+    /// One host and port at any address, also without TLS, for a simulator.
     Exactly(String, u16),
 }
 
 impl Hosts {
-    /// Reads `avito.ru,avito.st,127.0.0.1:8090`; none: something in it is no host.
+    /// Reads `avito.ru,avito.st,127.0.0.1:8090`. None: an entry is no host.
     pub fn parse(text: &str) -> Option<Self> {
         text.split(',')
             .map(str::trim)
@@ -63,7 +63,7 @@ impl Hosts {
             .map(Self)
     }
 
-    /// Whether a file is fetched from here.
+    /// True if files are fetched from this address.
     fn allow(&self, url: &Url) -> bool {
         let Some(host) = url.host_str().filter(|_| url.username().is_empty() && url.password().is_none()) else {
             return false;
@@ -94,7 +94,7 @@ impl Rule {
     }
 }
 
-/// Leaves only addresses that the whole world sees: a name must not lead into our own network.
+/// Resolves names to public addresses only: a name must not lead into our own network.
 struct PublicOnly {
     hosts: Arc<Hosts>,
 }
@@ -139,7 +139,8 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || address.is_documentation())
 }
 
-/// Only what is given out for use on the Internet, without the ways back to IPv4 addresses and documentation.
+/// True for addresses that are assigned for use on the Internet, except those that lead to IPv4 addresses (6to4,
+/// Teredo) and those for documentation.
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [first, second, ..] = address.segments();
     (first & 0xe000) == 0x2000 && first != 0x2002 && !(first == 0x2001 && (second < 0x200 || second == 0xdb8))
@@ -149,7 +150,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 pub struct Media {
     http: reqwest::Client,
     hosts: Arc<Hosts>,
-    turns: Semaphore,
+    permits: Semaphore,
 }
 
 impl Media {
@@ -165,12 +166,13 @@ impl Media {
             .no_proxy()
             .build()
             .expect("the HTTP client's settings are constants");
-        Self { http, hosts, turns: Semaphore::new(1) }
+        Self { http, hosts, permits: Semaphore::new(1) }
     }
 
-    /// To hold files in memory: a process has one bot or dialog at a time do so, however many it works for.
+    /// The permit to have files in memory. A process gives it to one bot or dialog at a time, however many it works
+    /// for.
     pub async fn permit(&self) -> Option<SemaphorePermit<'_>> {
-        self.turns.acquire().await.ok()
+        self.permits.acquire().await.ok()
     }
 
     /// The file at `address`, if it has at most `limit` bytes.
@@ -186,11 +188,11 @@ impl Media {
             408 | 429 | 500.. => return Err(MediaError::Unavailable),
             number => return Err(MediaError::Refused(number)),
         }
-        let told = usize::try_from(response.content_length().unwrap_or_default()).unwrap_or(usize::MAX);
-        if told > limit {
+        let announced = usize::try_from(response.content_length().unwrap_or_default()).unwrap_or(usize::MAX);
+        if announced > limit {
             return Err(MediaError::TooLarge);
         }
-        let mut file = BytesMut::with_capacity(told);
+        let mut file = BytesMut::with_capacity(announced);
         while let Some(chunk) = response.chunk().await.map_err(|_| MediaError::Unavailable)? {
             if chunk.len() > limit - file.len() {
                 return Err(MediaError::TooLarge);
@@ -249,10 +251,10 @@ mod tests {
         }
     }
 
-    /// ResultSets one request with `answer`; gives the client that may ask, the address, and what was asked.
+    /// Answers one request with `answer`. Returns a client that may send it, the address, and the request.
     async fn served(answer: &'static [u8]) -> (Media, String, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let place = listener.local_addr().expect("an address").to_string();
+        let host = listener.local_addr().expect("an address").to_string();
         let asked = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.expect("a connection");
             let mut request = vec![0; 4096];
@@ -260,7 +262,7 @@ mod tests {
             stream.write_all(answer).await.ok();
             String::from_utf8_lossy(&request[..length]).into_owned()
         });
-        (Media::new(Hosts::parse(&place).expect("hosts")), format!("http://{place}/file"), asked)
+        (Media::new(Hosts::parse(&host).expect("hosts")), format!("http://{host}/file"), asked)
     }
 
     #[tokio::test]
@@ -272,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_is_given_up_when_it_is_larger_than_asked_for_whatever_its_length_says() {
+    async fn a_file_above_the_limit_is_refused_whatever_its_length_says() {
         let (media, address, _asked) = served(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello").await;
         assert_eq!(media.fetch(&address, 4).await, Err(MediaError::TooLarge));
         let chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
@@ -281,7 +283,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn redirects_are_not_followed_and_failures_say_whether_they_may_pass() {
+    async fn redirects_are_not_followed_and_failures_say_if_they_may_pass() {
         let (media, address, _asked) =
             served(b"HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1/\r\ncontent-length: 0\r\n\r\n").await;
         assert_eq!(media.fetch(&address, 9).await, Err(MediaError::Refused(302)));

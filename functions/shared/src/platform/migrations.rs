@@ -1,5 +1,5 @@
-//! Migrations: the files of `migrations/`, carried in the binary, applied by the owner of the tables.
-//! Two at once would hurt each other, so one waits for the other, by a lock that ends with its transaction.
+//! Migrations: the files of `migrations/`, carried in the binary, applied by the owner of the tables. Two runs at once
+//! would disturb each other, so the second waits for a lock, which ends with the first one's transaction.
 
 use std::time::Duration;
 
@@ -13,31 +13,30 @@ mod embedded {
     refinery::embed_migrations!("../../migrations");
 }
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Any number, as long as nothing else locks it.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(7241984601)";
 
-/// What can go wrong with a migration.
+/// The failure of a migration.
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
-    /// Postgres.
+    /// Postgres failed.
     #[error(transparent)]
     Db(#[from] DbError),
-    /// A migration that does not apply, files that differ from what was applied before, or a statement that does not suit
-    /// the tables.
+    /// A migration does not apply, a file differs from the one applied before, or a statement does not suit the tables.
     #[error("a migration does not apply: {0}")]
     Refused(String),
-    /// The server keeps a plan across a change of role, with the rows that the former role may see.
-    #[error("Postgres {0} mixes up roles in the plans that it keeps (CVE-2024-10976): use 15.9, 16.5, 17.1 or newer")]
+    /// The server reuses a plan after a change of role, and so returns rows that only the former role may see.
+    #[error("Postgres {0} mixes up roles in the plans that it caches (CVE-2024-10976): use 15.9, 16.5, 17.1 or newer")]
     Unsafe(String),
 }
 
-/// Applies what is missing and answers the names of what was applied now, in order.
+/// Applies the missing migrations and returns their names, in order.
 pub async fn apply(address: &Secret, extra_roots: &str) -> Result<Vec<String>, MigrationError> {
-    let guard = db::connect(address, extra_roots, PATIENCE).await?;
+    let guard = db::connect(address, extra_roots, CONNECT_TIMEOUT).await?;
     guard.batch_execute("BEGIN").await.map_err(DbError::from)?;
     guard.batch_execute(LOCK).await.map_err(DbError::from)?;
-    let mut client = db::connect(address, extra_roots, PATIENCE).await?;
+    let mut client = db::connect(address, extra_roots, CONNECT_TIMEOUT).await?;
     let settings = "SELECT current_setting('server_version'), current_setting('server_version_num')::int";
     let server = client.query_one(settings, &[]).await.map_err(DbError::from)?;
     if !keeps_roles_apart(server.get(1)) {
@@ -47,7 +46,7 @@ pub async fn apply(address: &Secret, extra_roots: &str) -> Result<Vec<String>, M
         .run_async(&mut client)
         .await
         .map_err(|error| MigrationError::Refused(reason(&error)))?;
-    plans::keep(&mut client).await?;
+    plans::create_functions(&mut client).await?;
     guard.batch_execute("COMMIT").await.map_err(DbError::from)?;
     Ok(report
         .applied_migrations()
@@ -56,7 +55,7 @@ pub async fn apply(address: &Secret, extra_roots: &str) -> Result<Vec<String>, M
         .collect())
 }
 
-/// Whether a server of this version, as `server_version_num` has it, plans anew when the role has changed
+/// True if a server of this version (`server_version_num`) plans again after a change of role
 /// (postgresql.org/support/security/CVE-2024-10976).
 fn keeps_roles_apart(version: i32) -> bool {
     match version / 10_000 {

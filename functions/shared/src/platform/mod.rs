@@ -1,4 +1,4 @@
-//! Thin wrappers over what every function stands on: environment, Postgres, Redis, SQS, HTTP, logs.
+//! Thin wrappers that every function uses: environment, Postgres, Redis, SQS, HTTP, logs.
 //! Nothing here knows a domain.
 
 pub mod cache;

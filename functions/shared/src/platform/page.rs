@@ -1,5 +1,5 @@
 //! Lists, a page at a time: `?limit=&cursor=` in, `{"items", "next_cursor"}` out. A cursor names the last item seen,
-//! so what is added or removed meanwhile moves nothing.
+//! so items that are added or removed meanwhile shift nothing.
 
 use axum::{
     extract::{FromRequestParts, Query},
@@ -25,10 +25,10 @@ pub struct PageQuery {
     cursor: Option<String>,
 }
 
-/// The page that is asked for: newest first, what is older than `before`.
+/// The requested page: the items older than `before`, newest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// How many items at most.
+    /// The most items of the page.
     pub limit: i64,
     /// Only items with a smaller id.
     pub before: i64,
@@ -43,12 +43,12 @@ impl Wanted {
         Ok(Self { limit: read_limit(query.limit)?, before })
     }
 
-    /// How many rows to ask for: one more than wanted shows whether there is a next page.
+    /// Returns the number of rows to select: one more than `limit`, to learn if there is a next page.
     pub fn rows(self) -> i64 {
         self.limit + 1
     }
 
-    /// Makes the page of what [`Wanted::rows`] brought.
+    /// Makes the page from as many rows as [`Wanted::rows`] says.
     pub fn page<T>(self, mut items: Vec<T>, id: impl Fn(&T) -> i64) -> Page<T> {
         let limit = usize::try_from(self.limit).unwrap_or_default();
         let more = items.len() > limit;
@@ -89,12 +89,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Wanted {
     }
 }
 
-/// The page that is asked for of a list whose order is not that of ids: what stands behind `after`.
+/// The requested page of a list that is not ordered by id: the items after `after`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ranked<const N: usize> {
-    /// How many items at most.
+    /// The most items of the page.
     pub limit: i64,
-    /// The rank of the last item seen: numbers that fall along the list.
+    /// The rank of the last item seen: numbers that fall along the list. None: the first page.
     pub after: Option<[i64; N]>,
 }
 
@@ -104,12 +104,12 @@ impl<const N: usize> Ranked<N> {
         Ok(Self { limit: read_limit(query.limit)?, after })
     }
 
-    /// How many rows to ask for: one more than wanted shows whether there is a next page.
+    /// Returns the number of rows to select: one more than `limit`, to learn if there is a next page.
     pub fn rows(self) -> i64 {
         self.limit + 1
     }
 
-    /// Makes the page of what [`Ranked::rows`] brought.
+    /// Makes the page from as many rows as [`Ranked::rows`] says.
     pub fn page<T>(self, mut items: Vec<(T, [i64; N])>) -> Page<T> {
         let limit = usize::try_from(self.limit).unwrap_or_default();
         let more = items.len() > limit;

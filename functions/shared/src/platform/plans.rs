@@ -1,6 +1,7 @@
-//! Statements whose plans Postgres keeps. Planning a statement of the bridge takes longer than running it, and prepared
-//! statements do not survive a pooler; a function's statements stay planned in each of the server's own sessions. What each
-//! message needs of several statements is one function too, a routine: it runs only those that this message needs.
+//! Statements whose plans Postgres caches. Planning a statement of the bridge takes longer than running it, and
+//! prepared statements do not survive a pooler. A function's statements stay planned in each of the server's own
+//! sessions. Several statements for one message are one function too, a routine: it runs only those that the message
+//! needs.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -10,8 +11,8 @@ use tokio_postgres::{Client, Transaction};
 
 use super::{db::DbError, migrations::MigrationError};
 
-/// One SQL statement, or a routine of several, that `migrate` makes a function of. Written by [`planned!`](crate::planned)
-/// and [`routine!`](crate::routine).
+/// One SQL statement, or a routine of several, that `migrate` makes a function of. Written by
+/// [`planned!`](crate::planned) and [`routine!`](crate::routine).
 #[derive(Debug)]
 pub struct Planned {
     module: &'static str,
@@ -27,10 +28,10 @@ enum Kind {
 
 inventory::collect!(Planned);
 
-/// A [`Statement`](crate::platform::db::Statement) whose plan is kept, for what each message needs. It is SQL known when
-/// compiling, always run by the same role. A `SELECT` answers one column at least (PL/pgSQL refuses a bare one when it
-/// runs), and each column has a name. Where Postgres would take a parameter for another type than the one that is bound,
-/// the SQL casts it: a call with another type looks like one of a function that is missing.
+/// A [`Statement`](crate::platform::db::Statement) with a cached plan, for work that each message needs. Its SQL is
+/// known when compiling, and always run by the same role. A `SELECT` returns one column at least (PL/pgSQL refuses a
+/// bare one when it runs), and each column has a name. If Postgres would take a parameter for another type than the
+/// bound one, the SQL casts it: a call with another type looks like a call of a missing function.
 #[macro_export]
 macro_rules! planned {
     ($sql:expr $(,)?) => {{
@@ -40,12 +41,13 @@ macro_rules! planned {
     }};
 }
 
-/// As [`planned!`] for a routine: `signature` is what stands behind the function's name, parameters and what it returns, and
-/// `body` is PL/pgSQL from `DECLARE` or `BEGIN` to `END`. Each statement of it sees what those before it did and what others
-/// committed until then. Its parameters' names begin with `_`, so that none is a column's; they may be assigned to, so one that
-/// has a `DEFAULT` and is not bound is a variable. `statements` are those that look anything up, whose plans a test looks at:
-/// they use no other variables. What it returns is the column `result`, unless it returns a table: an empty function of 46
-/// columns takes half as long again to be called as one that returns JSON.
+/// As [`planned!`] for a routine: `signature` stands behind the function's name, with its parameters and result, and
+/// `body` is PL/pgSQL from `DECLARE` or `BEGIN` to `END`. Each of its statements sees the changes of those before it
+/// and all that other transactions committed until then. Its parameters' names begin with `_`, so that none is a
+/// column's; they may be assigned to, so one that has a `DEFAULT` and is not bound is a variable. `statements` are
+/// those that read rows; a test checks their plans, so they use no other variables. Its result is the column `result`,
+/// unless it returns a table: calling an empty function of 46 columns takes half as long again as calling one that
+/// returns JSON.
 #[macro_export]
 macro_rules! routine {
     ($signature:expr, $body:expr, [$($statement:expr),* $(,)?] $(,)?) => {{
@@ -61,8 +63,8 @@ const SCHEMA: &str = "plans";
 /// The schema of a session's own functions.
 const TEMPORARY: &str = "pg_temp";
 const DIGEST_OF_NOTHING: u64 = 0xcbf2_9ce4_8422_2325;
-/// Functions of other versions of the code stay this long: theirs may still be running, and may come back.
-const KEPT_DAYS: i32 = 7;
+/// Functions of other versions of the code stay this long: that code may still run, and may be deployed again.
+const MAX_UNUSED_DAYS: i32 = 7;
 
 impl Planned {
     /// A statement of a module.
@@ -87,7 +89,7 @@ impl Planned {
         format!("{module}_{:016x}", self.digest)
     }
 
-    /// The statements that look something up, as they are written.
+    /// The statements that read rows, as they are written.
     pub fn statements(&self) -> &[&'static str] {
         match &self.kind {
             Kind::Statement(sql) => std::slice::from_ref(sql),
@@ -95,18 +97,18 @@ impl Planned {
         }
     }
 
-    /// What is sent for a call with `params` parameters.
+    /// The SQL of a call with `params` parameters.
     pub(super) fn call(&self, params: usize) -> String {
         self.call_in(SCHEMA, params)
     }
 
-    /// What is sent while the function is missing: for a routine, what makes it for this session; then what is asked.
+    /// The SQL while the function is missing: for a routine, first the statement that creates it for this session.
     pub(super) fn as_written(&self, params: usize) -> (Option<String>, Cow<'static, str>) {
         match &self.kind {
             Kind::Statement(sql) => (None, Cow::Borrowed(sql)),
             Kind::Routine { signature, body, .. } => {
-                let made = function(TEMPORARY, &self.name(), signature, &with_columns_first(body));
-                (Some(made), Cow::Owned(self.call_in(TEMPORARY, params)))
+                let definition = function(TEMPORARY, &self.name(), signature, &with_columns_first(body));
+                (Some(definition), Cow::Owned(self.call_in(TEMPORARY, params)))
             }
         }
     }
@@ -119,19 +121,19 @@ impl Planned {
     }
 
     fn call_in(&self, schema: &str, params: usize) -> String {
-        let params: Vec<String> = (1..=params).map(|place| format!("${place}")).collect();
+        let params: Vec<String> = (1..=params).map(|number| format!("${number}")).collect();
         let call = format!("{schema}.{}({})", self.name(), params.join(", "));
         if self.returns_rows() { format!("SELECT * FROM {call}") } else { format!("SELECT {call} AS result") }
     }
 }
 
-/// Where a column and a variable have one name, the column is meant.
+/// Makes a name mean the column if a variable has the same name.
 fn with_columns_first(body: &str) -> String {
     format!("#variable_conflict use_column\n{body}")
 }
 
-/// What makes a function. It has one plan for all parameters: the tenant's rows are found by index whatever they are, and
-/// planning for each call is what is to be saved.
+/// The SQL that creates a function. It has one plan for all parameters: an index finds the tenant's rows for any of
+/// them, and planning for each call would take too long.
 fn function(schema: &str, name: &str, signature: &str, body: &str) -> String {
     format!(
         "CREATE OR REPLACE FUNCTION {schema}.{name}{signature} LANGUAGE plpgsql
@@ -141,10 +143,10 @@ fn function(schema: &str, name: &str, signature: &str, body: &str) -> String {
 
 /// FNV-1a: short, and known when compiling. Goes on from `hash`.
 const fn digest(mut hash: u64, bytes: &[u8]) -> u64 {
-    let mut place = 0;
-    while place < bytes.len() {
-        hash = (hash ^ bytes[place] as u64).wrapping_mul(0x0100_0000_01b3);
-        place += 1;
+    let mut index = 0;
+    while index < bytes.len() {
+        hash = (hash ^ bytes[index] as u64).wrapping_mul(0x0100_0000_01b3);
+        index += 1;
     }
     hash
 }
@@ -154,9 +156,9 @@ pub fn all() -> impl Iterator<Item = &'static Planned> {
     inventory::iter::<Planned>.into_iter()
 }
 
-/// Makes the functions that are missing or answer something else by now, and forgets those that are not of this code and
-/// were not a week ago either. For the owner of the tables, on a connection without a pooler.
-pub(super) async fn keep(client: &mut Client) -> Result<(), MigrationError> {
+/// Creates the functions that are missing or return other columns by now. Drops those that this code does not use and
+/// that were unused a week ago too. For the owner of the tables, on a connection without a pooler.
+pub(super) async fn create_functions(client: &mut Client) -> Result<(), MigrationError> {
     let existing = existing(client).await?;
     let (mut wanted, mut refused) = (Vec::new(), Vec::new());
     for planned in all() {
@@ -189,9 +191,9 @@ struct Existing {
     body: String,
 }
 
-/// A function as it is to be.
+/// A function as it should be.
 struct Definition {
-    /// What it takes and answers, as the catalogue words it; none for a routine, whose name says it.
+    /// Its parameters and result, as the catalogue words them. None: a routine, whose name depends on them.
     described: Option<(String, String)>,
     signature: String,
     body: String,
@@ -219,7 +221,7 @@ async fn existing(client: &Client) -> Result<HashMap<String, Existing>, DbError>
         .collect())
 }
 
-/// Has Postgres say what a statement takes and answers. Of a routine it is written down.
+/// Asks Postgres for a statement's parameters and result. A routine's signature states them.
 async fn define(client: &Client, planned: &Planned) -> Result<Definition, tokio_postgres::Error> {
     let sql = match &planned.kind {
         Kind::Statement(sql) => *sql,
@@ -247,11 +249,11 @@ async fn define(client: &Client, planned: &Planned) -> Result<Definition, tokio_
 }
 
 async fn create(transaction: &Transaction<'_>, name: &str, definition: &Definition) -> Result<(), DbError> {
-    let made = function(SCHEMA, name, &definition.signature, &definition.body);
-    Ok(transaction.batch_execute(&format!("DROP FUNCTION IF EXISTS {SCHEMA}.{name}; {made}")).await?)
+    let created = function(SCHEMA, name, &definition.signature, &definition.body);
+    Ok(transaction.batch_execute(&format!("DROP FUNCTION IF EXISTS {SCHEMA}.{name}; {created}")).await?)
 }
 
-/// A function that this code does not call is marked with the day, and dropped when that was long ago.
+/// Writes the day into the comment of a function that this code does not call. Drops the function after a week.
 async fn forget(transaction: &Transaction<'_>, names: &[&str]) -> Result<(), DbError> {
     let rows = transaction
         .query(
@@ -259,7 +261,7 @@ async fn forget(transaction: &Transaction<'_>, names: &[&str]) -> Result<(), DbE
                     coalesce(obj_description(oid, 'pg_proc')::date < current_date - $3::int, false) AS is_old,
                     obj_description(oid, 'pg_proc') IS NOT NULL AS marked
              FROM pg_proc WHERE pronamespace = to_regnamespace($1::text)",
-            &[&SCHEMA, &names, &KEPT_DAYS],
+            &[&SCHEMA, &names, &MAX_UNUSED_DAYS],
         )
         .await?;
     let today: String = transaction.query_one("SELECT current_date::text", &[]).await?.get(0);
@@ -291,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_routine_that_returns_no_table_answers_in_one_column() {
+    fn a_routine_that_returns_no_table_has_one_result_column() {
         let call = |signature| Planned::routine("a", signature, "BEGIN END", &[]).call(0);
         assert!(call("() RETURNS json").starts_with("SELECT plans.a_"));
         assert!(call("() RETURNS json").ends_with("() AS result"));

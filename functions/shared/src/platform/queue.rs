@@ -1,4 +1,4 @@
-//! SQS: typed tasks out, typed batches in. A task only says where to look, so its loss or repetition changes nothing.
+//! SQS: sends typed tasks and reads typed batches. A task only starts work, so its loss or repetition changes nothing.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -22,7 +22,7 @@ use tokio::sync::OnceCell;
 
 use super::config::{Config, Variable};
 
-/// What a queue carries: a small versioned enum of ids. Its queue is named by an environment variable.
+/// A queue's message: a small versioned enum of ids. An environment variable names its queue.
 pub trait Task: Serialize + DeserializeOwned + Clone + Eq + Hash + Send + Sync + 'static {
     /// The variable with the queue's address.
     const QUEUE: Variable;
@@ -33,15 +33,16 @@ pub trait Task: Serialize + DeserializeOwned + Clone + Eq + Hash + Send + Sync +
 #[error("SQS did not take the task: {0}")]
 pub struct QueueError(&'static str);
 
-/// The most that one delayed message may wait (SQS).
+/// The longest delay of a message (SQS).
 pub const MAX_DELAY: Duration = Duration::from_secs(900);
-/// The most messages that one call carries (SQS).
+/// The most messages of one call (SQS).
 const CALL_LIMIT: usize = 10;
-/// How long an invocation lasts before its free places look for more to do: what comes alone is done sooner, and asks for nothing.
+/// The time after which an invocation's free slots ask for more tasks. A single short task ends sooner and asks for
+/// nothing.
 const HELP_AFTER: Duration = Duration::from_millis(500);
-/// How often they look then.
+/// The time between two such requests.
 const HELP_INTERVAL: Duration = Duration::from_millis(100);
-/// A webhook's sender waits 2 s in all, so a call to SQS gets a part of that.
+/// The sender of a webhook waits 2 s in all, so a call to SQS may take only a part of that.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(500);
 const CALL_TIMEOUT: Duration = Duration::from_millis(800);
 
@@ -71,12 +72,12 @@ impl Queue {
         self.client.get_or_init(open).await
     }
 
-    /// Sends one task, to be seen after `delay` (at most [`LONGEST_DELAY`]).
+    /// Sends one task, which SQS delivers after `delay` (at most [`MAX_DELAY`]).
     pub async fn send<T: Task>(&self, config: &Config, task: &T, delay: Duration) -> Result<(), QueueError> {
         self.send_many(config, std::slice::from_ref(task), delay).await
     }
 
-    /// Sends tasks, ten a call.
+    /// Sends tasks, ten in one call.
     pub async fn send_many<T: Task>(&self, config: &Config, tasks: &[T], delay: Duration) -> Result<(), QueueError> {
         let delay = i32::try_from(delay.min(MAX_DELAY).as_millis().div_ceil(1000)).unwrap_or_default();
         for chunk in tasks.chunks(CALL_LIMIT) {
@@ -115,7 +116,7 @@ impl Queue {
         Box::pin(call.send()).await.map(|_| ()).map_err(|_| QueueError("the call failed"))
     }
 
-    /// Whether the queue of this variable answers.
+    /// Checks that the queue of this variable answers.
     pub async fn ping(&self, config: &Config, queue: Variable) -> Result<(), QueueError> {
         let call = self.client().await.get_queue_attributes().queue_url(config.text(queue));
         Box::pin(call.send()).await.map(|_| ()).map_err(|_| QueueError("the call failed"))
@@ -128,12 +129,12 @@ fn body<T: Task>(task: &T) -> Result<String, QueueError> {
 
 /// One task of a batch, with the messages that carried it.
 pub struct Received<T> {
-    /// What to look at.
+    /// The task.
     pub task: T,
-    /// Whether SQS hands it out again: whoever had it before did not finish.
+    /// True if SQS delivers it again: the worker that had it before did not finish it.
     pub again: bool,
     message_ids: Vec<String>,
-    /// Within which a FIFO queue keeps the order.
+    /// The message group, within which a FIFO queue keeps the order.
     group: Option<String>,
 }
 
@@ -141,13 +142,13 @@ pub struct Received<T> {
 pub struct Batch<T> {
     /// The tasks.
     pub tasks: Vec<Received<T>>,
-    /// When the process will be stopped.
+    /// The moment at which Lambda stops the process.
     pub deadline: Instant,
     unreadable: Vec<String>,
 }
 
 impl<T: Task> Batch<T> {
-    /// Reads an event. What is not a task of this queue goes back, and so to the dead-letter queue in the end.
+    /// Reads an event. Messages that are no task of this queue go back, and so to the dead-letter queue in the end.
     pub fn read(event: SqsEvent, deadline: Instant) -> Self {
         let mut batch = Self { tasks: Vec::new(), deadline, unreadable: Vec::new() };
         let mut indexes: HashMap<T, usize> = HashMap::new();
@@ -170,23 +171,25 @@ impl<T: Task> Batch<T> {
         batch
     }
 
-    /// When to stop beginning new work: with two fifths of the function's time left (12 s of 30).
+    /// The moment after which no new work is started: two fifths of the function's time are left then (12 s of 30).
     pub fn stop_at(&self) -> Instant {
         let now = Instant::now();
         now + self.deadline.saturating_duration_since(now).mul_f64(0.6)
     }
 
-    /// Works all tasks at the same time. `handle` gets a task and whether SQS hands it out again, and answers whether it
-    /// is done; what is not goes back.
+    /// Runs all tasks at the same time. `handle` gets a task, and `true` if SQS delivers it again. It returns `true` if
+    /// the task is done; otherwise the task goes back.
     pub async fn work<F: Future<Output = bool>>(self, handle: impl Fn(T, bool) -> F) -> SqsBatchResponse {
         let done = join_all(self.tasks.iter().map(|received| handle(received.task.clone(), received.again))).await;
         self.answer(&done)
     }
 
-    /// As [`Batch::work`]. An invocation lasts as long as its longest task, and as long as there are no more processes what
-    /// comes meanwhile waits in the queue: so free places take `more`, which is asked for so many tasks from half a second
-    /// on, every tenth of a second until `stop`. At most `at_once` tasks are worked at the same time. Those taken are in no
-    /// message: what is not done of them is left to the sweep. After a failure nothing is taken: it would be the same again at once.
+    /// As [`Batch::work`], but free slots take other tasks meanwhile. An invocation lasts as long as its longest task,
+    /// and new messages wait in the queue until there are more processes.
+    ///
+    /// After 500 ms, free slots ask `more` for that many tasks, every 100 ms until `stop`. At most `max_concurrent`
+    /// tasks run at the same time. A task from `more` belongs to no SQS message: if it fails, the sweep finds it. After
+    /// a failure no more tasks are taken, because `more` would return the same task again at once.
     pub async fn work_and_help<F, M>(
         self,
         max_concurrent: usize,
@@ -233,14 +236,15 @@ impl<T: Task> Batch<T> {
                 }
             }
         }
-        // What is dropped while it asks takes its connection along, and the plans that Postgres keeps in it.
+        // Dropping an unfinished `more` would close its Postgres connection and lose the plans cached in that session.
         if asking {
             let _ = tokio::time::timeout_at(stop.into(), under_way.next()).await;
         }
         self.answer(&done)
     }
 
-    /// Works the tasks of a FIFO queue one after the other; one that is not done goes back with all of its group behind it.
+    /// Runs the tasks of a FIFO queue one after the other. A task that is not done goes back, with all later ones of
+    /// its group.
     pub async fn work_in_order<F: Future<Output = bool>>(self, handle: impl Fn(T) -> F) -> SqsBatchResponse {
         let mut done = Vec::with_capacity(self.tasks.len());
         let mut blocked_groups = HashSet::new();
@@ -254,7 +258,7 @@ impl<T: Task> Batch<T> {
         self.answer(&done)
     }
 
-    /// Names the messages that go back: those of the tasks for which `done` holds `false`, and the unreadable ones.
+    /// Returns the messages that go back: those of the tasks for which `done` is `false`, and the unreadable ones.
     fn answer(self, done: &[bool]) -> SqsBatchResponse {
         let failed =
             self.tasks.into_iter().zip(done).filter(|(_, done)| !**done).flat_map(|(task, _)| task.message_ids);
@@ -271,11 +275,11 @@ impl<T: Task> Batch<T> {
     }
 }
 
-/// What has ended of a batch's work.
+/// The end of a task, or of a request for more.
 enum Ended<T> {
-    /// A task, with its place in the batch, and whether it is done.
+    /// A task, with its index in the batch, and `true` if it is done. None: the task came from `more`.
     Task(Option<usize>, bool),
-    /// Asking for more.
+    /// A call of `more`, with the tasks that it returned.
     Asking(Vec<T>),
 }
 
@@ -308,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_tasks_of_a_batch_are_worked_once_and_fail_together() {
+    fn equal_tasks_of_a_batch_run_once_and_fail_together() {
         let body = r#"{"v":"1","id":7}"#;
         let other = r#"{"v":"1","id":8}"#;
         let batch =
@@ -322,8 +326,9 @@ mod tests {
         assert_eq!(failed, ["a", "c"]);
     }
 
-    /// Works two tasks, of which the first lasts until there is nothing else; answers what was worked, and what went back.
-    async fn helped(mut besides: Vec<i64>, stop: Instant) -> (Vec<i64>, Vec<String>) {
+    /// Runs two tasks, the first of which lasts until `more` has nothing left. Returns the tasks that ran, and the
+    /// messages that went back.
+    async fn run_and_help(mut besides: Vec<i64>, stop: Instant) -> (Vec<i64>, Vec<String>) {
         let batch = event(&[("a", r#"{"v":"1","id":1}"#, "1"), ("b", r#"{"v":"1","id":2}"#, "1")]);
         let batch = Batch::<Example>::read(batch, Instant::now());
         let (worked, besides) = (Mutex::new(Vec::new()), Mutex::new(std::mem::take(&mut besides)));
@@ -335,7 +340,7 @@ mod tests {
                     nothing_else.notified().await;
                 }
                 worked.lock().unwrap_or_else(|error| panic!("{error}")).push(id);
-                // After a failure nothing more is asked for.
+                // After a failure, `more` is not called any more.
                 if id == 9 {
                     nothing_else.notify_one();
                 }
@@ -358,21 +363,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn slots_that_become_free_take_what_else_there_is_while_others_are_at_work() {
+    async fn slots_that_become_free_take_more_tasks_while_others_run() {
         let later = Instant::now() + Duration::from_secs(60);
-        let (worked, back) = helped(vec![3, 4, 5, 6, 9], later).await;
-        assert_eq!((worked, back), (vec![1, 2, 3, 4, 5, 6, 9], Vec::new()), "what was taken is in no message");
+        let (worked, back) = run_and_help(vec![3, 4, 5, 6, 9], later).await;
+        assert_eq!((worked, back), (vec![1, 2, 3, 4, 5, 6, 9], Vec::new()), "tasks from `more` are in no message");
     }
 
     #[tokio::test]
-    async fn nothing_else_is_begun_when_it_is_time_to_stop() {
-        let (worked, back) = helped(vec![3, 4], Instant::now()).await;
+    async fn no_more_tasks_are_taken_after_the_time_to_stop() {
+        let (worked, back) = run_and_help(vec![3, 4], Instant::now()).await;
         assert_eq!((worked, back), (vec![1, 2], Vec::new()));
     }
 
-    /// Dropped half-way it would take its connection to Postgres along, and all plans of that.
+    /// Dropped half-way, it would close its connection to Postgres and lose the plans cached there.
     #[tokio::test]
-    async fn what_was_asked_is_awaited_to_its_end_though_all_else_has_ended_and_is_not_begun() {
+    async fn a_request_for_more_tasks_is_awaited_after_the_last_task_and_its_tasks_are_not_started() {
         let batch = event(&[("a", r#"{"v":"1","id":1}"#, "1"), ("b", r#"{"v":"1","id":2}"#, "1")]);
         let batch = Batch::<Example>::read(batch, Instant::now());
         let later = Instant::now() + Duration::from_secs(60);
@@ -404,7 +409,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn slots_that_stay_free_beside_a_long_task_take_what_else_there_is() {
+    async fn slots_that_stay_free_beside_a_long_task_take_more_tasks() {
         let batch = Batch::<Example>::read(event(&[("a", r#"{"v":"1","id":1}"#, "1")]), Instant::now());
         let later = Instant::now() + Duration::from_secs(60);
         let other_is_done = tokio::sync::Notify::new();
@@ -424,7 +429,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_batch_of_one_task_asks_for_nothing_else() {
+    async fn a_batch_of_one_short_task_asks_for_no_more_tasks() {
         let batch = Batch::<Example>::read(event(&[("a", r#"{"v":"1","id":1}"#, "1")]), Instant::now());
         let (asked, later) = (Mutex::new(0), Instant::now() + Duration::from_secs(60));
         let more = |_| {
@@ -436,7 +441,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_done_holds_up_its_own_group_alone() {
+    async fn a_task_that_is_not_done_holds_up_only_its_own_group() {
         let record = |id: &str, group: &str, number: i64| {
             serde_json::json!({"messageId": id, "body": format!(r#"{{"v":"1","id":{number}}}"#), "messageAttributes": {},
                 "attributes": {"ApproximateReceiveCount": "1", "MessageGroupId": group}})

@@ -1,5 +1,5 @@
 //! Secrets that cannot be printed by accident, and their encryption at rest.
-//! A ciphertext names its key and is bound to its place, so keys rotate and rows cannot be swapped.
+//! A ciphertext names its key, so keys can rotate. It is bound to its context, so rows cannot be swapped.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chacha20poly1305::{
@@ -27,23 +27,23 @@ impl Secret {
         Self(URL_SAFE_NO_PAD.encode(bytes))
     }
 
-    /// The text itself, for the one place that must use it.
+    /// The text itself, for the one use that needs it.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// SHA-256 of the text: what is stored of a secret that is only compared.
+    /// SHA-256 of the text, stored for a secret that is only compared.
     pub fn hash(&self) -> [u8; 32] {
         Sha256::digest(self.0.as_bytes()).into()
     }
 }
 
-/// Compares without telling by its time how much was equal.
+/// Compares in constant time, so that the time does not show how much was equal.
 pub fn same(left: &[u8], right: &[u8]) -> bool {
     left.ct_eq(right).into()
 }
 
-/// Where a ciphertext stands: it opens nowhere else.
+/// The context of a ciphertext: it does not open in another one.
 #[derive(Clone, Copy)]
 pub struct SealContext {
     /// The table's name.
@@ -60,7 +60,7 @@ impl SealContext {
     }
 }
 
-/// What can go wrong with keys and ciphertexts; says nothing of their content.
+/// The failures of keys and ciphertexts. They contain nothing of either.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum SecretsError {
     /// `SECRETS_KEY` is not usable.
@@ -68,7 +68,7 @@ pub enum SecretsError {
         "SECRETS_KEY must be one or more keys, newest first, as `id:text,id:text`: ids 0-255, texts of 32 characters or more"
     )]
     BadKeys,
-    /// The ciphertext is of another key or place, or was changed.
+    /// The ciphertext belongs to another key or context, or was changed.
     #[error("a stored secret does not open with the keys at hand")]
     DoesNotOpen,
 }
@@ -91,7 +91,7 @@ impl Keyring {
         Ok(Self(keys))
     }
 
-    /// Encrypts `secret` for `place`: key id, nonce, ciphertext with its tag.
+    /// Encrypts `secret` for `context`. Returns key id, nonce and ciphertext with its tag.
     pub fn seal(&self, secret: &Secret, context: SealContext) -> Vec<u8> {
         let key = &self.0[0];
         let nonce: [u8; NONCE_BYTES] = rand::random();
@@ -104,7 +104,7 @@ impl Keyring {
         [&[key.id], nonce.as_slice(), &sealed].concat()
     }
 
-    /// Decrypts what [`Keyring::seal`] made for the same place.
+    /// Decrypts the result of [`Keyring::seal`] for the same context.
     pub fn open(&self, sealed: &[u8], context: SealContext) -> Result<Secret, SecretsError> {
         let (&id, rest) = sealed.split_first().ok_or(SecretsError::DoesNotOpen)?;
         let (nonce, body) = rest.split_first_chunk::<NONCE_BYTES>().ok_or(SecretsError::DoesNotOpen)?;
@@ -115,12 +115,12 @@ impl Keyring {
         String::from_utf8(text).map(Secret).map_err(|_| SecretsError::DoesNotOpen)
     }
 
-    /// A second secret made from the first, for a header beside a path: 64 hex digits.
+    /// Derives a second secret from the first, for a header beside a path: 64 hex digits.
     pub fn derive(&self, secret: &Secret) -> Secret {
         Secret(hex::encode(self.0[0].sign(secret)))
     }
 
-    /// Whether `derived` is [`Keyring::derive`] of `secret` under any key at hand.
+    /// True if `derived` is [`Keyring::derive`] of `secret` under any of the keys.
     pub fn derives(&self, secret: &Secret, derived: &str) -> bool {
         self.0.iter().any(|key| same(hex::encode(key.sign(secret)).as_bytes(), derived.as_bytes()))
     }
@@ -135,10 +135,10 @@ impl NamedKey {
         if key.len() < 32 {
             return Err(SecretsError::BadKeys);
         }
-        let expand = |purpose: &[u8]| {
+        let expand = |info: &[u8]| {
             let mut bytes = [0; 32];
             Hkdf::<Sha256>::new(None, key.as_bytes())
-                .expand(purpose, &mut bytes)
+                .expand(info, &mut bytes)
                 .expect("32 bytes are within HKDF's limit");
             bytes
         };
@@ -169,7 +169,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_sealed_opens_to_the_same_text(text in ".{0,300}") {
+        fn a_sealed_text_opens_to_the_same_text(text in ".{0,300}") {
             let keys = keys(OLD);
             let opened = keys.open(&keys.seal(&Secret::new(text.clone()), HERE), HERE).map(|secret| secret.0);
             prop_assert_eq!(opened, Ok(text));
@@ -179,8 +179,8 @@ mod tests {
         fn a_changed_ciphertext_does_not_open(byte in 0usize..60, flip in 1u8..=255) {
             let keys = keys(OLD);
             let mut sealed = keys.seal(&Secret::new("twenty letters here!"), HERE);
-            let context = byte % sealed.len();
-            sealed[context] ^= flip;
+            let index = byte % sealed.len();
+            sealed[index] ^= flip;
             prop_assert!(keys.open(&sealed, HERE).is_err());
         }
     }
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_secret_made_before_a_rotation_is_still_known() {
+    fn a_header_secret_made_before_a_rotation_is_still_accepted() {
         let path = Secret::new("path");
         let header = keys(OLD).derive(&path);
         assert!(keys(&format!("{NEW},{OLD}")).derives(&path, header.expose()));

@@ -1,5 +1,5 @@
 //! Logs as JSON lines and metrics in `CloudWatch`'s embedded format, both on standard output.
-//! What is logged are names, ids, states and times; never a secret, a phone number or a message's text.
+//! Logs contain names, ids, states and times; never a secret, a phone number or a message's text.
 
 use std::sync::OnceLock;
 
@@ -33,15 +33,15 @@ pub fn start(name: &'static str) {
     }
 }
 
-/// The stack that this function belongs to, so that two of one AWS account do not ring each other's alarms: what stands
-/// before `-<name>` in the name that the template gives it.
+/// The stack that this function belongs to: the part before `-<name>` of the name that the template gives it. Metrics
+/// carry it, so that two stacks of one AWS account do not trigger each other's alarms.
 fn stack(name: &str) -> String {
     let deployed_as = std::env::var("AWS_LAMBDA_FUNCTION_NAME").unwrap_or_default();
     let before = deployed_as.strip_suffix(name).and_then(|before| before.strip_suffix('-'));
     before.unwrap_or("none").to_owned()
 }
 
-/// Writes out what was counted since the last time; called after each invocation.
+/// Writes out the counts since the last call; called after each invocation.
 pub fn flush() {
     if let Some(collector) = COLLECTOR.get()
         && let Err(error) = collector.flush(std::io::stdout())

@@ -21,11 +21,11 @@ use crate::platform::secrets::Secret;
 /// The most time a call takes, from connecting to the last byte of the answer.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a token consists of. Anything else in it, typed by a person, must not lead to another address.
+/// The characters of a token. Any other one in it, typed by a person, must not lead to another address.
 const TOKEN: &AsciiSet = &NON_ALPHANUMERIC.remove(b':').remove(b'-').remove(b'_');
 
-/// One bot. All methods of the Bot API are those of [`AsyncTelegramApi`]; [`Bot::call`] and [`Bot::upload`] read as much of
-/// a result as the caller needs.
+/// One bot. All methods of the Bot API are those of [`AsyncTelegramApi`]; [`Bot::call`] and [`Bot::upload`] read as
+/// much of a result as the caller needs.
 #[derive(Clone)]
 pub struct Bot {
     http: reqwest::Client,
@@ -36,58 +36,58 @@ pub struct Bot {
 
 /// A file in memory. The parameters refer to it as `attach://<name>`.
 pub struct Attachment {
-    /// What the parameters call it.
+    /// Its name in the parameters.
     pub name: String,
-    /// What Telegram calls it.
+    /// Its name in Telegram.
     pub file_name: String,
     /// Its bytes.
     pub bytes: Bytes,
 }
 
-/// What is kept of a sent message. The full type refuses a message in which any word is new to it, and then a message that
-/// was sent would count as lost.
+/// The fields that we read of a sent message. The full type refuses a message with any word that is new to it, and then
+/// a message that was sent would count as lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct Sent {
     /// Its id in the chat.
     pub message_id: i64,
-    /// Where it is; another chat than asked for if the group has moved.
+    /// Its chat; another one than requested if the group has moved.
     pub chat: SentTo,
-    /// Its topic, if it is in one.
+    /// Its topic. None: it is in no topic.
     #[serde(default)]
     pub message_thread_id: Option<i64>,
 }
 
-/// Where a message was sent.
+/// The chat that a message was sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct SentTo {
     /// The chat's id.
     pub id: i64,
 }
 
-/// A file that Telegram keeps, as `getFile` tells of it.
+/// A file that Telegram stores, as `getFile` describes it.
 #[derive(Deserialize)]
-struct KeptFile {
+struct StoredFile {
     file_path: Option<String>,
 }
 
-/// What may stand in a file's path as it is.
+/// The characters that stay as they are in a file's path.
 const FILE_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'_').remove(b'.');
 
 impl Bot {
-    /// Calls the API at `api_base` as the bot of `token`, with `http`, which should follow no redirects and bound the time to
-    /// connect.
+    /// Calls the API at `api_base` as the bot of `token`, with `http`, which should follow no redirects and bound the
+    /// time to connect.
     pub fn new(http: reqwest::Client, api_base: Url, token: Secret) -> Self {
         Self { http, api_base, token, timeout: CALL_TIMEOUT }
     }
 
-    /// The same for tests that do not want to wait.
+    /// Sets a shorter timeout, for tests.
     #[cfg(test)]
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// Calls `method` and reads of its result what `T` asks for, [`Sent`] as a rule.
+    /// Calls `method` and reads its result as `T`, usually [`Sent`].
     pub async fn call<P: Serialize + Sync, T: DeserializeOwned>(&self, method: &str, params: &P) -> Result<T, Error> {
         let request = self.post(method).json(params);
         self.send::<MethodResponse<T>>(request).await.map(|response| response.result)
@@ -104,9 +104,9 @@ impl Bot {
         self.send::<MethodResponse<T>>(request).await.map(|response| response.result)
     }
 
-    /// Where a file that a person sent is to be had for an hour. The address holds the token.
+    /// The address of a file that a person sent, valid for an hour. The address contains the token.
     pub async fn file_address(&self, file_id: &str) -> Result<Secret, Error> {
-        let file: KeptFile = self.call("getFile", &json!({ "file_id": file_id })).await?;
+        let file: StoredFile = self.call("getFile", &json!({ "file_id": file_id })).await?;
         let path = file.file_path.filter(|path| !path.split('/').any(|part| part == "..")).ok_or(Error::Unreadable)?;
         let base = self.api_base.as_str().trim_end_matches('/');
         let token = utf8_percent_encode(self.token.expose(), TOKEN);
@@ -132,7 +132,7 @@ impl Bot {
     }
 }
 
-/// Why an answer under a status of success was not what was expected.
+/// The error of an unexpected answer under a status of success.
 fn misread(status: u16, body: &[u8]) -> Error {
     match serde_json::from_slice::<Value>(body).map(|body| body["ok"].as_bool()) {
         Ok(Some(true)) => Error::Unreadable,
@@ -180,7 +180,7 @@ impl AsyncTelegramApi for Bot {
         .await
     }
 
-    /// Of files on a disk, which the trait's methods ask for when they are given paths.
+    /// Uploads files on a disk; the trait's methods do so when they are given paths.
     async fn request_with_form_data<Params, Output>(
         &self,
         method: &str,

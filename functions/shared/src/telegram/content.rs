@@ -1,41 +1,41 @@
-//! What is in a message: a text, one of the media, or a notice of something that happened in the chat.
+//! The content of a message: a text, one of the media, or a notice of something that happened in the chat.
 
 use serde_json::Value;
 
-/// What is in a message.
+/// The content of a message.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Content {
     /// A text.
     Text(String),
     /// Something else a person sent.
     Media {
-        /// What it is.
+        /// Its kind.
         media: Media,
         /// The text under it.
         caption: Option<String>,
-        /// The file of a photo or a document.
+        /// The file of a photo or a document. None for all others.
         file: Option<File>,
     },
     /// Something that happened in the chat.
     Service(Service),
-    /// Nothing known to us.
+    /// A content that this code does not know.
     Unknown,
 }
 
-/// A file as Telegram keeps it.
+/// A file that Telegram stores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// What it is asked for by.
+    /// The id by which it is requested.
     pub id: String,
     /// Its size in bytes.
     pub size: Option<u64>,
-    /// What its sender's app says it is.
+    /// Its type, as the sender's app reports it.
     pub mime: Option<String>,
     /// Its name; photos have none.
     pub name: Option<String>,
 }
 
-/// What a person can send besides a text.
+/// The things that a person can send besides a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Media {
     /// A picture.
@@ -54,11 +54,11 @@ pub enum Media {
     Document,
     /// A sticker.
     Sticker,
-    /// Somebody's telephone number.
+    /// A person's telephone number.
     Contact,
-    /// A place with a name.
+    /// A location with a name.
     Venue,
-    /// A place.
+    /// A location.
     Location,
     /// A poll.
     Poll,
@@ -79,7 +79,7 @@ impl Media {
 /// Something that happened in a chat.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Service {
-    /// A topic was made.
+    /// A topic was created.
     TopicCreated {
         /// Its name.
         name: String,
@@ -98,7 +98,7 @@ pub enum Service {
     Other(&'static str),
 }
 
-/// What a person sends, by field. Some come twofold, as what they are and as what older apps can show: the first counts.
+/// The media, by field. Some come twice, as themselves and in a form that older apps know: the first match counts.
 pub(super) const MEDIA: &[(&str, Media)] = &[
     ("animation", Media::Animation),
     ("venue", Media::Venue),
@@ -174,7 +174,7 @@ pub(super) const SERVICE: &[&str] = &[
     "write_access_allowed",
 ];
 
-/// What is in the message `value`.
+/// Reads the content of the message `value`.
 pub(super) fn read(value: &Value) -> Content {
     let has = |field: &str| value.get(field).is_some_and(|value| !value.is_null());
     if let Some(text) = value["text"].as_str() {
@@ -187,7 +187,7 @@ pub(super) fn read(value: &Value) -> Content {
     service(value, has).map_or(Content::Unknown, Content::Service)
 }
 
-/// The file of a photo, in its largest size, or of a document.
+/// The file of a photo, in its largest size, or of a document. None: the media is another one.
 fn file(media: Media, value: &Value) -> Option<File> {
     let file = match media {
         Media::Photo => value["photo"].as_array()?.iter().max_by_key(|size| {

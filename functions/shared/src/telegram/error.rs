@@ -1,11 +1,11 @@
-//! What a caller must know when a call to Telegram does not succeed: was it done, what would cure it, and when.
-//! No error prints a token, an address or a body; of Telegram's description only the part that quotes nobody.
+//! Failures of calls to Telegram. They say if the call may have been done, what must change before it can succeed, and
+//! when. No error prints a token, an address or a body, and of Telegram's description only the part without quotations.
 
 use std::{fmt, time::Duration};
 
 use serde_json::Value;
 
-/// Why a call gave no result to work with.
+/// The reason that a call gave no usable result.
 #[derive(thiserror::Error)]
 pub enum Error {
     /// The call did not leave: Telegram has certainly not handled it.
@@ -20,7 +20,7 @@ pub enum Error {
     /// Too many calls.
     #[error("Telegram asks to wait {} s", retry_after.as_secs())]
     TooManyRequests {
-        /// For how long, to the second.
+        /// The time to wait, to the second.
         retry_after: Duration,
     },
     /// The group became a supergroup.
@@ -92,12 +92,12 @@ fn quotable(description: &str) -> String {
 }
 
 impl Error {
-    /// Whether Telegram may have done what was asked although no answer came.
+    /// True if Telegram may have handled the call although no answer came.
     pub fn is_outcome_unknown(&self) -> bool {
         matches!(self, Self::Unknown(_))
     }
 
-    /// When the same call has a chance again; `None`: waiting alone does not help.
+    /// The time after which the same call may succeed. `None`: waiting alone does not help.
     pub fn retry_in(&self) -> Option<Duration> {
         match self {
             Self::NotSent(_) | Self::Unknown(_) | Self::Unavailable { .. } => Some(USUAL_PAUSE),
@@ -118,13 +118,13 @@ impl Error {
         }
     }
 
-    /// Of a call that ended without a whole answer.
+    /// The error of a call that ended without a whole answer.
     pub(super) fn from_transport(error: reqwest::Error) -> Self {
-        let error = error.without_url(); // the address holds the token
+        let error = error.without_url(); // the address contains the token
         if error.is_connect() || error.is_builder() { Self::NotSent(error.into()) } else { Self::Unknown(Some(error)) }
     }
 
-    /// Of an answer that is no success.
+    /// The error of an answer that is no success.
     pub(super) fn from_answer(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
         let body = serde_json::from_slice::<Value>(body).unwrap_or(Value::Null);
         match body["description"].as_str() {
@@ -138,13 +138,14 @@ impl Error {
             }
             None if status == 429 => Self::TooManyRequests { retry_after: retry_after.unwrap_or(USUAL_PAUSE) },
             None if status == 413 => Self::Refused { code: status, description: "Request Entity Too Large".to_owned() },
-            // The gateway gave up waiting; whoever stands behind it may have done the work.
+            // The gateway gave up waiting; the server behind it may have handled the call.
             None if status == 504 => Self::Unknown(None),
             None => Self::Unavailable { status },
         }
     }
 
-    /// What Telegram means by a code and a description. Descriptions change now and then, so parts of them are looked for.
+    /// The meaning of a code and a description. Descriptions change now and then, so the code searches for parts of
+    /// them.
     pub(super) fn refusal(code: u16, description: &str, parameters: Parameters) -> Self {
         if let Some(to_chat_id) = parameters.migrate_to_chat_id {
             return Self::Migrated { to_chat_id };
@@ -170,7 +171,7 @@ impl Error {
     }
 }
 
-/// What stands beside a description.
+/// The parameters beside a description.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Parameters {
     pub(super) retry_after: Option<Duration>,
@@ -266,14 +267,14 @@ mod tests {
     }
 
     #[test]
-    fn a_migrated_group_tells_its_new_id() {
+    fn the_error_of_a_migrated_group_has_its_new_id() {
         let body = br#"{"ok":false,"error_code":400,"description":"Bad Request: group chat was upgraded to a supergroup chat","parameters":{"migrate_to_chat_id":-1001234567890}}"#;
         let error = Error::from_answer(400, None, body);
         assert!(matches!(error, Error::Migrated { to_chat_id: -1_001_234_567_890 }));
     }
 
     #[test]
-    fn a_long_flood_wait_is_kept_to_the_second() {
+    fn a_long_rate_limit_is_read_to_the_second() {
         let body = br#"{"ok":false,"error_code":429,"description":"Too Many Requests: retry after 86400","parameters":{"retry_after":86400}}"#;
         assert_eq!(Error::from_answer(429, None, body).retry_in(), Some(Duration::from_hours(24)));
         let seven = Some(Duration::from_secs(7));
@@ -281,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_in_place_of_json_is_an_outage_and_a_gateway_that_waited_in_vain_leaves_the_outcome_open() {
+    fn a_page_in_place_of_json_is_an_outage_and_after_a_gateway_timeout_the_outcome_is_unknown() {
         for status in [200, 301, 403, 404, 500, 502, 503] {
             let error = Error::from_answer(status, None, b"<html><h1>Bad Gateway</h1>");
             assert!(matches!(error, Error::Unavailable { .. }) && !error.is_outcome_unknown(), "{status}");

@@ -1,5 +1,5 @@
-//! The Login Widget's answer: who signed in at Telegram, signed with the bot's token.
-//! Only the proof is checked here; that each answer counts once is the business of whoever keeps its digest.
+//! The Login Widget's answer: the person who signed in at Telegram, signed with the bot's token.
+//! Only signature and age are checked here. The caller stores the digest, so that each answer counts once.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -10,16 +10,16 @@ use subtle::ConstantTimeEq;
 
 use crate::platform::secrets::Secret;
 
-/// How old a sign-in may be.
+/// The greatest age of a sign-in.
 pub const MAX_AGE: SignedDuration = SignedDuration::from_secs(300);
 
-/// How far Telegram's clock may be ahead of ours.
+/// The most by which Telegram's clock may be ahead of ours.
 pub const MAX_CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(5);
 
-/// A person of whom Telegram says that they have just signed in.
+/// A person who has just signed in, as Telegram confirms.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WidgetUser {
-    /// Telegram's id of the person: who it is.
+    /// Telegram's id, which identifies the person.
     pub id: i64,
     /// The first name, as it is now.
     pub first_name: String,
@@ -29,20 +29,20 @@ pub struct WidgetUser {
     pub username: Option<String>,
     /// The address of the picture.
     pub photo_url: Option<String>,
-    /// When they signed in.
+    /// The time of the sign-in.
     pub auth_date: Timestamp,
     /// The decoded `hash`: the same for every copy of this answer, however it is written.
     pub digest: [u8; 32],
 }
 
-/// Personal, so never printed whole.
+/// Personal data, so never printed whole.
 impl fmt::Debug for WidgetUser {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("WidgetUser").field("id", &self.id).finish_non_exhaustive()
     }
 }
 
-/// Why an answer proves nothing.
+/// The reason to refuse an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WidgetError {
     /// A field is missing or cannot have been made by Telegram.
@@ -59,13 +59,13 @@ pub enum WidgetError {
     FromTheFuture,
 }
 
-/// Checks what the Login Widget gave the page. `fields` are all that came, unknown ones too: Telegram signs them all.
+/// Checks the Login Widget's answer. `fields` must be all that came, also unknown ones: Telegram signs them all.
 pub fn verify_widget(
     fields: &BTreeMap<String, String>,
     bot_token: &Secret,
     now: Timestamp,
 ) -> Result<WidgetUser, WidgetError> {
-    // A line break in a value could pass for another field.
+    // A line break in a value could look like another field.
     if fields.iter().any(|(name, value)| name.contains('=') || name.chars().chain(value.chars()).any(char::is_control))
     {
         return Err(WidgetError::Malformed);
@@ -110,7 +110,7 @@ fn digest(hash: &str) -> Result<[u8; 32], WidgetError> {
     Ok(digest)
 }
 
-/// A positive number of digits alone: `parse` would take a sign too.
+/// A positive number in digits only: `parse` would accept a sign too.
 fn number(text: &str) -> Result<i64, WidgetError> {
     if !text.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(WidgetError::Malformed);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_telegram_signed_is_accepted() {
+    fn data_signed_by_telegram_is_accepted() {
         let ivan = verify(&full(), 60).expect("vector A");
         assert_eq!(
             (ivan.id, ivan.first_name.as_str(), ivan.username.as_deref()),
@@ -179,14 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn the_token_of_another_bot_proves_nothing() {
+    fn data_signed_for_another_bot_is_refused() {
         let now = Timestamp::from_second(SIGNED_AT).expect("a time");
         let other = Secret::new("123456789:AAAnotherTokenForTests".to_owned());
         assert_eq!(verify_widget(&full(), &other, now), Err(WidgetError::WrongSignature));
     }
 
     #[test]
-    fn a_sign_in_counts_for_five_minutes_from_now_on() {
+    fn a_sign_in_is_accepted_for_five_minutes() {
         assert!(verify(&full(), 0).is_ok() && verify(&full(), 300).is_ok());
         assert_eq!(verify(&full(), 301), Err(WidgetError::Expired));
         assert!(verify(&full(), -5).is_ok());

@@ -1,4 +1,4 @@
-//! Telegram's Bot API: our own transport under frankenstein's types, errors that say whether a call may be repeated,
+//! Telegram's Bot API: our own transport under frankenstein's types, errors that say if a call may be repeated,
 //! and lenient reading of what Telegram sends to webhooks and login pages.
 
 mod bot;

@@ -15,14 +15,14 @@ use crate::platform::secrets::Secret;
 
 const TOKEN: &str = "123456789:AAFakeTokenForTestsOnly_abcdefghijklmn";
 
-/// What the server does with the one request it gets.
+/// The server's reaction to the one request that it gets.
 enum Act {
     Answer(u16, &'static str),
     Reset,
     Silence,
 }
 
-/// A bot whose server acts once; the handle gives the request it got.
+/// A bot whose server acts once; the handle returns the request that the server got.
 async fn server(act: Act) -> (Bot, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let base = format!("http://{}", listener.local_addr().expect("an address"));
@@ -125,7 +125,7 @@ async fn a_file_on_a_disk_is_uploaded_by_the_methods_of_frankenstein() {
 }
 
 #[tokio::test]
-async fn a_result_of_another_shape_is_not_taken_for_a_lost_answer() {
+async fn a_result_of_another_shape_does_not_count_as_a_lost_answer() {
     let odd = sent(&answering(200, r#"{"ok":true,"result":{"id":1}}"#).await).await;
     assert!(odd.is_err_and(|error| matches!(error, Error::Unreadable) && !error.is_outcome_unknown()));
     for body in ["", "<html>", "{}"] {
@@ -136,7 +136,7 @@ async fn a_result_of_another_shape_is_not_taken_for_a_lost_answer() {
 }
 
 #[tokio::test]
-async fn a_connection_cut_or_silent_after_the_request_leaves_the_outcome_open() {
+async fn after_a_cut_or_silent_connection_the_outcome_is_unknown() {
     let (bot, _server) = server(Act::Reset).await;
     assert!(sent(&bot).await.is_err_and(|error| error.is_outcome_unknown()));
     let (bot, server) = server(Act::Silence).await;
@@ -145,11 +145,11 @@ async fn a_connection_cut_or_silent_after_the_request_leaves_the_outcome_open() 
 }
 
 #[tokio::test]
-async fn a_refused_connection_means_that_nothing_was_sent_and_tells_no_token() {
+async fn a_refused_connection_means_that_nothing_was_sent_and_its_error_contains_no_token() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address");
     drop(listener);
-    let error = sent(&bot(&format!("http://{address}"))).await.expect_err("nobody listens");
+    let error = sent(&bot(&format!("http://{address}"))).await.expect_err("no server listens");
     assert!(matches!(error, Error::NotSent(_)) && !error.is_outcome_unknown() && error.retry_in().is_some());
     let mut chain = format!("{error} {error:?}");
     let mut source = std::error::Error::source(&error);
@@ -169,8 +169,8 @@ async fn a_token_with_strange_characters_leads_to_no_other_address() {
     assert!(request.await.expect("a request").starts_with("POST /bot1%2F%2E%2E%2F%2E%2E%2Fx%3Fy%23z/sendMessage HTTP"));
 }
 
-/// The official description, where it is at hand.
-#[expect(clippy::print_stdout, reason = "a test that cannot be made here says so")]
+/// The official description. None: it is not at hand.
+#[expect(clippy::print_stdout, reason = "a test that cannot run here says so")]
 fn specification() -> Option<Value> {
     let beside = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared/specs");
     let folder = std::env::var_os("TUBERRY_SPECS").map_or_else(beside, PathBuf::from);

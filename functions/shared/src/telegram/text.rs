@@ -6,7 +6,7 @@ pub const TEXT_LIMIT: usize = 4096;
 /// The most units of a caption.
 pub const CAPTION_LIMIT: usize = 1024;
 
-/// How long Telegram takes `text` to be.
+/// The length of `text`, as Telegram counts it.
 pub fn utf16_len(text: &str) -> usize {
     text.chars().map(char::len_utf16).sum()
 }
@@ -16,8 +16,9 @@ pub fn truncate_utf16(text: &str, limit: usize) -> &str {
     &text[..fitting(text, limit)]
 }
 
-/// `text` in pieces of at most `limit` units (two, if less: one character must fit), cut where a reader would pause. White
-/// space at a cut is left out, and no piece is blank, because Telegram refuses blank messages.
+/// Splits `text` into pieces of at most `limit` units, where a reader would pause. A `limit` below two counts as two,
+/// because one character must fit. White space at a cut is left out. No piece is blank: Telegram refuses blank
+/// messages.
 pub fn split_utf16(text: &str, limit: usize) -> Vec<&str> {
     let limit = limit.max(2);
     let mut pieces = Vec::new();
@@ -30,26 +31,26 @@ pub fn split_utf16(text: &str, limit: usize) -> Vec<&str> {
     pieces
 }
 
-/// How many bytes of `text` fit into `limit` units.
+/// The number of bytes of `text` that fit into `limit` units.
 fn fitting(text: &str, limit: usize) -> usize {
     let mut units = 0;
     let too_much = text.char_indices().find(|(_, char)| {
         units += char.len_utf16();
         units > limit
     });
-    too_much.map_or(text.len(), |(place, _)| place)
+    too_much.map_or(text.len(), |(index, _)| index)
 }
 
-/// Where the first piece ends: the best pause in the second half of what fits, else wherever the limit is.
+/// The end of the first piece: the best pause in the second half of what fits, otherwise the limit.
 fn cut(text: &str, limit: usize) -> usize {
     let end = fitting(text, limit);
     if end == text.len() {
         return end;
     }
     let half = fitting(text, limit / 2);
-    let behind = |pause: &str| text[..end].rfind(pause).map(|place| place + pause.len()).filter(|place| *place > half);
+    let behind = |pause: &str| text[..end].rfind(pause).map(|index| index + pause.len()).filter(|index| *index > half);
     let sentence = [". ", "! ", "? ", "… "].into_iter().filter_map(behind).max();
-    let word = || text[..end].rfind(char::is_whitespace).filter(|place| *place > half);
+    let word = || text[..end].rfind(char::is_whitespace).filter(|index| *index > half);
     behind("\n\n").or_else(|| behind("\n")).or(sentence).or_else(word).unwrap_or(end)
 }
 
@@ -77,7 +78,7 @@ mod tests {
         }
 
         #[test]
-        fn pieces_fit_and_together_say_what_the_text_said(text in "[a-zя😀. \n]{0,300}|\\PC{0,120}", limit in 1usize..60) {
+        fn pieces_fit_and_together_are_the_whole_text(text in "[a-zя😀. \n]{0,300}|\\PC{0,120}", limit in 1usize..60) {
             let pieces = split_utf16(&text, limit);
             prop_assert!(pieces.iter().all(|piece| utf16_len(piece) <= limit.max(2) && !piece.trim().is_empty()));
             prop_assert_eq!(bare(&pieces.concat()), bare(&text));

@@ -1,5 +1,5 @@
-//! What Telegram posts to a bot's webhook, read so that no word new to us loses it: an update that is answered with an
-//! error comes back for a day and holds up all others of its chat.
+//! Updates that Telegram posts to a bot's webhook, read so that no new word loses one. If an update is answered with an
+//! error, Telegram repeats it for a day and holds up all others of its chat.
 
 use serde_json::Value;
 
@@ -11,11 +11,11 @@ pub use super::content::{Content, File, Media, Service};
 pub struct Update {
     /// `update_id`: a repeated delivery has the same.
     pub id: Option<i64>,
-    /// What it tells of.
+    /// Its kind, with its content.
     pub kind: Kind,
 }
 
-/// What an update tells of.
+/// The kind of an update.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Kind {
     /// A new message.
@@ -39,30 +39,30 @@ pub enum Kind {
 pub struct Message {
     /// Its id in the chat.
     pub message_id: i64,
-    /// Where it is.
+    /// Its chat.
     pub chat: Chat,
     /// Its topic. Replies outside topics carry a thread id too; those do not count.
     pub thread_id: Option<i64>,
-    /// Who wrote it.
+    /// Its author.
     pub from: Option<Person>,
     /// The chat in whose name it was written; its own chat for anonymous administrators.
     pub sender_chat_id: Option<i64>,
-    /// When it was written, in Unix seconds.
+    /// The time of its creation, in Unix seconds.
     pub date: Option<i64>,
-    /// When it was last changed, in Unix seconds.
+    /// The time of its last change, in Unix seconds.
     pub edit_date: Option<i64>,
     /// The message it answers. In a topic every message names at least the one that began the topic.
     pub reply_to: Option<i64>,
     /// The album it belongs to.
     pub media_group_id: Option<String>,
-    /// Whether it was forwarded.
+    /// True if it was forwarded.
     pub is_forwarded: bool,
-    /// What is in it.
+    /// Its content.
     pub content: Content,
 }
 
 impl Message {
-    /// Its text, or the caption under its media.
+    /// Its text, or the caption under its media. None: it has neither.
     pub fn text(&self) -> Option<&str> {
         match &self.content {
             Content::Text(text) => Some(text),
@@ -71,12 +71,12 @@ impl Message {
         }
     }
 
-    /// The message that a person answered on purpose.
+    /// The message that a person answered on purpose. None: it answers none, or only names the topic's first message.
     pub fn answers(&self) -> Option<i64> {
         self.reply_to.filter(|id| Some(*id) != self.thread_id)
     }
 
-    /// Whether an administrator wrote it in the group's name. Telegram then names a bot as its sender.
+    /// True if an administrator wrote it in the group's name. Telegram then names a bot as its sender.
     pub fn is_by_anonymous_admin(&self) -> bool {
         self.sender_chat_id == Some(self.chat.id)
     }
@@ -91,7 +91,7 @@ pub struct Chat {
     pub kind: String,
     /// Its title; people have none.
     pub title: Option<String>,
-    /// Whether it has topics.
+    /// True if it has topics.
     pub is_forum: bool,
 }
 
@@ -100,7 +100,7 @@ pub struct Chat {
 pub struct Person {
     /// Telegram's id.
     pub id: i64,
-    /// Whether it is a bot.
+    /// True if it is a bot.
     pub is_bot: bool,
     /// The first name.
     pub first_name: String,
@@ -115,34 +115,34 @@ pub struct Person {
 /// A button that was pressed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Press {
-    /// What the answer names.
+    /// The id that the answer must name.
     pub id: String,
-    /// What the button carries.
+    /// The data that the button carries.
     pub data: Option<String>,
-    /// The message under which it stands; none once Telegram has forgotten it. Of a very old one only its place is told.
+    /// The message with the button; of a very old one Telegram sends only chat and id. None: Telegram has forgotten it.
     pub message: Option<Message>,
-    /// Who pressed it.
+    /// The person who pressed it.
     pub from: Option<Person>,
 }
 
-/// What became of the bot in a chat.
+/// The bot's new state in a chat.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Membership {
-    /// Where.
+    /// The chat.
     pub chat: Chat,
-    /// Who did it.
+    /// The person who changed it.
     pub by: Option<Person>,
-    /// When, in Unix seconds.
+    /// The time of the change, in Unix seconds.
     pub date: Option<i64>,
     /// `creator`, `administrator`, `member`, `restricted`, `left`, `kicked`, or a word to come.
     pub status: String,
-    /// What it was before.
+    /// The status before.
     pub status_before: Option<String>,
-    /// Whether the bot may make and change topics.
+    /// True if the bot may create and change topics.
     pub can_manage_topics: bool,
-    /// Whether the bot may delete messages, and with them topics.
+    /// True if the bot may delete messages, and with them topics.
     pub can_delete_messages: bool,
-    /// Whether the bot may pin messages.
+    /// True if the bot may pin messages.
     pub can_pin_messages: bool,
 }
 
@@ -162,7 +162,7 @@ impl Update {
         Self { id: body["update_id"].as_i64(), kind: kind(body).unwrap_or(Kind::Unknown) }
     }
 
-    /// The message, new or changed.
+    /// The message, new or changed. None: the update has none.
     pub fn message(&self) -> Option<&Message> {
         match &self.kind {
             Kind::Message(message) | Kind::EditedMessage(message) | Kind::ChannelPost(message) => Some(message),
@@ -174,7 +174,7 @@ impl Update {
 fn kind(body: &Value) -> Option<Kind> {
     body["update_id"].as_i64()?;
     let fields = body.as_object()?;
-    // By what we know first: a field to come, beside it, must not hide it.
+    // Known fields come first: a new field beside one must not hide it.
     if let Some(value) = fields.get("message") {
         return message(value).map(Kind::Message);
     }
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn media_are_told_apart_even_when_they_come_twofold() {
+    fn media_are_distinguished_even_if_they_come_twice() {
         let content = |fields: Value| message(&in_topic(&fields)).content;
         let media = |fields: Value| match content(fields) {
             Content::Media { media, .. } => media.as_str(),
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn service_messages_are_told_from_answers() {
+    fn service_messages_are_distinguished_from_answers() {
         let content = |fields: Value| message(&in_topic(&fields)).content;
         let created = content(json!({"forum_topic_created": {"name": "Стол · Анна", "icon_color": 1}}));
         assert!(created == Content::Service(Service::TopicCreated { name: "Стол · Анна".into() }));
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn an_anonymous_administrator_is_known_by_the_groups_name() {
+    fn an_anonymous_administrator_is_recognised_by_the_groups_id() {
         let read = message(&in_topic(
             &json!({"text": "да", "from": {"id": 1_087_968_824, "is_bot": true, "first_name": "Group"},
             "sender_chat": {"id": -1_001_234_567_890_i64, "type": "supergroup"}}),
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn words_to_come_lose_nothing() {
+    fn unknown_words_and_fields_lose_nothing() {
         let odd = in_topic(&json!({"text": "да", "forward_origin": {"type": "dream"}, "new_field": [1],
             "chat": {"id": -5, "type": "holochat"}, "from": null, "entities": [{"type": "smell"}]}));
         let read = message(&odd);

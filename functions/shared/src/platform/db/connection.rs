@@ -1,4 +1,4 @@
-//! Connections: an address as people write it, TLS that always verifies, and a bound on how long opening may take.
+//! Connections: addresses as people write them, TLS that always verifies, and a timeout for opening.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::platform::secrets::Secret;
 pub(in crate::platform) async fn connect(
     address: &Secret,
     extra_roots: &str,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Client, DbError> {
     let mut config = parse_address(address.expose())?;
     config.application_name("tuberry");
@@ -27,7 +27,7 @@ pub(in crate::platform) async fn connect(
             Ok(client)
         }
     };
-    match tokio::time::timeout(patience, opening).await {
+    match tokio::time::timeout(timeout, opening).await {
         Ok(Ok(client)) => Ok(client),
         Ok(Err(DbError::Statement(state))) => Err(DbError::Statement(state)),
         Ok(Err(_)) => Err(DbError::Unavailable("the connection was refused")),
@@ -35,8 +35,8 @@ pub(in crate::platform) async fn connect(
     }
 }
 
-/// Reads a database address. tokio-postgres knows no `verify-full`; our TLS always verifies, so `require` is that.
-/// Without `sslmode` the connection is plain.
+/// Reads a database address. tokio-postgres knows no `verify-full`; our TLS always verifies, so `require` means the
+/// same. Without `sslmode` the connection is plain.
 pub fn parse_address(address: &str) -> Result<tokio_postgres::Config, DbError> {
     let known =
         address.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");

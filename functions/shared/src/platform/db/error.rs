@@ -1,11 +1,11 @@
-//! How a transaction can fail: what a caller may decide by, and nothing that a log must not hold.
+//! Failures of a transaction: enough for the caller's decisions, and nothing that must not reach a log.
 
 use tokio_postgres::error::SqlState;
 
-/// What a transaction can end in besides rows. Texts carry the SQLSTATE and a constraint's name, never a value.
+/// The failure of a transaction. Its texts name the SQLSTATE and a constraint, never a value.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    /// Postgres cannot be reached, or did not answer in time. Whether the transaction took effect is not known.
+    /// Postgres cannot be reached, or did not answer in time. The outcome of the transaction is unknown.
     #[error("Postgres cannot be reached: {0}")]
     Unavailable(&'static str),
     /// A constraint was broken.
@@ -25,7 +25,7 @@ pub enum DbError {
 }
 
 impl DbError {
-    /// The name of the broken constraint.
+    /// The name of the broken constraint. None: another failure.
     pub fn constraint(&self) -> Option<&str> {
         match self {
             Self::Constraint { constraint, .. } => Some(constraint),
@@ -33,13 +33,13 @@ impl DbError {
         }
     }
 
-    /// Whether Postgres undid the transaction for the sake of another.
+    /// True if Postgres rolled the transaction back because of a conflict with another one.
     pub(super) fn is_undone(&self) -> bool {
         self.is_one_of(&[SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE])
     }
 
-    /// Whether `migrate` has not yet made the functions of this code's planned statements, keeps them no longer, or a
-    /// migration has changed what one of them answers.
+    /// True if a function of this code's planned statements is missing or outdated. `migrate` has not created it yet or
+    /// has dropped it, or a migration has changed the columns that it returns.
     pub(super) fn lacks_plans(&self) -> bool {
         self.is_one_of(&[SqlState::UNDEFINED_FUNCTION, SqlState::INVALID_SCHEMA_NAME, SqlState::DATATYPE_MISMATCH])
     }
@@ -59,7 +59,7 @@ impl From<tokio_postgres::Error> for DbError {
             };
         };
         let sqlstate = refusal.code().code().to_owned();
-        if gone(refusal.code()) {
+        if ends_connection(refusal.code()) {
             Self::Unavailable("it is shutting down or refuses connections")
         } else if let Some(constraint) = refusal.constraint() {
             Self::Constraint { sqlstate, constraint: constraint.to_owned() }
@@ -73,8 +73,8 @@ fn is_broken(error: &tokio_postgres::Error) -> bool {
     std::error::Error::source(error).is_some_and(<dyn std::error::Error>::is::<std::io::Error>)
 }
 
-/// ResultSets with which a server or a pooler says that this connection is of no use any more.
-fn gone(code: &SqlState) -> bool {
+/// True for codes with which a server or a pooler says that this connection is of no use any more.
+fn ends_connection(code: &SqlState) -> bool {
     [
         SqlState::ADMIN_SHUTDOWN,
         SqlState::CRASH_SHUTDOWN,

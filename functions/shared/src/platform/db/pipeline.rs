@@ -1,4 +1,4 @@
-//! One transaction: its requests leave together, and their answers are waited for together.
+//! One transaction: its requests are sent together, and their answers are awaited together.
 
 use std::{borrow::Cow, future::Future, pin::Pin, task::Poll};
 
@@ -20,12 +20,12 @@ pub(super) struct Pipeline<'a> {
 }
 
 impl<'a> Pipeline<'a> {
-    /// A transaction with nothing in it yet. `has_plans`: planned statements call their functions.
+    /// An empty transaction. `has_plans`: planned statements call their functions.
     pub(super) fn new(client: &'a Client, has_plans: bool) -> Self {
         Self { client, has_plans, requests: Vec::new() }
     }
 
-    /// Adds what answers no rows.
+    /// Adds SQL that returns no rows.
     pub(super) fn execute(&mut self, sql: String) {
         let client = self.client;
         self.requests.push(Box::pin(async move { client.batch_execute(&sql).await.map(|()| None) }));
@@ -34,13 +34,13 @@ impl<'a> Pipeline<'a> {
     /// Adds a statement.
     pub(super) fn query(&mut self, statement: &'a Statement) {
         let client = self.client;
-        let (made, sql) = match statement.sql {
+        let (definition, sql) = match statement.sql {
             Sql::Planned(planned) if self.has_plans => (None, Cow::Owned(planned.call(statement.params.len()))),
             Sql::Planned(planned) => planned.as_written(statement.params.len()),
             Sql::Text(sql) => (None, Cow::Borrowed(sql)),
         };
-        if let Some(made) = made {
-            self.execute(made);
+        if let Some(definition) = definition {
+            self.execute(definition);
         }
         self.requests.push(Box::pin(async move {
             let params: Vec<(&(dyn ToSql + Sync), Type)> = statement
@@ -52,7 +52,8 @@ impl<'a> Pipeline<'a> {
         }));
     }
 
-    /// Waits for all answers. The first error counts: those behind it only say that the transaction is lost.
+    /// Sends the requests and waits for all answers. The first error counts: later ones only say that the transaction
+    /// is aborted.
     pub(super) async fn send(mut self) -> Result<ResultSets, DbError> {
         let mut results: Vec<Option<Result<Option<Vec<Row>>, tokio_postgres::Error>>> =
             self.requests.iter().map(|_| None).collect();
