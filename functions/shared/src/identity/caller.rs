@@ -1,5 +1,5 @@
-//! Who calls an endpoint, as a handler's parameter: without a live session the handler does not run.
-//! What the caller may do is asked in the handler's first line, so that it can be read there.
+//! The caller of an endpoint, as a handler's parameter. Without a live session the handler does not run.
+//! The handler's first line checks the caller's rights, so that they can be read there.
 
 use axum::{
     extract::FromRequestParts,
@@ -22,29 +22,29 @@ use crate::{
     },
 };
 
-/// The shortest token of the operator's own programs, as the configuration demands it.
-const SHORTEST_SERVICE_TOKEN: usize = 32;
+/// The least length of the token for the operator's own programs, as the configuration demands it.
+const MIN_SERVICE_TOKEN_BYTES: usize = 32;
 
 /// A signed-in person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The person.
     pub user_id: i64,
-    /// The organisation; none for the platform's admin.
+    /// The organisation. `None`: the person is the platform's admin.
     pub client_id: Option<ClientId>,
-    /// What the person may do.
+    /// The person's role.
     pub role: Role,
     /// The session.
     pub session_id: Uuid,
 }
 
 impl Caller {
-    /// The caller's organisation; 403 for whoever has none.
+    /// Returns the caller's organisation. 403: the caller has none.
     pub fn client(&self) -> Result<ClientId, Problem> {
         self.client_id.ok_or(Problem::forbidden())
     }
 
-    /// The caller's organisation, if the caller runs it; else 403.
+    /// Returns the caller's organisation if the caller runs it, else 403.
     pub fn owner(&self) -> Result<ClientId, Problem> {
         match self.role {
             Role::Owner => self.client(),
@@ -52,7 +52,7 @@ impl Caller {
         }
     }
 
-    /// Nothing, if the caller runs the platform; else 403.
+    /// Succeeds if the caller runs the platform, else 403.
     pub fn admin(&self) -> Result<(), Problem> {
         match self.role {
             Role::Admin => Ok(()),
@@ -79,7 +79,7 @@ impl FromRequestParts<&'static App> for Caller {
     }
 }
 
-/// Whoever runs the platform: its admin, or a program with the service token. Others get 401 or 403.
+/// Succeeds for the platform's operator: its admin, or a program with the service token. Others get 401 or 403.
 pub async fn operator(headers: &HeaderMap, app: &App) -> Result<(), Problem> {
     if bearer(headers).is_some_and(|token| is_service_token(token, app.config().text(var::SERVICE_TOKEN))) {
         return Ok(());
@@ -92,10 +92,10 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// Whether `given` is the service token; while that rotates there are two, `newer,older`.
+/// True if `given` is the service token. While that rotates there are two, `newer,older`.
 fn is_service_token(given: &str, configured: &str) -> bool {
     let given = Secret::new(given).hash();
-    let known = configured.split(',').map(str::trim).filter(|token| token.len() >= SHORTEST_SERVICE_TOKEN);
+    let known = configured.split(',').map(str::trim).filter(|token| token.len() >= MIN_SERVICE_TOKEN_BYTES);
     known.fold(false, |found, token| found | same(&Secret::new(token).hash(), &given))
 }
 

@@ -1,5 +1,5 @@
-//! Who is calling: people, the ways in, their sessions and tokens.
-//! A token only names a session; the live session decides role and tenant.
+//! Identity: people, the ways in which they sign in, their sessions and tokens.
+//! A token only names a session. The live session decides role and tenant.
 
 pub mod caller;
 pub mod owners;

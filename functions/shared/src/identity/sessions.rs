@@ -1,5 +1,5 @@
-//! Sessions: one for each signed-in browser, with a family of refresh tokens. A session is live when its row, its user
-//! and its organisation are; Redis remembers that for a minute at most, and only that, never who is out.
+//! Sessions: one for each signed-in browser, with a family of refresh tokens. A session is live while its row, its user
+//! and its organisation are. Redis stores live sessions only, for a minute at most, and never a refusal.
 
 use std::time::Duration;
 
@@ -20,16 +20,16 @@ use crate::{
     },
 };
 
-/// The longest a family of refresh tokens lives.
+/// The longest life of a family of refresh tokens.
 const FAMILY_LIFE: SignedDuration = SignedDuration::from_hours(60 * 24);
-/// The longest a refresh token of the platform's admin lives.
+/// The longest life of a refresh token of the platform's admin.
 const ADMIN_REFRESH_LIFE: SignedDuration = SignedDuration::from_hours(12);
-/// How many sessions a user has at most; beyond, the oldest ends.
-const SESSIONS_PER_USER: i64 = 10;
-/// How long Redis may take our word that a session is live.
+/// The most sessions of a user. With one more, the oldest ends.
+const MAX_SESSIONS_PER_USER: i64 = 10;
+/// The time for which Redis stores that a session is live.
 const CACHE_LIFE: Duration = Duration::from_mins(1);
 
-/// A session about to be written, with what its first tokens need.
+/// A session that is about to be stored, with the data of its first tokens.
 pub struct NewSession {
     /// Its id.
     pub id: Uuid,
@@ -45,12 +45,12 @@ pub struct Tokens {
     pub access: Secret,
     /// For getting new tokens.
     pub refresh: Secret,
-    /// How long the access token lives, seconds.
+    /// The life of the access token, seconds.
     pub expires_in: i64,
 }
 
 impl NewSession {
-    /// A session for a person who has just proved who they are.
+    /// Makes a session for a person who has just signed in.
     pub fn new(app: &App, role: Role) -> Self {
         let seconds = |variable| SignedDuration::from_secs(app.config().number(variable).unwrap_or_default());
         let now = Timestamp::now();
@@ -67,8 +67,8 @@ impl NewSession {
         }
     }
 
-    /// The statements that open it. The first answers a row only while the user and the organisation may work; the
-    /// last answers the ids of the sessions that ended because the user has too many.
+    /// Returns the statements that open it. The first returns a row only while the user and the organisation may work.
+    /// The last returns the ids of the sessions that ended because the user had too many.
     pub fn open(&self, user_id: i64) -> Vec<Statement> {
         let session = Statement::new(
             "INSERT INTO sessions (id, user_id, kind, auth_time, expires_at)
@@ -94,11 +94,11 @@ impl NewSession {
                 .bind(self.id)
                 .bind(self.now)
                 .bind(self.refresh_ends),
-            end_oldest.bind(user_id).bind(self.id).bind(SESSIONS_PER_USER - 1),
+            end_oldest.bind(user_id).bind(self.id).bind(MAX_SESSIONS_PER_USER - 1),
         ]
     }
 
-    /// The first tokens of the session, once it is open.
+    /// Makes the first tokens of the session, once it is open.
     pub fn tokens(&self, app: &App, account: &Account) -> Tokens {
         let signer = Signer::of(app);
         let access_jti = Uuid::new_v4().to_string();
@@ -120,14 +120,14 @@ impl NewSession {
     }
 }
 
-/// What a live session says of its holder. This, not the token's claims, decides role and tenant.
+/// The person of a live session. This, not the token's claims, decides role and tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Live {
     /// The person.
     pub user_id: i64,
-    /// The organisation.
+    /// The organisation. `None`: the person is the platform's admin.
     pub client_id: Option<ClientId>,
-    /// What the person may do.
+    /// The person's role.
     pub role: Role,
 }
 
@@ -135,7 +135,7 @@ fn cache_key(session_id: Uuid) -> String {
     format!("session:{session_id}")
 }
 
-/// The session if it is live. Redis is asked first; whatever it does not know, Postgres does.
+/// Returns the session if it is live. Redis is asked first, then Postgres. `None`: the session is not live.
 pub async fn live(app: &App, session_id: Uuid) -> Result<Option<Live>, DbError> {
     let key = cache_key(session_id);
     let cached = app.cache().get(&key).await;
@@ -148,7 +148,7 @@ pub async fn live(app: &App, session_id: Uuid) -> Result<Option<Live>, DbError> 
     if cached.is_ok()
         && let Ok(text) = serde_json::to_string(&session)
     {
-        _ = app.cache().set(&key, &text, CACHE_LIFE).await; // next time Postgres is asked again
+        _ = app.cache().set(&key, &text, CACHE_LIFE).await; // if that fails, the next request asks Postgres again
     }
     Ok(Some(session))
 }
@@ -168,9 +168,9 @@ async fn stored(app: &App, session_id: Uuid) -> Result<Option<Live>, DbError> {
     rows.first().map(read).transpose()
 }
 
-/// Forgets what Redis knows of sessions that have just ended.
+/// Deletes from Redis the sessions that have just ended.
 pub async fn forget(app: &App, ended: &[Uuid]) {
     for session_id in ended {
-        _ = app.cache().delete(&cache_key(*session_id)).await; // it forgets by itself within a minute
+        _ = app.cache().delete(&cache_key(*session_id)).await; // if that fails, the entry expires within a minute
     }
 }

@@ -1,4 +1,4 @@
-//! Sign-in with Telegram's Login Widget: Telegram signs who the person is with the platform bot's token.
+//! Sign-in with Telegram's Login Widget: Telegram signs the person's data with the platform bot's token.
 //! Each signed answer opens one session, once.
 
 use std::{collections::BTreeMap, fmt};
@@ -27,12 +27,12 @@ use crate::{
     tenancy::audit,
 };
 
-/// The most fields a widget's answer may have; it has seven, and others may be added by Telegram.
-const MOST_FIELDS: usize = 32;
-/// The most characters of a person's name that are kept.
-const LONGEST_NAME: usize = 64;
+/// The most fields that a widget's answer may have. It has seven, and Telegram may add others.
+const MAX_FIELDS: usize = 32;
+/// The most characters of a person's name that are stored.
+const MAX_NAME_CHARS: usize = 64;
 
-/// The widget's answer as Telegram gave it to the page: every member counts for the signature, known here or not.
+/// The widget's answer as Telegram gave it to the page. Every member counts for the signature, known here or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WidgetFields(pub BTreeMap<String, String>);
 
@@ -50,7 +50,7 @@ impl<'de> Deserialize<'de> for WidgetFields {
             fn visit_map<M: MapAccess<'de>>(self, mut members: M) -> Result<WidgetFields, M::Error> {
                 let mut fields = BTreeMap::new();
                 while let Some((name, Scalar(value))) = members.next_entry::<String, Scalar>()? {
-                    if fields.len() == MOST_FIELDS || fields.insert(name, value).is_some() {
+                    if fields.len() == MAX_FIELDS || fields.insert(name, value).is_some() {
                         return Err(de::Error::custom("too many members, or one twice"));
                     }
                 }
@@ -96,11 +96,11 @@ impl<'de> Deserialize<'de> for Scalar {
 impl garde::Validate for WidgetFields {
     type Context = ();
 
-    /// The signature decides; a member that Telegram did not send breaks it.
+    /// Checks nothing: the signature decides, and a member that Telegram did not send breaks it.
     fn validate_into(&self, (): &(), _: &mut dyn FnMut() -> garde::Path, _: &mut garde::Report) {}
 }
 
-/// Why somebody may not sign in.
+/// A reason not to sign a person in.
 #[derive(Debug, thiserror::Error)]
 pub enum SignInError {
     /// The widget's answer is not Telegram's, or too old.
@@ -158,13 +158,13 @@ impl From<SignInError> for Problem {
 
 /// A person who is signed in now.
 pub struct SignedIn {
-    /// Who it is.
+    /// The person with their organisation.
     pub account: Account,
     /// Their tokens.
     pub tokens: Tokens,
 }
 
-/// Checks the widget's answer, finds the person or makes them with their organisation, and opens a session.
+/// Checks the widget's answer, finds or creates the person with their organisation, and opens a session.
 pub async fn sign_in(app: &App, fields: &WidgetFields) -> Result<SignedIn, SignInError> {
     let token = Secret::new(app.config().text(var::MASTER_BOT_TOKEN));
     let widget = verify_widget(&fields.0, &token, jiff::Timestamp::now())?;
@@ -178,7 +178,7 @@ pub async fn sign_in(app: &App, fields: &WidgetFields) -> Result<SignedIn, SignI
     Ok(SignedIn { tokens: session.tokens(app, &account), account })
 }
 
-/// Uses the widget's answer up and opens the session, in one transaction: neither happens without the other.
+/// Marks the widget's answer as used and opens the session, in one transaction: neither happens without the other.
 async fn open(app: &App, account: &Account, session: &NewSession, widget: &WidgetUser) -> Result<(), SignInError> {
     let use_up = Statement::new("INSERT INTO used_logins (digest) VALUES ($1)").bind(widget.digest.to_vec());
     let details = json!({ "by": "telegram_login", "session_id": session.id, "telegram_user_id": widget.id });
@@ -191,20 +191,20 @@ async fn open(app: &App, account: &Account, session: &NewSession, widget: &Widge
     };
     let [_, _, opened, _, ended] = results.as_slice() else { return Err(DbError::Shape.into()) };
     if opened.is_empty() {
-        return Err(SignInError::Inactive); // since a moment ago
+        return Err(SignInError::Inactive); // it became so a moment ago
     }
     let ended: Vec<Uuid> = ended.iter().map(|row| get(row, "id")).collect::<Result<_, _>>()?;
     sessions::forget(app, &ended).await;
     Ok(())
 }
 
-/// Forgets the answers that are too old to be tried again.
+/// Deletes the used answers that are too old to be accepted again.
 pub async fn forget_used(app: &App) -> Result<(), DbError> {
     let statement = Statement::new("DELETE FROM used_logins WHERE used_at < now() - interval '1 hour'");
     app.db().query(Scope::Service, statement).await.map(|_| ())
 }
 
-/// A person's name in one line, without characters that would turn or hide what stands beside it.
+/// Returns a person's name in one line, without characters that would reverse or hide the text beside it.
 fn display_name(widget: &WidgetUser) -> String {
     let full = format!("{} {}", widget.first_name, widget.last_name.as_deref().unwrap_or_default());
     let misleading = |c: char| {
@@ -212,7 +212,7 @@ fn display_name(widget: &WidgetUser) -> String {
             || matches!(c, '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
     };
     let plain: String = full.chars().filter(|c| !misleading(*c)).collect();
-    let short: String = plain.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(LONGEST_NAME).collect();
+    let short: String = plain.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_NAME_CHARS).collect();
     let name = short.trim();
     if name.is_empty() { format!("Telegram {}", widget.id) } else { name.to_owned() }
 }

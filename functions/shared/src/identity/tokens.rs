@@ -1,5 +1,5 @@
-//! Our tokens: JWT, HS256. Each audience is signed with a key of its own, so one kind fails at the other's door by
-//! its signature, whatever its claims say.
+//! Our tokens: JWT, HS256. Each audience has a signing key of its own, so a token of one audience fails at another by
+//! its signature, no matter what its claims say.
 
 use hkdf::Hkdf;
 use jiff::Timestamp;
@@ -13,10 +13,10 @@ use crate::{App, platform::config::var, platform::secrets::Secret};
 
 const ISSUER: &str = "tuberry";
 const LEEWAY_SECONDS: u64 = 5;
-/// The shortest secret, as the configuration demands it; also of each half while two are in use.
-const SHORTEST_SECRET: usize = 32;
+/// The least length of a secret, as the configuration demands it; also of each of two secrets in use.
+const MIN_SECRET_BYTES: usize = 32;
 
-/// What a token is for.
+/// The use of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Audience {
     /// To call the API.
@@ -35,7 +35,7 @@ impl Audience {
     }
 }
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
     /// The user's id.
@@ -46,21 +46,21 @@ pub struct Claims {
     pub client_id: Option<i64>,
     /// The session.
     pub sid: Uuid,
-    /// Who issued it.
+    /// The issuer.
     pub iss: String,
-    /// What it is for.
+    /// The audience's name.
     pub aud: String,
-    /// When it was issued, seconds since 1970.
+    /// The time of issue, seconds since 1970.
     pub iat: i64,
-    /// When it ends.
+    /// The time at which it ends, seconds since 1970.
     pub exp: i64,
-    /// Its own name.
+    /// The token's own id.
     pub jti: String,
-    /// When the person last proved who they are.
+    /// The time at which the person last signed in, seconds since 1970.
     pub auth_time: i64,
 }
 
-/// Whose token is to be made, and how long it lives.
+/// The data of a token that is to be made.
 pub struct Grant<'a> {
     /// The user.
     pub user_id: i64,
@@ -70,17 +70,17 @@ pub struct Grant<'a> {
     pub client_id: Option<i64>,
     /// The session.
     pub session_id: Uuid,
-    /// The token's own name.
+    /// The token's own id.
     pub jti: &'a str,
-    /// When the person proved who they are.
+    /// The time at which the person signed in.
     pub auth_time: Timestamp,
-    /// When the token is issued.
+    /// The time of issue.
     pub issued_at: Timestamp,
-    /// When it ends.
+    /// The time at which it ends.
     pub expires_at: Timestamp,
 }
 
-/// A token that is not ours, not for this, or not valid any more; which of them is nobody's business.
+/// A token that is not ours, for another audience, or not valid any more. The error does not say which.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("the token is not valid")]
 pub struct NotValid;
@@ -91,18 +91,18 @@ struct NamedSecret {
     secret: String,
 }
 
-/// Makes and reads tokens. While the secret rotates there are two, `newer,older`: the first signs, both are read.
+/// Makes and reads tokens. While the secret rotates there are two, `newer,older`: the first signs, both verify.
 pub struct Signer(Vec<NamedSecret>);
 
 impl Signer {
-    /// With the deployment's secret.
+    /// Makes a signer with the deployment's secret.
     pub fn of(app: &App) -> Self {
         Self::new(app.config().text(var::JWT_SECRET_KEY))
     }
 
     fn new(text: &str) -> Self {
         let secrets = match text.split_once(',') {
-            Some((newer, older)) if newer.len().min(older.len()) >= SHORTEST_SECRET => vec![newer, older],
+            Some((newer, older)) if newer.len().min(older.len()) >= MIN_SECRET_BYTES => vec![newer, older],
             _ => vec![text],
         };
         let named =

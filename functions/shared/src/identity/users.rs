@@ -1,5 +1,5 @@
-//! People. Whoever signs in with Telegram is known by Telegram's id alone; the unique key on it decides who was first.
-//! The first sign-in makes an organisation with its owner, in one statement.
+//! People. A person who signs in with Telegram is identified by Telegram's id alone. Its unique key decides which of
+//! two sign-ins at the same time is first. The first sign-in creates an organisation with its owner, in one statement.
 
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
@@ -62,16 +62,16 @@ pub struct Organisation {
     pub name: String,
 }
 
-/// A person with their organisation, and whether both may work.
+/// A person with their organisation, and the status of both.
 #[derive(Clone, Debug)]
 pub struct Account {
     /// The person.
     pub user: User,
-    /// The organisation.
+    /// The organisation. `None`: the person is the platform's admin.
     pub client: Option<Organisation>,
-    /// Whether the person was switched off.
+    /// False if the person was switched off.
     pub is_active: bool,
-    /// Whether the organisation was suspended.
+    /// True if the organisation was suspended.
     pub is_suspended: bool,
 }
 
@@ -95,23 +95,23 @@ impl Account {
         })
     }
 
-    /// Whether both the person and the organisation may work.
+    /// True if both the person and the organisation may work.
     pub fn may_work(&self) -> bool {
         self.is_active && !self.is_suspended
     }
 
-    /// The tenant, if there is one.
+    /// Returns the tenant. `None`: the person is the platform's admin.
     pub fn tenant(&self) -> Option<ClientId> {
         self.user.client_id.map(ClientId)
     }
 }
 
-/// The role in the column `role`.
+/// Reads the role from the column `role`.
 pub(super) fn role_of(row: &Row) -> Result<Role, DbError> {
     Role::parse(get(row, "role")?)
 }
 
-/// The person with this id.
+/// Returns the person with this id.
 pub async fn find(app: &App, user_id: i64) -> Result<Option<Account>, DbError> {
     let statement = Statement::new(
         "SELECT u.id, u.name, u.role, u.client_id, u.telegram_user_id, u.email, u.phone_number, u.is_active,
@@ -131,8 +131,8 @@ fn by_telegram_id(telegram_user_id: i64) -> Statement {
     .bind(telegram_user_id)
 }
 
-/// Makes an organisation and its owner where nobody has this Telegram id yet. When two come at once, the unique key
-/// refuses the second with its organisation; looking again then finds the first.
+/// Creates an organisation and its owner, unless a person has this Telegram id. Of two sign-ins at the same time, the
+/// unique key refuses the second with its organisation. Reading again then finds the first.
 fn create_owner(telegram_user_id: i64, name: &str) -> Statement {
     Statement::new(
         "INSERT INTO users (client_id, role, name, telegram_user_id)
@@ -142,7 +142,7 @@ fn create_owner(telegram_user_id: i64, name: &str) -> Statement {
     .bind(name.to_owned())
 }
 
-/// Makes the platform's admin where nobody has this Telegram id yet.
+/// Creates the platform's admin, unless a person has this Telegram id.
 fn create_admin(telegram_user_id: i64, name: &str) -> Statement {
     Statement::new(
         "INSERT INTO users (role, name, telegram_user_id) VALUES ('admin', $2, $1)
@@ -152,8 +152,8 @@ fn create_admin(telegram_user_id: i64, name: &str) -> Statement {
     .bind(name.to_owned())
 }
 
-/// The person with this Telegram id, made now if there was none: the platform's admin if it is the configured id, else
-/// the owner of a new organisation.
+/// Returns the person with this Telegram id, and creates one if there is none: the platform's admin for the configured
+/// id, else the owner of a new organisation.
 pub(super) async fn find_or_create(
     app: &App,
     telegram_user_id: i64,

@@ -1,5 +1,5 @@
-//! Changing an Avito account: its name, its keys, its bot, whether it is followed. New keys are checked with Avito first, and
-//! let an account that was refused work again.
+//! Changes an Avito account: its name, keys, bot or monitoring. New keys are checked with Avito first. They make an
+//! account that Avito refused active again.
 
 use super::{
     account_webhooks,
@@ -14,10 +14,10 @@ use crate::{
     },
 };
 
-/// What is to change; what is left out stays.
+/// A requested change of an account. `None`: the field stays as it is.
 #[derive(Default)]
 pub struct Change {
-    /// What to call it.
+    /// The account's name.
     pub name: Option<String>,
     /// The keys' public half.
     pub api_client_id: Option<String>,
@@ -25,20 +25,20 @@ pub struct Change {
     pub api_client_secret: Option<Secret>,
     /// The bot in whose group its dialogs are shown.
     pub bot_id: Option<i64>,
-    /// Whether its chats are followed.
+    /// True if its chats are followed.
     pub monitoring_enabled: Option<bool>,
 }
 
-/// What a change means for those who follow the account.
+/// The consequences of a change for the account's dialogs and polls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Meaning {
-    /// Another bot shows its dialogs.
+    /// True if another bot shows its dialogs from now on.
     pub moves: bool,
-    /// It may work where it might not have.
+    /// True if the account may work again: it has new keys, or monitoring was switched on.
     pub resumes: bool,
 }
 
-/// Why an account cannot be changed.
+/// A reason not to change an account.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     /// The organisation has no such account.
@@ -47,7 +47,7 @@ pub enum ChangeError {
     /// The keys are those of another account.
     #[error("the keys are another account's")]
     AnotherAccount,
-    /// Avito does not take the keys, or there is no such bot.
+    /// Avito does not accept the keys, or the organisation has no such bot.
     #[error(transparent)]
     Check(#[from] ConnectError),
     /// A stored secret does not open.
@@ -84,7 +84,7 @@ const READ: &str = "
            webhook_error, created_at, api_client_secret, webhook_secret
     FROM avito_accounts WHERE id = $1";
 
-/// The new row with the record of what changed; a transaction that is sent twice records nothing anew.
+/// Updates the account and records the changed fields. A transaction that is sent twice records them once.
 const UPDATE: &str = "
     WITH former AS (
         SELECT * FROM avito_accounts WHERE id = $1 FOR NO KEY UPDATE
@@ -120,7 +120,8 @@ const UPDATE: &str = "
            jsonb_build_object('avito_account_id', $1) || jsonb_object_agg(key, change)
     FROM fields HAVING count(*) > 0";
 
-/// Changes an account. `around` adds what others do about it, before and after, in the same transaction.
+/// Changes an account. `around` returns other domains' statements, to run before and after the update in its
+/// transaction.
 pub async fn change(
     app: &App,
     client: ClientId,
@@ -132,8 +133,8 @@ pub async fn change(
     let rows = app.db().query(Scope::Tenant(client), Statement::new(READ).bind(account_id)).await?;
     let row = rows.first().ok_or(ChangeError::NoSuchAccount)?;
     let former = AvitoAccount::read(row)?;
-    let open = |column: &'static str, place| -> Result<Secret, ChangeError> {
-        Ok(app.keyring().open(get(row, column)?, place)?)
+    let open = |column: &'static str, context| -> Result<Secret, ChangeError> {
+        Ok(app.keyring().open(get(row, column)?, context)?)
     };
     let keys = if change.api_client_id.is_some() || change.api_client_secret.is_some() {
         let secret = match &change.api_client_secret {
@@ -186,6 +187,6 @@ pub async fn change(
     let account = AvitoAccount::read(row)?;
     let Some((_, checked)) = keys else { return Ok((account, results, meaning)) };
     let webhook_secret = open("webhook_secret", account_webhooks::secret_context(client))?;
-    let again = Inserted { account, token: checked.token.access_token, webhook_secret };
-    Ok((account_webhooks::register(app, client, again).await?, results, meaning))
+    let inserted = Inserted { account, token: checked.token.access_token, webhook_secret };
+    Ok((account_webhooks::register(app, client, inserted).await?, results, meaning))
 }

@@ -1,5 +1,6 @@
-//! Where Avito sends an account's messages: told when the account is connected, asked about once a day, and another address
-//! every month. Two addresses are heard while Avito may still use the former one, so that a change loses nothing.
+//! The webhook of an Avito account: the address to which Avito sends its messages. It is registered when the account is
+//! connected, and checked once a day. It gets another secret, and so another address, every month. While Avito may
+//! still use the former address, both are accepted, so that a change loses no message.
 
 use std::time::{Duration, Instant};
 
@@ -16,17 +17,18 @@ use crate::{
     },
 };
 
-/// Accounts looked at by one round, and at the same time.
+/// The most accounts that one round checks.
 const CHECK_BATCH: i64 = 500;
+/// The most accounts that are checked at the same time.
 const MAX_CONCURRENT_CHECKS: usize = 8;
 
-/// Where a webhook's secret is sealed.
+/// Returns the context in which a webhook's secret is sealed.
 pub fn secret_context(client: ClientId) -> SealContext {
     SealContext { table: "avito_accounts", column: "webhook_secret", client_id: client.0 }
 }
 
-/// For `Scope::TenantOf`: the account whose webhook carries a secret with this hash, or did before its last change.
-/// Columns: `client_id`, `avito_account_id`, `user_id`, `bot_id`, `status`.
+/// Finds the account whose webhook has a secret with this hash, or had it before the last change, for
+/// `Scope::TenantOf`. Columns: `client_id`, `avito_account_id`, `user_id`, `bot_id`, `status`.
 pub fn find_tenant_by_secret(account_id: i64, secret_hash: Vec<u8>) -> Statement {
     planned!(
         "SELECT set_config('app.client_id', client_id::text, true), client_id, id AS avito_account_id, user_id, bot_id,
@@ -37,7 +39,7 @@ pub fn find_tenant_by_secret(account_id: i64, secret_hash: Vec<u8>) -> Statement
     .bind(secret_hash)
 }
 
-/// Has Avito send us a new account's messages. When it does not want to, the account stays: polling carries its messages.
+/// Registers an account's webhook with Avito. If Avito refuses it, the account stays: polls bring its messages.
 pub async fn register(app: &App, client: ClientId, inserted: Inserted) -> Result<AvitoAccount, DbError> {
     let Inserted { account, token, webhook_secret } = inserted;
     let problem = match accounts::avito(app).register_webhook(&token, &address(app, account.id, &webhook_secret)).await
@@ -45,7 +47,7 @@ pub async fn register(app: &App, client: ClientId, inserted: Inserted) -> Result
         Ok(_) => None,
         Err(error) => {
             tracing::warn!(%error, avito_account_id = account.id, "Avito did not register a webhook");
-            Some(accounts::avitos_words(error))
+            Some(accounts::vendor_message(error))
         }
     };
     let rows = app.db().query(Scope::Tenant(client), store_registration(account.id, problem)).await?;
@@ -69,7 +71,7 @@ fn address(app: &App, account_id: i64, secret: &Secret) -> String {
     format!("{base}/api/webhooks/avito/messages/{account_id}/{}", secret.expose())
 }
 
-/// Why a webhook was not looked after.
+/// A reason why a webhook was not checked.
 #[derive(Debug, thiserror::Error)]
 enum CheckError {
     #[error(transparent)]
@@ -82,7 +84,8 @@ enum CheckError {
     Avito(#[from] avito::Error),
 }
 
-/// Looks after the webhooks that are due, until `stop`; each account has its own time of the day. ResultSets how many.
+/// Checks the webhooks that are due, until `stop`. Each account has its own time of the day. Returns how many were
+/// checked.
 pub async fn check(app: &App, stop: Instant) -> Result<usize, DbError> {
     let due = Statement::new(
         "SELECT a.id FROM avito_accounts a JOIN clients c ON c.id = a.client_id
@@ -98,7 +101,7 @@ pub async fn check(app: &App, stop: Instant) -> Result<usize, DbError> {
         match check_account(app, account_id).await {
             Ok(()) => 1,
             Err(error) => {
-                tracing::warn!(account_id, %error, "a webhook was not looked after; it is in an hour");
+                tracing::warn!(account_id, %error, "a webhook was not checked; the next try is in an hour");
                 0
             }
         }
@@ -106,7 +109,7 @@ pub async fn check(app: &App, stop: Instant) -> Result<usize, DbError> {
     Ok(checked.buffer_unordered(MAX_CONCURRENT_CHECKS).fold(0, async |sum, one| sum + one).await)
 }
 
-/// An account whose webhook is looked after.
+/// An account whose webhook is being checked.
 struct Checked {
     keys: Keys,
     secret: Secret,
@@ -123,8 +126,8 @@ impl Checked {
     }
 }
 
-/// Asks Avito whether it knows our address, and tells it anew if not. Once Avito knows it, it is to forget the former one;
-/// that is heard until Avito was told so. Whoever is cut off on the way leaves the account to the next hour.
+/// Checks that Avito knows our address, and registers it again if not. Once Avito knows it, the former address is
+/// unsubscribed; webhooks to it are accepted until then. After an interruption the account is checked again in an hour.
 async fn check_account(app: &App, account_id: i64) -> Result<(), CheckError> {
     let Some(account) = claim(app, account_id).await? else { return Ok(()) };
     let scope = || Scope::Tenant(account.keys.client_id);
@@ -143,7 +146,7 @@ async fn check_account(app: &App, account_id: i64) -> Result<(), CheckError> {
         let problem = match accounts::avito(app).register_webhook(&token, &url).await {
             Ok(_) => None,
             Err(error) if error.retry_in().is_some() => return Err(error.into()),
-            Err(error) => Some(accounts::avitos_words(error)),
+            Err(error) => Some(accounts::vendor_message(error)),
         };
         metrics::counter!("webhooks_registered_again").increment(1);
         app.db().run(scope(), vec![store_registration(account_id, problem), schedule_next_check(account_id)]).await?;
@@ -163,8 +166,9 @@ async fn check_account(app: &App, account_id: i64) -> Result<(), CheckError> {
     Ok(())
 }
 
-/// Takes an account that is due, for an hour, and gives it another secret if its own is a month old: written down before
-/// Avito hears of it. A secret gives way only when it is heard no more.
+/// Claims an account that is due, for an hour. If its secret is a month old, it gets another one, which is stored
+/// before Avito gets it. A secret is replaced only once the secret before it is no longer accepted. `None`: another
+/// worker was faster, or the secret changed meanwhile.
 async fn claim(app: &App, account_id: i64) -> Result<Option<Checked>, CheckError> {
     let find = Scope::TenantOf(accounts::find_tenant_of_account(account_id));
     let statement = Statement::new(
@@ -195,7 +199,7 @@ async fn claim(app: &App, account_id: i64) -> Result<Option<Checked>, CheckError
         .bind(secret.hash().to_vec())
         .bind(former.hash().to_vec());
     if app.db().query(Scope::Tenant(client), renew).await?.is_empty() {
-        return Ok(None); // changed by somebody else meanwhile
+        return Ok(None); // another transaction changed the secret meanwhile
     }
     Ok(Some(Checked { secret, former: Some(former), keys: account.keys }))
 }
@@ -214,5 +218,5 @@ fn forget_former(account_id: i64, secret_hash: Vec<u8>) -> Statement {
     .bind(secret_hash)
 }
 
-/// How long a round may take.
+/// The time that a round may take.
 pub const MAX_CHECK_DURATION: Duration = Duration::from_secs(40);

@@ -1,4 +1,4 @@
-//! Avito accounts: keys and access tokens. An account is known by Avito's own user id, so no second
+//! Avito accounts: keys and access tokens. An account is identified by Avito's own user id, so no second
 //! organisation can connect the same one.
 
 use std::time::Duration;
@@ -26,17 +26,17 @@ const TABLE: &str = "avito_accounts";
 /// A token this close to its end is not used any more.
 const TOKEN_MARGIN: SignedDuration = SignedDuration::from_secs(60);
 
-/// Where the keys' secret is sealed.
+/// Returns the context in which the keys' secret is sealed.
 pub fn secret_context(client: ClientId) -> SealContext {
     SealContext { table: TABLE, column: "api_client_secret", client_id: client.0 }
 }
 
-/// Where the access token is sealed.
+/// Returns the context in which the access token is sealed.
 pub fn token_context(client: ClientId) -> SealContext {
     SealContext { table: TABLE, column: "access_token", client_id: client.0 }
 }
 
-/// For `Scope::TenantOf`: the account a task names. Columns: `client_id`, `avito_account_id`.
+/// Finds the account that a task names, for `Scope::TenantOf`. Columns: `client_id`, `avito_account_id`.
 pub fn find_tenant_of_account(account_id: i64) -> Statement {
     planned!(
         "SELECT set_config('app.client_id', client_id::text, true), client_id, id AS avito_account_id
@@ -45,7 +45,7 @@ pub fn find_tenant_of_account(account_id: i64) -> Statement {
     .bind(account_id)
 }
 
-/// Puts a new access token over the one it replaces. ResultSets a row only when nobody else was faster.
+/// Replaces an access token by a new one. Returns a row only if no other worker replaced it first.
 pub fn store_token(account_id: i64, sealed: Vec<u8>, expires_at: Timestamp, replaces: Option<Vec<u8>>) -> Statement {
     Statement::new(
         "UPDATE avito_accounts SET access_token = $2, token_expires_at = $3
@@ -57,8 +57,8 @@ pub fn store_token(account_id: i64, sealed: Vec<u8>, expires_at: Timestamp, repl
     .bind(replaces)
 }
 
-/// Notes that Avito refuses the account: `expired` (its keys) or `blocked` (its tariff or rights), and why; its
-/// owners are told when it worked before. ResultSets a row only when that is news.
+/// Notes that Avito refuses the account, and the reason: `expired` (its keys) or `blocked` (its tariff or rights). If
+/// the account worked before, its owners are notified. Returns a row only if status or reason changed.
 pub fn mark_refused(account_id: i64, status: &'static str, reason: impl Into<String>) -> Statement {
     Statement::new(
         "WITH refused AS (
@@ -78,7 +78,7 @@ pub fn mark_refused(account_id: i64, status: &'static str, reason: impl Into<Str
     .bind(notices::ACCOUNT_REFUSED)
 }
 
-/// Notes that Avito takes the account again. ResultSets a row only when that is news.
+/// Notes that Avito accepts the account again. Returns a row only if the status changed.
 pub fn mark_working(account_id: i64) -> Statement {
     Statement::new(
         "UPDATE avito_accounts SET status = 'active', status_reason = NULL, status_changed_at = now()
@@ -97,7 +97,7 @@ macro_rules! keys {
 }
 pub(crate) use keys;
 
-/// What is needed to speak to Avito for an account; secrets are sealed.
+/// The data for calling Avito for an account. Its secrets are sealed.
 #[derive(Clone, Deserialize)]
 pub struct Keys {
     /// The tenant.
@@ -114,7 +114,7 @@ pub struct Keys {
     /// The current access token.
     #[serde(deserialize_with = "db::optional_bytes")]
     pub access_token: Option<Vec<u8>>,
-    /// When that ends.
+    /// The time at which the access token ends.
     pub token_expires_at: Option<Timestamp>,
 }
 
@@ -133,13 +133,13 @@ impl Keys {
     }
 }
 
-/// Why there is no access token. No text of Avito's is printed.
+/// A reason why there is no access token. Avito's texts are never printed.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
-    /// Avito does not take the keys; the words are for the account's owner.
+    /// Avito does not accept the keys. The text is for the account's owner.
     #[error("Avito refuses the account's keys")]
     Refused(String),
-    /// Avito cannot be asked now; when to try again.
+    /// Avito cannot be asked now. The next try may come after this time.
     #[error("Avito cannot be asked for a token now")]
     Unavailable(Duration),
     /// Our database.
@@ -154,13 +154,13 @@ impl From<avito::Error> for TokenError {
     fn from(error: avito::Error) -> Self {
         match error.retry_in() {
             Some(pause) => Self::Unavailable(pause),
-            None => Self::Refused(avitos_words(error)),
+            None => Self::Refused(vendor_message(error)),
         }
     }
 }
 
-/// What Avito says, for the account's owner.
-pub(super) fn avitos_words(error: avito::Error) -> String {
+/// Returns Avito's message, for the account's owner. Without one, returns the error's own text.
+pub(super) fn vendor_message(error: avito::Error) -> String {
     match error {
         avito::Error::Unauthorized { message, .. }
         | avito::Error::PaymentRequired { message }
@@ -173,14 +173,14 @@ pub(super) fn avitos_words(error: avito::Error) -> String {
     }
 }
 
-/// Avito's API.
+/// Returns a client of Avito's API.
 pub fn avito(app: &App) -> avito::Client {
     let base =
         app.config().text(var::AVITO_API_BASE).parse().expect("the address was checked when the function started");
     avito::Client::new(app.outside().clone(), base)
 }
 
-/// An access token for the account: the stored one while it lives, else a new one.
+/// Returns an access token for the account: the stored one while it is valid, else a new one.
 pub async fn access_token(app: &App, keys: &Keys) -> Result<Secret, TokenError> {
     match stored_token(app, keys)? {
         Some(token) => Ok(token),
@@ -188,8 +188,8 @@ pub async fn access_token(app: &App, keys: &Keys) -> Result<Secret, TokenError> 
     }
 }
 
-/// An access token in place of one that Avito has just refused. Another worker may have renewed it already: then that
-/// one is used, for a renewal of ours would end it.
+/// Returns an access token in place of one that Avito has just refused. If another worker has renewed it already, that
+/// token is used, because a second renewal would end it.
 pub async fn renewed_token(app: &App, keys: &Keys, refused: &Secret) -> Result<Secret, TokenError> {
     let keys = read_again(app, keys).await?;
     match stored_token(app, &keys)? {
@@ -288,10 +288,10 @@ pub async fn list(app: &App, client: ClientId, wanted: Wanted) -> Result<Page<Av
     Ok(wanted.page(accounts, |account| account.id))
 }
 
-/// Why an Avito account cannot be connected.
+/// A reason not to connect an Avito account.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// Avito does not take the keys, or they may not do what we need.
+    /// Avito does not accept the keys, or they do not give the rights that we need.
     #[error("Avito refuses the keys")]
     Keys,
     /// The account's tariff does not include the messenger's API.
@@ -358,9 +358,9 @@ impl From<ConnectError> for Problem {
     }
 }
 
-/// What a person gives to connect an Avito account.
+/// The data that a person gives to connect an Avito account.
 pub struct NewAccount {
-    /// What to call it; Avito's own name if empty.
+    /// The account's name. `None` or blank: Avito's own name.
     pub name: Option<String>,
     /// The keys' public half.
     pub api_client_id: String,
@@ -368,18 +368,18 @@ pub struct NewAccount {
     pub api_client_secret: Secret,
     /// The bot in whose group its dialogs are shown.
     pub bot_id: i64,
-    /// Whether its chats are followed.
+    /// True if its chats are followed.
     pub monitoring_enabled: bool,
 }
 
-/// Keys that Avito takes, and whose they are.
+/// Keys that Avito accepts, with the account that they belong to.
 pub struct Checked {
     pub(super) token: avito::Token,
     pub(super) user_id: i64,
     name: String,
 }
 
-/// Asks Avito whose keys they are.
+/// Asks Avito which account the keys belong to.
 pub async fn check(app: &App, new: &NewAccount) -> Result<Checked, ConnectError> {
     let token = avito(app).token(&new.api_client_id, &new.api_client_secret).await?;
     let own = avito(app).own_account(&token.access_token).await?.value;
@@ -388,7 +388,7 @@ pub async fn check(app: &App, new: &NewAccount) -> Result<Checked, ConnectError>
     Ok(Checked { token, user_id: own.id, name: name.chars().take(200).collect() })
 }
 
-/// An account whose row is written, with what registering its webhook still needs.
+/// An account whose row is stored, with the data that registering its webhook needs.
 pub struct Inserted {
     /// The account.
     pub account: AvitoAccount,
@@ -396,8 +396,8 @@ pub struct Inserted {
     pub(super) webhook_secret: Secret,
 }
 
-/// Writes the account's row. One whose creation broke off before Avito was told of us gives way after a minute. The secret
-/// of its webhook tells a repetition of this very transaction from somebody else's row.
+/// Stores the account's row. A row whose creation broke off before the webhook was registered is replaced after a
+/// minute. The webhook's secret distinguishes a repetition of this transaction from the row of another request.
 pub async fn insert(
     app: &App,
     client: ClientId,
@@ -446,7 +446,7 @@ pub async fn insert(
         Err(error) => {
             return Err(match error.constraint() {
                 Some("avito_accounts_client_id_bot_id_fkey") => ConnectError::NoSuchBot,
-                Some(_) => ConnectError::Taken, // by its unique key, or by dialogs that hold on to it
+                Some(_) => ConnectError::Taken, // by the unique key, or by dialogs that still refer to the row
                 None => error.into(),
             });
         }

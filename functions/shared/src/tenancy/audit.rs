@@ -1,11 +1,11 @@
-//! Who did what. Rows are only ever added, by every role, and hold ids and names, never a secret.
-//! They are written in the transaction that makes the change, so neither is there without the other.
+//! The audit log: who did what. Every role may only add rows. They contain ids and names, never a secret.
+//! A row is stored in the transaction that makes the change, so neither exists without the other.
 
 use serde_json::Value;
 
 use crate::platform::db::{ClientId, Statement};
 
-/// Notes a change within the tenant of the transaction.
+/// Records a change within the tenant of the transaction.
 pub fn record(user_id: Option<i64>, action: &'static str, details: Value) -> Statement {
     Statement::new(
         "INSERT INTO audit_log (client_id, user_id, action, details)
@@ -16,7 +16,7 @@ pub fn record(user_id: Option<i64>, action: &'static str, details: Value) -> Sta
     .bind(details)
 }
 
-/// Notes a change where the transaction has no tenant: sign-ins, and what the platform itself does.
+/// Records a change of a transaction without a tenant: a sign-in, or an action of the platform itself.
 pub fn record_for(
     client_id: Option<ClientId>,
     user_id: Option<i64>,

@@ -1,4 +1,4 @@
-//! Bots: each belongs to one organisation and stands in one group. A bot is known by Telegram's own id for it,
+//! Bots. Each belongs to one organisation and works in one group. A bot is identified by Telegram's own id for it,
 //! so no second organisation can connect the same one.
 
 use jiff::Timestamp;
@@ -27,12 +27,12 @@ pub use change::{Change, ChangeError, change, renew_webhook};
 pub use checks::{Checked, ConnectError, NewBot, check};
 pub use connection::connect;
 
-/// Where a bot's token is sealed.
+/// Returns the context in which a bot's token is sealed.
 pub fn token_context(client: ClientId) -> SealContext {
     SealContext { table: "bots", column: "token", client_id: client.0 }
 }
 
-/// For `Scope::TenantOf`: the bot whose webhook carries a secret with this hash. Columns: `client_id`, `bot_id`,
+/// Finds the bot whose webhook has a secret with this hash, for `Scope::TenantOf`. Columns: `client_id`, `bot_id`,
 /// `telegram_bot_id`, `group_chat_id`, `former_group_chat_id`, `topic_mode`, `status`.
 pub fn find_tenant_by_webhook_secret(bot_id: i64, secret_hash: Vec<u8>) -> Statement {
     planned!(
@@ -44,7 +44,7 @@ pub fn find_tenant_by_webhook_secret(bot_id: i64, secret_hash: Vec<u8>) -> State
     .bind(secret_hash)
 }
 
-/// For `Scope::TenantOf`: the bot a task names. Columns: `client_id`, `bot_id`.
+/// Finds the bot that a task names, for `Scope::TenantOf`. Columns: `client_id`, `bot_id`.
 pub fn find_tenant_of_bot(bot_id: i64) -> Statement {
     planned!(
         "SELECT set_config('app.client_id', client_id::text, true), client_id, id AS bot_id FROM bots WHERE id = $1",
@@ -52,7 +52,8 @@ pub fn find_tenant_of_bot(bot_id: i64) -> Statement {
     .bind(bot_id)
 }
 
-/// Notes that a bot cannot work and why; its owners are told when it could before. ResultSets a row only when that is news.
+/// Notes that a bot cannot work, and the reason. If the bot worked before, its owners are notified. Returns a row only
+/// if status or reason changed.
 pub fn mark_broken(bot_id: i64, reason: impl Into<String>) -> Statement {
     Statement::new(
         "WITH broken AS (
@@ -71,7 +72,7 @@ pub fn mark_broken(bot_id: i64, reason: impl Into<String>) -> Statement {
     .bind(notices::BOT_BROKEN)
 }
 
-/// As [`mark_broken`], for a bot that was removed from a chat: only when that is its group.
+/// As [`mark_broken`], for a bot that was removed from a chat. Changes nothing unless the chat is the bot's group.
 pub fn mark_removed(bot_id: i64, chat_id: i64) -> Statement {
     Statement::new(
         "WITH broken AS (
@@ -90,7 +91,7 @@ pub fn mark_removed(bot_id: i64, chat_id: i64) -> Statement {
     .bind(notices::BOT_BROKEN)
 }
 
-/// Notes that a bot works again. ResultSets a row only when that is news.
+/// Notes that a bot works again. Returns a row only if the status changed.
 pub fn mark_working(bot_id: i64) -> Statement {
     Statement::new(
         "UPDATE bots SET status = 'active', status_reason = NULL WHERE id = $1 AND status <> 'active' RETURNING id",
@@ -98,7 +99,7 @@ pub fn mark_working(bot_id: i64) -> Statement {
     .bind(bot_id)
 }
 
-/// Follows a group that Telegram gave a new id. ResultSets a row only for whoever noted it first.
+/// Stores the new id that Telegram gave a bot's group. Returns a row only to the transaction that stores it first.
 pub fn move_group(bot_id: i64, from_chat: i64, to_chat: i64) -> Statement {
     Statement::new(
         "UPDATE bots SET group_chat_id = $3, former_group_chat_id = $2 WHERE id = $1 AND group_chat_id = $2 RETURNING id",
@@ -169,13 +170,13 @@ pub async fn find(app: &App, client: ClientId, bot_id: i64) -> Result<Option<Bot
     app.db().query(Scope::Tenant(client), statement.bind(bot_id)).await?.first().map(Bot::read).transpose()
 }
 
-/// Whether the organisation has this bot.
+/// Returns true if the organisation has this bot.
 pub async fn exists(app: &App, client: ClientId, bot_id: i64) -> Result<bool, DbError> {
     let statement = Statement::new("SELECT id FROM bots WHERE id = $1").bind(bot_id);
     Ok(!app.db().query(Scope::Tenant(client), statement).await?.is_empty())
 }
 
-/// The Bot API for whoever holds this token.
+/// Returns a client of the Bot API for the bot with this token.
 pub fn telegram(app: &App, token: Secret) -> telegram::Bot {
     let base =
         app.config().text(var::TELEGRAM_API_BASE).parse().expect("the address was checked when the function started");

@@ -1,9 +1,9 @@
 //! Groups in which a bot was seen, so that an owner can pick one instead of typing its id.
-//! Telegram has no list of them: they come one by one, as the bot is added or its rights change.
+//! Telegram has no list of them. They become known one by one, when the bot is added or its rights change.
 
 use crate::platform::db::Statement;
 
-/// Notes that a bot of the transaction's tenant was seen in a chat, with what it is there.
+/// Stores a chat in which a bot of the transaction's tenant was seen, with the bot's status there.
 pub fn store_chat(
     bot_id: i64,
     chat_id: i64,

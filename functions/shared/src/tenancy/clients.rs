@@ -1,5 +1,5 @@
-//! Organisations and what they decide for themselves. They are made with their first user, by identity; settings are
-//! changed by compare-and-set, in one transaction with their record.
+//! Organisations and their settings. Identity creates an organisation together with its first user. Settings are
+//! changed by compare-and-set, in one transaction with their audit record.
 
 use std::collections::BTreeMap;
 
@@ -63,16 +63,16 @@ pub struct Client {
     version: String,
 }
 
-/// The form in which times of the day come and go.
+/// The format of times of the day in the API.
 const CLOCK: &str = "%H:%M";
 
-/// A time of the day as people write it, `22:00`.
+/// Parses a time of the day as people write it, `22:00`. `None`: the text is not such a time.
 pub fn clock_time(written: &str) -> Option<Time> {
     let is_exact = written.len() == 5 && !written.starts_with(' ');
     is_exact.then(|| Time::strptime(CLOCK, written).ok()).flatten()
 }
 
-/// Whether this is the name of a time zone. Postgres must know it as well: [`change`] finds out.
+/// True if this is the name of a time zone. Postgres must know it as well, which [`change`] finds out.
 pub fn is_zone(name: &str) -> bool {
     TimeZone::get(name).is_ok_and(|zone| zone.iana_name() == Some(name)) && (name.contains('/') || name == "UTC")
 }
@@ -101,7 +101,7 @@ impl Client {
     }
 }
 
-/// The organisation with its settings.
+/// Returns the organisation with its settings.
 pub async fn find(app: &App, client: ClientId) -> Result<Client, DbError> {
     let statement = Statement::new(
         "SELECT id, name, auto_reply_enabled, auto_reply_always, auto_reply_start_time, auto_reply_end_time,
@@ -113,17 +113,17 @@ pub async fn find(app: &App, client: ClientId) -> Result<Client, DbError> {
     Client::read(rows.first().ok_or(DbError::Shape)?)
 }
 
-/// Why settings cannot be changed.
+/// A reason not to change settings.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
-    /// An auto-reply without words.
+    /// The auto-reply is enabled without a text.
     #[error("an auto-reply needs a text")]
     NoText,
-    /// Not a time zone that everybody here knows.
+    /// This program or Postgres does not know the time zone.
     #[error("there is no such time zone")]
     NoSuchZone,
-    /// Somebody else changes them all the time.
-    #[error("the settings were changed by somebody else")]
+    /// Other requests changed the settings during each attempt.
+    #[error("other requests changed the settings meanwhile")]
     Conflict,
     /// Our database.
     #[error(transparent)]
@@ -155,11 +155,11 @@ impl From<ChangeError> for Problem {
     }
 }
 
-/// How often a change is made again upon somebody else's.
+/// The most attempts to change settings that other requests change at the same time.
 const ATTEMPTS: usize = 5;
 
-/// Changes the settings by `edit`, which is asked again when somebody else was faster. `with` adds what other domains do
-/// about it, in the same transaction.
+/// Changes the settings by `edit`, which is called again if another request was faster. `with` returns the statements
+/// of other domains, to run in the same transaction.
 pub async fn change(
     app: &App,
     client: ClientId,
@@ -188,7 +188,7 @@ pub async fn change(
     Err(ChangeError::Conflict)
 }
 
-/// Postgres' «invalid parameter value»: the zone is the only parameter that can be.
+/// Maps Postgres' «invalid parameter value» to the zone, the only parameter that can be invalid.
 fn refused_zone(error: DbError) -> ChangeError {
     match error {
         DbError::Statement(state) if state == "22023" => ChangeError::NoSuchZone,
@@ -196,7 +196,7 @@ fn refused_zone(error: DbError) -> ChangeError {
     }
 }
 
-/// Writes the settings over those of this version, with the record of it. ResultSets a row only if it was that version.
+/// Replaces the settings and records the change. Returns a row only if the stored version was still `version`.
 fn update(version: &str, user_id: i64, before: &Settings, after: &Settings) -> Statement {
     let statement = Statement::new(
         "WITH changed AS (
@@ -229,7 +229,7 @@ fn update(version: &str, user_id: i64, before: &Settings, after: &Settings) -> S
         .bind(difference(before, after))
 }
 
-/// What changed: `{field: {before, after}}`.
+/// Returns the changed fields: `{field: {before, after}}`.
 fn difference(before: &Settings, after: &Settings) -> Value {
     let fields = |settings: &Settings| match json!(settings) {
         Value::Object(fields) => fields,
@@ -240,7 +240,7 @@ fn difference(before: &Settings, after: &Settings) -> Value {
     changed.map(|(field, value)| (field.clone(), json!({ "before": old.get(&field), "after": value }))).collect()
 }
 
-/// The canned replies of the transaction's tenant, texts by name: `canned_replies`.
+/// Reads the canned replies of the transaction's tenant, texts by name. Column: `canned_replies`.
 pub fn canned_replies() -> Statement {
     Statement::new("SELECT canned_replies FROM clients WHERE id = current_client_id()")
 }

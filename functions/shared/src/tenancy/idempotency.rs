@@ -1,5 +1,6 @@
-//! What is asked twice with one `Idempotency-Key` is done once. The key is a row, claimed in the transaction that makes what was
-//! asked for, so there is never one without the other; it is kept for a day.
+//! Idempotency: a request that comes twice with one `Idempotency-Key` is carried out once. The key is a row that is
+//! claimed in the transaction which carries the request out, so neither exists without the other. It is stored for a
+//! day.
 
 use axum::http::HeaderMap;
 use sha2::{Digest, Sha256};
@@ -15,10 +16,10 @@ use crate::{
 
 /// The longest key.
 const MAX_KEY_BYTES: usize = 255;
-/// How many old keys one sweep forgets.
+/// The most old keys that one sweep deletes.
 const FORGET_BATCH: i64 = 10_000;
 
-/// One request, by whoever asks, the route and the key.
+/// One request, identified by its user, its route and its key.
 pub struct Request {
     user_id: i64,
     route: &'static str,
@@ -26,18 +27,19 @@ pub struct Request {
     digest: [u8; 32],
 }
 
-/// What a claim found out.
+/// The outcome of a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyOutcome {
-    /// This row was made, now or when the key came first.
+    /// The row with this id was created, now or by the first request with the key.
     Created(i64),
-    /// Nothing was made, and the key is free.
+    /// Nothing was created, and the key is free again.
     Nothing,
-    /// The key came first with another request.
+    /// The key was used for another request before.
     OtherRequest,
 }
 
-/// The key of a request's header; none: every request is one of its own. 422 when it cannot be a key.
+/// Reads the key from a request's headers. `None`: there is none, and the request is always carried out. 422: the
+/// header cannot be a key.
 pub fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
     let key = value.to_str().ok().map(str::trim).filter(|key| (1..=MAX_KEY_BYTES).contains(&key.len()));
@@ -48,7 +50,7 @@ pub fn key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     })
 }
 
-/// 422 for a key that came with another request.
+/// Returns the 422 for a key that was used for another request before.
 pub fn other_request() -> Problem {
     let detail = text(
         "Этот Idempotency-Key уже использован с другим запросом.",
@@ -58,15 +60,16 @@ pub fn other_request() -> Problem {
 }
 
 impl Request {
-    /// A request that says `content`. Without a key it gets one of its own, so that a transaction which is sent twice still
-    /// acts once.
+    /// Makes a request with this content. Without a key it gets a random one, so that a transaction which is sent twice
+    /// still acts once.
     pub fn new(user_id: i64, route: &'static str, key: Option<String>, content: &str) -> Self {
         let key = key.unwrap_or_else(|| format!("own {}", Secret::random().expose()));
         Self { user_id, route, key, digest: Sha256::digest(content.as_bytes()).into() }
     }
 
-    /// Claims the key, unless it is somebody's. What follows in the transaction acts only where
-    /// `app.claimed` is `yes`, and sets `app.result_id` to the row it made; [`Request::store_result`] comes last.
+    /// Claims the key, unless another request has it. The statements that follow in the transaction act only if
+    /// `app.claimed` is `yes`, and set `app.result_id` to the row that they create. [`Request::store_result`] comes
+    /// last.
     pub fn claim(&self) -> Statement {
         let claim = Statement::new(
             "WITH claimed AS (
@@ -83,19 +86,19 @@ impl Request {
         self.bind(claim).bind(self.digest.to_vec())
     }
 
-    /// Writes down what was made, or frees the key when nothing was; then says what the key stands for.
+    /// Stores the id of the created row, or frees the key if there is none. Then reads what is stored for the key.
     pub fn store_result(&self) -> Vec<Statement> {
-        let made = "UPDATE idempotency_keys SET result_id = nullif(current_setting('app.result_id', true), '')::bigint
+        let save = "UPDATE idempotency_keys SET result_id = nullif(current_setting('app.result_id', true), '')::bigint
                     WHERE client_id = current_client_id() AND user_id = $1 AND route = $2 AND key = $3
                       AND current_setting('app.claimed', true) = 'yes'";
         let free = "DELETE FROM idempotency_keys
                     WHERE client_id = current_client_id() AND user_id = $1 AND route = $2 AND key = $3 AND result_id IS NULL";
         let read = "SELECT digest, result_id, set_config('app.result_id', result_id::text, true) FROM idempotency_keys
                     WHERE client_id = current_client_id() AND user_id = $1 AND route = $2 AND key = $3";
-        [made, free, read].into_iter().map(|sql| self.bind(Statement::new(sql))).collect()
+        [save, free, read].into_iter().map(|sql| self.bind(Statement::new(sql))).collect()
     }
 
-    /// Reads the answers of [`Request::store_result`], of which the last stands at `place` of the transaction.
+    /// Reads the result of [`Request::store_result`], whose last statement has this index in the transaction.
     pub fn read(&self, results: &ResultSets, index: usize) -> Result<KeyOutcome, DbError> {
         let Some(row) = results.get(index).and_then(|rows| rows.first()) else { return Ok(KeyOutcome::Nothing) };
         let same = get::<&[u8]>(row, "digest")? == self.digest;
@@ -107,7 +110,7 @@ impl Request {
     }
 }
 
-/// Forgets the keys of the day before.
+/// Deletes the keys that are older than a day.
 pub async fn forget_old(app: &App) -> Result<(), DbError> {
     let forget = Statement::new(
         "DELETE FROM idempotency_keys WHERE (client_id, user_id, route, key) IN (

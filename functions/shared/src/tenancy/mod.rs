@@ -1,5 +1,5 @@
-//! Whose everything is: organisations, their bots and Avito accounts, and the record of who changed what.
-//! Other domains ask here; nobody else names these tables.
+//! Tenancy: organisations, their bots and Avito accounts, and the record of who changed what.
+//! Other domains use this module. No other module names its tables.
 
 pub mod account_changes;
 pub mod account_webhooks;

@@ -1,20 +1,20 @@
-//! What owners have to know although they look at nothing of ours: that a bot or an Avito account cannot work. A notice is
-//! a row of the transaction in which that became known, so it is neither lost nor told twice.
+//! Notices to owners, who would not see it otherwise: a bot or an Avito account cannot work. A notice is stored in the
+//! transaction in which that became known, so it is neither lost nor stored twice.
 
 use tokio_postgres::Row;
 
 use crate::platform::db::{ClientId, DbError, Statement, get};
 
-/// What is taken up at once; the next round goes on.
+/// The most notices that one round claims. The next round goes on.
 const NOTICE_BATCH: i64 = 50;
 
-/// A notice to tell.
+/// A notice that is due.
 pub struct Notice {
-    /// The row.
+    /// The row's id.
     pub id: i64,
-    /// Whose owners are to know.
+    /// The client whose owners are to be notified.
     pub client_id: ClientId,
-    /// What they are to know.
+    /// The text that they get.
     pub text: String,
 }
 
@@ -25,7 +25,7 @@ impl Notice {
     }
 }
 
-/// Takes the notices that are due. Whoever dies with them leaves them to a later round, later each time.
+/// Claims the notices that are due. If the worker dies, a later round claims them again; the delay doubles each time.
 pub fn claim_notices() -> Statement {
     Statement::new(
         "UPDATE owner_notices n
@@ -37,13 +37,13 @@ pub fn claim_notices() -> Statement {
     .bind(NOTICE_BATCH)
 }
 
-/// Notes that the owners know.
+/// Notes that the owners were notified.
 pub fn mark_notices_sent(ids: Vec<i64>) -> Statement {
     Statement::new("UPDATE owner_notices SET sent_at = now() WHERE id = ANY($1) AND sent_at IS NULL").bind(ids)
 }
 
-/// What owners are told of a bot that cannot work: its name and the reason.
+/// The text for owners of a bot that cannot work, with its name and the reason.
 pub(super) const BOT_BROKEN: &str = "⚠️ Бот @%s не может работать в своей группе. Сообщения покупателей не пропали: они придут, как только бот снова будет администратором группы с правами на темы, удаление и закрепление.\nПричина: %s";
 
-/// What owners are told of an account that Avito refuses: its name and the reason.
+/// The text for owners of an account that Avito refuses, with its name and the reason.
 pub(super) const ACCOUNT_REFUSED: &str = "⚠️ Avito не пускает аккаунт «%s»: новые сообщения не видны, ответы ждут. Проверьте ключи и тариф в кабинете Avito.\nПричина: %s";

@@ -1,5 +1,5 @@
-//! Changing a bot. What is given is checked with Telegram like a new bot's; then the row changes, then the webhook. Whoever
-//! dies in between leaves a webhook that works, or one that setting it again repairs.
+//! Changes a bot. The changed bot is checked with Telegram like a new one. Then the row changes, then the webhook. If
+//! the process dies in between, the webhook still works, or setting it again repairs it.
 
 use axum::http::StatusCode;
 use tokio_postgres::Row;
@@ -16,17 +16,17 @@ use crate::{
     tenancy::{audit, chats},
 };
 
-/// What is to change; what is left out stays.
+/// A requested change of a bot. `None`: the field stays as it is.
 pub struct Change {
     /// A new token of the same bot.
     pub token: Option<Secret>,
     /// The group.
     pub group_chat_id: Option<i64>,
-    /// Whether each dialog gets a topic of its own.
+    /// True if each dialog gets a topic of its own.
     pub topic_mode: Option<bool>,
 }
 
-/// Why a bot cannot be changed.
+/// A reason not to change a bot.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
     /// The organisation has no such bot.
@@ -35,13 +35,13 @@ pub enum ChangeError {
     /// The token is that of another bot.
     #[error("the token is another bot's")]
     AnotherBot,
-    /// Telegram would not have it so.
+    /// The check with Telegram failed.
     #[error(transparent)]
     Check(#[from] ConnectError),
-    /// Somebody else is setting the webhook.
+    /// Another request is setting the webhook.
     #[error("the webhook is being set")]
     Busy,
-    /// Telegram would not take the webhook's address.
+    /// Telegram did not accept the webhook's address.
     #[error("Telegram did not take the webhook: {0}")]
     Webhook(telegram::Error),
     /// The stored token does not open.
@@ -88,7 +88,7 @@ impl From<ChangeError> for Problem {
     }
 }
 
-/// What other domains do about a change, before and after it, in the same transaction.
+/// Statements of other domains, to run before and after a change in its transaction.
 pub type Around = (Vec<Statement>, Vec<Statement>);
 
 const READ: &str = "
@@ -96,7 +96,7 @@ const READ: &str = "
            token
     FROM bots WHERE id = $1";
 
-/// The new row with the record of what changed; a transaction that is sent twice records nothing anew.
+/// Updates the bot and records the changed fields. A transaction that is sent twice records them once.
 const UPDATE: &str = "
     WITH former AS (
         SELECT id, token, group_chat_id, topic_mode, bot_username FROM bots WHERE id = $1 FOR NO KEY UPDATE
@@ -124,7 +124,7 @@ const UPDATE: &str = "
     SELECT current_client_id(), $6, 'bot.update', jsonb_build_object('bot_id', $1) || jsonb_object_agg(key, change)
     FROM fields HAVING count(*) > 0";
 
-/// Changes a bot. `around` is told whether it comes into another group.
+/// Changes a bot. `around` gets true if the bot moves to another group.
 pub async fn change(
     app: &App,
     client: ClientId,
@@ -142,7 +142,7 @@ pub async fn change(
     if change.token.is_none() && new.group_chat_id == bot.group_chat_id && new.topic_mode == bot.topic_mode {
         return Ok((bot, ResultSets::default()));
     }
-    // said before another bot is looked for in this bot's group
+    // Refused here, before the check would look for the other bot in this bot's group.
     if change.token.as_ref().and_then(checks::bot_of).is_some_and(|id| id != bot.telegram_bot_id) {
         return Err(ChangeError::AnotherBot);
     }
@@ -174,7 +174,7 @@ pub async fn change(
     Ok((bot, results))
 }
 
-/// Sets a bot's webhook again, with a new secret; the old one ends.
+/// Sets a bot's webhook again, with a new secret. The old secret ends.
 pub async fn renew_webhook(app: &App, client: ClientId, user_id: i64, bot_id: i64) -> Result<Bot, ChangeError> {
     let (_, token) = read(app, client, bot_id).await?;
     let record = audit::record(Some(user_id), "bot.webhook", serde_json::json!({ "bot_id": bot_id, "secret": "***" }));
@@ -182,8 +182,8 @@ pub async fn renew_webhook(app: &App, client: ClientId, user_id: i64, bot_id: i6
     Ok(read(app, client, bot_id).await?.0)
 }
 
-/// First both secrets are good, then Telegram is told, then only the new one is: wherever this ends, what Telegram uses is
-/// good.
+/// Accepts both secrets first, then sets the webhook, then accepts only the new secret. Wherever this is interrupted,
+/// the secret that Telegram uses is accepted.
 async fn set_webhook(
     app: &App,
     client: ClientId,
@@ -192,12 +192,12 @@ async fn set_webhook(
     record: Vec<Statement>,
 ) -> Result<(), ChangeError> {
     let secret = Secret::random();
-    let begun = app.db().query(Scope::Tenant(client), webhook::add_pending_secret(bot_id, &secret)).await?;
-    if begun.is_empty() {
+    let reserved = app.db().query(Scope::Tenant(client), webhook::add_pending_secret(bot_id, &secret)).await?;
+    if reserved.is_empty() {
         return Err(ChangeError::Busy);
     }
     if let Err(error) = webhook::set(app, bot_id, token, &secret).await {
-        if !webhook::is_doubtful(&error) {
+        if !webhook::is_outcome_unknown(&error) {
             app.db().query(Scope::Tenant(client), webhook::drop_pending_secret(bot_id, &secret)).await?;
         }
         return Err(match error {

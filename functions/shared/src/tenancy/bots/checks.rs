@@ -1,4 +1,4 @@
-//! What Telegram is asked before a bot is taken: whose token it is, and whether the bot may do its work in the group.
+//! Checks with Telegram before a bot is connected or changed: the token's bot, and the bot's rights in the group.
 //! Each refusal says what to change.
 
 use axum::http::StatusCode;
@@ -18,10 +18,10 @@ use crate::{
     telegram,
 };
 
-/// Why a bot cannot be connected.
+/// A reason not to connect a bot.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The token is none, or not valid any more.
+    /// The text is no token, or the token is not valid any more.
     #[error("the token is not that of a bot")]
     BadToken,
     /// It is the platform's own bot.
@@ -33,7 +33,7 @@ pub enum ConnectError {
     /// The group does not fit; the sentence says what to change.
     #[error("the group does not fit")]
     Group(Text),
-    /// Telegram would not take the webhook's address.
+    /// Telegram did not accept the webhook's address.
     #[error("Telegram did not take the webhook: {0}")]
     Webhook(telegram::Error),
     /// Telegram cannot be asked now.
@@ -88,24 +88,24 @@ impl From<ConnectError> for Problem {
     }
 }
 
-/// What a person gives to connect a bot.
+/// The data that a person gives to connect a bot.
 pub struct NewBot {
     /// Its token.
     pub token: Secret,
     /// The group, if it is known already.
     pub group_chat_id: Option<i64>,
-    /// Whether each dialog gets a topic of its own.
+    /// True if each dialog gets a topic of its own.
     pub topic_mode: bool,
 }
 
-/// A bot as Telegram knows it, standing in a group that fits.
+/// A bot as Telegram knows it, in a group that fits.
 pub struct Checked {
     pub(super) telegram_bot_id: i64,
     pub(super) username: String,
     pub(super) group: Option<Group>,
 }
 
-/// Asks Telegram whose token it is, and whether the bot may do its work in the group.
+/// Asks Telegram for the token's bot, and checks that the bot has the rights that it needs in the group.
 pub async fn check(app: &App, new: &NewBot) -> Result<Checked, ConnectError> {
     if !looks_like_token(new.token.expose()) {
         return Err(ConnectError::BadToken);
@@ -131,7 +131,7 @@ pub async fn check(app: &App, new: &NewBot) -> Result<Checked, ConnectError> {
     Ok(Checked { telegram_bot_id: me.id, username: me.username, group })
 }
 
-/// The parts of Telegram's answers that are looked at; the full types refuse an answer for one unknown word.
+/// The fields of Telegram's answers that are read. The library's full types refuse an answer for one unknown value.
 #[derive(Deserialize)]
 struct Me {
     id: i64,
@@ -160,7 +160,7 @@ struct Member {
     can_pin_messages: bool,
 }
 
-/// Whether it may be a token: only such texts are put into an address.
+/// True if the text may be a token. Only such texts are put into a URL.
 fn looks_like_token(token: &str) -> bool {
     let is_word = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
     token.len() <= 128
@@ -169,7 +169,7 @@ fn looks_like_token(token: &str) -> bool {
         })
 }
 
-/// The bot whose token this is, as the token itself says.
+/// Returns the id of the token's bot, as the token itself states it. `None`: the text is no token.
 pub(super) fn bot_of(token: &Secret) -> Option<i64> {
     token.expose().split_once(':').and_then(|(id, _)| id.parse().ok())
 }
@@ -198,7 +198,7 @@ fn refused_group(error: telegram::Error) -> ConnectError {
     }
 }
 
-/// What has to change in the group before the bot can work there.
+/// Returns what has to change in the group before the bot can work there. `None`: the group fits.
 fn unfit(topic_mode: bool, group: &Group, member: &Member) -> Option<Text> {
     if !matches!(group.r#type.as_str(), "group" | "supergroup") {
         return Some(text("Это не группа. Нужна группа Telegram.", "This is not a group. A Telegram group is needed."));
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn without_topics_a_plain_group_does() {
+    fn a_plain_group_fits_a_bot_without_topics() {
         assert!(unfit(false, &group("group", false), &administrator(false, true, true)).is_none());
     }
 

@@ -1,4 +1,4 @@
-//! Connecting a bot. Its row is written before Telegram is told where to send messages, so that the first update finds it.
+//! Connects a bot. Its row is stored before the webhook is set, so that the first update finds the row.
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::{
     tenancy::{audit, chats},
 };
 
-/// Makes the bot's row and has Telegram send us what people write: the row first, so that the first update finds it.
+/// Stores the bot's row, then sets its webhook. If Telegram does not accept the webhook, the row is deleted again.
 pub async fn connect(
     app: &App,
     client: ClientId,
@@ -37,8 +37,8 @@ pub async fn connect(
     Ok(Bot { webhook_set_at: get(row, "webhook_set_at")?, ..bot })
 }
 
-/// A bot whose creation broke off before Telegram knew of it gives way after a minute; any other keeps its place. The
-/// secret tells a repetition of this very transaction from somebody else's bot.
+/// Stores the bot's row. A row whose creation broke off before the webhook was set is replaced after a minute; any
+/// other row stays. The secret distinguishes a repetition of this transaction from the bot of another request.
 async fn insert(
     app: &App,
     client: ClientId,

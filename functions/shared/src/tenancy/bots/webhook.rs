@@ -1,4 +1,4 @@
-//! Where Telegram sends what people write to a bot: an address that ends in a secret, and a header made of it.
+//! The webhook of a bot: an address that ends in a secret, and a header that is derived from the secret.
 
 use frankenstein::{AsyncTelegramApi, methods::SetWebhookParams, types::AllowedUpdate};
 
@@ -9,9 +9,9 @@ use crate::{
     telegram,
 };
 
-/// How long whoever sets a webhook has it to himself: longer than an endpoint lives, so that of two orders to Telegram the
-/// later one is the last.
-const ALONE: f64 = 20.0;
+/// The time for which the request that sets a webhook excludes others, seconds. It is longer than an endpoint runs, so
+/// that of two calls to Telegram the later one takes effect last.
+const CHANGE_TIMEOUT_SECONDS: f64 = 20.0;
 
 /// Has Telegram send a bot's updates to the address that ends in `secret`.
 pub(super) async fn set(app: &App, bot_id: i64, token: Secret, secret: &Secret) -> Result<(), telegram::Error> {
@@ -30,13 +30,13 @@ pub(super) async fn set(app: &App, bot_id: i64, token: Secret, secret: &Secret) 
     bot_api(app, token).set_webhook(&params).await.map(|_| ())
 }
 
-/// Lets Telegram use a new secret beside those that it may be using. No row: somebody else is setting the webhook.
+/// Accepts a new secret beside those that Telegram may be using. No row: another request is setting the webhook.
 pub(super) fn add_pending_secret(bot_id: i64, secret: &Secret) -> Statement {
     Statement::new(
         "UPDATE bots
          SET pending_webhook_hashes = CASE
                  WHEN $2 = ANY (pending_webhook_hashes) THEN pending_webhook_hashes
-                 -- each lost answer leaves one behind; the newest are those that may be in use
+                 -- each call of unknown outcome leaves a hash behind; the newest ones may be in use
                  ELSE (array_append(pending_webhook_hashes, $2))[greatest(1, cardinality(pending_webhook_hashes) - 6):] END,
              webhook_change_until = now() + make_interval(secs => $3)
          WHERE id = $1 AND (coalesce(webhook_change_until <= now(), true) OR $2 = ANY (pending_webhook_hashes))
@@ -44,10 +44,10 @@ pub(super) fn add_pending_secret(bot_id: i64, secret: &Secret) -> Statement {
     )
     .bind(bot_id)
     .bind(secret.hash().to_vec())
-    .bind(ALONE)
+    .bind(CHANGE_TIMEOUT_SECONDS)
 }
 
-/// Telegram uses the secret that was begun last: all others end.
+/// Makes the newest pending secret the only one that is accepted, because Telegram uses it.
 pub(super) fn activate_secret(bot_id: i64, secret: &Secret) -> Statement {
     Statement::new(
         "UPDATE bots SET webhook_secret_hash = $2, pending_webhook_hashes = '{}', webhook_change_until = NULL,
@@ -58,7 +58,7 @@ pub(super) fn activate_secret(bot_id: i64, secret: &Secret) -> Statement {
     .bind(secret.hash().to_vec())
 }
 
-/// Telegram certainly does not use the secret.
+/// Drops the newest pending secret, which Telegram certainly does not use.
 pub(super) fn drop_pending_secret(bot_id: i64, secret: &Secret) -> Statement {
     Statement::new(
         "UPDATE bots SET pending_webhook_hashes = array_remove(pending_webhook_hashes, $2), webhook_change_until = NULL
@@ -68,7 +68,7 @@ pub(super) fn drop_pending_secret(bot_id: i64, secret: &Secret) -> Statement {
     .bind(secret.hash().to_vec())
 }
 
-/// Whether Telegram may have taken the webhook all the same.
-pub(super) fn is_doubtful(error: &telegram::Error) -> bool {
+/// True if Telegram may have set the webhook in spite of the error.
+pub(super) fn is_outcome_unknown(error: &telegram::Error) -> bool {
     matches!(error, telegram::Error::Unknown(_) | telegram::Error::Unavailable { .. } | telegram::Error::Unreadable)
 }
