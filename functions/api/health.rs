@@ -1,5 +1,6 @@
-//! `GET /api/health`: whether the bundle runs, and with `?deep=1` whether what it stands on answers.
-//! Anyone may ask the first; the second costs calls, so only the operator may, and it is kept for 5 seconds.
+//! `GET /api/health`: answers if the bundle runs; with `?deep=1` it also checks Postgres, Redis and SQS.
+//! Anyone may ask for the first. The second costs calls, so only the platform's operator may ask for it, and its result
+//! is reused for 5 seconds.
 
 use std::{
     sync::Mutex,
@@ -75,12 +76,12 @@ async fn health(
 }
 
 static LAST: Mutex<Option<(Instant, Vec<&'static str>)>> = Mutex::new(None);
-const KEPT: Duration = Duration::from_secs(5);
+const MAX_AGE: Duration = Duration::from_secs(5);
 
-/// What does not answer, as seen within the last 5 seconds.
+/// Returns the services that do not answer, as seen within the last 5 seconds.
 async fn down(app: &App) -> Vec<&'static str> {
     let last = LAST.lock().ok().and_then(|last| last.clone());
-    if let Some((_, down)) = last.filter(|(at, _)| at.elapsed() < KEPT) {
+    if let Some((_, down)) = last.filter(|(at, _)| at.elapsed() < MAX_AGE) {
         return down;
     }
     let (postgres, redis, sqs) = tokio::join!(
@@ -89,7 +90,7 @@ async fn down(app: &App) -> Vec<&'static str> {
         app.ping_queue(var::TELEGRAM_QUEUE_URL),
     );
     let checks = [("postgres", postgres.is_ok()), ("redis", redis.is_ok()), ("sqs", sqs.is_ok())];
-    let down: Vec<_> = checks.into_iter().filter(|(_, results)| !results).map(|(name, _)| name).collect();
+    let down: Vec<_> = checks.into_iter().filter(|(_, is_up)| !is_up).map(|(name, _)| name).collect();
     if let Ok(mut last) = LAST.lock() {
         *last = Some((Instant::now(), down.clone()));
     }

@@ -1,4 +1,4 @@
-//! `GET /api/openapi.json`: this API, described. Anyone may read it.
+//! `GET /api/openapi.json`: the description of this API. Anyone may read it.
 //! `make openapi` writes the file by asking every binary to describe itself.
 
 use axum::{

@@ -1,5 +1,5 @@
 //! `migrate`: brings the database to this code's version. Invoked by hand after a deployment, and by the local stack.
-//! ResultSets what was applied now; nothing, when all was there already.
+//! Returns the names of the migrations that it applied. Empty: the database was at this version already.
 
 use lambda_runtime::Error;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Every five minutes: asks Avito about the webhooks whose time of the day it is, and gives old ones another secret.
+//! Every five minutes: checks with Avito the webhooks that are due, each once a day, and gives old ones another secret.
 
 use std::time::Instant;
 
@@ -13,6 +13,6 @@ tuberry::schedule!("check-webhooks", check_webhooks, [Database, Secrets, AvitoAp
 
 async fn check_webhooks(app: &'static App, _: Value) -> Result<Value, Error> {
     let checked = check(app, Instant::now() + MAX_CHECK_DURATION).await?;
-    tracing::info!(checked, "webhooks looked after");
+    tracing::info!(checked, "webhooks checked");
     Ok(json!({ "checked": checked }))
 }

@@ -1,4 +1,4 @@
-//! Every minute: enqueues the polls of the minute to come, with those of accounts whose webhook could not be taken.
+//! Every minute: enqueues the polls of the coming minute, also for accounts of which a webhook could not be stored.
 
 use lambda_http::Error;
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! Every minute: wakes what rows committed and nobody was woken for, tells owners what broke, and forgets used sign-ins
-//! and the keys of repeated requests.
+//! Every minute: wakes the bots, dialogs and auto-replies whose wake-up was lost, notifies owners of failures, and
+//! deletes used sign-ins and old idempotency keys.
 
 use lambda_http::Error;
 use serde_json::{Value, json};
@@ -13,9 +13,9 @@ tuberry::schedule!("sweep", sweep, [Database, MasterBotToken, TelegramApi, Teleg
 
 async fn sweep(app: &'static App, _: Value) -> Result<Value, Error> {
     let bridge::sweep::SweepReport { bots, dialogs, auto_replies } = bridge::sweep::sweep(app).await?;
-    let told = owners::tell(app).await?;
+    let notified = owners::send_notices(app).await?;
     telegram_login::forget_used(app).await?;
     idempotency::forget_old(app).await?;
-    tracing::info!(bots, dialogs, auto_replies, told, "swept");
-    Ok(json!({ "bots": bots, "dialogs": dialogs, "auto_replies": auto_replies, "told": told }))
+    tracing::info!(bots, dialogs, auto_replies, told = notified, "swept");
+    Ok(json!({ "bots": bots, "dialogs": dialogs, "auto_replies": auto_replies, "told": notified }))
 }

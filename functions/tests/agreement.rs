@@ -1,4 +1,4 @@
-//! Binaries, template and `OpenAPI` file say the same: who forgets one of them is told by name.
+//! Checks that the binaries, the template and the `OpenAPI` file agree. A failure names the one that is missing.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +30,7 @@ fn binaries() -> BTreeMap<String, String> {
     sections.filter_map(|section| Some((field(section, "name")?, field(section, "path")?))).collect()
 }
 
-/// What a binary says of itself.
+/// Returns the description that a binary prints of itself.
 fn description(name: &str) -> Value {
     let binary = Path::new(env!("CARGO_BIN_EXE_openapi")).with_file_name(name);
     let output = Command::new(&binary)
@@ -52,7 +52,7 @@ struct Declared {
     routes: Names,
 }
 
-/// The template's functions, by the binary that their code is.
+/// The template's functions, by the name of the binary that each of them runs.
 fn template() -> BTreeMap<String, Declared> {
     let template: yaml_serde::Value =
         yaml_serde::from_str(&read("template.yaml")).unwrap_or_else(|error| panic!("template.yaml: {error}"));
@@ -161,7 +161,7 @@ fn every_operation_of_the_openapi_file_is_as_its_binary_describes_it() {
 }
 
 #[test]
-fn an_endpoint_is_found_by_its_url() {
+fn an_endpoints_source_stands_in_the_folder_that_its_url_names() {
     for (name, source) in binaries() {
         let Some(folder) = source.strip_prefix("api/").and_then(|path| path.rsplit_once('/').map(|(folder, _)| folder))
         else {

@@ -1,5 +1,5 @@
-//! `POST /api/webhooks/avito/messages/{account_id}/{secret}`: Avito tells of a message. It is a row before the 200, or
-//! in the intake queue while Postgres is away; 503 only when neither takes it. Anything else that is JSON is 200.
+//! `POST /api/webhooks/avito/messages/{account_id}/{secret}`: Avito reports a message. Before the 200 it is stored as a
+//! row, or in the intake queue while Postgres is away. 503: neither could store it. Any other JSON gets a 200.
 
 use axum::{
     extract::{Path, State},

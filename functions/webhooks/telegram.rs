@@ -1,5 +1,6 @@
-//! `POST /api/webhooks/telegram/{bot_id}/{webhook_secret}`: Telegram tells a seller's bot what was written in its group.
-//! It is a row before the 200; 503 when nothing durable has it, or it came too early, and Telegram repeats it.
+//! `POST /api/webhooks/telegram/{bot_id}/{webhook_secret}`: Telegram reports what people write in the group of a
+//! seller's bot. Before the 200 it is stored as a row. 503: it could not be stored, or it came too early; Telegram
+//! repeats it.
 
 use axum::{
     extract::{Path, State},

@@ -1,4 +1,4 @@
-//! Queue `avito`: looks at dialogs and sends what waits in them, side by side.
+//! Queue `avito`: claims the work of dialogs and delivers it to Avito, several dialogs at the same time.
 
 use aws_lambda_events::sqs::SqsBatchResponse;
 use tuberry::{
@@ -16,8 +16,8 @@ tuberry::worker!(
     [Database, Cache, Secrets, TelegramApi, AvitoApi, MediaHosts, AvitoQueue, TelegramQueue]
 );
 
-/// A dialog that somebody else works for is done here, unless its task comes again: then that somebody may be dead, and
-/// the task waits for the lease to end.
+/// Delivers the dialogs of a batch. While another worker holds a dialog's lease, its task is done: that worker sees the
+/// work. A task that SQS delivers again goes back until the lease ends, because that worker may have died.
 async fn deliver(app: &'static App, batch: Batch<AvitoTask>) -> SqsBatchResponse {
     let stop = batch.stop_at();
     batch
@@ -27,7 +27,7 @@ async fn deliver(app: &'static App, batch: Batch<AvitoTask>) -> SqsBatchResponse
                 Ok(WorkerOutcome::Done) => true,
                 Ok(WorkerOutcome::LeaseTaken) => !again,
                 Err(error) => {
-                    tracing::error!(dialog_id, %error, "a dialog could not be looked at");
+                    tracing::error!(dialog_id, %error, "a dialog could not be delivered");
                     false
                 }
             }

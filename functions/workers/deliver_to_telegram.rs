@@ -1,4 +1,4 @@
-//! Queue `telegram`: looks at bots and posts what waits for them, side by side.
+//! Queue `telegram`: claims the work of bots and delivers it to Telegram, several bots at the same time.
 
 use aws_lambda_events::sqs::SqsBatchResponse;
 use tuberry::{
@@ -16,11 +16,11 @@ tuberry::worker!(
     [Database, Cache, Secrets, TelegramApi, AvitoApi, MediaHosts, TelegramQueue]
 );
 
-/// Bots that one invocation works for at the same time: as many as a batch holds (`BatchSize` in the template).
+/// The most bots for which one invocation works at the same time: as many as a batch has (`BatchSize` in the template).
 const MAX_CONCURRENT_BOTS: usize = 10;
 
-/// A bot that somebody else works for is done here, unless its task comes again: then that somebody may be dead, and the
-/// task waits for the lease to end.
+/// Delivers for the bots of a batch. While another worker holds a bot's lease, its task is done: that worker sees the
+/// work. A task that SQS delivers again goes back until the lease ends, because that worker may have died.
 async fn deliver(app: &'static App, batch: Batch<TelegramTask>) -> SqsBatchResponse {
     let stop = batch.stop_at();
     let work = |task, again: bool| async move {
@@ -29,7 +29,7 @@ async fn deliver(app: &'static App, batch: Batch<TelegramTask>) -> SqsBatchRespo
             Ok(WorkerOutcome::Done) => true,
             Ok(WorkerOutcome::LeaseTaken) => !again,
             Err(error) => {
-                tracing::error!(bot_id, %error, "a bot could not be looked at");
+                tracing::error!(bot_id, %error, "a bot's work could not be delivered");
                 false
             }
         }

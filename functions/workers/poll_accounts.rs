@@ -1,4 +1,4 @@
-//! Queue `poll`: asks Avito about accounts, fifty a task, and records what no webhook told.
+//! Queue `poll`: polls accounts, fifty a task, and records what no webhook reported.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ tuberry::worker!(
     [Database, Cache, Secrets, AvitoApi, PollInterval, AutoReplyDelay, TelegramQueue, AutoReplyQueue]
 );
 
-/// What is left of the function's time for writing down which accounts were not polled, and for telling of it.
+/// The part of the function's time that is left for storing which accounts were not polled, and for the answer to SQS.
 const TIME_FOR_OUTCOMES: Duration = Duration::from_secs(3);
 
 async fn poll_batch(app: &'static App, batch: Batch<PollTask>) -> SqsBatchResponse {
@@ -25,7 +25,7 @@ async fn poll_batch(app: &'static App, batch: Batch<PollTask>) -> SqsBatchRespon
             match poll(app, &task, stop).await {
                 Ok(()) => true,
                 Err(error) => {
-                    tracing::error!(%error, "accounts could not be looked at");
+                    tracing::error!(%error, "accounts could not be polled");
                     false
                 }
             }

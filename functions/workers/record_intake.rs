@@ -11,19 +11,19 @@ use tuberry::{
 
 tuberry::worker!("record-intake", record, [Database, AutoReplyDelay, TelegramQueue, AutoReplyQueue]);
 
-/// What is left of the function's time for giving back what could not be recorded.
-const GIVING_BACK: Duration = Duration::from_secs(2);
+/// The part of the function's time that is left for returning the tasks that could not be recorded.
+const TIME_FOR_OUTCOMES: Duration = Duration::from_secs(2);
 
-/// One after the other: in a FIFO queue what stands behind a failure must fail too.
+/// Records one task after the other: in a FIFO queue, the tasks of a chat behind a failed one must fail too.
 async fn record(app: &'static App, batch: Batch<IntakeTask>) -> SqsBatchResponse {
-    let deadline = batch.deadline.checked_sub(GIVING_BACK).unwrap_or(batch.deadline);
+    let deadline = batch.deadline.checked_sub(TIME_FOR_OUTCOMES).unwrap_or(batch.deadline);
     batch
         .work_in_order(|task| async move {
             let IntakeTask::V1 { account_id, payload } = task;
             match record_from_intake(app, account_id, &payload, deadline).await {
                 Ok(()) => true,
                 Err(error) => {
-                    tracing::error!(account_id, %error, "a kept webhook could not be recorded");
+                    tracing::error!(account_id, %error, "a buffered webhook could not be recorded");
                     false
                 }
             }

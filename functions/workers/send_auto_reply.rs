@@ -1,4 +1,4 @@
-//! Queue `auto-reply`: sends auto-replies whose time has come, to buyers whom nobody answered.
+//! Queue `auto-reply`: sends the auto-replies that are due, to buyers who still wait for an answer.
 
 use aws_lambda_events::sqs::SqsBatchResponse;
 use tuberry::{
@@ -16,7 +16,7 @@ async fn send(app: &'static App, batch: Batch<AutoReplyTask>) -> SqsBatchRespons
             match auto_reply::send(app, dialog_id, scheduled_at).await {
                 Ok(_) => true,
                 Err(error) => {
-                    tracing::error!(dialog_id, %error, "an auto-reply could not be sent on its way");
+                    tracing::error!(dialog_id, %error, "an auto-reply could not be sent");
                     false
                 }
             }

@@ -1,4 +1,4 @@
-//! `GET /api/auth/me`: who is signed in, and for which organisation. Anyone signed in.
+//! `GET /api/auth/me`: the signed-in person with their organisation. For everyone who is signed in.
 
 use axum::extract::State;
 use serde::Serialize;

@@ -1,5 +1,5 @@
-//! `POST /api/auth/telegram`: sign in with the answer of Telegram's Login Widget. Anyone may try.
-//! The first time makes an organisation with the person as its owner.
+//! `POST /api/auth/telegram`: signs a person in with the answer of Telegram's Login Widget. Anyone may try.
+//! A person's first sign-in creates an organisation with this person as its owner.
 
 use axum::extract::State;
 use serde::Serialize;

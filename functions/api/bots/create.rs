@@ -1,5 +1,5 @@
-//! `POST /api/bots`: connect a bot. For the organisation's owner.
-//! The token is checked with Telegram, then the bot's rights in the group; then Telegram learns where to send messages.
+//! `POST /api/bots`: connects a bot. For the organisation's owner.
+//! The token and the bot's rights in the group are checked with Telegram. Then Telegram gets our webhook's address.
 
 use axum::{extract::State, http::StatusCode};
 use garde::Validate;

@@ -1,6 +1,6 @@
-//! `PATCH /api/bots/{bot_id}`: changes a bot; what is left out stays. For the organisation's owner.
-//! What is given is checked like a new bot's. In another group its dialogs get new topics; a new token sets the webhook
-//! again.
+//! `PATCH /api/bots/{bot_id}`: changes a bot. A field that is left out stays. For the organisation's owner.
+//! The changed bot is checked like a new one. In another group, the bot's dialogs get new topics.
+//! With a new token, the webhook is set again.
 
 use axum::extract::{Path, State};
 use garde::Validate;

@@ -1,5 +1,5 @@
-//! `POST /api/avito/accounts`: connect an Avito account. For the organisation's owner.
-//! The keys are checked with Avito; then polling starts, and Avito learns where to send messages.
+//! `POST /api/avito/accounts`: connects an Avito account. For the organisation's owner.
+//! The keys are checked with Avito. Then polling starts, and Avito gets our webhook's address.
 
 use axum::{extract::State, http::StatusCode};
 use garde::Validate;

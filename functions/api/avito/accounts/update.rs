@@ -1,5 +1,6 @@
-//! `PATCH /api/avito/accounts/{account_id}`: changes an Avito account; what is left out stays. For the organisation's owner.
-//! New keys are checked with Avito and let a refused account go on; with another bot its dialogs get topics there.
+//! `PATCH /api/avito/accounts/{account_id}`: changes an Avito account. A field that is left out stays.
+//! For the organisation's owner. New keys are checked with Avito, and make a refused account active again.
+//! With another bot, the account's dialogs get topics in that bot's group.
 
 use axum::extract::{Path, State};
 use garde::Validate;

@@ -1,5 +1,5 @@
-//! `PATCH /api/clients/me`: changes the organisation's settings; what is left out stays. For the organisation's owner.
-//! Switching the auto-reply off or on forgets those that were waiting to be sent.
+//! `PATCH /api/clients/me`: changes the organisation's settings. A field that is left out stays. For its owner.
+//! Switching the auto-reply on or off cancels all auto-replies that are scheduled.
 
 use std::collections::BTreeMap;
 
@@ -72,11 +72,11 @@ fn zone<C>(name: &str, _: &C) -> garde::Result {
     if is_zone(name) { Ok(()) } else { Err(garde::Error::new("is not a time zone like Europe/Moscow")) }
 }
 
-/// The most canned replies of an organisation.
-const CANNED_REPLIES: usize = 200;
+/// The most canned replies that an organisation may have.
+const MAX_CANNED_REPLIES: usize = 200;
 
 fn canned<C>(replies: &BTreeMap<String, String>, _: &C) -> garde::Result {
-    if replies.len() > CANNED_REPLIES {
+    if replies.len() > MAX_CANNED_REPLIES {
         return Err(garde::Error::new("holds more than 200 replies"));
     }
     for (name, text) in replies {
@@ -127,11 +127,11 @@ async fn update(
     Json(body): Json<ClientUpdate>,
 ) -> Result<Json<Client>, Problem> {
     let client = caller.owner()?;
-    let forget = |before: &Settings, after: &Settings| {
+    let cancel = |before: &Settings, after: &Settings| {
         let switched = before.auto_reply_enabled != after.auto_reply_enabled;
         switched.then(auto_reply::cancel_all_scheduled).into_iter().collect()
     };
-    Ok(Json(clients::change(app, client, caller.user_id, |settings| body.apply(settings), forget).await?))
+    Ok(Json(clients::change(app, client, caller.user_id, |settings| body.apply(settings), cancel).await?))
 }
 
 tuberry::lambda!("clients-update", update as __path_update, [Database, Cache, Tokens]);

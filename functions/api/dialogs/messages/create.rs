@@ -1,5 +1,5 @@
-//! `POST /api/dialogs/{dialog_id}/messages`: a reply by hand. For everyone in the organisation.
-//! It is written down with its parts, then whoever delivers it is woken; the topic shows it under its writer's name.
+//! `POST /api/dialogs/{dialog_id}/messages`: replies to a buyer by hand. For everyone in the organisation.
+//! The reply is stored with its parts, then the dialog is woken. The topic shows the reply under its writer's name.
 
 use axum::{
     extract::{Path, State},

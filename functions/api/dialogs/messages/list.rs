@@ -1,4 +1,4 @@
-//! `GET /api/dialogs/{dialog_id}/messages`: what was said in a dialog, newest first. For everyone in the organisation.
+//! `GET /api/dialogs/{dialog_id}/messages`: the messages of a dialog, newest first. For everyone in the organisation.
 
 use axum::extract::{Path, State};
 use tuberry::{
