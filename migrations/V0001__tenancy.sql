@@ -1,4 +1,4 @@
--- Tenancy: the clients of Tuberry, their bots and Avito accounts, and what is kept for each of them.
+-- Tenancy: the clients of Tuberry, their bots and Avito accounts, and what is stored for each of them.
 
 DO $$
 DECLARE
@@ -14,7 +14,7 @@ BEGIN
     END LOOP;
 END $$;
 
--- Names the tenant of the running transaction. Without one it is null, and no row is seen.
+-- Names the tenant of the running transaction. Without one it is null, and no row is visible.
 CREATE FUNCTION current_client_id() RETURNS bigint
     LANGUAGE sql STABLE PARALLEL SAFE
     RETURN nullif(current_setting('app.client_id', true), '')::bigint;
@@ -53,7 +53,7 @@ CREATE TABLE bots (
     former_group_chat_id bigint,
     topic_mode boolean NOT NULL DEFAULT true,
     webhook_secret_hash bytea NOT NULL CHECK (length(webhook_secret_hash) = 32),
-    -- Hashes of new secrets that Telegram is being given. Until it is known to have taken one, it may use the old one as well.
+    -- Hashes of new secrets that are given to Telegram. Until Telegram confirms one, it may use the old secret as well.
     pending_webhook_hashes bytea[] NOT NULL DEFAULT '{}',
     -- Reserves the webhook, until then, for the one request that is setting it.
     webhook_change_until timestamptz,
@@ -90,7 +90,7 @@ CREATE TABLE avito_accounts (
     webhook_secret bytea NOT NULL,
     webhook_secret_hash bytea NOT NULL CHECK (length(webhook_secret_hash) = 32),
     webhook_secret_since timestamptz NOT NULL DEFAULT now(),
-    -- Secret of the address before this one. It is accepted until Avito has been told to forget that address.
+    -- Secret of the address before this one. It is accepted until Avito has forgotten that address.
     former_webhook_secret bytea,
     former_webhook_secret_hash bytea CHECK (length(former_webhook_secret_hash) = 32),
     webhook_registered_at timestamptz,
@@ -121,14 +121,14 @@ CREATE TABLE owner_notices (
 );
 CREATE INDEX owner_notices_due ON owner_notices (due_at) WHERE sent_at IS NULL;
 
--- Requests that came with an `Idempotency-Key`, so that each is carried out once. They are kept for a day.
+-- Requests that came with an `Idempotency-Key`, so that each is carried out once. They are stored for a day.
 CREATE TABLE idempotency_keys (
     client_id bigint NOT NULL REFERENCES clients (id),
     user_id bigint NOT NULL,
     route text NOT NULL,
     key text NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
     digest bytea NOT NULL CHECK (length(digest) = 32),
-    -- Id of the row that the request made.
+    -- Id of the row that the request created.
     result_id bigint,
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (client_id, user_id, route, key)

@@ -1,5 +1,4 @@
--- The bridge: dialogs with their topics, messages (what people wrote), posts (what is put into Telegram) and parts (what is put
--- into Avito).
+-- The bridge: dialogs with their topics, messages (of people), posts (sent to Telegram) and parts (sent to Avito).
 
 CREATE TABLE dialogs (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -12,8 +11,8 @@ CREATE TABLE dialogs (
     item jsonb,
     confirmed_at timestamptz,
     last_message_at timestamptz NOT NULL DEFAULT now(),
-    -- Time at which Avito last reported something of the dialog. Messages that follow within a few seconds wait a little, so
-    -- that those which overtook each other on their way are put in order before they are posted.
+    -- Time at which Avito last reported something of the dialog. Messages that follow within a few seconds wait a
+    -- little, so that those which overtook each other on their way are put in order before they are posted.
     last_received_at timestamptz,
     auto_reply_last_sent_at timestamptz,
     auto_reply_scheduled_at timestamptz,
@@ -23,15 +22,15 @@ CREATE TABLE dialogs (
     -- Emoji that the topic's name bears.
     topic_emoji text NOT NULL DEFAULT '',
     topic_requested_at timestamptz,
-    -- Says that the bridge closed the topic. It is opened before anything is posted in it.
+    -- True if the bridge closed the topic. It is opened before anything is posted in it.
     topic_closed boolean NOT NULL DEFAULT false,
     telegram_chat_id bigint,
     telegram_topic_id bigint,
-    -- Holds posts back until then. A lost answer is waited for, and a failing post is given time.
+    -- Holds posts back until then: after an unknown outcome, after a failure, or until messages are in order.
     hold_until timestamptz,
-    -- Says that `hold_until` waits only for more pictures of an album. Any other message ends the wait.
+    -- True if `hold_until` waits only for more pictures of an album. Any other message ends the wait.
     collecting_album boolean NOT NULL DEFAULT false,
-    -- Last message that a poll has seen of this chat. All before it was seen as well.
+    -- Last message of this chat that a poll has read. The messages before it were read as well.
     synced_message_id text,
     synced_updated bigint,
     -- Due times of the work at Avito, and the lease of the worker that does it.
@@ -81,7 +80,7 @@ CREATE TABLE posts (
     attempts int NOT NULL DEFAULT 0,
     due_at timestamptz NOT NULL DEFAULT now(),
     telegram_message_ids bigint[] NOT NULL DEFAULT '{}',
-    -- Allows one post per bot and key. So a notice that belongs there once is stored once.
+    -- Allows one post per bot and key, so that a notice is not repeated.
     dedup_key text,
     error text,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -93,7 +92,7 @@ CREATE TABLE posts (
 );
 CREATE INDEX posts_unfinished ON posts (bot_id, due_at) WHERE state IN ('pending', 'sending');
 CREATE INDEX posts_of_dialog ON posts (client_id, dialog_id);
--- Finds the post that a reply answers in a group without topics. Pictures of an album have ids in a row.
+-- Finds the post that a reply answers in a group without topics. Pictures of an album have consecutive ids.
 CREATE INDEX posts_by_message ON posts (bot_id, (telegram_message_ids[1]));
 
 CREATE TABLE messages (
@@ -127,8 +126,8 @@ CREATE TABLE messages (
     telegram_user_id bigint,
     -- Album in Telegram that an operator's picture belongs to.
     media_group_id text,
-    -- Change of an answer by its writer, and the time from which it is carried out. `text` stays the old one until Avito has
-    -- given up what it shows.
+    -- Change that an answer's writer requested, and the time from which it is carried out. `text` stays the old one
+    -- until the old message is deleted in Avito.
     requested_change jsonb,
     change_due_at timestamptz,
     -- Message with the `/del` that is to be confirmed.
@@ -137,7 +136,7 @@ CREATE TABLE messages (
     maybe_duplicate boolean NOT NULL DEFAULT false,
     is_auto_reply boolean NOT NULL DEFAULT false,
     error text,
-    -- Says that the message belongs into the topic. It waits while no post carries it.
+    -- True if the message belongs in the topic. It waits while it has no post.
     needs_post boolean NOT NULL,
     post_id bigint,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -170,7 +169,7 @@ CREATE TABLE parts (
     text text CHECK (length(text) BETWEEN 1 AND 1000),
     -- Text as it is compared with Avito's: NFC, white space folded.
     text_key text,
-    -- Picture as Telegram keeps it: {file_id, name}.
+    -- Picture as Telegram stores it: {file_id, name}.
     attachment jsonb,
     state text NOT NULL DEFAULT 'pending'
         CHECK (state IN ('pending', 'sending', 'sent', 'failed', 'cancelled', 'deleting', 'deleted')),
@@ -197,7 +196,7 @@ CREATE TABLE bot_outboxes (
     bot_id bigint PRIMARY KEY,
     client_id bigint NOT NULL,
     due_at timestamptz,
-    -- Time for which a delayed wake-up is under way.
+    -- Time for which a delayed wake-up was sent.
     wakeup_at timestamptz,
     lease_owner uuid,
     lease_until timestamptz,
@@ -207,7 +206,7 @@ CREATE TABLE bot_outboxes (
     reaction_budget_updated_at timestamptz NOT NULL DEFAULT now(),
     reactions_hold_until timestamptz,
     rate_limited_until timestamptz,
-    -- Says that topics are switched off in the group.
+    -- True if topics are switched off in the group.
     topics_off boolean NOT NULL DEFAULT false,
     FOREIGN KEY (client_id, bot_id) REFERENCES bots (client_id, id) ON DELETE CASCADE
 );
@@ -219,7 +218,7 @@ CREATE TABLE account_polls (
     client_id bigint NOT NULL,
     next_poll_at timestamptz NOT NULL DEFAULT now(),
     started_at timestamptz NOT NULL DEFAULT now(),
-    -- Seconds of Avito's clock. They only go up.
+    -- Newest time, in seconds of Avito's clock, up to which the account was polled. It only goes up.
     watermark bigint,
     page_digest bytea,
     -- Time at which the unread chats are next listed on their own.
@@ -233,7 +232,7 @@ CREATE TABLE account_polls (
 );
 CREATE INDEX account_polls_due ON account_polls (next_poll_at);
 
--- Finds the dialog in which something was written: by the topic, or where there are no topics by the message that it answers.
+-- Finds the dialog of a message: by its topic, or in a group without topics by the message that it replies to.
 CREATE FUNCTION find_dialog(bot bigint, chat bigint, topic bigint, reply bigint) RETURNS bigint
     LANGUAGE sql STABLE
     RETURN (
@@ -272,7 +271,7 @@ GRANT SELECT, INSERT, UPDATE ON bot_outboxes, account_polls TO tuberry_app;
 GRANT SELECT ON dialogs, bot_outboxes TO tuberry_service;
 GRANT SELECT, UPDATE ON account_polls TO tuberry_service;
 
--- Functions that `migrate` makes of the statements which each message needs. Postgres plans those statements once per session.
+-- Functions that `migrate` creates from the statements that each message needs. Postgres plans them once per session.
 -- They run with their caller's rights, under the policies of the tables.
 CREATE SCHEMA plans;
 GRANT USAGE ON SCHEMA plans TO tuberry_app, tuberry_identity, tuberry_service;
