@@ -1,5 +1,5 @@
-//! Webhooks of Avito accounts: asked about daily, registered again when Avito forgot them, and moved to another secret
-//! every month without a moment at which a message has no address to go to.
+//! Webhooks of Avito accounts: checked daily, registered again when Avito forgot them, and moved to another secret
+//! every month, without a moment at which a message has no valid address.
 
 mod support;
 
@@ -13,7 +13,7 @@ use tuberry::{
     tenancy::account_webhooks::check,
 };
 
-/// One shop at a time: a check takes every account that is due, whosever it is.
+/// Lets one shop exist at a time: a check takes every account that is due, of any tenant.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
 struct Shop {
@@ -38,7 +38,7 @@ impl Shop {
         self.world.query(Scope::Tenant(self.owner.client), Statement::new(sql).bind(self.account_id)).await;
     }
 
-    /// A day passes.
+    /// Lets a day pass and runs the check.
     async fn a_day_later(&self) {
         self.change("UPDATE avito_accounts SET webhook_check_at = now() WHERE id = $1").await;
         let checked = check(self.world.app, Instant::now() + Duration::from_secs(20)).await;
@@ -50,7 +50,7 @@ impl Shop {
         self.a_day_later().await;
     }
 
-    /// What Avito was asked about this account's webhook, in order.
+    /// Lists the calls about this account's webhook, in order: method and address.
     async fn calls(&self) -> Vec<(String, String)> {
         let calls = self.world.ask("calls?target=avito&since=0").await;
         let calls = calls["calls"].as_array().cloned().unwrap_or_default();
@@ -65,7 +65,7 @@ impl Shop {
         self.calls().await.into_iter().map(|(method, _)| method).collect()
     }
 
-    /// The addresses that were registered, in order.
+    /// Lists the addresses that were registered, in order.
     async fn addresses(&self) -> Vec<String> {
         let registered = self.calls().await.into_iter().filter(|(method, _)| method == "webhook.register");
         registered.map(|(_, url)| url).collect()
@@ -74,20 +74,20 @@ impl Shop {
     async fn token(&self) -> String {
         let sql = "SELECT access_token, client_id FROM avito_accounts WHERE id = $1";
         let rows = self.world.query(Scope::Tenant(self.owner.client), Statement::new(sql).bind(self.account_id)).await;
-        let place = tuberry::tenancy::accounts::token_context(self.owner.client);
-        let token = self.world.app.keyring().open(rows[0].get::<_, &[u8]>(0), place);
+        let context = tuberry::tenancy::accounts::token_context(self.owner.client);
+        let token = self.world.app.keyring().open(rows[0].get::<_, &[u8]>(0), context);
         token.unwrap_or_else(|error| panic!("{error}")).expose().to_owned()
     }
 
-    /// Avito forgets an address.
-    async fn forgotten(&self, url: &str) {
+    /// Makes Avito forget an address.
+    async fn forget(&self, url: &str) {
         let unsubscribe = format!("{}/messenger/v1/webhook/unsubscribe", variable("AVITO_API_BASE"));
         let request = self.world.app.outside().post(unsubscribe).bearer_auth(self.token().await);
         let answer = request.json(&json!({ "url": url })).send().await;
         assert!(answer.is_ok_and(|answer| answer.status().is_success()));
     }
 
-    /// What our address says to a webhook.
+    /// Returns the status with which our address answers a webhook.
     async fn answer(&self, url: &str) -> u16 {
         let answer = self.world.app.outside().post(url).json(&json!({})).send().await;
         answer.unwrap_or_else(|error| panic!("{error}")).status().as_u16()
@@ -95,7 +95,7 @@ impl Shop {
 }
 
 #[tokio::test]
-async fn a_webhook_that_avito_knows_is_asked_about_once_a_day() {
+async fn a_webhook_that_avito_knows_is_checked_once_a_day() {
     let shop = Shop::new().await;
     shop.a_day_later().await;
     let checked = check(shop.world.app, Instant::now() + Duration::from_secs(20)).await;
@@ -107,7 +107,7 @@ async fn a_webhook_that_avito_knows_is_asked_about_once_a_day() {
 async fn a_webhook_that_avito_forgot_is_registered_again() {
     let shop = Shop::new().await;
     let addresses = shop.addresses().await;
-    shop.forgotten(&addresses[0]).await;
+    shop.forget(&addresses[0]).await;
 
     shop.a_day_later().await;
 
@@ -117,7 +117,7 @@ async fn a_webhook_that_avito_forgot_is_registered_again() {
 }
 
 #[tokio::test]
-async fn a_month_old_secret_is_renewed_and_both_are_heard_until_avito_uses_the_new_one_alone() {
+async fn a_month_old_secret_is_renewed_and_both_are_valid_until_avito_uses_the_new_one_alone() {
     let shop = Shop::new().await;
     shop.months_later().await;
     let addresses = shop.addresses().await;
@@ -133,7 +133,7 @@ async fn a_month_old_secret_is_renewed_and_both_are_heard_until_avito_uses_the_n
 }
 
 #[tokio::test]
-async fn a_new_secret_that_avito_did_not_hear_of_leaves_the_former_one_in_its_place_until_it_does() {
+async fn a_new_secret_whose_registration_failed_is_registered_again_and_the_former_one_stays_valid() {
     let shop = Shop::new().await;
     let fault = json!({
         "target": "avito", "kind": "status", "status": 503, "method": "webhook.register", "times": 1,
@@ -145,7 +145,7 @@ async fn a_new_secret_that_avito_did_not_hear_of_leaves_the_former_one_in_its_pl
     assert_eq!(shop.answer(&addresses[0]).await, 200);
     assert_eq!(addresses.len(), 2, "the second one was refused");
 
-    // Within the hour, and not by yet another secret.
+    // The check tries again within the hour, with the same new secret.
     shop.months_later().await;
 
     let addresses = shop.addresses().await;

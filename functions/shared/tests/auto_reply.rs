@@ -1,4 +1,4 @@
-//! The auto-reply and the filters, from a buyer's message to what Avito and Telegram got, and their settings.
+//! The auto-reply and the filters, from a buyer's message to the calls to Avito and Telegram, and their settings.
 
 mod support;
 
@@ -46,8 +46,8 @@ fn always(settings: &mut Settings) {
 
 type Edit = fn(&mut Settings);
 
-/// A message as the webhook or the poll hands it over.
-fn heard(kind: &str, text: &str, seconds_ago: i64) -> IncomingMessage {
+/// Returns a message as the webhook or the poll hands it over.
+fn incoming(kind: &str, text: &str, seconds_ago: i64) -> IncomingMessage {
     let created = must(Timestamp::now().checked_sub(SignedDuration::from_secs(seconds_ago)));
     IncomingMessage {
         id: format!("m{}", World::new_id()),
@@ -85,33 +85,33 @@ impl Shop {
         must(clients::change(self.world.app, self.owner.client, self.owner.user_id, edit, |_, _| Vec::new()).await);
     }
 
-    /// Somebody writes in Avito.
+    /// Writes in the chat in Avito.
     async fn write(&self, from: &str, text: &str) {
         let body = json!({ "chat": self.chat, "from": from, "text": text });
         self.world.control("avito/messages", &body).await;
     }
 
-    /// As [`Shop::write`], but no webhook tells.
+    /// As [`Shop::write`], but without a webhook.
     async fn write_silently(&self, from: &str, text: &str) {
         let body = json!({ "chat": self.chat, "from": from, "text": text, "webhook": false });
         self.world.control("avito/messages", &body).await;
     }
 
     /// Records messages as a webhook does, or as a poll.
-    async fn hear(&self, messages: Vec<IncomingMessage>, by_poll: bool) {
-        let synced =
+    async fn receive(&self, messages: Vec<IncomingMessage>, by_poll: bool) {
+        let polled =
             PolledChat { buyer: json!({ "name": "Анна" }), item: Value::Null, last_message_id: None, updated: 1 };
-        let hearing = IncomingBatch {
+        let batch = IncomingBatch {
             account_id: self.account_id,
             user_id: self.account.user_id,
             chat_id: self.chat.clone(),
             messages,
-            polled: by_poll.then_some(synced),
+            polled: by_poll.then_some(polled),
         };
-        must(self.world.app.db().run(Scope::Tenant(self.owner.client), record(self.world.app, &hearing)).await);
+        must(self.world.app.db().run(Scope::Tenant(self.owner.client), record(self.world.app, &batch)).await);
     }
 
-    /// The dialog's id, its mark, and when an auto-reply was sent last.
+    /// Reads the dialog's id, the time of its scheduled auto-reply and the time of the last one that was sent.
     async fn dialog(&self) -> Option<(i64, Option<Timestamp>, Option<Timestamp>)> {
         let statement = Statement::new(
             "SELECT id, auto_reply_scheduled_at, auto_reply_last_sent_at FROM dialogs WHERE avito_chat_id = $1",
@@ -120,11 +120,11 @@ impl Shop {
         rows.first().map(|row| (row.get(0), row.get(1), row.get(2)))
     }
 
-    async fn mark(&self) -> Option<Timestamp> {
-        self.dialog().await.and_then(|(_, mark, _)| mark)
+    async fn scheduled_at(&self) -> Option<Timestamp> {
+        self.dialog().await.and_then(|(_, scheduled_at, _)| scheduled_at)
     }
 
-    /// What the account wrote in the chat, whoever wrote it for the account, oldest first.
+    /// Lists the account's texts in the chat, of any origin, oldest first.
     async fn answers(&self) -> Vec<String> {
         let chats = self.world.ask(&format!("avito/chats?chat={}", self.chat)).await;
         let messages = chats["chats"][0]["messages"].as_array().cloned().unwrap_or_default();
@@ -132,7 +132,7 @@ impl Shop {
         own.map(|message| message["content"]["text"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// The texts of the group's topics, and the newest topic.
+    /// Lists the texts of the group's topics, and finds the newest topic.
     async fn topic(&self) -> (Vec<String>, Option<i64>) {
         let answer = self.world.ask(&format!("telegram/topics?chat_id={}", self.bot.chat_id)).await;
         let topics = answer["topics"].as_array().cloned().unwrap_or_default();
@@ -141,11 +141,11 @@ impl Shop {
         (texts.collect(), topics.iter().filter_map(|topic| topic["thread_id"].as_i64()).max())
     }
 
-    async fn shown(&self, part: &str) -> usize {
+    async fn count_posts(&self, part: &str) -> usize {
         self.topic().await.0.iter().filter(|text| text.contains(part)).count()
     }
 
-    /// `(origin, status, needs_post)` of the dialog's messages, oldest first.
+    /// Reads `(origin, status, needs_post)` of the dialog's messages, oldest first.
     async fn rows(&self) -> Vec<(String, String, bool)> {
         let statement = Statement::new(
             "SELECT m.origin, m.status, m.needs_post FROM messages m JOIN dialogs d ON d.id = m.dialog_id
@@ -163,22 +163,22 @@ impl Shop {
         }
     }
 
-    /// Waits until the mark is set.
-    async fn asked(&self) -> Timestamp {
+    /// Waits until an auto-reply is scheduled; returns its time.
+    async fn scheduled(&self) -> Timestamp {
         let since = Instant::now();
         loop {
-            if let Some(mark) = self.mark().await {
-                return mark;
+            if let Some(scheduled_at) = self.scheduled_at().await {
+                return scheduled_at;
             }
             assert!(since.elapsed() < Duration::from_secs(10), "no auto-reply was scheduled");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    /// Waits until the mark is set, and moves it by an hour: whatever follows comes before its time, however slow this
-    /// machine is. Gives the dialog's id and the mark.
-    async fn asked_for_later(&self) -> (i64, Timestamp) {
-        self.asked().await;
+    /// Waits until an auto-reply is scheduled, and moves it by an hour: the test's next steps come before its time,
+    /// however slow this machine is. Returns the dialog's id and the auto-reply's time.
+    async fn scheduled_later(&self) -> (i64, Timestamp) {
+        self.scheduled().await;
         let put_off = Statement::new(
             "UPDATE dialogs SET auto_reply_scheduled_at = auto_reply_scheduled_at + interval '1 hour'
              WHERE avito_chat_id = $1 AND auto_reply_scheduled_at IS NOT NULL
@@ -188,30 +188,30 @@ impl Shop {
         (rows[0].get(0), rows[0].get(1))
     }
 
-    /// Waits until the mark is gone.
-    async fn unasked(&self) {
+    /// Waits until no auto-reply is scheduled.
+    async fn unscheduled(&self) {
         let since = Instant::now();
-        while self.mark().await.is_some() {
-            assert!(since.elapsed() < Duration::from_secs(20), "the mark stays");
+        while self.scheduled_at().await.is_some() {
+            assert!(since.elapsed() < Duration::from_secs(20), "the auto-reply stays scheduled");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 
-    async fn until_shown(&self, part: &str) {
+    async fn until_posted(&self, part: &str) {
         let since = Instant::now();
-        while self.shown(part).await == 0 {
-            assert!(since.elapsed() < Duration::from_secs(20), "{part} is not shown: {:?}", self.topic().await);
+        while self.count_posts(part).await == 0 {
+            assert!(since.elapsed() < Duration::from_secs(20), "{part} is not posted: {:?}", self.topic().await);
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 }
 
-/// How long the stack lets people answer.
+/// The time that the stack gives people to answer.
 fn delay() -> Duration {
     Duration::from_secs(must(variable("AUTO_REPLY_DELAY_SECONDS").parse()))
 }
 
-/// Longer than an auto-reply takes that is still to come.
+/// Waits until any auto-reply that was still to come has arrived.
 async fn let_time_pass() {
     tokio::time::sleep(delay() + Duration::from_secs(5)).await;
 }
@@ -295,69 +295,69 @@ async fn postgres_and_rust_know_the_same_intervals() {
 // Through the whole stack
 
 #[tokio::test]
-async fn a_buyer_whom_nobody_answers_hears_once_and_the_topic_sees_it() {
+async fn a_buyer_without_an_answer_gets_one_auto_reply_and_the_topic_shows_it() {
     let shop = Shop::new().await;
     shop.write("buyer", "Ещё продаёте?").await;
-    let mark = shop.asked().await;
+    let scheduled_at = shop.scheduled().await;
     tokio::time::sleep(Duration::from_millis(1200)).await;
     shop.write("buyer", "Ау?").await;
-    shop.until_shown("Ау?").await;
-    assert!(shop.mark().await.is_none_or(|later| later == mark), "a second message changed the time");
+    shop.until_posted("Ау?").await;
+    assert!(shop.scheduled_at().await.is_none_or(|later| later == scheduled_at), "a second message changed the time");
     shop.answers_become(&[REPLY]).await;
-    assert!(Timestamp::now() >= mark, "it was sent before its time");
-    shop.until_shown("🤖 Автоответчик:").await;
+    assert!(Timestamp::now() >= scheduled_at, "it was sent before its time");
+    shop.until_posted("🤖 Автоответчик:").await;
     shop.write("buyer", "Понятно, жду").await;
-    shop.until_shown("Понятно, жду").await;
-    assert_eq!(shop.mark().await, None, "one was sent in this interval");
+    shop.until_posted("Понятно, жду").await;
+    assert_eq!(shop.scheduled_at().await, None, "one was sent in this interval");
     let_time_pass().await;
     assert_eq!(shop.answers().await, [REPLY]);
-    assert_eq!(shop.shown("Автоответчик").await, 1);
-    assert_eq!(shop.shown("Вы ответили в Avito").await, 0);
+    assert_eq!(shop.count_posts("Автоответчик").await, 1);
+    assert_eq!(shop.count_posts("Вы ответили в Avito").await, 0);
     let auto: Vec<_> = shop.rows().await.into_iter().filter(|(origin, ..)| origin == "auto_reply").collect();
     assert_eq!(auto, [("auto_reply".to_owned(), "sent".to_owned(), true)]);
 }
 
 #[tokio::test]
-async fn an_answer_in_the_topic_before_its_time_cancels() {
+async fn an_answer_in_the_topic_before_its_time_cancels_the_auto_reply() {
     let shop = Shop::of(World::new()).await;
     shop.write("buyer", "Ещё продаёте?").await;
-    let (dialog_id, mark) = shop.asked_for_later().await;
-    shop.until_shown("Ещё продаёте?").await;
+    let (dialog_id, scheduled_at) = shop.scheduled_later().await;
+    shop.until_posted("Ещё продаёте?").await;
     let thread = shop.topic().await.1;
     let body = json!({ "chat_id": shop.bot.chat_id, "thread_id": thread, "text": "Да, приезжайте" });
     shop.world.control("telegram/messages", &body).await;
     shop.answers_become(&["Да, приезжайте"]).await;
-    assert_eq!(shop.mark().await, None);
-    assert!(!must(auto_reply::send(shop.world.app, dialog_id, mark).await), "somebody had answered");
+    assert_eq!(shop.scheduled_at().await, None);
+    assert!(!must(auto_reply::send(shop.world.app, dialog_id, scheduled_at).await), "the operator had answered");
     assert!(!shop.rows().await.iter().any(|(origin, ..)| origin == "auto_reply"));
 }
 
 #[tokio::test]
-async fn an_answer_in_avitos_app_before_its_time_cancels() {
+async fn an_answer_in_avitos_app_before_its_time_cancels_the_auto_reply() {
     let shop = Shop::new().await;
     shop.write("buyer", "Ещё продаёте?").await;
-    shop.asked().await;
+    shop.scheduled().await;
     shop.write("seller_app", "Да, продаю").await;
-    shop.until_shown("Вы ответили в Avito").await;
-    assert_eq!(shop.mark().await, None);
+    shop.until_posted("Вы ответили в Avito").await;
+    assert_eq!(shop.scheduled_at().await, None);
     let_time_pass().await;
     assert_eq!(shop.answers().await, ["Да, продаю"]);
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_told_of_is_seen_just_before_the_call() {
+async fn an_answer_without_a_webhook_is_found_just_before_the_call_and_cancels_the_auto_reply() {
     let shop = Shop::new().await;
     shop.write("buyer", "Ещё продаёте?").await;
-    shop.asked().await;
+    shop.scheduled().await;
     shop.write_silently("seller_app", "Да, продаю").await;
-    shop.unasked().await;
+    shop.unscheduled().await;
     let_time_pass().await;
     assert_eq!(shop.answers().await, ["Да, продаю"]);
-    assert_eq!(shop.shown("Автоответчик").await, 0);
+    assert_eq!(shop.count_posts("Автоответчик").await, 0);
     let rows = shop.rows().await;
     assert!(rows.contains(&("auto_reply".to_owned(), "failed".to_owned(), false)), "{rows:?}");
     let (_, _, last) = shop.dialog().await.unwrap_or_default();
-    assert_eq!(last, None, "what was not sent does not count for the interval");
+    assert_eq!(last, None, "an auto-reply that was not sent does not count for the interval");
     shop.write("buyer", "А завтра?").await;
     shop.answers_become(&["Да, продаю", REPLY]).await;
 }
@@ -369,29 +369,29 @@ async fn an_auto_reply_whose_outcome_is_unknown_arrives_once() {
     shop.world.control("faults", &fault).await;
     shop.write("buyer", "Ещё продаёте?").await;
     shop.answers_become(&[REPLY]).await;
-    shop.until_shown("🤖 Автоответчик:").await;
+    shop.until_posted("🤖 Автоответчик:").await;
     let_time_pass().await;
     assert_eq!(shop.answers().await, [REPLY]);
-    assert_eq!(shop.shown("Автоответчик").await, 1);
+    assert_eq!(shop.count_posts("Автоответчик").await, 1);
 }
 
-// Scheduling and the deciding moment, without waiting
+// Scheduling, and the decision when the time has come, without waiting
 
-/// A world whose delay is long, so that the stack's own queue does not come in between.
+/// A world with a long delay, so that the stack's own queue does not come in between.
 fn slow_world() -> World {
     World::with(&[("AUTO_REPLY_DELAY_SECONDS", "75")])
 }
 
 #[tokio::test]
-async fn a_buyers_fresh_message_sets_the_mark_to_the_delay_from_now() {
+async fn a_buyers_new_message_schedules_an_auto_reply_after_the_delay() {
     let shop = Shop::of(slow_world()).await;
-    shop.hear(vec![heard("buyer", "Ещё продаёте?", 0)], false).await;
-    let in_seconds = shop.asked().await.duration_since(Timestamp::now()).as_secs_f64();
+    shop.receive(vec![incoming("buyer", "Ещё продаёте?", 0)], false).await;
+    let in_seconds = shop.scheduled().await.duration_since(Timestamp::now()).as_secs_f64();
     assert!((70.0..=75.0).contains(&in_seconds), "{in_seconds}");
 }
 
 #[tokio::test]
-async fn what_asks_for_no_answer_sets_no_mark() {
+async fn a_message_that_needs_no_answer_schedules_no_auto_reply() {
     let cases: [(&str, i64, Edit); 6] = [
         ("system", 0, |_| ()),
         ("buyer", 601, |_| ()),
@@ -406,83 +406,86 @@ async fn what_asks_for_no_answer_sets_no_mark() {
     for (kind, seconds_ago, edit) in cases {
         let shop = Shop::of(slow_world()).await;
         shop.set(edit).await;
-        shop.hear(vec![heard(kind, "Торг возможен?", seconds_ago)], false).await;
-        assert_eq!(shop.mark().await, None, "{kind} {seconds_ago}");
+        shop.receive(vec![incoming(kind, "Торг возможен?", seconds_ago)], false).await;
+        assert_eq!(shop.scheduled_at().await, None, "{kind} {seconds_ago}");
     }
 }
 
 #[tokio::test]
-async fn what_was_unread_when_the_account_was_connected_is_not_answered() {
+async fn a_message_unread_when_the_account_was_connected_gets_no_auto_reply() {
     let shop = Shop::of(slow_world()).await;
     shop.world.query(Scope::Tenant(shop.owner.client), polls::start_polling(shop.account_id)).await;
-    shop.hear(vec![heard("buyer", "Ещё продаёте?", 60)], true).await;
-    assert_eq!(shop.mark().await, None);
-    shop.hear(vec![heard("buyer", "Ау?", 0)], true).await;
-    shop.asked().await;
+    shop.receive(vec![incoming("buyer", "Ещё продаёте?", 60)], true).await;
+    assert_eq!(shop.scheduled_at().await, None);
+    shop.receive(vec![incoming("buyer", "Ау?", 0)], true).await;
+    shop.scheduled().await;
 }
 
 #[tokio::test]
-async fn a_message_heard_again_after_the_answer_sets_no_mark() {
+async fn a_message_received_again_after_the_answer_schedules_no_auto_reply() {
     let shop = Shop::of(slow_world()).await;
-    let question = heard("buyer", "Ещё продаёте?", 5);
-    shop.hear(vec![question.clone()], false).await;
-    shop.asked().await;
-    shop.hear(vec![heard("own", "Да", 0)], false).await;
-    assert_eq!(shop.mark().await, None);
-    shop.hear(vec![question], true).await;
-    assert_eq!(shop.mark().await, None);
-    // An answer in the topic empties the mark and stands nowhere in Avito yet.
+    let question = incoming("buyer", "Ещё продаёте?", 5);
+    shop.receive(vec![question.clone()], false).await;
+    shop.scheduled().await;
+    shop.receive(vec![incoming("own", "Да", 0)], false).await;
+    assert_eq!(shop.scheduled_at().await, None);
+    shop.receive(vec![question], true).await;
+    assert_eq!(shop.scheduled_at().await, None);
+    // An answer in the topic cancels the auto-reply before Avito has the answer.
     let shop = Shop::of(slow_world()).await;
-    let question = heard("buyer", "Ещё продаёте?", 5);
-    shop.hear(vec![question.clone()], false).await;
-    shop.asked().await;
+    let question = incoming("buyer", "Ещё продаёте?", 5);
+    shop.receive(vec![question.clone()], false).await;
+    shop.scheduled().await;
     shop.world.query(Scope::Tenant(shop.owner.client), auto_reply::cancel_all_scheduled()).await;
-    shop.hear(vec![question.clone()], false).await;
-    shop.hear(vec![question], true).await;
-    assert_eq!(shop.mark().await, None);
+    shop.receive(vec![question.clone()], false).await;
+    shop.receive(vec![question], true).await;
+    assert_eq!(shop.scheduled_at().await, None);
 }
 
 #[tokio::test]
-async fn an_older_answer_heard_late_leaves_the_mark_and_an_answered_message_sets_none() {
+async fn an_older_answer_received_late_cancels_no_auto_reply_and_an_answered_message_schedules_none() {
     let shop = Shop::of(slow_world()).await;
-    shop.hear(vec![heard("buyer", "А цвет?", 5)], false).await;
-    let mark = shop.asked().await;
-    shop.hear(vec![heard("own", "Да, продаю", 60)], true).await;
-    assert_eq!(shop.mark().await, Some(mark));
+    shop.receive(vec![incoming("buyer", "А цвет?", 5)], false).await;
+    let scheduled_at = shop.scheduled().await;
+    shop.receive(vec![incoming("own", "Да, продаю", 60)], true).await;
+    assert_eq!(shop.scheduled_at().await, Some(scheduled_at));
     let shop = Shop::of(slow_world()).await;
-    shop.hear(vec![heard("own", "Да, продаю", 5)], false).await;
-    shop.hear(vec![heard("buyer", "Ещё продаёте?", 60)], true).await;
-    assert_eq!(shop.mark().await, None);
+    shop.receive(vec![incoming("own", "Да, продаю", 5)], false).await;
+    shop.receive(vec![incoming("buyer", "Ещё продаёте?", 60)], true).await;
+    assert_eq!(shop.scheduled_at().await, None);
 }
 
 #[tokio::test]
-async fn an_answer_a_moment_before_its_time_leaves_the_task_nothing_to_do() {
+async fn an_answer_a_moment_before_the_auto_replys_time_leaves_the_task_nothing_to_do() {
     let shop = Shop::of(slow_world()).await;
-    shop.hear(vec![heard("buyer", "Ещё продаёте?", 1)], false).await;
-    let mark = shop.asked().await;
+    shop.receive(vec![incoming("buyer", "Ещё продаёте?", 1)], false).await;
+    let scheduled_at = shop.scheduled().await;
     let (dialog_id, ..) = shop.dialog().await.unwrap_or_default();
-    shop.hear(vec![heard("own", "Да", 0)], false).await;
-    assert!(!must(auto_reply::send(shop.world.app, dialog_id, mark).await));
-    shop.hear(vec![heard("buyer", "А завтра?", 0)], false).await;
-    assert_ne!(shop.asked().await, mark);
-    assert!(!must(auto_reply::send(shop.world.app, dialog_id, mark).await), "an older task finds another mark");
+    shop.receive(vec![incoming("own", "Да", 0)], false).await;
+    assert!(!must(auto_reply::send(shop.world.app, dialog_id, scheduled_at).await));
+    shop.receive(vec![incoming("buyer", "А завтра?", 0)], false).await;
+    assert_ne!(shop.scheduled().await, scheduled_at);
+    assert!(!must(auto_reply::send(shop.world.app, dialog_id, scheduled_at).await), "an older task finds another time");
     assert!(!shop.rows().await.iter().any(|(origin, ..)| origin == "auto_reply"));
 }
 
 #[tokio::test]
-async fn of_two_tasks_for_one_mark_one_sends() {
+async fn of_two_tasks_for_one_scheduled_auto_reply_one_sends() {
     let shop = Shop::of(slow_world()).await;
-    shop.hear(vec![heard("buyer", "Ещё продаёте?", 0)], false).await;
-    let (mark, dialog) = (shop.asked().await, shop.dialog().await.unwrap_or_default().0);
+    shop.receive(vec![incoming("buyer", "Ещё продаёте?", 0)], false).await;
+    let (scheduled_at, dialog) = (shop.scheduled().await, shop.dialog().await.unwrap_or_default().0);
     let other = slow_world();
-    let sent = tokio::join!(auto_reply::send(shop.world.app, dialog, mark), auto_reply::send(other.app, dialog, mark));
+    let sent = tokio::join!(
+        auto_reply::send(shop.world.app, dialog, scheduled_at),
+        auto_reply::send(other.app, dialog, scheduled_at)
+    );
     assert_eq!(usize::from(must(sent.0)) + usize::from(must(sent.1)), 1);
     let auto = shop.rows().await.into_iter().filter(|(origin, ..)| origin == "auto_reply").count();
     assert_eq!(auto, 1);
 }
 
 #[tokio::test]
-async fn settings_are_looked_at_again_when_the_time_has_come() {
+async fn settings_are_read_again_when_the_time_has_come() {
     let edits: [Edit; 2] = [
         |settings| settings.auto_reply_enabled = false,
         |settings| {
@@ -492,20 +495,20 @@ async fn settings_are_looked_at_again_when_the_time_has_come() {
     ];
     for edit in edits {
         let shop = Shop::of(slow_world()).await;
-        shop.hear(vec![heard("buyer", "Ещё продаёте?", 0)], false).await;
-        let (mark, dialog) = (shop.asked().await, shop.dialog().await.unwrap_or_default().0);
+        shop.receive(vec![incoming("buyer", "Ещё продаёте?", 0)], false).await;
+        let (scheduled_at, dialog) = (shop.scheduled().await, shop.dialog().await.unwrap_or_default().0);
         shop.set(edit).await;
-        assert!(!must(auto_reply::send(shop.world.app, dialog, mark).await));
-        assert_eq!(shop.mark().await, None);
+        assert!(!must(auto_reply::send(shop.world.app, dialog, scheduled_at).await));
+        assert_eq!(shop.scheduled_at().await, None);
     }
 }
 
 #[tokio::test]
-async fn the_sweep_sends_what_nobody_was_woken_for() {
+async fn the_sweep_sends_an_auto_reply_whose_wakeup_was_lost() {
     let shop = Shop::new().await;
-    shop.hear(vec![heard("buyer", "Ещё продаёте?", 0)], false).await;
+    shop.receive(vec![incoming("buyer", "Ещё продаёте?", 0)], false).await;
     shop.write_silently("buyer", "Ещё продаёте?").await;
-    shop.asked().await;
+    shop.scheduled().await;
     let late = Statement::new(
         "UPDATE dialogs SET auto_reply_scheduled_at = now() - interval '3 minutes' WHERE avito_chat_id = $1",
     );
@@ -517,7 +520,7 @@ async fn the_sweep_sends_what_nobody_was_woken_for() {
 // Filters
 
 #[tokio::test]
-async fn filtered_messages_are_kept_and_not_shown() {
+async fn filtered_messages_are_stored_and_not_posted() {
     let shop = Shop::of(slow_world()).await;
     shop.set(|settings| {
         "казино, КРИПТА\nудалённая работа".clone_into(&mut settings.filter_keywords);
@@ -526,14 +529,14 @@ async fn filtered_messages_are_kept_and_not_shown() {
     .await;
     for text in ["Лучшее КАЗИНО города", "крипта?", "Есть Удалённая Работа"]
     {
-        shop.hear(vec![heard("buyer", text, 0)], false).await;
+        shop.receive(vec![incoming("buyer", text, 0)], false).await;
     }
-    shop.hear(vec![heard("system", "[Системное сообщение] Осторожно", 0)], false).await;
-    assert_eq!(shop.mark().await, None);
+    shop.receive(vec![incoming("system", "[Системное сообщение] Осторожно", 0)], false).await;
+    assert_eq!(shop.scheduled_at().await, None);
     let filtered = |origin: &str| (origin.to_owned(), "filtered".to_owned(), false);
     assert_eq!(shop.rows().await, [filtered("buyer"), filtered("buyer"), filtered("buyer"), filtered("system")]);
-    shop.hear(vec![heard("buyer", "Удалённо не работаете?", 0)], false).await;
-    shop.hear(vec![heard("own", "Казино не здесь", 0)], false).await;
+    shop.receive(vec![incoming("buyer", "Удалённо не работаете?", 0)], false).await;
+    shop.receive(vec![incoming("own", "Казино не здесь", 0)], false).await;
     let rows = shop.rows().await;
     assert_eq!(
         rows[4..].iter().map(|(origin, _, needs_post)| (origin.as_str(), *needs_post)).collect::<Vec<_>>(),
@@ -547,8 +550,8 @@ async fn a_filtered_message_never_reaches_the_topic() {
     shop.set(|settings| "казино".clone_into(&mut settings.filter_keywords)).await;
     shop.write("buyer", "Казино ждёт").await;
     shop.write("buyer", "А стол есть?").await;
-    shop.until_shown("А стол есть?").await;
-    assert_eq!(shop.shown("Казино").await, 0);
+    shop.until_posted("А стол есть?").await;
+    assert_eq!(shop.count_posts("Казино").await, 0);
 }
 
 // Settings over HTTP
@@ -640,23 +643,23 @@ async fn a_manager_reads_the_settings_and_may_not_change_them() {
     let api = Api::of(&world, &owner).await;
     assert_eq!(api.call(&world, None).await.0, 200);
     assert_eq!(api.call(&world, Some(&json!({ "name": "Моё" }))).await.0, 403);
-    let stranger = Api { token: Secret::new("nobody's") };
+    let stranger = Api { token: Secret::new("unknown") };
     assert_eq!(stranger.call(&world, None).await.0, 401);
 }
 
 #[tokio::test]
-async fn switching_off_and_on_again_forgets_what_was_to_be_sent() {
+async fn switching_off_and_on_again_cancels_scheduled_auto_replies() {
     let shop = Shop::of(slow_world()).await;
     let api = Api::of(&shop.world, &shop.owner).await;
-    shop.hear(vec![heard("buyer", "Ещё продаёте?", 0)], false).await;
-    let mark = shop.asked().await;
+    shop.receive(vec![incoming("buyer", "Ещё продаёте?", 0)], false).await;
+    let scheduled_at = shop.scheduled().await;
     let change = async |body: Value| assert_eq!(api.call(&shop.world, Some(&body)).await.0, 200);
     change(json!({ "auto_reply_enabled": true, "auto_reply_text": "Скоро ответим" })).await;
-    assert_eq!(shop.mark().await, Some(mark), "nothing was switched");
+    assert_eq!(shop.scheduled_at().await, Some(scheduled_at), "nothing was switched");
     change(json!({ "auto_reply_enabled": false })).await;
-    assert_eq!(shop.mark().await, None);
+    assert_eq!(shop.scheduled_at().await, None);
     change(json!({ "auto_reply_enabled": true })).await;
-    assert_eq!(shop.mark().await, None);
-    shop.hear(vec![heard("buyer", "Ау?", 0)], false).await;
-    shop.asked().await;
+    assert_eq!(shop.scheduled_at().await, None);
+    shop.receive(vec![incoming("buyer", "Ау?", 0)], false).await;
+    shop.scheduled().await;
 }

@@ -1,4 +1,4 @@
-//! Whom a recorded message sends for: the bot whose outbox nobody works for, and for which nobody was just sent.
+//! The wake-up after a recorded message: it is sent unless a worker holds the bot's lease or a wake-up was just sent.
 
 mod support;
 
@@ -14,8 +14,8 @@ fn must<T, E: std::fmt::Display>(outcome: Result<T, E>) -> T {
     outcome.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// A buyer's text as a webhook tells of it.
-fn said(id: &str) -> IncomingMessage {
+/// Returns a buyer's text as a webhook reports it.
+fn reported(id: &str) -> IncomingMessage {
     IncomingMessage {
         id: id.to_owned(),
         own: false,
@@ -30,13 +30,13 @@ fn said(id: &str) -> IncomingMessage {
 }
 
 #[tokio::test]
-async fn who_is_there_or_was_just_sent_for_is_not_sent_for_and_who_is_gone_is() {
+async fn a_bot_is_woken_unless_a_worker_holds_its_lease_or_a_wakeup_was_just_sent() {
     let world = World::new();
     let owner = world.owner().await;
     let (bot, _) = world.bot(&owner).await;
     let (account, outside) = world.account(&owner, bot.id).await;
     let scope = || Scope::Tenant(owner.client);
-    // Whether somebody has the outbox, seconds; and since when it is due, seconds.
+    // Sets the seconds that the lease still lasts, and the seconds since the outbox is due.
     let outbox = |lease: f64, due_since: f64| {
         Statement::new(
             "UPDATE bot_outboxes SET lease_owner = gen_random_uuid(), lease_until = now() + make_interval(secs => $2),
@@ -47,39 +47,39 @@ async fn who_is_there_or_was_just_sent_for_is_not_sent_for_and_who_is_gone_is() 
         .bind(lease)
         .bind(due_since)
     };
-    let (nobody, somebody, in_an_hour) = (-1.0, 20.0, -3600.0);
+    let (free, leased, in_an_hour) = (-1.0, 20.0, -3600.0);
     let outboxes = [
         (1, None, false),
-        (2, Some(outbox(somebody, in_an_hour)), true),
-        (3, Some(outbox(nobody, in_an_hour)), false),
-        (4, Some(outbox(nobody, 0.5)), true),
-        (5, Some(outbox(nobody, 2.0)), false),
-        // Told once more: whoever told of it first may have died before sending for anybody.
-        (5, Some(outbox(nobody, 0.5)), false),
+        (2, Some(outbox(leased, in_an_hour)), true),
+        (3, Some(outbox(free, in_an_hour)), false),
+        (4, Some(outbox(free, 0.5)), true),
+        (5, Some(outbox(free, 2.0)), false),
+        // A repeated delivery: the first sender may have died before its wake-up.
+        (5, Some(outbox(free, 0.5)), false),
     ];
-    let (mut told, mut expected) = (Vec::new(), Vec::new());
-    for (place, outbox, is_sent_for) in outboxes {
-        expected.push((vec![(bot.id, is_sent_for)], true));
-        let hearing = IncomingBatch {
+    let (mut outcomes, mut expected) = (Vec::new(), Vec::new());
+    for (number, outbox, is_wakeup_pending) in outboxes {
+        expected.push((vec![(bot.id, is_wakeup_pending)], true));
+        let batch = IncomingBatch {
             account_id: account.id,
             user_id: outside.user_id,
-            chat_id: format!("u2i-{place}-{}", account.id),
-            messages: vec![said(&format!("{place}-{}", account.id))],
+            chat_id: format!("u2i-{number}-{}", account.id),
+            messages: vec![reported(&format!("{number}-{}", account.id))],
             polled: None,
         };
-        // In one transaction: the moment is the same, whatever this machine does meanwhile.
-        let mut statements: Vec<_> = outbox.into_iter().chain(record(world.app, &hearing)).collect();
+        // In one transaction: the moment is the same, however slow this machine is.
+        let mut statements: Vec<_> = outbox.into_iter().chain(record(world.app, &batch)).collect();
         statements.push(
             Statement::new(
                 "SELECT due_at <= now() + interval '10 seconds' AS is_due FROM bot_outboxes WHERE bot_id = $1",
             )
             .bind(bot.id),
         );
-        let answers = must(world.app.db().run(scope(), statements).await);
-        let [.., recorded, is_due] = answers.as_slice() else { panic!("{answers:?}") };
-        let woken: Vec<(i64, bool)> =
-            recorded.iter().map(|row| (must(get(row, "bot_id")), must(get(row, "sent_for")))).collect();
-        told.push((woken, must(get::<bool>(&is_due[0], "is_due"))));
+        let result_sets = must(world.app.db().run(scope(), statements).await);
+        let [.., recorded, is_due] = result_sets.as_slice() else { panic!("{result_sets:?}") };
+        let bots: Vec<(i64, bool)> =
+            recorded.iter().map(|row| (must(get(row, "bot_id")), must(get(row, "wakeup_pending")))).collect();
+        outcomes.push((bots, must(get::<bool>(&is_due[0], "is_due"))));
     }
-    assert_eq!(told, expected);
+    assert_eq!(outcomes, expected);
 }

@@ -1,4 +1,5 @@
-//! The house stands: a module imports only from floors below its own, and a domain's SQL names only its own tables.
+//! The layers of the code: a module imports only from floors below its own, and a domain's SQL names only its own
+//! tables.
 
 use std::{
     collections::BTreeMap,
@@ -6,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The floors, from the ground up. Domains share the top one; what they may call of each other stands beside them.
+/// The floors, from the ground up, each with the modules that it may import. Domains share the top floor: the list of
+/// each includes the domains that it may call.
 const FLOORS: &[(&str, &[&str])] = &[
     ("platform", &[]),
     ("app", &["platform"]),
@@ -17,7 +19,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("bridge", &["app", "platform", "avito", "telegram", "tenancy", "identity"]),
 ];
 
-/// Whose table is whose. The views of tenancy are for everyone.
+/// The owner of each table. The views of tenancy are for every domain.
 const TABLES: &[(&str, &[&str])] = &[
     (
         "tenancy",
@@ -39,7 +41,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Every source file with the module of the top level it belongs to.
+/// Lists every source file with the top-level module that it belongs to.
 fn modules() -> Vec<(String, PathBuf, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     sources(&src)
@@ -53,13 +55,13 @@ fn modules() -> Vec<(String, PathBuf, String)> {
         .collect()
 }
 
-/// What a file names behind `crate::`, also within braces: `crate::{app, platform::db}`.
+/// Lists the names behind `crate::` in a file, also within braces: `crate::{app, platform::db}`.
 fn imports(text: &str) -> Vec<String> {
     let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let mut found = Vec::new();
-    for place in text.split("crate::").skip(1) {
-        let Some(group) = place.strip_prefix('{') else {
-            found.push(word(place));
+    for path in text.split("crate::").skip(1) {
+        let Some(group) = path.strip_prefix('{') else {
+            found.push(word(path));
             continue;
         };
         let (mut depth, mut item) = (0, String::new());
@@ -79,7 +81,7 @@ fn imports(text: &str) -> Vec<String> {
     found
 }
 
-/// The words of the SQL in a file: of its string literals that begin as a statement does.
+/// Lists the words of the SQL in a file: of its string literals that begin as a statement does.
 fn sql_words(text: &str) -> Vec<String> {
     const BEGINNINGS: &[&str] = &["SELECT", "INSERT", "UPDATE", "DELETE", "WITH"];
     let literals = text.split('"').skip(1).step_by(2);
@@ -95,7 +97,7 @@ fn a_module_imports_only_from_floors_below_its_own() {
     for (module, path, text) in modules() {
         let below = floors.get(module.as_str()).unwrap_or_else(|| panic!("{module} stands on no floor"));
         for import in imports(&text) {
-            // `App` is handed to everyone above it; macros are named by the crate.
+            // `App` is handed to every module above it; macros are named by the crate.
             let import = if import == "App" { "app".to_owned() } else { import };
             if import != module && floors.contains_key(import.as_str()) {
                 assert!(below.contains(&import.as_str()), "{} imports crate::{import}", path.display());
@@ -126,7 +128,7 @@ fn every_table_of_the_migrations_has_an_owner() {
         let text = fs::read_to_string(entry.path()).unwrap_or_default();
         for line in text.lines().filter_map(|line| line.strip_prefix("CREATE TABLE ")) {
             let table = line.trim_end_matches(" (");
-            assert!(owned.contains(&table), "nobody owns {table}");
+            assert!(owned.contains(&table), "{table} has no owner");
         }
     }
 }

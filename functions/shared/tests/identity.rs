@@ -37,7 +37,7 @@ fn must<T, E: std::fmt::Display>(outcome: Result<T, E>) -> T {
     outcome.unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// Changes something that only the platform may, as the platform.
+/// Changes a row that only the scope `Identity` may change.
 async fn as_identity(world: &World, sql: &'static str, id: i64) {
     world.query(Scope::Identity, Statement::new(sql).bind(id)).await;
 }
@@ -58,7 +58,7 @@ async fn the_first_sign_in_makes_an_organisation_with_its_owner_and_the_next_fin
 async fn two_first_sign_ins_at_once_make_one_user_and_one_organisation() {
     let (one, other, id) = (World::new(), World::new(), World::new_id());
     for world in [&one, &other] {
-        must(world.sign_in(World::new_id(), "Анна").await); // both have their connection, so that they really meet
+        must(world.sign_in(World::new_id(), "Анна").await); // both are connected, so that the sign-ins overlap
     }
     let name = format!("Вместе {id}");
     let (first, second) = tokio::join!(one.sign_in(id, &name), other.sign_in(id, &name));
@@ -86,7 +86,7 @@ async fn an_answer_that_telegram_did_not_sign_is_refused() {
 }
 
 #[tokio::test]
-async fn the_configured_person_signs_in_as_the_platforms_admin_and_nobody_else_does() {
+async fn the_configured_person_signs_in_as_the_platforms_admin_and_is_refused_without_configuration() {
     let id = World::new_id();
     let world = World::with(&[("ADMIN_TELEGRAM_ID", &id.to_string())]);
     let admin = must(world.sign_in(id, "Админ").await);
@@ -99,7 +99,7 @@ async fn the_configured_person_signs_in_as_the_platforms_admin_and_nobody_else_d
 }
 
 #[tokio::test]
-async fn who_runs_an_organisation_does_not_become_admin_by_configuration() {
+async fn an_owner_of_an_organisation_does_not_become_admin_by_configuration() {
     let id = World::new_id();
     must(World::with(&[("ADMIN_TELEGRAM_ID", "")]).sign_in(id, "Анна").await);
     let outcome = World::with(&[("ADMIN_TELEGRAM_ID", &id.to_string())]).sign_in(id, "Анна").await;
@@ -107,7 +107,7 @@ async fn who_runs_an_organisation_does_not_become_admin_by_configuration() {
 }
 
 #[tokio::test]
-async fn a_token_names_its_holder_and_a_refresh_token_opens_nothing() {
+async fn an_access_token_names_its_user_and_a_refresh_token_opens_nothing() {
     let world = World::new();
     let signed_in = must(world.sign_in(World::new_id(), "Анна").await);
     let caller = call_with(world.app, &signed_in).await;
@@ -119,7 +119,7 @@ async fn a_token_names_its_holder_and_a_refresh_token_opens_nothing() {
 }
 
 #[tokio::test]
-async fn a_session_nobody_knows_is_out() {
+async fn a_deleted_session_is_refused() {
     let world = World::new();
     let signed_in = must(world.sign_in(World::new_id(), "Анна").await);
     as_identity(&world, "DELETE FROM sessions WHERE user_id = $1", signed_in.account.user.id).await;
@@ -127,7 +127,7 @@ async fn a_session_nobody_knows_is_out() {
 }
 
 #[tokio::test]
-async fn suspension_ends_what_redis_does_not_remember_and_lets_nobody_sign_in() {
+async fn suspension_ends_sessions_that_redis_does_not_remember_and_refuses_sign_ins() {
     let (world, id) = (World::new(), World::new_id());
     let signed_in = must(world.sign_in(id, "Анна").await);
     let caller = call_with(world.app, &signed_in).await;
@@ -140,7 +140,7 @@ async fn suspension_ends_what_redis_does_not_remember_and_lets_nobody_sign_in() 
 }
 
 #[tokio::test]
-async fn someone_switched_off_cannot_sign_in() {
+async fn a_deactivated_user_cannot_sign_in_and_loses_the_session() {
     let (world, id) = (World::new(), World::new_id());
     let signed_in = must(world.sign_in(id, "Анна").await);
     as_identity(&world, "UPDATE users SET is_active = false WHERE id = $1", signed_in.account.user.id).await;

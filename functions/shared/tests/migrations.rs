@@ -1,4 +1,4 @@
-//! Applying the migrations to an empty database, and what becomes of the functions that keep plans.
+//! Applying the migrations to an empty database, and the stored functions that they install.
 
 mod support;
 
@@ -22,7 +22,7 @@ async fn connected(address: &str) -> Client {
     client
 }
 
-/// An empty database of the test's own.
+/// An empty database that only one test uses.
 struct Database {
     name: String,
     address: Secret,
@@ -51,7 +51,7 @@ async fn on_server(sql: &str) {
     connected(&variable("DATABASE_URL")).await.batch_execute(sql).await.unwrap_or_else(|error| panic!("{error}"));
 }
 
-/// The functions that keep plans, by name, with their ids.
+/// Reads the stored functions by name, with their ids.
 async fn functions(client: &Client) -> Vec<(String, u32)> {
     let sql = "SELECT proname::text, oid FROM pg_proc WHERE pronamespace = 'plans'::regnamespace ORDER BY 1";
     let rows = client.query(sql, &[]).await.unwrap_or_else(|error| panic!("{error}"));
@@ -74,7 +74,7 @@ async fn migrations_started_three_times_at_once_are_applied_once() {
 }
 
 #[tokio::test]
-async fn each_planned_statement_has_a_function_that_later_migrations_leave_alone() {
+async fn each_stored_function_is_created_once_and_later_migrations_leave_it_alone() {
     let database = Database::new().await;
     let first = functions(&database.migrated().await).await;
     let second = functions(&database.migrated().await).await;
@@ -89,7 +89,7 @@ async fn each_planned_statement_has_a_function_that_later_migrations_leave_alone
 }
 
 #[tokio::test]
-async fn a_function_of_other_code_stays_for_a_week_and_one_that_answers_otherwise_is_made_anew() {
+async fn a_function_of_other_code_stays_for_a_week_and_one_with_another_result_is_created_again() {
     let database = Database::new().await;
     let client = database.migrated().await;
     let mut ours = functions(&client).await.into_iter().map(|(name, _)| name);
@@ -112,20 +112,20 @@ async fn a_function_of_other_code_stays_for_a_week_and_one_that_answers_otherwis
     let names: Vec<String> = functions(&client).await.into_iter().map(|(name, _)| name).collect();
     let body = format!("SELECT prosrc FROM pg_proc WHERE proname = '{changed}'");
     let bodies = client.query(&body, &[]).await.unwrap_or_else(|error| panic!("{error}"));
-    let mark = format!("SELECT obj_description(oid, 'pg_proc') FROM pg_proc WHERE proname = '{returned}'");
-    let mark = client.query_one(&mark, &[]).await.unwrap_or_else(|error| panic!("{error}"));
+    let comment = format!("SELECT obj_description(oid, 'pg_proc') FROM pg_proc WHERE proname = '{returned}'");
+    let comment = client.query_one(&comment, &[]).await.unwrap_or_else(|error| panic!("{error}"));
     database.dropped().await;
 
-    for kept in ["unmarked", "recent", "misplaced", &returned] {
-        assert!(names.contains(&kept.to_owned()), "{kept}: {names:?}");
+    for remaining in ["unmarked", "recent", "misplaced", &returned] {
+        assert!(names.contains(&remaining.to_owned()), "{remaining}: {names:?}");
     }
-    assert_eq!(mark.get::<_, Option<String>>(0), None, "what has come back is marked no more");
+    assert_eq!(comment.get::<_, Option<String>>(0), None, "a function that the code calls again loses its date");
     assert!(!names.contains(&"old".to_owned()), "{names:?}");
     assert_eq!(bodies.len(), 1);
     assert!(bodies[0].get::<_, String>(0).contains("BEGIN"));
 }
 
-/// A planned statement of this test's own.
+/// A `planned!` statement that only this test uses.
 fn sum(one: i64, other: i64) -> Statement {
     planned!("SELECT $1::bigint + $2::bigint AS sum").bind(one).bind(other)
 }
@@ -135,19 +135,19 @@ async fn a_statement_whose_function_is_missing_is_sent_as_it_is_written() {
     let database = Database::new().await;
     let client = database.migrated().await;
     let db = Db::new(Secret::new(database.address.expose()), String::new(), Timeouts::USUAL);
-    let with_plan = db.query(Scope::Service, sum(1, 2)).await;
-    let by_function = db.round_trips();
+    let with_function = db.query(Scope::Service, sum(1, 2)).await;
+    let round_trips_with_function = db.round_trips();
     client.batch_execute("DROP SCHEMA plans CASCADE").await.unwrap_or_else(|error| panic!("{error}"));
     let without = [db.query(Scope::Service, sum(3, 4)).await, db.query(Scope::Service, sum(5, 6)).await];
     database.dropped().await;
 
     let read = |rows: Result<Vec<tokio_postgres::Row>, _>| get::<i64>(&rows.expect("rows")[0], "sum").expect("a sum");
-    assert_eq!((read(with_plan), by_function), (3, 1));
+    assert_eq!((read(with_function), round_trips_with_function), (3, 1));
     assert_eq!(without.map(read), [7, 11]);
-    assert_eq!(db.round_trips(), 4, "its absence is found once, and remembered");
+    assert_eq!(db.round_trips(), 4, "the absence is found once, and remembered");
 }
 
-/// A routine of this test's own.
+/// A `routine!` that only this test uses.
 fn twice(what: i64) -> Statement {
     routine!(
         "(_what bigint, _again bigint DEFAULT NULL) RETURNS TABLE (twice bigint)",
@@ -158,11 +158,11 @@ fn twice(what: i64) -> Statement {
 }
 
 #[tokio::test]
-async fn a_routine_that_is_missing_is_made_for_the_session_that_asks_for_it() {
+async fn a_stored_function_that_is_missing_is_created_for_the_session_that_calls_it() {
     let database = Database::new().await;
     let client = database.migrated().await;
     let db = Db::new(Secret::new(database.address.expose()), String::new(), Timeouts::USUAL);
-    let with_plan = db.query(Scope::Tenant(ClientId(1)), twice(1)).await;
+    let with_function = db.query(Scope::Tenant(ClientId(1)), twice(1)).await;
     client.batch_execute("DROP SCHEMA plans CASCADE").await.unwrap_or_else(|error| panic!("{error}"));
     let without =
         [db.query(Scope::Tenant(ClientId(1)), twice(2)).await, db.query(Scope::Tenant(ClientId(1)), twice(3)).await];
@@ -170,14 +170,14 @@ async fn a_routine_that_is_missing_is_made_for_the_session_that_asks_for_it() {
 
     let read =
         |rows: Result<Vec<tokio_postgres::Row>, _>| get::<i64>(&rows.expect("rows")[0], "twice").expect("a number");
-    assert_eq!(read(with_plan), 2);
+    assert_eq!(read(with_function), 2);
     assert_eq!(without.map(read), [4, 6]);
 }
 
 /// Tables that grow with every message.
 const GROWING: [&str; 5] = ["dialogs", "dialog_topics", "messages", "parts", "posts"];
-/// A few organisations with some history, of which a fiftieth waits: of an empty table or index Postgres would read all as
-/// gladly as one row.
+/// A few clients with some history, of which one row in fifty waits. Postgres would read all of an empty table or index
+/// as cheaply as one row.
 const HISTORY: &str = "
     SET session_replication_role = replica;
     INSERT INTO dialogs (client_id, avito_account_id, bot_id, avito_chat_id, send_at)
@@ -197,7 +197,7 @@ const HISTORY: &str = "
     SET session_replication_role = origin;
     ANALYZE";
 
-/// A function's parameters: names, as far as they have any, and types.
+/// Reads a function's parameters: their names, as far as they have any, and their types.
 async fn parameters(client: &Client, function: &str) -> (Vec<String>, Vec<String>) {
     let ask = "SELECT coalesce(proargnames[1:pronargs], '{}'), ARRAY(SELECT format_type(t, NULL) FROM unnest(proargtypes) AS t)
                FROM pg_proc WHERE proname = $1 AND pronamespace = 'plans'::regnamespace";
@@ -205,12 +205,12 @@ async fn parameters(client: &Client, function: &str) -> (Vec<String>, Vec<String
     (row.get(0), row.get(1))
 }
 
-/// How Postgres would run a function's statement whatever its parameters, if there is any index that it could use.
+/// Returns Postgres' generic plan of a function's statement. It uses an index wherever there is one that it could use.
 async fn plan(client: &Client, function: &str, sql: &str) -> String {
     let (names, types) = parameters(client, function).await;
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let numbered = |word: &str| match names.iter().position(|name| name == word) {
-        Some(place) if !word.is_empty() => format!("${}", place + 1),
+        Some(index) if !word.is_empty() => format!("${}", index + 1),
         _ => word.to_owned(),
     };
     let words = sql.split_inclusive(|c| !is_name(c)).map(|piece| match piece.char_indices().last() {
@@ -221,16 +221,16 @@ async fn plan(client: &Client, function: &str, sql: &str) -> String {
     let (types, nulls) = (types.join(", "), vec!["NULL"; types.len()].join(", "));
     let (types, nulls) = if types.is_empty() { (types, nulls) } else { (format!("({types})"), format!("({nulls})")) };
     let explain = format!("PREPARE s {types} AS {sql}; EXPLAIN (COSTS off) EXECUTE s{nulls}; DEALLOCATE s");
-    let answers = client.simple_query(&explain).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
-    let lines = answers.iter().filter_map(|answer| match answer {
+    let messages = client.simple_query(&explain).await.unwrap_or_else(|error| panic!("{error}: {sql}"));
+    let lines = messages.iter().filter_map(|message| match message {
         tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
         _ => None,
     });
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What a plan reads as a whole, or of the whole tenant, of the tables that grow; also of what an index holds, which may be
-/// only what waits, but of all tenants.
+/// Returns the lines of a plan that read a growing table as a whole, or all rows of a tenant. A whole index counts too:
+/// it may have only the rows that wait, but has those of all tenants.
 fn read_as_a_whole(plan: &str) -> Vec<&str> {
     let grows = |line: &str| GROWING.iter().any(|table| format!("{line} ").contains(&format!(" on {table} ")));
     let lines: Vec<&str> = plan.lines().chain([""]).collect();
@@ -248,7 +248,7 @@ fn read_as_a_whole(plan: &str) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn no_planned_statement_reads_the_whole_of_a_table_that_grows() {
+async fn no_stored_function_reads_the_whole_of_a_table_that_grows() {
     let database = Database::new().await;
     let client = database.migrated().await;
     client.batch_execute(HISTORY).await.unwrap_or_else(|error| panic!("{error}"));

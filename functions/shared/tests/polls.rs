@@ -1,5 +1,5 @@
-//! The poll, in this process against the stack's Postgres, Redis and Avito: how often an account is looked at, what that
-//! costs, and what happens to one that Avito does not let in. The stack's own poll is kept away by long intervals.
+//! The poll, in this process against the stack's Postgres, Redis and Avito: how often an account is polled, how many
+//! calls that costs, and accounts that Avito refuses. Long intervals keep the stack's own poll away.
 
 mod support;
 
@@ -51,7 +51,7 @@ impl Shop {
                     WHERE avito_account_id = $1";
         let statements = vec![polls::start_polling(account.id), Statement::new(hold).bind(account.id)];
         must(shop.world.app.db().run(Scope::Tenant(shop.owner.client), statements).await);
-        // Avito counts in seconds: what is written from now on is written after the registration.
+        // Avito's times are whole seconds: messages from now on are to be later than the registration.
         shop.change(
             "UPDATE avito_accounts SET webhook_registered_at = webhook_registered_at - interval '2 seconds' WHERE id = $1",
         )
@@ -64,35 +64,35 @@ impl Shop {
         self.world.query(Scope::Tenant(self.owner.client), Statement::new(sql).bind(self.account_id)).await;
     }
 
-    async fn due(&self) {
+    async fn make_due(&self) {
         self.change("UPDATE account_polls SET next_poll_at = now() WHERE avito_account_id = $1").await;
     }
 
-    /// Lets the poll come by, whether or not the account is due.
+    /// Runs the poll, even if the account is not due.
     async fn poll(&self) {
         must(poll(self.world.app, &task(vec![self.account_id]), stop()).await);
     }
 
-    /// A poll that is due.
-    async fn turn(&self) {
-        self.due().await;
+    /// Makes the account due and runs the poll.
+    async fn poll_when_due(&self) {
+        self.make_due().await;
         self.poll().await;
     }
 
-    /// How long the account rests now, seconds.
-    async fn rests(&self) -> i64 {
+    /// Reads the time until the next poll, in seconds.
+    async fn seconds_to_next_poll(&self) -> i64 {
         let sql = "SELECT extract(epoch FROM next_poll_at - now())::bigint AS rest FROM account_polls WHERE avito_account_id = $1";
         let rows = self.world.query(Scope::Service, Statement::new(sql).bind(self.account_id)).await;
         rows[0].get("rest")
     }
 
     async fn is_polled_rarely(&self) -> bool {
-        let rest = self.rests().await;
-        assert!(rest > TRUSTED / 2 || rest <= USUAL, "{rest}");
-        rest > USUAL
+        let seconds = self.seconds_to_next_poll().await;
+        assert!(seconds > TRUSTED / 2 || seconds <= USUAL, "{seconds}");
+        seconds > USUAL
     }
 
-    /// What Avito was asked for this account since then, in order.
+    /// Lists the methods that were called for this account after `since`, in order.
     async fn calls(&self, since: u64) -> Vec<String> {
         let calls = self.world.ask(&format!("calls?target=avito&since={since}")).await;
         let calls = calls["calls"].as_array().cloned().unwrap_or_default();
@@ -104,7 +104,7 @@ impl Shop {
     }
 
     async fn calls_so_far(&self) -> u64 {
-        self.world.ask(&format!("calls?since={}", u64::MAX)).await["next_index"].as_u64().unwrap_or_default()
+        self.world.ask(&format!("calls?since={}", u64::MAX)).await["next"].as_u64().unwrap_or_default()
     }
 
     async fn chat(&self) -> String {
@@ -117,14 +117,14 @@ impl Shop {
         self.world.control("avito/messages", &message).await;
     }
 
-    /// The texts that are recorded, oldest first.
+    /// Reads the texts that are recorded, oldest first.
     async fn recorded(&self) -> Vec<String> {
         let sql = "SELECT text FROM messages WHERE avito_account_id = $1 ORDER BY avito_created, id";
         let rows = self.world.query(Scope::Tenant(self.owner.client), Statement::new(sql).bind(self.account_id)).await;
         rows.iter().map(|row| row.get("text")).collect()
     }
 
-    /// A minute passes for what no webhook has told of.
+    /// Lets a minute pass for messages that no webhook has reported.
     async fn a_minute_later(&self) {
         self.change("UPDATE messages SET created_at = created_at - interval '61 seconds' WHERE avito_account_id = $1")
             .await;
@@ -134,7 +134,7 @@ impl Shop {
         .await;
     }
 
-    /// Somebody answers in the only chat.
+    /// Sends an answer in the only chat.
     async fn answers(&self, text: &str) {
         let write = Statement::new(
             "WITH message AS (
@@ -159,8 +159,9 @@ impl Shop {
             "client_id": self.outside.api_client_id, "client_secret": secret, "user_id": self.outside.user_id,
         });
         self.world.control("avito/accounts", &keys).await;
-        let ended = json!({ "target": "avito", "kind": "token_expired", "scope": { "user_id": self.outside.user_id } });
-        self.world.control("faults", &ended).await;
+        let expired =
+            json!({ "target": "avito", "kind": "token_expired", "scope": { "user_id": self.outside.user_id } });
+        self.world.control("faults", &expired).await;
     }
 
     async fn notices(&self) -> i64 {
@@ -173,26 +174,26 @@ fn task(account_ids: Vec<i64>) -> PollTask {
     PollTask::V1 { account_ids, due: Timestamp::now() }
 }
 
-/// Later than any poll here ends.
+/// A moment after the end of any poll here.
 fn stop() -> Instant {
     Instant::now() + Duration::from_secs(60)
 }
 
 #[tokio::test]
-async fn an_account_whose_webhooks_tell_of_everything_is_polled_rarely() {
+async fn an_account_whose_webhooks_report_everything_is_polled_rarely() {
     let shop = Shop::new().await;
     let chat = shop.chat().await;
-    shop.turn().await;
+    shop.poll_when_due().await;
     assert!(shop.is_polled_rarely().await);
 
-    // The poll may well be before the webhook.
+    // The poll may come before the webhook.
     shop.writes(&chat, "Здравствуйте", false).await;
-    shop.turn().await;
+    shop.poll_when_due().await;
     assert_eq!(shop.recorded().await, ["Здравствуйте"]);
     shop.change("UPDATE messages SET webhook_reported_at = now() WHERE avito_account_id = $1").await;
     shop.a_minute_later().await;
-    shop.turn().await;
-    shop.turn().await;
+    shop.poll_when_due().await;
+    shop.poll_when_due().await;
     assert!(shop.is_polled_rarely().await);
 }
 
@@ -200,32 +201,32 @@ async fn an_account_whose_webhooks_tell_of_everything_is_polled_rarely() {
 async fn an_account_is_polled_often_for_a_day_after_a_webhook_was_missed() {
     let shop = Shop::new().await;
     let chat = shop.chat().await;
-    shop.turn().await;
+    shop.poll_when_due().await;
     shop.writes(&chat, "Никто не сказал", false).await;
 
-    shop.turn().await;
-    shop.turn().await;
+    shop.poll_when_due().await;
+    shop.poll_when_due().await;
     assert!(!shop.is_polled_rarely().await, "while it is not known whether the webhook comes");
     shop.a_minute_later().await;
-    shop.turn().await;
-    shop.turn().await;
+    shop.poll_when_due().await;
+    shop.poll_when_due().await;
     assert!(!shop.is_polled_rarely().await, "it did not come");
 
     shop.change("UPDATE account_polls SET webhook_missed_at = now() - interval '25 hours' WHERE avito_account_id = $1")
         .await;
-    shop.turn().await;
+    shop.poll_when_due().await;
     assert!(shop.is_polled_rarely().await);
 }
 
 #[tokio::test]
-async fn what_was_unread_when_the_account_was_connected_says_nothing_of_its_webhook() {
+async fn a_message_that_is_older_than_the_webhooks_registration_is_no_missed_webhook() {
     let shop = Shop::new().await;
     let chat = shop.chat().await;
     shop.writes(&chat, "Ещё продаёте?", false).await;
     shop.change("UPDATE avito_accounts SET webhook_registered_at = now() + interval '2 seconds' WHERE id = $1").await;
 
-    shop.turn().await;
-    shop.turn().await;
+    shop.poll_when_due().await;
+    shop.poll_when_due().await;
 
     assert_eq!(shop.recorded().await, ["Ещё продаёте?"]);
     assert!(shop.is_polled_rarely().await);
@@ -235,7 +236,7 @@ async fn what_was_unread_when_the_account_was_connected_says_nothing_of_its_webh
 async fn an_account_that_avito_sends_no_webhooks_for_is_polled_often() {
     let shop = Shop::new().await;
     shop.change("UPDATE avito_accounts SET webhook_error = 'Forbidden' WHERE id = $1").await;
-    shop.turn().await;
+    shop.poll_when_due().await;
     assert!(!shop.is_polled_rarely().await);
 }
 
@@ -243,75 +244,75 @@ async fn an_account_that_avito_sends_no_webhooks_for_is_polled_often() {
 async fn every_ten_minutes_a_chat_that_avito_lists_out_of_order_is_found_by_its_unread_messages() {
     let shop = Shop::new().await;
     let chat = shop.chat().await;
-    shop.turn().await;
+    shop.poll_when_due().await;
     shop.writes(&chat, "Старое место в списке", false).await;
-    // To the poll of all chats this page is no news.
-    shop.turn().await;
+    // After this poll the page of all chats is unchanged, so the next poll of it finds nothing.
+    shop.poll_when_due().await;
     assert_eq!(shop.recorded().await.len(), 1);
     shop.change("DELETE FROM messages WHERE avito_account_id = $1").await;
     shop.change("UPDATE dialogs SET synced_message_id = NULL, synced_updated = NULL WHERE avito_account_id = $1").await;
-    shop.turn().await;
+    shop.poll_when_due().await;
     assert_eq!(shop.recorded().await.len(), 0);
 
     shop.change("UPDATE account_polls SET unread_list_at = now() WHERE avito_account_id = $1").await;
     let since = shop.calls_so_far().await;
-    shop.turn().await;
+    shop.poll_when_due().await;
 
     assert_eq!(shop.recorded().await, ["Старое место в списке"]);
     assert_eq!(shop.calls(since).await, ["chats.list", "chats.list", "messages.list"]);
     let since = shop.calls_so_far().await;
-    shop.turn().await;
+    shop.poll_when_due().await;
     assert_eq!(shop.calls(since).await, ["chats.list"], "not before ten minutes are over");
 }
 
 #[tokio::test]
-async fn an_account_with_broken_keys_is_reported_once_and_tried_hourly() {
+async fn the_owner_of_an_account_with_broken_keys_is_notified_once_and_the_account_is_polled_hourly() {
     let shop = Shop::new().await;
-    shop.turn().await;
+    shop.poll_when_due().await;
     shop.has_keys("another secret").await;
 
     let since = shop.calls_so_far().await;
-    shop.turn().await;
+    shop.poll_when_due().await;
     assert_eq!(shop.calls(since).await, ["chats.list", "token"]);
     assert_eq!(shop.notices().await, 1);
     for _ in 0..3 {
         shop.poll().await;
     }
     assert_eq!(shop.calls(since).await.len(), 2, "nothing between");
-    assert!((3500..=3600).contains(&shop.rests().await));
+    assert!((3500..=3600).contains(&shop.seconds_to_next_poll().await));
 
     let since = shop.calls_so_far().await;
-    shop.turn().await;
+    shop.poll_when_due().await;
     assert_eq!(shop.calls(since).await, ["chats.list", "token"]);
-    assert!((3500..=3600).contains(&shop.rests().await));
+    assert!((3500..=3600).contains(&shop.seconds_to_next_poll().await));
     assert_eq!(shop.notices().await, 1);
 
     shop.has_keys(&shop.outside.api_client_secret).await;
-    shop.turn().await;
-    shop.turn().await;
-    assert!(shop.is_polled_rarely().await, "its keys are whole again");
+    shop.poll_when_due().await;
+    shop.poll_when_due().await;
+    assert!(shop.is_polled_rarely().await, "its keys are valid again");
     assert_eq!(shop.notices().await, 1);
 }
 
 #[tokio::test]
-async fn a_poll_that_fails_for_a_passing_reason_is_made_again_at_the_usual_pace() {
+async fn a_poll_that_fails_for_a_passing_reason_is_repeated_at_the_usual_interval() {
     let shop = Shop::new().await;
-    shop.turn().await;
+    shop.poll_when_due().await;
     assert!(shop.is_polled_rarely().await);
-    let out_of_order = json!({ "target": "avito", "method": "chats.list", "kind": "status", "status": 503, "times": 1,
+    let unavailable = json!({ "target": "avito", "method": "chats.list", "kind": "status", "status": 503, "times": 1,
                                "scope": { "user_id": shop.outside.user_id } });
-    shop.world.control("faults", &out_of_order).await;
+    shop.world.control("faults", &unavailable).await;
 
-    shop.turn().await;
+    shop.poll_when_due().await;
     assert!(!shop.is_polled_rarely().await);
     assert_eq!(shop.notices().await, 0);
 
-    shop.turn().await;
+    shop.poll_when_due().await;
     assert!(shop.is_polled_rarely().await, "Avito answers again");
 }
 
 #[tokio::test]
-async fn whoever_meets_an_ended_token_second_takes_the_one_that_the_first_got() {
+async fn a_worker_that_meets_an_expired_token_second_uses_the_token_that_the_first_got() {
     let shop = Shop::new().await;
     let read = || async {
         let sql = "SELECT * FROM tenancy_accounts WHERE avito_account_id = $1";
@@ -319,18 +320,18 @@ async fn whoever_meets_an_ended_token_second_takes_the_one_that_the_first_got() 
         must(Keys::read(&rows[0]))
     };
     let (first, second) = (read().await, read().await);
-    let ended = must(accounts::access_token(shop.world.app, &first).await);
+    let expired = must(accounts::access_token(shop.world.app, &first).await);
     let since = shop.calls_so_far().await;
 
-    let renewed = must(accounts::renewed_token(shop.world.app, &first, &ended).await);
-    let taken = must(accounts::renewed_token(shop.world.app, &second, &ended).await);
+    let renewed = must(accounts::renewed_token(shop.world.app, &first, &expired).await);
+    let reused = must(accounts::renewed_token(shop.world.app, &second, &expired).await);
 
-    assert!(renewed.expose() != ended.expose() && taken.expose() == renewed.expose());
+    assert!(renewed.expose() != expired.expose() && reused.expose() == renewed.expose());
     assert_eq!(shop.calls(since).await, ["token"]);
 }
 
 #[tokio::test]
-async fn polls_leave_a_part_of_what_avito_allows_to_answers() {
+async fn polls_leave_a_third_of_the_rate_limit_to_answers() {
     let shop = Shop::new().await;
     let keys = json!({
         "client_id": shop.outside.api_client_id, "client_secret": shop.outside.api_client_secret,
@@ -338,13 +339,13 @@ async fn polls_leave_a_part_of_what_avito_allows_to_answers() {
     });
     let chat = shop.chat().await;
     shop.writes(&chat, "Ещё продаёте?", false).await;
-    shop.turn().await;
-    wait_for_a_young_minute().await;
+    shop.poll_when_due().await;
+    wait_for_enough_of_a_minute().await;
     shop.world.control("avito/accounts", &keys).await;
     let since = shop.calls_so_far().await;
 
     for _ in 0..25 {
-        shop.turn().await;
+        shop.poll_when_due().await;
     }
     assert_eq!(shop.calls(since).await, vec!["chats.list"; 20], "a third is left");
 
@@ -355,7 +356,7 @@ async fn polls_leave_a_part_of_what_avito_allows_to_answers() {
 #[tokio::test]
 async fn a_429_stops_polls_until_avito_takes_calls_again() {
     let shop = Shop::new().await;
-    shop.turn().await;
+    shop.poll_when_due().await;
     let busy = json!({
         "target": "avito", "kind": "status", "status": 429, "retry_after": 2, "method": "chats.list", "times": 1,
         "scope": { "user_id": shop.outside.user_id },
@@ -363,19 +364,20 @@ async fn a_429_stops_polls_until_avito_takes_calls_again() {
     shop.world.control("faults", &busy).await;
     let since = shop.calls_so_far().await;
 
-    shop.turn().await;
-    shop.turn().await;
-    assert_eq!(shop.calls(since).await, ["chats.list"], "the second one did not even ask");
+    shop.poll_when_due().await;
+    shop.poll_when_due().await;
+    assert_eq!(shop.calls(since).await, ["chats.list"], "the second poll made no call");
 
     let deadline = Instant::now() + Duration::from_secs(10);
     while shop.calls(since).await.len() < 2 {
-        assert!(Instant::now() < deadline, "it asks again");
-        shop.turn().await;
+        assert!(Instant::now() < deadline, "it polls again");
+        shop.poll_when_due().await;
     }
 }
 
-/// The limits are by the minute, and what is counted here is to fall into one.
-async fn wait_for_a_young_minute() {
+/// Waits until enough of a minute is left: the rate limits are counted by the minute, and a test's calls must fall into
+/// one.
+async fn wait_for_enough_of_a_minute() {
     while Timestamp::now().as_second().rem_euclid(60) > 45 {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
@@ -388,14 +390,14 @@ async fn with_redis_away_accounts_are_polled_at_a_slow_pace() {
     shop.writes(&chat, "Без Redis", false).await;
     let began = Instant::now();
 
-    shop.turn().await;
+    shop.poll_when_due().await;
 
     assert_eq!(shop.recorded().await, ["Без Redis"]);
     assert!(began.elapsed() > Duration::from_millis(2500), "two calls, three seconds apart");
 }
 
 #[tokio::test]
-async fn two_thousand_accounts_without_news_cost_one_call_each_and_half_a_minute_at_most() {
+async fn two_thousand_accounts_without_changes_cost_one_call_each_and_half_a_minute_at_most() {
     const ACCOUNTS: i64 = 2000;
     let shop = Shop::new().await;
     let (app, client) = (shop.world.app, Scope::Tenant(shop.owner.client));
@@ -424,10 +426,10 @@ async fn two_thousand_accounts_without_news_cost_one_call_each_and_half_a_minute
     let rows = shop.world.query(Scope::Tenant(shop.owner.client), start.bind(first).bind(ACCOUNTS)).await;
     let ids: Vec<i64> = rows.iter().map(|row| row.get(0)).collect();
     // The first poll gets tokens and has seen every chat there is: none.
-    all(&shop, &ids).await;
+    poll_all(&shop, &ids).await;
     let (since, round_trips, cache) = (shop.calls_so_far().await, app.db().round_trips(), app.cache().round_trips());
     let began = Instant::now();
-    let extra = all(&shop, &ids).await;
+    let extra = poll_all(&shop, &ids).await;
     let took = began.elapsed();
 
     let calls = shop.world.ask(&format!("calls?target=avito&since={since}")).await;
@@ -444,11 +446,11 @@ async fn two_thousand_accounts_without_news_cost_one_call_each_and_half_a_minute
     assert!(took < Duration::from_secs(30), "{took:?}");
 }
 
-/// Polls all of them as the worker does, fifty a task; answers how many round trips to Postgres were the test's own.
-async fn all(shop: &Shop, ids: &[i64]) -> u64 {
+/// Polls all of them as the worker does, fifty a task; returns how many round trips to Postgres were the test's own.
+async fn poll_all(shop: &Shop, ids: &[i64]) -> u64 {
     let mut own = 0;
     for ids in ids.chunks(50) {
-        // Only now: the stack polls whatever is due for long enough.
+        // Only now: the stack's own poll takes every account that is due for long enough.
         let due = Statement::new("UPDATE account_polls SET next_poll_at = now() WHERE avito_account_id = ANY($1)");
         shop.world.query(Scope::Tenant(shop.owner.client), due.bind(ids.to_vec())).await;
         own += 1;

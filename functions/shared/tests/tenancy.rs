@@ -1,5 +1,4 @@
-//! Whose everything is: the database's own rules, and connecting bots and accounts, against real Postgres and the
-//! simulators.
+//! Tenancy: the database's own rules, and connecting bots and accounts, against real Postgres and the simulators.
 
 mod support;
 
@@ -31,7 +30,7 @@ async fn names(world: &World, sql: &'static str) -> Vec<String> {
 
 const ALL: Wanted = Wanted { limit: 200, before: i64::MAX };
 
-// What the catalogue must say
+// The database's catalogue
 
 #[tokio::test]
 async fn every_table_is_under_forced_row_level_security() {
@@ -58,7 +57,7 @@ async fn every_view_sees_what_its_reader_may_see() {
 }
 
 #[tokio::test]
-async fn keys_between_tenants_tables_carry_the_tenant() {
+async fn foreign_keys_between_tables_of_tenants_include_the_tenant() {
     let sql = "SELECT f.conname::text FROM pg_constraint f
                JOIN pg_attribute own ON own.attrelid = f.conrelid AND own.attname = 'client_id'
                JOIN pg_attribute other ON other.attrelid = f.confrelid AND other.attname = 'client_id'
@@ -82,7 +81,7 @@ async fn each_role_may_do_what_the_document_says_and_no_more() {
     assert_eq!(granted, documented_grants());
 }
 
-/// The rows of the table under «Grants» in `migrations/README.md`.
+/// Reads the rows of the table under «Grants» in `migrations/README.md`.
 fn documented_grants() -> BTreeSet<String> {
     let document = include_str!("../../../migrations/README.md");
     let table = document.split("## Grants").nth(1).unwrap_or_default();
@@ -133,9 +132,9 @@ async fn a_row_cannot_be_written_for_another_tenant() {
 async fn without_a_tenant_nothing_is_seen() {
     let world = World::new();
     world.bot(&world.owner().await).await;
-    let nobody = || Scope::TenantOf(bots::find_tenant_of_bot(-1));
-    assert!(world.query(nobody(), Statement::new("SELECT id FROM bots")).await.is_empty());
-    assert!(world.query(nobody(), Statement::new("SELECT id FROM clients")).await.is_empty());
+    let no_tenant = || Scope::TenantOf(bots::find_tenant_of_bot(-1));
+    assert!(world.query(no_tenant(), Statement::new("SELECT id FROM bots")).await.is_empty());
+    assert!(world.query(no_tenant(), Statement::new("SELECT id FROM clients")).await.is_empty());
 }
 
 #[tokio::test]
@@ -152,17 +151,17 @@ async fn a_webhooks_secret_opens_its_own_tenant_only() {
         let scope = Scope::TenantOf(bots::find_tenant_by_webhook_secret(bot.id, hash));
         world.app.db().run(scope, vec![Statement::new("SELECT id FROM bots")])
     };
-    let answers = must(ask(hash).await);
-    assert_eq!(answers[0][0].get::<_, i64>("client_id"), owner.client.0);
-    assert_eq!(answers[1].iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [bot.id]);
-    let answers = must(ask(Secret::random().hash().to_vec()).await);
-    assert!(answers[0].is_empty() && answers[1].is_empty());
+    let result_sets = must(ask(hash).await);
+    assert_eq!(result_sets[0][0].get::<_, i64>("client_id"), owner.client.0);
+    assert_eq!(result_sets[1].iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [bot.id]);
+    let result_sets = must(ask(Secret::random().hash().to_vec()).await);
+    assert!(result_sets[0].is_empty() && result_sets[1].is_empty());
 }
 
 // Bots
 
 #[tokio::test]
-async fn a_connected_bot_hears_of_messages_and_its_token_is_sealed() {
+async fn a_connected_bot_has_its_webhook_set_and_its_token_sealed() {
     let world = World::new();
     let owner = world.owner().await;
     let (bot, outside) = world.bot(&owner).await;
@@ -191,7 +190,7 @@ async fn a_connected_bot_hears_of_messages_and_its_token_is_sealed() {
 }
 
 #[tokio::test]
-async fn a_bot_is_connected_once_whoever_tries() {
+async fn a_connected_bot_is_refused_to_its_own_client_and_to_another() {
     let world = World::new();
     let (one, other) = (world.owner().await, world.owner().await);
     let (_, outside) = world.bot(&one).await;
@@ -203,7 +202,7 @@ async fn a_bot_is_connected_once_whoever_tries() {
 }
 
 #[tokio::test]
-async fn a_bot_without_a_needed_right_is_told_which() {
+async fn connecting_a_bot_without_a_needed_right_names_the_right() {
     let world = World::new();
     let owner = world.owner().await;
     let outside = world.outside_bot(json!({ "can_manage_topics": false })).await;
@@ -214,7 +213,7 @@ async fn a_bot_without_a_needed_right_is_told_which() {
 }
 
 #[tokio::test]
-async fn a_bot_outside_the_group_and_a_token_of_nobody_are_refused() {
+async fn a_bot_outside_the_group_and_an_unknown_token_are_refused() {
     let world = World::new();
     let owner = world.owner().await;
     let (mut outside, elsewhere) = (world.outside_bot(Value::Null).await, world.outside_bot(Value::Null).await);
@@ -254,19 +253,19 @@ async fn a_bot_whose_webhook_fails_is_not_there_and_can_be_connected_later() {
 }
 
 #[tokio::test]
-async fn news_of_a_bot_is_news_once() {
+async fn a_change_of_a_bot_returns_a_row_once() {
     let world = World::new();
     let owner = world.owner().await;
     let (bot, outside) = world.bot(&owner).await;
-    let news = async |statement: Statement| world.query(Scope::Tenant(owner.client), statement).await.len();
-    assert_eq!(news(bots::mark_working(bot.id)).await, 0);
-    assert_eq!(news(bots::mark_broken(bot.id, "kicked")).await, 1);
-    assert_eq!(news(bots::mark_broken(bot.id, "kicked")).await, 0);
-    assert_eq!(news(bots::mark_working(bot.id)).await, 1);
-    assert_eq!(news(bots::move_group(bot.id, outside.chat_id, -5)).await, 1);
-    assert_eq!(news(bots::move_group(bot.id, outside.chat_id, -6)).await, 0);
+    let changed_rows = async |statement: Statement| world.query(Scope::Tenant(owner.client), statement).await.len();
+    assert_eq!(changed_rows(bots::mark_working(bot.id)).await, 0);
+    assert_eq!(changed_rows(bots::mark_broken(bot.id, "kicked")).await, 1);
+    assert_eq!(changed_rows(bots::mark_broken(bot.id, "kicked")).await, 0);
+    assert_eq!(changed_rows(bots::mark_working(bot.id)).await, 1);
+    assert_eq!(changed_rows(bots::move_group(bot.id, outside.chat_id, -5)).await, 1);
+    assert_eq!(changed_rows(bots::move_group(bot.id, outside.chat_id, -6)).await, 0);
     for title in ["Старое", "Новое"] {
-        news(chats::store_chat(bot.id, -5, title.to_owned(), true, "member")).await;
+        changed_rows(chats::store_chat(bot.id, -5, title.to_owned(), true, "member")).await;
     }
     let titles = Statement::new("SELECT title FROM telegram_chats WHERE bot_id = $1 AND chat_id = -5").bind(bot.id);
     let titles = world.query(Scope::Tenant(owner.client), titles).await;
@@ -289,7 +288,7 @@ async fn a_list_comes_page_by_page() {
 
 // Avito accounts
 
-/// An account's keys as workers read them.
+/// Reads an account's keys as workers do.
 async fn keys(world: &World, owner: &Owner, account_id: i64) -> Keys {
     let read = Statement::new("SELECT * FROM tenancy_accounts WHERE avito_account_id = $1").bind(account_id);
     let rows = world.query(Scope::Tenant(owner.client), read).await;
@@ -322,7 +321,7 @@ async fn a_connected_account_is_known_to_avito_and_polled_and_its_secrets_are_se
 }
 
 #[tokio::test]
-async fn an_account_is_connected_once_whoever_tries() {
+async fn a_connected_account_is_refused_to_its_own_client_and_to_another() {
     let world = World::new();
     let (one, other) = (world.owner().await, world.owner().await);
     let ((first, _), (second, _)) = (world.bot(&one).await, world.bot(&other).await);
@@ -396,7 +395,7 @@ async fn a_bot_whose_creation_broke_off_can_be_connected_again() {
 }
 
 #[tokio::test]
-async fn a_living_token_is_used_and_a_refused_one_renewed_once_by_however_many() {
+async fn a_refused_token_is_renewed_once_however_many_workers_ask() {
     let (world, beside) = (World::new(), World::new());
     let owner = world.owner().await;
     let (bot, _) = world.bot(&owner).await;

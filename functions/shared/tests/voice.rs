@@ -1,4 +1,4 @@
-//! Voice messages out of Avito's MP4, read again by another demuxer and decoded by a decoder that knows nothing of ours.
+//! Voice messages out of Avito's MP4, checked with a demuxer and a decoder that share no code with the bridge.
 
 use std::io::Cursor;
 
@@ -33,7 +33,7 @@ fn packets(reader: &mut dyn FormatReader) -> Vec<Vec<u8>> {
     packets
 }
 
-/// What each packet sounds like.
+/// Decodes each packet to its samples.
 fn decoded(packets: &[Vec<u8>], channels: usize) -> Vec<Vec<i16>> {
     let mut decoder = OpusDecoder::new(48_000, channels).expect("a decoder");
     let decode = |packet: &Vec<u8>| {
@@ -45,7 +45,7 @@ fn decoded(packets: &[Vec<u8>], channels: usize) -> Vec<Vec<i16>> {
     packets.iter().map(decode).collect()
 }
 
-/// The last page's count and the pre-skip, by their places in the file (RFC 3533, RFC 7845).
+/// Reads the last page's granule position and the pre-skip from their offsets in the file (RFC 3533, RFC 7845).
 fn counts(ogg: &[u8]) -> (u64, u64) {
     let number = |from: usize, length: usize| {
         ogg[from..from + length].iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
@@ -72,7 +72,7 @@ fn sounds_the_same(mp4: &[u8], channels: usize, expected_packets: usize, expecte
     let (granule, pre_skip) = counts(&note.ogg);
     assert_eq!(granule - pre_skip, expected_samples);
     let all: usize = again.iter().map(|packet| packet.len() / channels).sum();
-    assert!(granule <= all as u64 && granule + 5760 > all as u64, "what is cut off lies within the last packet");
+    assert!(granule <= all as u64 && granule + 5760 > all as u64, "all that is cut off lies within the last packet");
     assert_eq!(note.seconds, seconds);
 }
 
@@ -93,12 +93,12 @@ fn pages_hold_about_a_second_so_that_a_player_can_seek() {
 }
 
 #[test]
-fn what_is_not_opus_in_a_whole_mp4_is_refused() {
+fn a_file_that_is_not_opus_in_a_whole_mp4_is_refused() {
     let refused = |bytes: &[u8]| remux(Bytes::copy_from_slice(bytes)).err();
     assert_eq!(refused(AAC), Some(VoiceError::NotOpus));
     assert_eq!(refused(WEBM), Some(VoiceError::Unreadable));
     assert_eq!(refused(b""), Some(VoiceError::Unreadable));
-    let noise: Vec<u8> = (0..4096_u32).map(|place| (place.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let noise: Vec<u8> = (0..4096_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     assert_eq!(refused(&noise), Some(VoiceError::Unreadable));
     for cut in (1..VOICE.len()).step_by(37) {
         assert!(refused(&VOICE[..cut]).is_some(), "cut off at {cut}");
@@ -109,16 +109,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
-    fn a_damaged_file_is_refused_or_read_and_never_more_than_that(
+    fn a_damaged_file_never_panics_nor_grows_beyond_twice_its_size(
         fragmented in any::<bool>(),
         damages in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..24),
         length in any::<prop::sample::Index>(),
         cut in any::<bool>(),
     ) {
         let mut bytes = if fragmented { STEREO } else { VOICE }.to_vec();
-        for (place, byte) in damages {
-            let place = place.index(bytes.len());
-            bytes[place] = byte;
+        for (index, byte) in damages {
+            let index = index.index(bytes.len());
+            bytes[index] = byte;
         }
         if cut {
             bytes.truncate(length.index(bytes.len()));

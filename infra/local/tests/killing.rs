@@ -1,10 +1,10 @@
-//! Functions die at any moment, here by SIGKILL: nothing is lost, and the buyer gets nothing twice. Alone in its binary, for
-//! it ends the processes that every other test lives on.
+//! Functions may die at any moment, here by SIGKILL: nothing is lost, and the buyer gets nothing twice. The test has a
+//! binary of its own, because it kills the processes that every other test needs.
 
 #![cfg(target_os = "linux")]
 
-#[path = "e2e/running.rs"]
-mod running;
+#[path = "e2e/processes.rs"]
+mod processes;
 #[path = "e2e/support.rs"]
 mod support;
 
@@ -14,15 +14,15 @@ use serde_json::{Value, json};
 use support::{Seller, Topic, wait_until};
 use tokio::sync::Mutex;
 
-/// One storm at a time: they share the processes they end.
+/// Lets one storm run at a time: they share the processes that they kill.
 static STORM: Mutex<()> = Mutex::const_new(());
 
-/// A lease lasts 20 s, and what nobody was woken for is found within a minute.
-const RECOVERED: Duration = Duration::from_secs(150);
+/// The time to recover: a lease lasts 20 s, and the sweep finds work whose wake-up was lost within a minute.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(150);
 
-/// Ends a process of these functions at random moments for some twenty seconds.
+/// Kills processes of these functions at random moments for some twenty seconds.
 async fn kill(endings: &[&str]) {
-    let killed = running::kill(endings, 80, Duration::from_millis(50)..Duration::from_millis(450)).await;
+    let killed = processes::kill(endings, 80, Duration::from_millis(50)..Duration::from_millis(450)).await;
     assert!(killed > 10, "only {killed} were there to be killed");
 }
 
@@ -42,7 +42,7 @@ impl Talk {
             let (chat, thread) = seller.conversation(buyer).await;
             chats.push((*buyer, chat, thread));
         }
-        // So that most of a worker's life is spent between asking and hearing the answer.
+        // Slow calls: most kills then hit a worker between its call and the answer.
         let slow = |target: &str, method: &str, scope: Value| json!({ "kind": "latency", "latency_ms": 400, "target": target, "method": method, "scope": scope });
         seller.stack.fault(slow("avito", "messages.send", json!({ "user_id": seller.user_id }))).await;
         seller.stack.fault(slow("telegram", "sendMessage", json!({ "chat_id": seller.group }))).await;
@@ -65,7 +65,7 @@ impl Talk {
         let mut complete = Vec::new();
         for (buyer, chat, _) in &self.chats {
             let what = format!("everything for and from {buyer}");
-            let found = wait_until(RECOVERED, &what, async || {
+            let found = wait_until(RECOVERY_TIMEOUT, &what, async || {
                 let (topic, answers) = (self.seller.topic_of(buyer).await?, self.seller.answers(chat).await);
                 let said = topic.said();
                 let whole = self.questions.iter().all(|question| said.contains(question))
@@ -91,7 +91,8 @@ async fn workers_that_are_killed_at_random_lose_nothing_keep_order_and_double_no
     }
 }
 
-/// Avito tells once, so what a webhook did not live to record is found by the poll, and may come late.
+/// Avito sends a webhook once. If the function dies before it records the message, the poll finds the message, perhaps
+/// late.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn functions_of_every_kind_that_are_killed_at_random_lose_nothing_and_double_nothing_for_the_buyers() {
     let _alone = STORM.lock().await;

@@ -1,39 +1,39 @@
-//! Pictures, voices and places, both ways: what the buyer sent is what the topic shows, and the other way round.
+//! Pictures, voice messages and locations, both ways: they arrive in the topic or in the chat as they were sent.
 
 #[path = "e2e/long_voice.rs"]
 mod long_voice;
 #[cfg(target_os = "linux")]
-#[path = "e2e/running.rs"]
-mod running;
+#[path = "e2e/processes.rs"]
+mod processes;
 #[path = "e2e/support.rs"]
 mod support;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
-use support::{LATER, SOON, Seller, Shown, Topic, database, variable, wait_until};
+use support::{GroupMessage, LATER, SOON, Seller, Topic, database, variable, wait_until};
 
 const VOICE: &[u8] = include_bytes!("../../../functions/shared/tests/fixtures/voice.mp4");
 const AAC: &[u8] = include_bytes!("../../../functions/shared/tests/fixtures/aac.mp4");
 
-/// What the bot showed besides the header, in order: `photo`, `album`, `voice`, …, or the text.
-fn shown(topic: &Topic) -> Vec<String> {
-    let mut shown: Vec<String> = Vec::new();
+/// Lists the bot's posts besides the header, in order: `photo`, `album`, `voice`, …, or the text.
+fn posts(topic: &Topic) -> Vec<String> {
+    let mut posts: Vec<String> = Vec::new();
     let mut album = Value::Null;
     for message in topic.messages.iter().filter(|message| message.from_bot && !message.deleted) {
         let group = message.content["media_group_id"].clone();
         match &message.text {
             Some(text) if text.contains("\nАккаунт: ") => {}
-            Some(text) => shown.push(text.clone()),
+            Some(text) => posts.push(text.clone()),
             None if !group.is_null() && group == album => {}
-            None if !group.is_null() => shown.push("album".to_owned()),
-            None => shown.extend(kind(message)),
+            None if !group.is_null() => posts.push("album".to_owned()),
+            None => posts.extend(kind(message)),
         }
         album = group;
     }
-    shown
+    posts
 }
 
-fn kind(message: &Shown) -> Option<String> {
+fn kind(message: &GroupMessage) -> Option<String> {
     let kinds = ["photo", "voice", "document", "venue", "location"];
     kinds.iter().find(|kind| message.content.get(**kind).is_some()).map(|kind| (*kind).to_owned())
 }
@@ -41,7 +41,7 @@ fn kind(message: &Shown) -> Option<String> {
 async fn shows(seller: &Seller, buyer: &str, expected: &[&str]) -> Topic {
     wait_until(LATER, &format!("{expected:?} in the topic of {buyer}"), async || {
         let topic = seller.topic_of(buyer).await?;
-        (shown(&topic).iter().skip(1).collect::<Vec<_>>() == expected).then_some(topic)
+        (posts(&topic).iter().skip(1).collect::<Vec<_>>() == expected).then_some(topic)
     })
     .await
 }
@@ -53,13 +53,13 @@ async fn buyer_sends(seller: &Seller, chat: &str, message: Value) -> String {
     seller.avito_message(message).await
 }
 
-/// The calls by which the bot posted after `since`.
+/// Lists the calls by which the bot posted after `since`.
 async fn posted(seller: &Seller, since: u64) -> Vec<(String, u16)> {
     let calls = seller.telegram_calls(since).await.into_iter();
     calls.filter(|call| call.method.starts_with("send")).map(|call| (call.method, call.status)).collect()
 }
 
-/// What the account wrote in an Avito chat: `image` or the text.
+/// Lists the account's messages in an Avito chat: `image` or the text.
 async fn sent(seller: &Seller, chat: &str) -> Vec<String> {
     let answer = seller.stack.ask(&format!("avito/chats?chat={chat}")).await;
     let messages = answer["chats"][0]["messages"].as_array().cloned().unwrap_or_default();
@@ -84,7 +84,7 @@ async fn recorded(seller: &Seller, expected: i64, condition: &str) {
 }
 
 #[tokio::test]
-async fn consecutive_pictures_are_one_album_and_what_follows_stands_below() {
+async fn consecutive_pictures_are_one_album_and_later_messages_stand_below() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Анна").await;
     let since = seller.stack.calls_so_far().await;
@@ -125,7 +125,7 @@ async fn a_picture_that_telegram_cannot_fetch_is_uploaded() {
 }
 
 #[tokio::test]
-async fn an_album_that_is_refused_goes_again_by_upload_and_then_picture_by_picture() {
+async fn an_album_that_is_refused_is_sent_again_by_upload_and_then_picture_by_picture() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Вера").await;
     let fault = json!({ "target": "telegram", "method": "sendMediaGroup", "scope": { "chat_id": seller.group },
@@ -143,7 +143,7 @@ async fn an_album_that_is_refused_goes_again_by_upload_and_then_picture_by_pictu
 }
 
 #[tokio::test]
-async fn a_voice_message_is_a_voice_note_and_what_cannot_be_one_is_a_file() {
+async fn a_voice_message_is_posted_as_a_voice_note_or_else_as_a_file_or_a_line() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Галина").await;
 
@@ -167,14 +167,14 @@ async fn a_voice_message_is_a_voice_note_and_what_cannot_be_one_is_a_file() {
 }
 
 #[tokio::test]
-async fn places_links_calls_and_kinds_without_content_are_shown() {
+async fn locations_links_calls_and_kinds_without_content_are_posted() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Дарья").await;
-    let place = json!({ "kind": "house", "lat": 55.75, "lon": 37.6, "text": "Москва, Тверская, 1", "title": "Дом" });
+    let location = json!({ "kind": "house", "lat": 55.75, "lon": 37.6, "text": "Москва, Тверская, 1", "title": "Дом" });
 
-    buyer_sends(&seller, &chat, json!({ "type": "location", "location": place })).await;
+    buyer_sends(&seller, &chat, json!({ "type": "location", "location": location })).await;
     let topic = shows(&seller, "Дарья", &["venue"]).await;
-    let venue = topic.messages.iter().find(|message| message.content.get("venue").is_some()).expect("a place");
+    let venue = topic.messages.iter().find(|message| message.content.get("venue").is_some()).expect("a venue");
     assert_eq!(venue.content["venue"]["address"], "Москва, Тверская, 1");
     for (message, line) in [
         (json!({ "type": "call", "call": { "status": "missed" } }), "📞 Пропущенный звонок через Avito"),
@@ -187,7 +187,7 @@ async fn places_links_calls_and_kinds_without_content_are_shown() {
 }
 
 #[tokio::test]
-async fn a_message_that_the_buyer_takes_back_is_told_below_it_and_a_quote_is_a_reply() {
+async fn a_message_that_the_buyer_deletes_gets_a_notice_and_a_quote_is_a_reply() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Елена").await;
     let id = seller.buyer_writes(&chat, "Отдадите за 5?").await;
@@ -216,7 +216,7 @@ async fn an_operators_pictures_reach_the_buyer_in_order_with_the_caption_behind_
 
     seller.operator_sends(json!({ "thread_id": thread, "photo": true, "caption": "Вот он" })).await;
     has_sent(&seller, &chat, &["image", "Вот он"]).await;
-    // Until all of an album is known, none of it can be sent.
+    // None of an album can be sent before all of it is recorded.
     let busy = json!({ "target": "avito", "method": "messages.image", "scope": { "user_id": seller.user_id },
                        "kind": "status", "status": 429, "retry_after": 1 });
     let busy = seller.stack.fault(busy).await;
@@ -233,7 +233,7 @@ async fn an_operators_pictures_reach_the_buyer_in_order_with_the_caption_behind_
 }
 
 #[tokio::test]
-async fn what_avito_does_not_take_is_refused_in_the_topic_at_once() {
+async fn a_message_that_avito_does_not_take_is_refused_in_the_topic_at_once() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Зоя").await;
     for (message, word) in [
@@ -252,8 +252,8 @@ async fn what_avito_does_not_take_is_refused_in_the_topic_at_once() {
         let id = seller.operator_sends(message).await;
         wait_until(SOON, &format!("a refusal with «{word}»"), async || {
             let topic = seller.topic_of("Зоя").await?;
-            let is_refusal = |shown: &&Shown| {
-                shown.reply_to == Some(id) && shown.text.as_ref().is_some_and(|text| text.contains(word))
+            let is_refusal = |message: &&GroupMessage| {
+                message.reply_to == Some(id) && message.text.as_ref().is_some_and(|text| text.contains(word))
             };
             topic.messages.iter().find(is_refusal).map(|_| ())
         })
@@ -269,19 +269,20 @@ async fn a_picture_whose_answer_was_lost_is_found_in_the_chat_and_not_sent_again
     let fault = json!({ "target": "avito", "method": "messages.image", "scope": { "user_id": seller.user_id },
                         "kind": "reset_after", "times": 1 });
     seller.stack.fault(fault).await;
-    let silent = json!({ "target": "avito", "kind": "webhook_withheld", "scope": { "user_id": seller.user_id } });
-    seller.stack.fault(silent).await;
+    let without_webhooks =
+        json!({ "target": "avito", "kind": "webhook_withheld", "scope": { "user_id": seller.user_id } });
+    seller.stack.fault(without_webhooks).await;
 
     seller.operator_sends(json!({ "thread_id": thread, "photo": true, "caption": "Раз" })).await;
     has_sent(&seller, &chat, &["image", "Раз"]).await;
     let topic = seller.topic_of("Инна").await.expect("a topic");
-    assert_eq!(shown(&topic).len(), 1, "nothing is mirrored: {:?}", shown(&topic));
+    assert_eq!(posts(&topic).len(), 1, "nothing is mirrored: {:?}", posts(&topic));
 }
 
-/// What one event may take beside what a worker has anyway, MiB.
+/// Checks that one event took at most 24 MiB beside the 64 MiB that a worker has anyway.
 #[cfg(target_os = "linux")]
 fn assert_within_the_memory_of_one_event(function: &str) {
-    let peak = running::peak_memory(function).expect("the worker runs");
+    let peak = processes::peak_memory(function).expect("the worker runs");
     assert!(peak < 64 + 24, "{peak} MiB");
 }
 
@@ -315,18 +316,18 @@ async fn a_voice_message_of_an_hour_and_an_album_of_forty_megabytes_pass_within_
                         "kind": "status", "status": 400, "body": cannot_fetch, "times": 1 });
     seller.stack.fault(fault).await;
 
-    let hours = long_voice::said_again(VOICE, 5_400);
+    let hours = long_voice::repeated(VOICE, 5_400);
     buyer_sends(&seller, &chat, json!({ "type": "voice", "voice": STANDARD.encode(&hours) })).await;
     let topic = shows(&seller, "Лев", &["voice"]).await;
     let note = topic.messages.iter().find(|message| message.content.get("voice").is_some()).expect("a voice note");
     assert!(note.content["voice"]["duration"].as_u64().is_some_and(|seconds| seconds > 3600), "{note:?}");
-    // However long this machine takes over their bytes, none is shown before all are known.
-    seller.hold_back().await;
+    // However long this machine takes over their bytes, none is posted before all are recorded.
+    seller.pause_posting().await;
     for _ in 0..10 {
         buyer_sends(&seller, &chat, json!({ "type": "image", "image": png(39 * 1024 * 1024 / 10) })).await;
     }
     recorded(&seller, 10, "origin = 'buyer' AND kind = 'image'").await;
-    seller.let_go().await;
+    seller.resume_posting().await;
     shows(&seller, "Лев", &["voice", "album"]).await;
 
     assert_within_the_memory_of_one_event("deliver-to-telegram");

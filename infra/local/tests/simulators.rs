@@ -18,7 +18,7 @@ const GROUP: i64 = -1_001_234_567_890;
 
 type Received = Arc<Mutex<Vec<(HeaderMap, Value)>>>;
 
-/// A webhook receiver that refuses as many times as it is told.
+/// A webhook receiver that refuses as many times as `refusals` says.
 struct Receiver {
     url: String,
     received: Received,
@@ -68,7 +68,7 @@ async fn receive(
     (StatusCode::OK, axum::Json(answer))
 }
 
-/// Running simulators and a client for them.
+/// Running simulators, and a client for them.
 struct Lab {
     simulators: Simulators,
     client: reqwest::Client,
@@ -87,12 +87,12 @@ impl Lab {
         answer.json().await.expect("JSON")
     }
 
-    async fn look(&self, path: &str) -> Value {
+    async fn ask(&self, path: &str) -> Value {
         let url = format!("{}/_local/{path}", self.simulators.control_base());
         self.client.get(url).send().await.expect("an answer").json().await.expect("JSON")
     }
 
-    /// A bot that is administrator of a forum.
+    /// Starts simulators with a bot that is administrator of a forum.
     async fn with_forum() -> Self {
         let lab = Self::start().await;
         lab.control("telegram/bots", json!({ "token": TOKEN, "username": "tuberry_bot" })).await;
@@ -112,7 +112,7 @@ impl Lab {
         topic["result"]["message_thread_id"].as_i64().expect("a thread")
     }
 
-    /// An account with a chat; gives a token and the chat's id.
+    /// Creates an account with a chat; returns a token and the chat's id.
     async fn with_avito_chat(&self) -> (String, String) {
         let account = json!({ "client_id": "id", "client_secret": "secret", "user_id": 353_200_001 });
         self.control("avito/accounts", account).await;
@@ -144,11 +144,11 @@ impl Lab {
 
 fn typed<T: serde::de::DeserializeOwned>((status, body): (u16, Value)) -> T {
     assert_eq!(status, 200, "{body}");
-    serde_json::from_value::<MethodResponse<T>>(body).expect("what the client's types can read").result
+    serde_json::from_value::<MethodResponse<T>>(body).expect("a body that the client's types can read").result
 }
 
 #[tokio::test]
-async fn what_the_bot_api_answers_can_be_read_by_the_typed_client() {
+async fn answers_of_the_bot_api_can_be_read_by_the_typed_client() {
     let lab = Lab::with_forum().await;
     let me: User = typed(lab.telegram("getMe", json!({})).await);
     assert_eq!(me.username.as_deref(), Some("tuberry_bot"));
@@ -212,7 +212,7 @@ async fn mistakes_are_refused_in_the_words_of_the_bot_api() {
 }
 
 #[tokio::test]
-async fn an_update_is_repeated_with_its_id_and_before_later_ones_until_it_is_taken() {
+async fn an_update_is_repeated_with_its_id_and_before_later_ones_until_it_is_accepted() {
     let lab = Lab::with_forum().await;
     let receiver = Receiver::start(json!({})).await;
     *receiver.refusals.lock().expect("a lock") = 2;
@@ -231,7 +231,7 @@ async fn an_update_is_repeated_with_its_id_and_before_later_ones_until_it_is_tak
     assert_eq!(message.reply_to_message.map(|topic| i64::from(topic.message_id)), Some(thread));
     let secret = receiver.received.lock().expect("a lock")[0].0["x-telegram-bot-api-secret-token"].clone();
     assert_eq!(secret, "s3cret");
-    let record = lab.look("webhooks").await;
+    let record = lab.ask("webhooks").await;
     assert_eq!(record["failed"].as_array().map(Vec::len), Some(2));
 }
 
@@ -246,7 +246,7 @@ async fn a_call_in_the_body_of_the_webhook_answer_is_carried_out() {
     .await;
     lab.control("telegram/messages", json!({ "chat_id": GROUP, "text": "/getid" })).await;
     for _ in 0..500 {
-        let topics = lab.look(&format!("telegram/topics?chat_id={GROUP}")).await;
+        let topics = lab.ask(&format!("telegram/topics?chat_id={GROUP}")).await;
         if topics["topics"][0]["messages"][1]["text"] == "Я тут" {
             return;
         }
@@ -290,11 +290,11 @@ async fn a_connection_reset_after_the_call_hides_an_answer_but_not_the_effect() 
     lab.control("faults", fault("reset_before")).await;
     assert!(send("before").await.is_err());
     assert!(send("whole").await.is_ok());
-    let topics = lab.look(&format!("telegram/topics?chat_id={GROUP}")).await;
+    let topics = lab.ask(&format!("telegram/topics?chat_id={GROUP}")).await;
     let messages = topics["topics"][0]["messages"].as_array().expect("messages").clone();
     let texts: Vec<&Value> = messages.iter().map(|message| &message["text"]).collect();
     assert_eq!(texts, ["after", "whole"]);
-    let calls = lab.look("calls?target=telegram&method=sendMessage").await;
+    let calls = lab.ask("calls?target=telegram&method=sendMessage").await;
     let statuses: Vec<&Value> = calls["calls"].as_array().expect("calls").iter().map(|call| &call["status"]).collect();
     assert_eq!(statuses, [0, 0, 200]);
 }
@@ -337,7 +337,7 @@ async fn avito_refuses_unknown_tokens_chats_members_and_paths() {
     let send = format!("/messenger/v1/accounts/353200001/chats/{chat}/messages");
     let long = json!({ "type": "text", "message": { "text": "x".repeat(1001) } });
     let cases = [
-        ("nobody", "/core/v1/accounts/self".to_owned(), None, 401),
+        ("unknown", "/core/v1/accounts/self".to_owned(), None, 401),
         (&token, "/messenger/v2/accounts/1/chats".to_owned(), None, 403),
         (&token, "/messenger/v2/accounts/353200001/chats/u2i-nowhere".to_owned(), None, 404),
         (&token, "/messenger/v2/accounts/353200001/chats?limit=101".to_owned(), None, 400),
@@ -368,7 +368,7 @@ async fn a_buyer_s_picture_can_be_fetched_from_its_link() {
 }
 
 #[tokio::test]
-async fn a_kicked_bot_hears_of_it_and_is_refused_until_the_fault_is_lifted() {
+async fn a_kicked_bot_gets_an_update_and_is_refused_until_the_fault_ends() {
     let lab = Lab::with_forum().await;
     let receiver = Receiver::start(json!({})).await;
     lab.telegram("setWebhook", json!({ "url": receiver.url, "drop_pending_updates": true })).await;
@@ -403,7 +403,7 @@ async fn the_state_outlives_a_restart() {
 }
 
 #[tokio::test]
-async fn the_control_api_answers_nobody_from_a_foreign_page() {
+async fn the_control_api_refuses_requests_from_a_foreign_page() {
     let lab = Lab::start().await;
     let url = format!("{}/_local/reset", lab.simulators.control_base());
     let post = || lab.client.post(&url);
@@ -420,19 +420,19 @@ async fn every_kind_of_update_can_be_read_by_the_typed_client() {
     let receiver = Receiver::start(json!({})).await;
     lab.telegram("setWebhook", json!({ "url": receiver.url })).await;
     let thread = lab.topic().await;
-    let place = json!({ "chat_id": GROUP, "message_thread_id": thread });
-    let with = |place: &Value, more: Value| {
-        let mut place = place.as_object().expect("an object").clone();
-        place.extend(more.as_object().expect("an object").clone());
-        Value::Object(place)
+    let target = json!({ "chat_id": GROUP, "message_thread_id": thread });
+    let with = |target: &Value, more: Value| {
+        let mut target = target.as_object().expect("an object").clone();
+        target.extend(more.as_object().expect("an object").clone());
+        Value::Object(target)
     };
     let keyboard = json!({ "inline_keyboard": [[{ "text": "Повторить", "callback_data": "retry:1" }]] });
-    let sent = with(&place, json!({ "text": "Не доставлено", "reply_markup": keyboard }));
+    let sent = with(&target, json!({ "text": "Не доставлено", "reply_markup": keyboard }));
     let sent: Message = typed(lab.telegram("sendMessage", sent).await);
     lab.telegram("pinChatMessage", json!({ "chat_id": GROUP, "message_id": sent.message_id })).await;
-    lab.telegram("editForumTopic", with(&place, json!({ "name": "🟢 iPhone" }))).await;
-    lab.telegram("closeForumTopic", place.clone()).await;
-    lab.telegram("reopenForumTopic", place.clone()).await;
+    lab.telegram("editForumTopic", with(&target, json!({ "name": "🟢 iPhone" }))).await;
+    lab.telegram("closeForumTopic", target.clone()).await;
+    lab.telegram("reopenForumTopic", target.clone()).await;
     let person = json!({ "chat_id": GROUP, "thread_id": thread, "from": { "id": 9, "first_name": "Ирина" } });
     let contact = json!({ "phone_number": "70000000000", "first_name": "Ирина", "user_id": 9 });
     let location = json!({ "latitude": 55.75, "longitude": 37.61 });
@@ -475,8 +475,8 @@ async fn an_album_goes_out_as_one_and_an_avito_voice_arrives_as_a_file() {
     let lab = Lab::with_forum().await;
     let (_, chat) = lab.with_avito_chat().await;
     lab.control("avito/messages", json!({ "chat": chat, "from": "buyer", "type": "image" })).await;
-    let shown = lab.look("avito/chats").await;
-    let url = shown["chats"][0]["messages"][0]["content"]["image"]["sizes"]["640x480"].clone();
+    let listed = lab.ask("avito/chats").await;
+    let url = listed["chats"][0]["messages"][0]["content"]["image"]["sizes"]["640x480"].clone();
     let media = json!([{ "type": "photo", "media": url, "caption": "Фото" }, { "type": "photo", "media": url }]);
     let album: Vec<Message> = typed(lab.telegram("sendMediaGroup", json!({ "chat_id": GROUP, "media": media })).await);
     assert!(album[0].media_group_id.is_some() && album[0].media_group_id == album[1].media_group_id);
@@ -488,7 +488,7 @@ async fn an_album_goes_out_as_one_and_an_avito_voice_arrives_as_a_file() {
 }
 
 #[tokio::test]
-async fn a_fault_that_says_so_lets_a_new_token_end_the_earlier_ones() {
+async fn with_an_expiry_fault_on_the_token_call_a_new_token_ends_the_earlier_ones() {
     let lab = Lab::start().await;
     let (first, _) = lab.with_avito_chat().await;
     let (second, _) = lab.with_avito_chat().await;

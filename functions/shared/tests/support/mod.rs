@@ -1,5 +1,5 @@
-//! What the tests stand on: the local stack's Postgres and Redis, its simulators of Telegram and Avito, and people,
-//! bots and accounts of each test's own.
+//! The base of the tests: the local stack's Postgres and Redis, its simulators of Telegram and Avito, and people, bots
+//! and accounts that belong to one test each.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 
@@ -28,7 +28,7 @@ use tuberry::{
     },
 };
 
-/// Everything that a function may need, so that a test can play any of them.
+/// The needs of all functions together, so that a test can play any of them.
 const NEEDS: &[Need] = &[
     Need::Database,
     Need::Cache,
@@ -53,11 +53,11 @@ const NEEDS: &[Need] = &[
 
 /// The stack as one test sees it.
 pub struct World {
-    /// What handlers are handed.
+    /// The application that handlers get.
     pub app: &'static App,
 }
 
-/// Someone who runs an organisation.
+/// A person who owns an organisation.
 pub struct Owner {
     /// The organisation.
     pub client: ClientId,
@@ -105,25 +105,25 @@ impl World {
         Self { app: Box::leak(Box::new(App::new(config, NEEDS))) }
     }
 
-    /// An id that no other test has, nor any earlier run on the same database.
+    /// Returns an id that no other test has, nor any earlier run on the same database.
     pub fn new_id() -> i64 {
         static NEXT: AtomicI64 = AtomicI64::new(0);
         let start = Timestamp::now().as_millisecond() % 1_000_000_000_000;
         start * 1000 + NEXT.fetch_add(1, Ordering::Relaxed) + i64::from(std::process::id() % 100) * 10
     }
 
-    /// Someone signs in, for the first time if nobody has this Telegram id.
+    /// Signs a person in; for the first time if no user has this Telegram id.
     pub async fn sign_in(&self, telegram_user_id: i64, first_name: &str) -> Result<SignedIn, SignInError> {
         sign_in(self.app, &self.widget(telegram_user_id, first_name)).await
     }
 
-    /// What the Login Widget hands to the page, signed now.
+    /// Returns the fields that the Login Widget hands to the page, signed now.
     pub fn widget(&self, telegram_user_id: i64, first_name: &str) -> WidgetFields {
         let fields = [
             ("id", telegram_user_id.to_string()),
             ("first_name", first_name.to_owned()),
             ("auth_date", Timestamp::now().as_second().to_string()),
-            // what makes two answers of one second differ
+            // makes two answers of one second differ
             ("username", format!("user_{}", Self::new_id())),
         ];
         let mut fields: BTreeMap<String, String> =
@@ -136,7 +136,7 @@ impl World {
         WidgetFields(fields)
     }
 
-    /// A new organisation and whoever runs it.
+    /// Creates an organisation with its owner.
     pub async fn owner(&self) -> Owner {
         let telegram_user_id = Self::new_id();
         let signed_in = self.sign_in(telegram_user_id, "Ольга").await.unwrap_or_else(|error| panic!("{error}"));
@@ -144,7 +144,7 @@ impl World {
         Owner { client, user_id: signed_in.account.user.id, telegram_user_id }
     }
 
-    /// A bot that is administrator of a new forum, with these rights besides all usual ones.
+    /// Creates a bot that is administrator of a new forum, with these rights besides all usual ones.
     pub async fn outside_bot(&self, rights: Value) -> OutsideBot {
         let token = format!("{}:{}", Self::new_id(), Secret::random().expose());
         let chat_id = -1_000_000_000_000 - Self::new_id() % 1_000_000_000_000;
@@ -165,14 +165,14 @@ impl World {
         bots::connect(self.app, owner.client, owner.user_id, new, checked).await
     }
 
-    /// An owner's bot in a forum of its own, connected.
+    /// Creates and connects an owner's bot, in a forum of its own.
     pub async fn bot(&self, owner: &Owner) -> (Bot, OutsideBot) {
         let outside = self.outside_bot(Value::Null).await;
         let bot = self.connect_bot(owner, &outside).await.unwrap_or_else(|error| panic!("{error}"));
         (bot, outside)
     }
 
-    /// An account with new keys.
+    /// Creates an account with new keys at Avito's simulator.
     pub async fn outside_account(&self) -> OutsideAccount {
         let account = OutsideAccount {
             api_client_id: Secret::random().expose().to_owned(),
@@ -206,14 +206,14 @@ impl World {
         Ok(account_webhooks::register(self.app, owner.client, inserted).await?)
     }
 
-    /// An owner's Avito account, connected to a bot.
+    /// Creates an owner's Avito account and connects it to a bot.
     pub async fn account(&self, owner: &Owner, bot_id: i64) -> (AvitoAccount, OutsideAccount) {
         let outside = self.outside_account().await;
         let account = self.connect_account(owner, bot_id, &outside).await.unwrap_or_else(|error| panic!("{error}"));
         (account, outside)
     }
 
-    /// Tells the simulators something.
+    /// Sends a command to the simulators.
     pub async fn control(&self, path: &str, body: &Value) -> Value {
         let url = format!("{}/_local/{path}", variable("STACK_CONTROL"));
         let outcome = self.app.outside().post(url).json(body).send().await;
@@ -223,7 +223,7 @@ impl World {
         serde_json::from_str(&text).unwrap_or_default()
     }
 
-    /// Asks the simulators something.
+    /// Reads from the simulators.
     pub async fn ask(&self, path_and_query: &str) -> Value {
         let url = format!("{}/_local/{path_and_query}", variable("STACK_CONTROL"));
         let outcome = self.app.outside().get(url).send().await;
@@ -232,13 +232,13 @@ impl World {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("/_local/{path_and_query}: {error}: {text}"))
     }
 
-    /// Runs one statement and answers its rows.
+    /// Runs one statement and returns its rows.
     pub async fn query(&self, scope: Scope, statement: Statement) -> Vec<tokio_postgres::Row> {
         self.app.db().query(scope, statement).await.unwrap_or_else(|error| panic!("{error}"))
     }
 }
 
-/// A variable that the stack gives to every test.
+/// Reads a variable that the stack gives to every test.
 pub fn variable(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| panic!("run `make test`: {name} is not set"))
 }

@@ -1,4 +1,4 @@
-//! What a frontend does: it reads dialogs, replies by hand, changes bots and accounts.
+//! A frontend's requests: it reads dialogs, replies by hand, changes bots and accounts.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::support::{Answer, SOON, Seller, Topic, database, new_number, numbered, wait_until};
 
 impl Seller {
-    /// The address of the messages of the seller's newest dialog.
+    /// Returns the address of the messages of the seller's newest dialog.
     async fn newest_dialog(&self) -> String {
         let dialogs = self.get("/api/dialogs").await;
         assert_eq!(dialogs.status, 200, "{dialogs:?}");
@@ -23,7 +23,7 @@ impl Seller {
         self.stack.call(Method::POST, dialog, &headers, json!({ "text": text }).to_string().into_bytes()).await
     }
 
-    /// A group with this bot as its administrator.
+    /// Creates a group with this bot as its administrator.
     async fn new_group(&self, bot_token: &str) -> i64 {
         let group = -1_000_000_000_000 - new_number();
         let chat = json!({ "chat_id": group, "title": "Другая", "is_forum": true, "bot_token": bot_token });
@@ -31,7 +31,7 @@ impl Seller {
         group
     }
 
-    /// Another bot of the organisation; gives its id and its group.
+    /// Connects another bot of the organisation; returns its id and its group.
     async fn another_bot(&self) -> (i64, i64) {
         let number = new_number();
         let token = format!("{number}:AA_only_for_tests_{number}");
@@ -42,8 +42,8 @@ impl Seller {
         (bot.body["id"].as_i64().expect("the bot's id"), group)
     }
 
-    /// The buyer writes questions while this is changed, and the last one then; gives what was shown where the chat was shown
-    /// before, and in the only topic of the other group.
+    /// Writes a buyer's questions during a change, and the last one after it. Returns the questions in the chat's
+    /// former topic and those in the only topic of the other group.
     async fn asked_while(&self, buyer: &str, path: &str, change: Value, group: i64) -> [Vec<String>; 2] {
         let (chat, _) = self.conversation(buyer).await;
         let questions = numbered("Вопрос", 20);
@@ -58,7 +58,7 @@ impl Seller {
         self.buyer_writes(&chat, last).await;
         let there = self.said_in(group, last).await.said();
         let here = self.topic_of(buyer).await.expect("the former topic").said();
-        // What the new topic tells of before has names before it.
+        // The lines of a replay begin with names, so they are left out.
         [here, there].map(|said| said.into_iter().filter(|line| line.starts_with("Вопрос ")).collect())
     }
 
@@ -167,7 +167,7 @@ async fn another_tenants_dialog_is_not_there() {
 }
 
 #[tokio::test]
-async fn who_is_not_followed_is_not_answered() {
+async fn a_reply_in_an_account_that_is_not_monitored_is_refused() {
     let seller = Seller::new().await;
     seller.conversation("Егор").await;
     let dialog = seller.newest_dialog().await;
@@ -198,15 +198,15 @@ async fn a_hand_made_reply_cancels_the_auto_reply() {
 
     assert_eq!(seller.post(&dialog, &json!({ "text": "Продаю" })).await.status, 201);
 
-    let mark = "SELECT auto_reply_scheduled_at FROM dialogs WHERE avito_account_id = $1";
-    let mark = database.query_one(mark, &[&seller.account_id]).await.expect("the dialog");
-    assert_eq!(mark.get::<_, Option<Timestamp>>(0), None);
+    let scheduled = "SELECT auto_reply_scheduled_at FROM dialogs WHERE avito_account_id = $1";
+    let scheduled = database.query_one(scheduled, &[&seller.account_id]).await.expect("the dialog");
+    assert_eq!(scheduled.get::<_, Option<Timestamp>>(0), None);
     assert_eq!(seller.answered(SOON, &chat, "Продаю").await, ["Продаю"]);
-    // In the same day the auto-reply speaks once: were it sent for the first question, it would stand there before.
+    // There is one auto-reply a day: if it had been sent for the first question, it would stand before.
     seller.buyer_writes(&chat, "Ау?").await;
     assert_eq!(seller.answered(SOON, &chat, "Ответим позже").await, ["Продаю", "Ответим позже"]);
-    let mark = json!({ "text": "Конец" });
-    assert_eq!(seller.post(&dialog, &mark).await.status, 201);
+    let last = json!({ "text": "Конец" });
+    assert_eq!(seller.post(&dialog, &last).await.status, 201);
     assert_eq!(seller.answered(SOON, &chat, "Конец").await, ["Продаю", "Ответим позже", "Конец"]);
 }
 
@@ -215,25 +215,25 @@ async fn a_new_webhook_secret_ends_the_old_one() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Зоя").await;
     let (url, header) = seller.telegram_webhook().await;
-    let tell = async |url: &str, header: &str| {
+    let send = async |url: &str, header: &str| {
         let headers = [("content-type", "application/json"), ("x-telegram-bot-api-secret-token", header)];
         let update = json!({ "update_id": new_number() });
         seller.stack.call(Method::POST, url, &headers, update.to_string().into_bytes()).await.status
     };
-    assert_eq!(tell(&url, &header).await, 200);
+    assert_eq!(send(&url, &header).await, 200);
 
     let set = seller.post(&format!("/api/bots/{}/webhook", seller.bot_id), &json!({})).await;
 
     assert_eq!(set.status, 200, "{set:?}");
     let (new_url, new_header) = seller.telegram_webhook().await;
     assert_ne!((&url, &header), (&new_url, &new_header));
-    assert_eq!((tell(&url, &header).await, tell(&new_url, &new_header).await), (404, 200));
+    assert_eq!((send(&url, &header).await, send(&new_url, &new_header).await), (404, 200));
     seller.operator_writes(thread, "Слышно?").await;
     assert_eq!(seller.answered(SOON, &chat, "Слышно?").await, ["Слышно?"]);
 }
 
 #[tokio::test]
-async fn a_webhook_that_telegram_does_not_take_leaves_the_old_one() {
+async fn a_webhook_that_telegram_refuses_leaves_the_old_one() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Инна").await;
     let webhook = format!("/api/bots/{}/webhook", seller.bot_id);
@@ -263,7 +263,7 @@ async fn another_bots_token_is_refused_and_a_stranger_changes_nothing() {
 }
 
 #[tokio::test]
-async fn in_another_group_dialogs_get_new_topics_with_what_was_said() {
+async fn in_another_group_dialogs_get_new_topics_with_a_replay() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Карина").await;
     let group = seller.new_group(&seller.bot_token).await;
@@ -277,7 +277,7 @@ async fn in_another_group_dialogs_get_new_topics_with_what_was_said() {
 }
 
 #[tokio::test]
-async fn an_account_of_another_bot_is_shown_in_that_bots_group() {
+async fn an_account_that_moves_to_another_bot_is_posted_in_that_bots_group() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Лидия").await;
     let (bot_id, group) = seller.another_bot().await;
@@ -295,7 +295,7 @@ async fn an_account_of_another_bot_is_shown_in_that_bots_group() {
 }
 
 #[tokio::test]
-async fn what_a_former_bot_finds_of_a_moved_account_is_shown_by_the_new_one_without_waiting_for_the_sweep() {
+async fn a_message_that_a_moved_accounts_former_bot_finds_is_posted_by_the_new_one_without_waiting_for_the_sweep() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Мила").await;
     let (bot_id, group) = seller.another_bot().await;
@@ -303,10 +303,10 @@ async fn what_a_former_bot_finds_of_a_moved_account_is_shown_by_the_new_one_with
     assert_eq!(seller.patch(&account, &json!({ "bot_id": bot_id })).await.status, 200);
     seller.buyer_writes(&chat, "Беру!").await;
     seller.said_in(group, "Беру!").await;
-    // Both are silent while it is written that the former one is to show this: as if it had been heard before the move.
-    let silence = "UPDATE bot_outboxes SET rate_limited_until = now() + interval '1 hour' WHERE bot_id = ANY($1)";
+    // Both are paused while the message is given to the former one, as if it had been received before the move.
+    let pause = "UPDATE bot_outboxes SET rate_limited_until = now() + interval '1 hour' WHERE bot_id = ANY($1)";
     let bots = [seller.bot_id, bot_id];
-    database().await.execute(silence, &[&bots.as_slice()]).await.expect("the outboxes");
+    database().await.execute(pause, &[&bots.as_slice()]).await.expect("the outboxes");
     seller.buyer_writes(&chat, "Сегодня?").await;
     let give_back = "WITH given AS (
             UPDATE messages m SET bot_id = $2 FROM bot_outboxes outbox
@@ -315,20 +315,20 @@ async fn what_a_former_bot_finds_of_a_moved_account_is_shown_by_the_new_one_with
             RETURNING m.id
         )
         UPDATE bot_outboxes SET rate_limited_until = NULL, due_at = NULL WHERE bot_id = $1 AND EXISTS (SELECT FROM given)";
-    wait_until(SOON, "the new bot has been sent for and may not speak", async || {
+    wait_until(SOON, "the new bot was woken and is rate limited", async || {
         let given = database().await.execute(give_back, &[&bot_id, &seller.bot_id]).await.expect("the message");
         (given == 1).then_some(())
     })
     .await;
 
-    seller.let_go().await;
+    seller.resume_posting().await;
 
     // The sweep would find it too, within a minute.
-    let shown = tokio::time::timeout(Duration::from_secs(20), seller.said_in(group, "Сегодня?")).await;
-    assert!(shown.is_ok(), "nobody was sent for");
+    let posted = tokio::time::timeout(Duration::from_secs(20), seller.said_in(group, "Сегодня?")).await;
+    assert!(posted.is_ok(), "the new bot was not woken");
 }
 
-/// All questions are shown, here or there; in each place in their order, none twice.
+/// Checks that all questions are posted, here or there; in each topic in their order, none twice.
 fn assert_whole([here, there]: &[Vec<String>; 2]) {
     let all = numbered("Вопрос", 20);
     let in_order =
@@ -339,7 +339,7 @@ fn assert_whole([here, there]: &[Vec<String>; 2]) {
 }
 
 #[tokio::test]
-async fn what_is_written_while_an_account_moves_is_shown_by_its_former_bot_or_by_the_new_one() {
+async fn messages_written_while_an_account_moves_are_posted_by_its_former_bot_or_by_the_new_one() {
     let seller = Seller::new().await;
     let (bot_id, group) = seller.another_bot().await;
     let account = format!("/api/avito/accounts/{}", seller.account_id);
@@ -347,7 +347,7 @@ async fn what_is_written_while_an_account_moves_is_shown_by_its_former_bot_or_by
 }
 
 #[tokio::test]
-async fn what_is_written_while_a_bot_moves_is_shown_in_its_former_group_or_in_the_new_one() {
+async fn messages_written_while_a_bot_moves_are_posted_in_its_former_group_or_in_the_new_one() {
     let seller = Seller::new().await;
     let group = seller.new_group(&seller.bot_token).await;
     let bot = format!("/api/bots/{}", seller.bot_id);
@@ -355,7 +355,7 @@ async fn what_is_written_while_a_bot_moves_is_shown_in_its_former_group_or_in_th
 }
 
 #[tokio::test]
-async fn new_keys_of_a_refused_account_bring_it_back() {
+async fn new_keys_of_a_refused_account_activate_it_again() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Мария").await;
     let (account, user_id) = (format!("/api/avito/accounts/{}", seller.account_id), seller.user_id);

@@ -1,4 +1,4 @@
-//! Postgres, Redis or SQS are away: nothing is acknowledged that nothing durable holds, and what was acknowledged arrives.
+//! Postgres, Redis or SQS are away: only messages that are stored durably are acknowledged, and all of those arrive.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,12 +14,12 @@ fn nowhere(scheme: &str) -> String {
     format!("{scheme}://{NOWHERE}")
 }
 
-/// Postgres at an address where nobody listens.
+/// Returns an address of Postgres at which no server listens.
 fn no_database() -> String {
     format!("postgres://postgres@{NOWHERE}/tuberry")
 }
 
-/// An address at which nobody answers, and how many have come there.
+/// Opens an address that accepts connections and never answers; returns it with the number of connections.
 async fn doorstep() -> (String, Arc<AtomicUsize>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("an address").to_string();
@@ -34,7 +34,7 @@ async fn doorstep() -> (String, Arc<AtomicUsize>) {
 }
 
 #[tokio::test]
-async fn a_function_opens_only_what_an_event_needs_and_not_before() {
+async fn a_function_opens_only_the_connections_that_an_event_needs() {
     let seller = Seller::new().await;
     let (url, secret) = seller.telegram_webhook().await;
     let ((postgres, asked), (redis, cached), (sqs, queued)) = tokio::join!(doorstep(), doorstep(), doorstep());
@@ -46,7 +46,7 @@ async fn a_function_opens_only_what_an_event_needs_and_not_before() {
 
     let said = update(&seller, 1, 900_100, "Ау");
     let wrong = webhook.post(&url, &[("x-telegram-bot-api-secret-token", "wrong")], &said).await;
-    assert_eq!((wrong.0, came()), (404, [false, false, false]), "a header is wrong by itself");
+    assert_eq!((wrong.0, came()), (404, [false, false, false]), "a wrong header is refused without a connection");
 
     webhook.post(&url, &[("x-telegram-bot-api-secret-token", secret.as_str())], &said).await;
     assert_eq!(came(), [true, false, false]);
@@ -59,8 +59,8 @@ async fn with_sqs_away_a_buyers_message_is_taken_and_the_sweep_brings_it_to_the_
     let url = seller.avito_webhook().await;
     let webhook = Function::start("avito-webhook", &[("AWS_ENDPOINT_URL", &nowhere("http"))]).await;
 
-    let told = notification(&seller, &chat, "sqs-away", "Без очереди");
-    assert_eq!(webhook.post(&url, &[], &told).await.0, 200);
+    let event = notification(&seller, &chat, "sqs-away", "Без очереди");
+    assert_eq!(webhook.post(&url, &[], &event).await.0, 200);
 
     assert_eq!(seller.said(LATER, "Анна", "Без очереди").await.said(), ["Здравствуйте", "Без очереди"]);
 }
@@ -87,8 +87,8 @@ async fn with_postgres_away_a_buyers_message_waits_in_the_intake_queue_and_arriv
     let webhook = Function::start("avito-webhook", &[("DATABASE_URL", &no_database())]).await;
 
     for number in 1..=3 {
-        let told = notification(&seller, &chat, &format!("db-away-{number}"), &format!("Без базы {number}"));
-        assert_eq!(webhook.post(&url, &[], &told).await.0, 200);
+        let event = notification(&seller, &chat, &format!("db-away-{number}"), &format!("Без базы {number}"));
+        assert_eq!(webhook.post(&url, &[], &event).await.0, 200);
     }
 
     let said = seller.said(SOON, "Вера", "Без базы 3").await.said();
@@ -96,37 +96,37 @@ async fn with_postgres_away_a_buyers_message_waits_in_the_intake_queue_and_arriv
 }
 
 #[tokio::test]
-async fn what_came_while_postgres_was_away_is_not_overtaken_by_what_comes_when_it_is_back() {
+async fn messages_that_came_while_postgres_was_away_are_not_overtaken_by_later_ones() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Лада").await;
     let url = seller.avito_webhook().await;
     let postgres = CountingProxy::to_the_database().await;
     let webhook = Function::start("avito-webhook", &[("DATABASE_URL", &postgres.address)]).await;
     let began = Timestamp::now().as_second();
-    let tell = async |text: &str, after: i64| {
-        let mut told = notification(&seller, &chat, &format!("way-{text}"), text);
-        told["payload"]["value"]["created"] = json!(began + after);
-        assert_eq!(webhook.post(&url, &[], &told).await.0, 200, "{text}");
+    let send = async |text: &str, after: i64| {
+        let mut event = notification(&seller, &chat, &format!("way-{text}"), text);
+        event["payload"]["value"]["created"] = json!(began + after);
+        assert_eq!(webhook.post(&url, &[], &event).await.0, 200, "{text}");
     };
 
-    tell("До", 1).await;
+    send("До", 1).await;
     postgres.shut();
-    tell("Вместо", 2).await;
+    send("Вместо", 2).await;
     postgres.open();
-    tell("После", 3).await;
+    send("После", 3).await;
 
     let said = seller.said(SOON, "Лада", "После").await.said();
     assert_eq!(said, ["Здравствуйте", "До", "Вместо", "После"]);
 }
 
 #[tokio::test]
-async fn what_was_kept_is_recorded_when_postgres_is_back_by_the_same_invocation_that_met_it_away() {
+async fn a_buffered_message_is_recorded_when_postgres_is_back_by_the_invocation_that_found_it_away() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Майя").await;
     let postgres = CountingProxy::to_the_database().await;
     let consumer = Function::start("record-intake", &[("DATABASE_URL", &postgres.address)]).await;
-    let kept = notification(&seller, &chat, "kept-long", "Дождалось").to_string();
-    let task = json!({ "v": "1", "account_id": seller.account_id, "payload": kept });
+    let buffered = notification(&seller, &chat, "buffered-long", "Дождалось").to_string();
+    let task = json!({ "v": "1", "account_id": seller.account_id, "payload": buffered });
 
     postgres.shut();
     let back = async {
@@ -157,21 +157,21 @@ async fn with_postgres_and_sqs_away_nothing_is_acknowledged() {
     let away = [("DATABASE_URL", &*no_database()), ("AWS_ENDPOINT_URL", &*nowhere("http"))];
     let webhook = Function::start("avito-webhook", &away).await;
 
-    let told = notification(&seller, &chat, "all-away", "Никуда");
-    let (status, headers, body) = webhook.post(&url, &[], &told).await;
+    let event = notification(&seller, &chat, "all-away", "Никуда");
+    let (status, headers, body) = webhook.post(&url, &[], &event).await;
     assert_eq!((status, &headers["retry-after"]), (503, &json!("5")), "{body}");
 }
 
 #[tokio::test]
-async fn with_postgres_and_redis_away_nobody_can_check_the_secret_and_nothing_is_acknowledged() {
+async fn with_postgres_and_redis_away_the_secret_cannot_be_checked_and_nothing_is_acknowledged() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Егор").await;
     let url = seller.avito_webhook().await;
     let away = [("DATABASE_URL", &*no_database()), ("REDIS_URL", &*nowhere("redis"))];
     let webhook = Function::start("avito-webhook", &away).await;
 
-    let told = notification(&seller, &chat, "unchecked", "Никуда");
-    assert_eq!(webhook.post(&url, &[], &told).await.0, 503);
+    let event = notification(&seller, &chat, "unchecked", "Никуда");
+    assert_eq!(webhook.post(&url, &[], &event).await.0, 503);
 }
 
 #[tokio::test]
@@ -181,8 +181,8 @@ async fn with_redis_away_a_buyers_message_is_taken() {
     let url = seller.avito_webhook().await;
     let webhook = Function::start("avito-webhook", &[("REDIS_URL", &*nowhere("redis"))]).await;
 
-    let told = notification(&seller, &chat, "redis-away", "Без Redis");
-    assert_eq!(webhook.post(&url, &[], &told).await.0, 200);
+    let event = notification(&seller, &chat, "redis-away", "Без Redis");
+    assert_eq!(webhook.post(&url, &[], &event).await.0, 200);
     seller.said(SOON, "Жанна", "Без Redis").await;
 }
 
@@ -214,11 +214,11 @@ async fn a_function_whose_database_connection_broke_opens_another() {
     let url = seller.avito_webhook().await;
     let proxy = CountingProxy::to_the_database().await;
     let webhook = Function::start("avito-webhook", &[("DATABASE_URL", &proxy.address)]).await;
-    let told = |number: i32| notification(&seller, &chat, &format!("reconnect-{number}"), &format!("Текст {number}"));
+    let event = |number: i32| notification(&seller, &chat, &format!("reconnect-{number}"), &format!("Текст {number}"));
 
-    assert_eq!(webhook.post(&url, &[], &told(1)).await.0, 200);
+    assert_eq!(webhook.post(&url, &[], &event(1)).await.0, 200);
     proxy.cut();
-    assert_eq!(webhook.post(&url, &[], &told(2)).await.0, 200);
+    assert_eq!(webhook.post(&url, &[], &event(2)).await.0, 200);
 
     let said = seller.said(SOON, "Инна", "Текст 2").await.said();
     assert_eq!(said, ["Здравствуйте", "Текст 1", "Текст 2"]);

@@ -1,4 +1,4 @@
-//! The main job: what a buyer writes stands in a topic, what an operator answers reaches the buyer.
+//! The main job: a buyer's messages appear in a topic, and an operator's answers reach the buyer.
 
 use serde_json::json;
 
@@ -104,7 +104,7 @@ async fn an_update_that_telegram_repeats_answers_the_buyer_once() {
         assert_eq!(sent["updates"][0]["status"], 200);
     }
 
-    // What the repeats may have begun stands before this one.
+    // Anything that the repeats sent would stand before this one.
     seller.operator_writes(thread, "Дальше").await;
     assert_eq!(seller.answered(SOON, &chat, "Дальше").await, ["Один раз", "Дальше"]);
 }
@@ -142,14 +142,14 @@ async fn a_note_stays_inside_and_a_sticker_is_refused_in_the_topic() {
     .await;
     let text = refusal.text.expect("a text");
     assert!(text.starts_with("💔 Не отправлено"), "{text}");
-    wait_until(SOON, "the mark on the sticker", async || {
+    wait_until(SOON, "the reaction on the sticker", async || {
         (seller.topic_of("Инна").await?.message(sticker).reactions == ["💔"]).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn our_own_echo_is_not_shown_again_but_an_answer_from_avitos_app_is() {
+async fn our_own_echo_is_not_mirrored_but_an_answer_from_avitos_app_is() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Карина").await;
     seller.operator_writes(thread, "Отвечаю из темы").await;

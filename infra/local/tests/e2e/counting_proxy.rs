@@ -1,5 +1,5 @@
-//! A proxy in front of Postgres that can be shut, and that counts how often a client waits for it: what is sent while an
-//! answer is still under way belongs to the same round trip. It reads no more of the protocol than where a message begins
+//! A proxy in front of Postgres that can be shut, and that counts round trips: a query that is sent while an answer is
+//! still under way belongs to the same round trip. Of the protocol it reads only the types and lengths of messages
 //! (postgresql.org/docs/current/protocol-message-formats.html).
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,14 +19,14 @@ pub(crate) struct CountingProxy {
     connections: Arc<Mutex<Vec<AbortHandle>>>,
 }
 
-/// Whether anybody is let in, and how many were not.
+/// The proxy's door: while it is shut, connections are turned away and counted.
 #[derive(Default)]
 struct Door {
     is_shut: AtomicBool,
     turned_away: AtomicUsize,
 }
 
-/// What one connection still waits for.
+/// The number of queries of one connection that still wait for their answer.
 #[derive(Default)]
 struct Connection {
     unanswered: AtomicUsize,
@@ -69,23 +69,23 @@ impl CountingProxy {
         self.connections.lock().expect("a lock").drain(..).for_each(|connection| connection.abort());
     }
 
-    /// Ends every connection and lets nobody in any more: Postgres is away.
+    /// Ends every connection and lets none in any more, as if Postgres were away.
     pub(crate) fn shut(&self) {
         self.door.is_shut.store(true, Ordering::SeqCst);
         self.cut();
     }
 
-    /// Postgres is back.
+    /// Lets connections in again, as if Postgres were back.
     pub(crate) fn open(&self) {
         self.door.is_shut.store(false, Ordering::SeqCst);
     }
 
-    /// How many came while it was shut.
+    /// Returns how many connections came while it was shut.
     pub(crate) fn turned_away(&self) -> usize {
         self.door.turned_away.load(Ordering::SeqCst)
     }
 
-    /// How many round trips there were, connecting apart.
+    /// Returns how many round trips there were, without those of connecting.
     pub(crate) fn round_trips(&self) -> usize {
         self.round_trips.load(Ordering::SeqCst)
     }
@@ -128,7 +128,7 @@ async fn answers(mut server: tcp::OwnedReadHalf, mut client: tcp::OwnedWriteHalf
     }
 }
 
-/// One message: `typed` bytes of type, four of length (which count themselves), the rest.
+/// Reads one message: `typed` bytes of type, four of length (which count themselves), the content. None: the end.
 async fn read(from: &mut tcp::OwnedReadHalf, typed: usize) -> Option<Vec<u8>> {
     let mut message = vec![0; typed + 4];
     from.read_exact(&mut message).await.ok()?;

@@ -1,5 +1,5 @@
-//! Bad days outside: lost answers, refusals, floods, vanished topics. The buyer gets an answer exactly once; a topic gets a
-//! message at least once, and a repeat looks the same.
+//! Faults of Avito and Telegram: lost answers, refusals, rate limits, deleted topics. The buyer gets an answer exactly
+//! once; a topic gets a message at least once, and a repeat looks the same.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use super::support::{Call, LATER, SOON, Seller, numbered, wait_until};
 
-/// Something goes wrong in this seller's group; gives the fault's id.
+/// Starts a fault in this seller's group; returns its id.
 async fn in_group(seller: &Seller, mut fault: Value) -> u64 {
     fault["target"] = json!("telegram");
     fault["scope"] = json!({ "chat_id": seller.group });
     seller.stack.fault(fault).await
 }
 
-/// Something goes wrong with this seller's Avito account.
+/// Starts a fault of this seller's Avito account.
 async fn in_account(seller: &Seller, mut fault: Value) {
     fault["target"] = json!("avito");
     fault["scope"] = json!({ "user_id": seller.user_id });
@@ -35,7 +35,7 @@ async fn an_answer_whose_confirmation_was_lost_reaches_the_buyer_once_and_so_doe
     assert_eq!(seller.answered(LATER, &chat, "Конец").await, ["Да", "Да", "Конец"]);
     seller.receipt(SOON, "Анна", first).await;
     seller.receipt(SOON, "Анна", second).await;
-    // Nothing of it was taken for an answer from Avito's app.
+    // None of it was mistaken for an answer from Avito's app.
     seller.buyer_writes(&chat, "Метка").await;
     assert_eq!(seller.said(SOON, "Анна", "Метка").await.posts(), ["Здравствуйте", "Метка"]);
 }
@@ -81,7 +81,7 @@ async fn avitos_gateway_errors_delay_answers_and_neither_lose_nor_double_nor_mix
 }
 
 #[tokio::test]
-async fn what_avito_refuses_for_good_is_told_in_the_topic_and_the_next_answer_goes() {
+async fn an_answer_that_avito_refuses_for_good_gets_a_notice_and_the_next_answer_is_sent() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Дина").await;
     in_account(&seller, json!({ "kind": "status", "status": 400, "method": "messages.send", "times": 1 })).await;
@@ -99,7 +99,7 @@ async fn what_avito_refuses_for_good_is_told_in_the_topic_and_the_next_answer_go
 }
 
 #[tokio::test]
-async fn a_token_that_avito_ended_early_is_renewed_on_the_way_in_and_out() {
+async fn a_token_that_avito_ended_early_is_renewed_in_both_directions() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Ефим").await;
 
@@ -153,15 +153,15 @@ async fn telegrams_gateway_errors_delay_posts_and_neither_lose_nor_mix_them() {
 }
 
 #[tokio::test]
-async fn a_flood_order_is_obeyed_to_the_second_however_late_it_came_and_nothing_is_lost() {
+async fn a_rate_limit_is_obeyed_to_the_second_however_late_it_came_and_nothing_is_lost() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Леонид").await;
     let since = seller.stack.calls_so_far().await;
-    let order = json!({ "kind": "status", "status": 429, "retry_after": 6, "method": "sendMessage", "times": 1 });
-    in_group(&seller, order).await;
+    let limit = json!({ "kind": "status", "status": 429, "retry_after": 6, "method": "sendMessage", "times": 1 });
+    in_group(&seller, limit).await;
     in_group(&seller, json!({ "kind": "latency", "latency_ms": 5000, "method": "sendMessage", "times": 1 })).await;
 
-    // Each wakes the bot, all through the silence.
+    // Each wakes the bot, also while it is rate limited.
     let texts = numbered("Ау", 50);
     for text in &texts {
         seller.buyer_writes(&chat, text).await;
@@ -170,10 +170,10 @@ async fn a_flood_order_is_obeyed_to_the_second_however_late_it_came_and_nothing_
     assert_eq!(seller.said(LATER, "Леонид", "Ау 50").await.said()[1..], texts);
 
     let calls = seller.telegram_calls(since).await;
-    let ordered = calls.iter().position(|call| call.status == 429).expect("the order was given");
-    let next = &calls[ordered + 1];
-    let silence = Duration::try_from(next.at.duration_since(calls[ordered].at)).expect("time goes on");
-    assert!(silence >= Duration::from_secs(6), "after {silence:?}: {:?}", next.method);
+    let limited = calls.iter().position(|call| call.status == 429).expect("the bot was rate limited");
+    let next = &calls[limited + 1];
+    let waited = Duration::try_from(next.at.duration_since(calls[limited].at)).expect("time goes on");
+    assert!(waited >= Duration::from_secs(6), "after {waited:?}: {:?}", next.method);
 }
 
 #[tokio::test]
@@ -203,7 +203,7 @@ async fn a_topic_whose_confirmation_was_lost_is_found_and_no_second_one_is_used(
 }
 
 #[tokio::test]
-async fn a_deleted_topic_is_made_anew_with_its_header_and_still_hears_both_sides() {
+async fn a_deleted_topic_is_created_anew_with_its_header_and_works_both_ways() {
     let seller = Seller::new().await;
     let (chat, former) = seller.conversation("Никита").await;
     in_group(&seller, json!({ "kind": "topic_deleted", "thread_id": former })).await;
@@ -213,7 +213,7 @@ async fn a_deleted_topic_is_made_anew_with_its_header_and_still_hears_both_sides
     let topic = seller.said(LATER, "Никита", "Вы тут?").await;
     assert_ne!(topic.thread(), former);
     assert_eq!((topic.headers().len(), topic.posts().len(), topic.posts()[1]), (1, 2, "Вы тут?"));
-    assert!(topic.posts()[0].ends_with("Никита: Здравствуйте"), "what was delivered comes along");
+    assert!(topic.posts()[0].ends_with("Никита: Здравствуйте"), "delivered messages are replayed");
     seller.operator_writes(topic.thread(), "Тут").await;
     assert_eq!(seller.answered(SOON, &chat, "Тут").await, ["Тут"]);
 }
@@ -230,7 +230,7 @@ async fn a_closed_topic_is_opened_again_for_the_message() {
 }
 
 #[tokio::test]
-async fn one_failing_topic_does_not_hold_up_the_others() {
+async fn one_failing_topic_does_not_delay_the_others() {
     let seller = Seller::new().await;
     let (slow, thread) = seller.conversation("Пётр").await;
     let (quick, _) = seller.conversation("Роман").await;

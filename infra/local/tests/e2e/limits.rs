@@ -1,5 +1,5 @@
-//! Telegram's limits, as strict as the real ones: what has to wait waits, in rows, for as long as it takes, and comes
-//! whole and in order.
+//! Telegram's limits, as strict as the real ones: messages wait in rows for as long as it takes, and arrive complete
+//! and in order.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 
 use super::support::{Call, LATER, SOON, Seller, database, numbered, variable, wait_until};
 
-/// Twenty messages a minute into this seller's group, thirty calls a second by the bot.
-async fn limited(seller: &Seller) {
+/// Sets the limits: twenty messages a minute into this seller's group, thirty calls a second by the bot.
+async fn set_limits(seller: &Seller) {
     seller.stack.control("limits", &json!({ "telegram": true, "chat_id": seller.group })).await;
 }
 
-/// The seller's bot is told to be silent.
-async fn ordered_to_be_silent(seller: &Seller, seconds: u32) {
+/// Lets Telegram refuse the bot's next message and order it to wait so many seconds.
+async fn rate_limit(seller: &Seller, seconds: u32) {
     let fault = json!({
         "target": "telegram", "method": "sendMessage", "kind": "status", "status": 429, "retry_after": seconds,
         "times": 1, "scope": { "chat_id": seller.group },
@@ -23,17 +23,17 @@ async fn ordered_to_be_silent(seller: &Seller, seconds: u32) {
     seller.stack.fault(fault).await;
 }
 
-/// Waits until the order was given; gives what was sent to the group after it.
-async fn after_the_order(seller: &Seller, since: u64) -> Vec<Call> {
-    wait_until(SOON, "the order to be silent", async || {
+/// Waits until the bot was ordered to wait; returns the calls to the group after it.
+async fn calls_after_the_429(seller: &Seller, since: u64) -> Vec<Call> {
+    wait_until(SOON, "the order to wait", async || {
         let calls = seller.telegram_calls(since).await;
-        let order = calls.iter().position(|call| call.status == 429)?;
-        Some(calls[order + 1..].to_vec())
+        let refused = calls.iter().position(|call| call.status == 429)?;
+        Some(calls[refused + 1..].to_vec())
     })
     .await
 }
 
-/// The clocks of a bot's way to Telegram go forward by this many seconds.
+/// Moves the clocks of the bot's outbox forward by this many seconds, and sweeps.
 async fn time_passes(seller: &Seller, seconds: f64) {
     let forward = "UPDATE bot_outboxes SET rate_limited_until = rate_limited_until - make_interval(secs => $2),
         due_at = due_at - make_interval(secs => $2), wakeup_at = wakeup_at - make_interval(secs => $2),
@@ -42,7 +42,7 @@ async fn time_passes(seller: &Seller, seconds: f64) {
     seller.stack.run_schedule("sweep").await;
 }
 
-/// How many tasks were given up.
+/// Counts the tasks that were given up.
 async fn dead_letters(seller: &Seller) -> u64 {
     let mut sum = 0;
     for queue in ["TELEGRAM_QUEUE_URL", "AVITO_QUEUE_URL", "INTAKE_QUEUE_URL"] {
@@ -59,7 +59,7 @@ async fn dead_letters(seller: &Seller) -> u64 {
     sum
 }
 
-/// Thirty texts of each of these buyers, in chats that are new.
+/// Writes thirty texts of each of these buyers, in new chats.
 async fn burst(seller: &Seller, buyers: &[String]) {
     join_all(buyers.iter().map(async |buyer| {
         let chat = seller.chat(buyer).await;
@@ -73,7 +73,7 @@ async fn burst(seller: &Seller, buyers: &[String]) {
 #[tokio::test]
 async fn a_burst_of_three_hundred_texts_arrives_whole_and_in_order_in_few_posts() {
     let seller = Seller::new().await;
-    limited(&seller).await;
+    set_limits(&seller).await;
     let since = seller.stack.calls_so_far().await;
     let buyers = numbered("Покупатель", 10);
 
@@ -86,46 +86,50 @@ async fn a_burst_of_three_hundred_texts_arrives_whole_and_in_order_in_few_posts(
     let calls = seller.telegram_calls(since).await;
     let sends = calls.iter().filter(|call| call.method == "sendMessage" && call.status == 200).count();
     assert!(sends <= 60, "{sends} sends");
-    assert_silence_was_kept(&calls);
+    assert_no_call_was_early(&calls);
 }
 
-/// Whatever was ordered, nothing was sent before its time.
-fn assert_silence_was_kept(calls: &[Call]) {
-    for (place, order) in calls.iter().enumerate() {
-        let Some(seconds) = order.retry_after else { continue };
-        if let Some(next) = calls[place + 1..].iter().find(|call| call.method != "setMessageReaction") {
-            let silence = Duration::try_from(next.at.duration_since(order.at)).expect("time goes on");
-            assert!(silence >= Duration::from_secs(seconds), "{} after {silence:?} of {seconds} s", next.method);
+/// Checks that after each order to wait nothing was sent before its end, except reactions.
+fn assert_no_call_was_early(calls: &[Call]) {
+    for (index, refused) in calls.iter().enumerate() {
+        let Some(seconds) = refused.retry_after else { continue };
+        if let Some(next) = calls[index + 1..].iter().find(|call| call.method != "setMessageReaction") {
+            let waited = Duration::try_from(next.at.duration_since(refused.at)).expect("time goes on");
+            assert!(waited >= Duration::from_secs(seconds), "{} after {waited:?} of {seconds} s", next.method);
         }
     }
 }
 
 #[tokio::test]
-async fn a_bot_that_has_to_be_silent_does_not_hold_up_another_tenant() {
-    let (silent, other) = tokio::join!(Seller::new(), Seller::new());
-    let ((chat, _), (free, _)) = tokio::join!(silent.conversation("Анна"), other.conversation("Борис"));
-    let since = silent.stack.calls_so_far().await;
-    ordered_to_be_silent(&silent, 20).await;
+async fn a_bot_that_is_rate_limited_does_not_delay_another_tenant() {
+    let (limited, other) = tokio::join!(Seller::new(), Seller::new());
+    let ((chat, _), (free, _)) = tokio::join!(limited.conversation("Анна"), other.conversation("Борис"));
+    let since = limited.stack.calls_so_far().await;
+    rate_limit(&limited, 20).await;
     for text in numbered("Много", 30) {
-        silent.buyer_writes(&chat, &text).await;
+        limited.buyer_writes(&chat, &text).await;
     }
-    after_the_order(&silent, since).await;
+    calls_after_the_429(&limited, since).await;
 
     other.buyer_writes(&free, "Мимо").await;
 
     other.said(SOON, "Борис", "Мимо").await;
-    assert_eq!(after_the_order(&silent, since).await.len(), 0, "the other had to wait for the silence to end");
-    assert_eq!(silent.said(LATER, "Анна", "Много 30").await.said()[1..], numbered("Много", 30));
+    assert_eq!(
+        calls_after_the_429(&limited, since).await.len(),
+        0,
+        "the other had to wait for the end of the rate limit"
+    );
+    assert_eq!(limited.said(LATER, "Анна", "Много 30").await.said()[1..], numbered("Много", 30));
 }
 
-/// How long a message takes to its topic, by the simulators' clock, in a group and chats that were silent before: the
-/// delay in the middle of one in each. `check` is made as soon as more than half of them are known.
+/// Returns the median of the delays from message to topic, by the simulators' clock: one message in each of these
+/// chats, in a group and chats that were quiet before. `check` runs as soon as more than half of the delays are known.
 async fn usual_delay(seller: &Seller, chats: &[(String, String)], text: &str, check: impl AsyncFn()) -> Duration {
     time_passes(seller, 60.0).await;
-    let silent = "UPDATE dialogs SET last_received_at = NULL WHERE bot_id = $1";
-    database().await.execute(silent, &[&seller.bot_id]).await.expect("the dialogs");
+    let quiet = "UPDATE dialogs SET last_received_at = NULL WHERE bot_id = $1";
+    database().await.execute(quiet, &[&seller.bot_id]).await.expect("the dialogs");
     let mut delays = Vec::new();
-    for (place, (buyer, chat)) in chats.iter().enumerate() {
+    for (index, (buyer, chat)) in chats.iter().enumerate() {
         let since = seller.stack.calls_so_far().await;
         let written = Timestamp::now();
         seller.buyer_writes(chat, text).await;
@@ -133,7 +137,7 @@ async fn usual_delay(seller: &Seller, chats: &[(String, String)], text: &str, ch
         let calls = seller.telegram_calls(since).await;
         let call = calls.iter().find(|call| call.method == "sendMessage" && call.status == 200).expect("it was sent");
         delays.push(Duration::try_from(call.at.duration_since(written)).expect("time goes on"));
-        if place == chats.len() / 2 {
+        if index == chats.len() / 2 {
             check().await;
         }
     }
@@ -144,7 +148,7 @@ async fn usual_delay(seller: &Seller, chats: &[(String, String)], text: &str, ch
 #[tokio::test]
 async fn a_burst_of_one_tenant_does_not_delay_the_messages_of_another() {
     let (busy, other) = tokio::join!(Seller::new(), Seller::new());
-    limited(&busy).await;
+    set_limits(&busy).await;
     let guests = numbered("Гость", 9).into_iter();
     let chats = join_all(guests.map(async |guest| (guest.clone(), other.conversation(&guest).await.0))).await;
     let alone = usual_delay(&other, &chats, "Тихо", async || {}).await;
@@ -152,35 +156,35 @@ async fn a_burst_of_one_tenant_does_not_delay_the_messages_of_another() {
     let buyers = numbered("Покупатель", 10);
     burst(&busy, &buyers).await;
     let the_burst_goes_on = async || {
-        let mut shown = 0;
+        let mut posted = 0;
         for buyer in &buyers {
-            shown += busy.topic_of(buyer).await.map_or(0, |topic| topic.said().len());
+            posted += busy.topic_of(buyer).await.map_or(0, |topic| topic.said().len());
         }
-        assert!(shown < 300, "the burst was over before the other had written");
+        assert!(posted < 300, "the burst was over before the other had written");
     };
     let beside = usual_delay(&other, &chats, "Мимо", the_burst_goes_on).await;
 
-    // One post of the burst waits three seconds for its place in the minute; the other waits for none.
+    // A post of the burst waits three seconds for its budget; a post of the other waits for none.
     let noise = Duration::from_millis(50);
     assert!(beside < 5 * alone.max(noise), "{beside:?} beside a burst, {alone:?} alone");
 }
 
 #[tokio::test]
-async fn a_silence_of_three_hours_loses_and_reorders_nothing_and_answers_still_go() {
+async fn a_rate_limit_of_three_hours_loses_and_reorders_nothing_and_answers_are_still_sent() {
     let seller = Seller::new().await;
     let ((anna, thread), (boris, _)) = (seller.conversation("Анна").await, seller.conversation("Борис").await);
     let since = seller.stack.calls_so_far().await;
-    ordered_to_be_silent(&seller, 3 * 3600).await;
+    rate_limit(&seller, 3 * 3600).await;
     for text in numbered("Вопрос", 5) {
         seller.buyer_writes(&anna, &text).await;
         seller.buyer_writes(&boris, &text).await;
     }
-    after_the_order(&seller, since).await;
+    calls_after_the_429(&seller, since).await;
 
     seller.operator_writes(thread, "Мы тут").await;
     assert_eq!(seller.answered(SOON, &anna, "Мы тут").await, ["Мы тут"]);
     seller.stack.run_schedule("sweep").await;
-    assert_eq!(kinds(&after_the_order(&seller, since).await), [""; 0], "three hours are not over");
+    assert_eq!(methods(&calls_after_the_429(&seller, since).await), [""; 0], "three hours are not over");
     time_passes(&seller, 3.0 * 3600.0 + 1.0).await;
 
     for buyer in ["Анна", "Борис"] {
@@ -189,7 +193,7 @@ async fn a_silence_of_three_hours_loses_and_reorders_nothing_and_answers_still_g
     assert_eq!(dead_letters(&seller).await, 0);
 }
 
-fn kinds(calls: &[Call]) -> Vec<&str> {
+fn methods(calls: &[Call]) -> Vec<&str> {
     calls.iter().map(|call| call.method.as_str()).collect()
 }
 
@@ -201,7 +205,7 @@ async fn a_bot_that_was_thrown_out_for_an_hour_loses_and_reorders_nothing() {
         json!({ "target": "telegram", "kind": "kicked", "method": "sendMessage", "times": times,
                 "scope": { "chat_id": seller.group } })
     };
-    // It is not told when it may come back, so it has to look for itself: every five minutes, twelve times.
+    // Telegram does not say when the bot may come back, so the bot tries every five minutes, twelve times.
     seller.stack.fault(kicked(12)).await;
     for text in numbered("Вопрос", 5) {
         seller.buyer_writes(&anna, &text).await;

@@ -1,13 +1,13 @@
-//! End to end: the deployed functions of a running stack, met only from outside — as Avito, as Telegram, as a frontend.
-//! `make test` starts that stack; every test has a seller, a bot, a group and an Avito account of its own.
+//! End to end: the deployed functions of a running stack, used only from outside — as Avito, as Telegram, as a
+//! frontend. `make test` starts that stack; every test has a seller, a bot, a group and an Avito account of its own.
 
 mod api;
 mod away;
-mod budgets;
+mod concurrent_sending;
 mod conversation;
+mod costs;
 mod counting_proxy;
 mod faults;
-mod hearing;
 mod limits;
 mod operators;
 mod order;
@@ -16,7 +16,7 @@ mod recovery;
 mod runtime_api;
 mod sign_in;
 mod support;
-mod together;
 mod topics;
 mod transactions;
+mod webhook_and_poll;
 mod webhooks;

@@ -1,9 +1,10 @@
-//! What operators do besides answering: receipts, buttons, changes of mind, commands; and topics that are lost and found.
+//! Receipts, buttons, edits and commands of operators; topics that are deleted, bots that are thrown out, groups
+//! without topics.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::support::{LATER, SOON, Seller, Shown, update, wait_until};
+use super::support::{GroupMessage, LATER, SOON, Seller, update, wait_until};
 
 /// Waits until a message of the group carries this reaction.
 async fn reaction(seller: &Seller, message_id: i64, emoji: &str) {
@@ -16,25 +17,25 @@ async fn reaction(seller: &Seller, message_id: i64, emoji: &str) {
     .await;
 }
 
-/// Waits for what the bot wrote with this in it, wherever it stands.
-async fn written(seller: &Seller, part: &str) -> Shown {
+/// Waits for a post of the bot that contains this text, in any topic.
+async fn posted(seller: &Seller, part: &str) -> GroupMessage {
     wait_until(LATER, &format!("a post with «{part}»"), async || {
         let messages = seller.all_topics().await.into_iter().flat_map(|topic| topic.messages);
-        messages.into_iter().find(|shown| {
-            shown.from_bot && !shown.deleted && shown.text.as_deref().is_some_and(|text| text.contains(part))
+        messages.into_iter().find(|message| {
+            message.from_bot && !message.deleted && message.text.as_deref().is_some_and(|text| text.contains(part))
         })
     })
     .await
 }
 
-/// Presses the button with this place under a post.
-async fn press(seller: &Seller, post: &Shown, place: usize) {
-    let data = post.content["reply_markup"]["inline_keyboard"][0][place]["callback_data"].clone();
+/// Presses the button with this index under a post.
+async fn press(seller: &Seller, post: &GroupMessage, index: usize) {
+    let data = post.content["reply_markup"]["inline_keyboard"][0][index]["callback_data"].clone();
     let press = json!({ "chat_id": seller.group, "message_id": post.message_id, "data": data });
     seller.stack.control("telegram/callback", &press).await;
 }
 
-/// Avito refuses or puts off the next answers of the account.
+/// Lets Avito refuse or delay the account's next answer.
 async fn answers_fail(seller: &Seller, fault: Value) {
     let mut fault = fault;
     fault["target"] = json!("avito");
@@ -53,7 +54,7 @@ async fn replies(seller: &Seller, thread: i64, to: i64, text: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn an_answer_that_has_to_wait_says_so_and_then_that_avito_has_it() {
+async fn an_answer_that_has_to_wait_gets_the_waiting_receipt_and_then_the_sent_receipt() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Анна").await;
     answers_fail(&seller, json!({ "kind": "status", "status": 429, "retry_after": 20 })).await;
@@ -66,10 +67,10 @@ async fn an_answer_that_has_to_wait_says_so_and_then_that_avito_has_it() {
 }
 
 #[tokio::test]
-async fn an_answer_that_avito_is_slow_to_confirm_says_that_it_waits_and_then_that_avito_has_it() {
+async fn an_answer_that_avito_confirms_late_gets_the_waiting_receipt_and_then_the_sent_receipt() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Анна").await;
-    // Neither an answer nor its echo comes for a while, but before the worker gives up.
+    // The call's answer and the echo both come late, but before the worker gives up.
     answers_fail(&seller, json!({ "kind": "latency", "latency_ms": 8000 })).await;
 
     let answer = seller.operator_writes(thread, "Да").await;
@@ -80,7 +81,7 @@ async fn an_answer_that_avito_is_slow_to_confirm_says_that_it_waits_and_then_tha
 }
 
 #[tokio::test]
-async fn the_buyers_reading_is_seen_on_every_answer_before() {
+async fn every_answer_that_the_buyer_has_read_gets_the_read_receipt() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Анна").await;
     let first = seller.operator_writes(thread, "Раз").await;
@@ -106,35 +107,35 @@ async fn a_refused_answer_is_sent_again_by_its_button_once() {
     answers_fail(&seller, json!({ "kind": "status", "status": 400, "body": body })).await;
     let answer = seller.operator_writes(thread, "Нет!").await;
     reaction(&seller, answer, "💔").await;
-    let notice = written(&seller, "Слишком грубо").await;
+    let notice = posted(&seller, "Слишком грубо").await;
     assert_eq!(notice.reply_to, Some(answer));
 
     press(&seller, &notice, 0).await;
     press(&seller, &notice, 0).await;
 
     reaction(&seller, answer, "👌").await;
-    let edited = written(&seller, "Отправляю ещё раз").await;
+    let edited = posted(&seller, "Отправляю ещё раз").await;
     assert_eq!((edited.message_id, edited.content.get("reply_markup")), (notice.message_id, None));
     assert_eq!(seller.answers(&chat).await, ["Нет!"]);
 }
 
 #[tokio::test]
-async fn a_refused_answer_that_is_cancelled_never_goes() {
+async fn a_refused_answer_that_is_cancelled_is_never_sent() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Анна").await;
     answers_fail(&seller, json!({ "kind": "status", "status": 400 })).await;
     seller.operator_writes(thread, "Нет!").await;
-    let notice = written(&seller, "не принял").await;
+    let notice = posted(&seller, "не принял").await;
 
     press(&seller, &notice, 1).await;
 
-    written(&seller, "Отменено").await;
+    posted(&seller, "Отменено").await;
     seller.operator_writes(thread, "Добрый день").await;
     assert_eq!(seller.answered(SOON, &chat, "Добрый день").await, ["Добрый день"]);
 }
 
 #[tokio::test]
-async fn an_edited_answer_is_deleted_and_sent_anew_the_latest_text_alone_even_when_every_call_is_cut() {
+async fn an_edited_answer_is_deleted_and_only_its_latest_text_is_sent_even_when_every_call_is_cut() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Анна").await;
     let answer = seller.operator_writes(thread, "Да").await;
@@ -153,7 +154,7 @@ async fn an_edited_answer_is_deleted_and_sent_anew_the_latest_text_alone_even_wh
 }
 
 #[tokio::test]
-async fn an_answer_edited_before_it_went_goes_once_in_its_new_form() {
+async fn an_answer_edited_before_it_was_sent_is_sent_once_with_its_new_text() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Анна").await;
     answers_fail(&seller, json!({ "kind": "status", "status": 429, "retry_after": 20 })).await;
@@ -167,7 +168,7 @@ async fn an_answer_edited_before_it_went_goes_once_in_its_new_form() {
 }
 
 #[tokio::test]
-async fn what_avito_does_not_delete_stays_and_the_writer_is_told() {
+async fn an_answer_that_avito_does_not_delete_stays_and_its_writer_is_notified() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Анна").await;
     let answer = seller.operator_writes(thread, "Да").await;
@@ -176,13 +177,13 @@ async fn what_avito_does_not_delete_stays_and_the_writer_is_told() {
 
     edits(&seller, thread, answer, "Нет").await;
 
-    assert_eq!(written(&seller, "Avito не удалил").await.reply_to, Some(answer));
+    assert_eq!(posted(&seller, "Avito не удалил").await.reply_to, Some(answer));
     seller.operator_writes(thread, "Добрый день").await;
     assert_eq!(seller.answered(SOON, &chat, "Добрый день").await, ["Да", "Добрый день"]);
 }
 
 #[tokio::test]
-async fn del_takes_back_what_was_sent_and_cancels_what_waits() {
+async fn del_deletes_an_answer_that_was_sent_and_cancels_one_that_waits() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Анна").await;
     let sent = seller.operator_writes(thread, "Да").await;
@@ -228,17 +229,17 @@ async fn a_buyer_is_blocked_only_after_the_question_was_answered() {
     };
 
     seller.operator_writes(thread, "/block").await;
-    let question = written(&seller, "Заблокировать покупателя").await;
+    let question = posted(&seller, "Заблокировать покупателя").await;
     assert_eq!(blocked().await, 0);
     press(&seller, &question, 0).await;
     press(&seller, &question, 0).await;
 
-    written(&seller, "Покупатель заблокирован").await;
+    posted(&seller, "Покупатель заблокирован").await;
     assert_eq!(blocked().await, 1);
 }
 
 #[tokio::test]
-async fn a_new_topic_brings_along_what_was_delivered_and_not_what_still_waits() {
+async fn a_new_topic_begins_with_a_replay_of_delivered_messages_and_not_of_waiting_ones() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Анна").await;
     let answer = seller.operator_writes(thread, "Да").await;
@@ -258,7 +259,7 @@ async fn a_new_topic_brings_along_what_was_delivered_and_not_what_still_waits() 
 }
 
 #[tokio::test]
-async fn a_bot_that_was_thrown_out_goes_on_when_it_is_let_in_again() {
+async fn a_bot_that_was_thrown_out_works_again_when_it_is_let_in_again() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Анна").await;
     let kicked = json!({ "target": "telegram", "kind": "kicked", "scope": { "chat_id": seller.group } });
@@ -268,16 +269,16 @@ async fn a_bot_that_was_thrown_out_goes_on_when_it_is_let_in_again() {
         let bots = seller.stack.get("/api/bots", Some(&seller.access_token)).await.body;
         bots.to_string().contains(r#""status":"error""#)
     };
-    wait_until(SOON, "the bot is marked", async || status().await.then_some(())).await;
+    wait_until(SOON, "the bot is marked as broken", async || status().await.then_some(())).await;
 
     seller.stack.mend(fault).await;
 
     seller.said(SOON, "Анна", "Раз").await;
-    wait_until(SOON, "the bot is marked no more", async || (!status().await).then_some(())).await;
+    wait_until(SOON, "the bot is marked as working", async || (!status().await).then_some(())).await;
 }
 
 #[tokio::test]
-async fn without_topics_all_goes_into_one_chat_and_replies_find_their_buyers() {
+async fn without_topics_all_dialogs_share_one_chat_and_replies_find_their_buyers() {
     let seller = Seller::new().await;
     let (anna, _) = seller.conversation("Анна").await;
     let plain =
@@ -286,9 +287,9 @@ async fn without_topics_all_goes_into_one_chat_and_replies_find_their_buyers() {
     let boris = seller.chat("Борис").await;
 
     seller.buyer_writes(&boris, "Я Борис").await;
-    let of_boris = written(&seller, "Я Борис").await;
+    let of_boris = posted(&seller, "Я Борис").await;
     seller.buyer_writes(&anna, "Я Анна").await;
-    let of_anna = written(&seller, "Я Анна").await;
+    let of_anna = posted(&seller, "Я Анна").await;
 
     assert_eq!(of_boris.text.as_deref(), Some("Avito · Стол дубовый · Борис\nЯ Борис"));
     assert_eq!(of_anna.text.as_deref(), Some("Avito · Стол дубовый · Анна\nЯ Анна"));
@@ -312,7 +313,7 @@ async fn without_topics_an_answer_that_is_faster_than_the_posts_confirmation_rea
     seller.stack.fault(slow).await;
 
     seller.buyer_writes(&chat, "Продаёте?").await;
-    let post = written(&seller, "Продаёте?").await;
+    let post = posted(&seller, "Продаёте?").await;
     seller.operator_sends(json!({ "reply_to": post.message_id, "text": "Да" })).await;
 
     assert_eq!(seller.answered(SOON, &chat, "Да").await, ["Да"]);
@@ -333,7 +334,7 @@ async fn getid_is_answered_in_the_webhooks_own_response_with_group_and_topic() {
 }
 
 #[tokio::test]
-async fn a_canned_reply_is_sent_by_its_name_and_an_unknown_name_is_told() {
+async fn a_canned_reply_is_sent_by_its_name_and_an_unknown_name_is_refused() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Борис").await;
     let replies = json!({ "canned_replies": { "адрес": "Ленина, 1, с 9 до 18" } });

@@ -1,20 +1,21 @@
-//! What the poll makes good: a webhook that nothing could take, and what a webhook said that Avito does not say.
+//! Corrections by the poll: a webhook that could not be stored, and a webhook that contradicts Avito's lists.
 
 use serde_json::json;
 
 use super::runtime_api::{Function, NOWHERE};
-use super::support::{LATER, SOON, Seller, Shown, Topic, database, notification, wait_until};
+use super::support::{GroupMessage, LATER, SOON, Seller, Topic, database, notification, wait_until};
 
 #[tokio::test]
-async fn a_webhook_that_nothing_could_take_is_made_good_by_the_next_round_of_polls() {
+async fn a_message_whose_webhook_could_not_be_stored_is_found_by_the_next_round_of_polls() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Анна").await;
     let url = seller.avito_webhook().await;
-    let (nobody, away) = (format!("postgres://postgres@{NOWHERE}/tuberry"), format!("http://{NOWHERE}"));
-    let webhook = Function::start("avito-webhook", &[("DATABASE_URL", &nobody), ("AWS_ENDPOINT_URL", &away)]).await;
+    let (no_database, no_queue) = (format!("postgres://postgres@{NOWHERE}/tuberry"), format!("http://{NOWHERE}"));
+    let webhook =
+        Function::start("avito-webhook", &[("DATABASE_URL", &no_database), ("AWS_ENDPOINT_URL", &no_queue)]).await;
     let lost = json!({ "chat": chat, "from": "buyer", "text": "Никуда", "webhook": false });
     let id = seller.avito_message(lost).await;
-    // The poll would come by in an hour.
+    // The next poll is due in an hour.
     change(&seller, "UPDATE account_polls SET next_poll_at = now() + interval '1 hour' WHERE avito_account_id = $1")
         .await;
 
@@ -25,25 +26,25 @@ async fn a_webhook_that_nothing_could_take_is_made_good_by_the_next_round_of_pol
 }
 
 #[tokio::test]
-async fn a_message_that_no_list_of_avitos_holds_is_marked_once() {
+async fn a_message_that_avitos_lists_do_not_have_gets_one_notice() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Борис").await;
     let url = seller.avito_webhook().await;
     post(&url, &notification(&seller, &chat, &format!("forged-{}", seller.account_id), "Оплатите по ссылке")).await;
     let topic = seller.said(SOON, "Борис", "Оплатите по ссылке").await;
-    let forged = shown(&topic, "Оплатите по ссылке").message_id;
+    let forged = find(&topic, "Оплатите по ссылке").message_id;
 
     for round in 1..=3 {
         minutes_later(&seller).await;
         seller.stack.run_schedule("poll-avito").await;
-        let notes = wait_until(LATER, "the note on the message", async || {
-            let notes = notes(&seller.topic_of("Борис").await?);
-            (!notes.is_empty()).then_some(notes)
+        let notices = wait_until(LATER, "the notice on the message", async || {
+            let notices = notices(&seller.topic_of("Борис").await?);
+            (!notices.is_empty()).then_some(notices)
         })
         .await;
-        assert_eq!(notes.len(), 1);
-        assert_eq!(notes[0].reply_to, Some(forged));
-        assert!(notes[0].text.as_deref().is_some_and(|text| text.contains("Не подтверждено Avito")));
+        assert_eq!(notices.len(), 1);
+        assert_eq!(notices[0].reply_to, Some(forged));
+        assert!(notices[0].text.as_deref().is_some_and(|text| text.contains("Не подтверждено Avito")));
         let next = format!("Дальше {round}");
         seller.avito_message(json!({ "chat": chat, "from": "buyer", "text": next, "webhook": false })).await;
         seller.said(SOON, "Борис", &next).await;
@@ -51,11 +52,11 @@ async fn a_message_that_no_list_of_avitos_holds_is_marked_once() {
 }
 
 #[tokio::test]
-async fn a_text_that_avitos_list_has_otherwise_is_corrected_by_a_note() {
+async fn a_text_that_avitos_list_has_otherwise_is_corrected_by_a_notice() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Вера").await;
     let url = seller.avito_webhook().await;
-    // No poll sees the truth first, not even one that has listed the chats and now reads this one.
+    // No poll reads the true text first, not even one that has listed the chats and now reads this one.
     let blind = async |method: &str| {
         let blind = json!({ "target": "avito", "method": method, "kind": "status", "status": 503,
                             "scope": { "user_id": seller.user_id } });
@@ -66,7 +67,7 @@ async fn a_text_that_avitos_list_has_otherwise_is_corrected_by_a_note() {
     let id = seller.avito_message(truth).await;
     post(&url, &notification(&seller, &chat, &id, "Возьму за 2 000")).await;
     let topic = seller.said(SOON, "Вера", "Возьму за 2 000").await;
-    let wrong = shown(&topic, "Возьму за 2 000").message_id;
+    let wrong = find(&topic, "Возьму за 2 000").message_id;
 
     for fault in faults {
         seller.stack.mend(fault).await;
@@ -74,21 +75,22 @@ async fn a_text_that_avitos_list_has_otherwise_is_corrected_by_a_note() {
     change(&seller, "UPDATE account_polls SET next_poll_at = now() WHERE avito_account_id = $1").await;
     seller.stack.run_schedule("poll-avito").await;
 
-    let notes = wait_until(LATER, "the note on the message", async || {
-        let notes = notes(&seller.topic_of("Вера").await?);
-        (!notes.is_empty()).then_some(notes)
+    let notices = wait_until(LATER, "the notice on the message", async || {
+        let notices = notices(&seller.topic_of("Вера").await?);
+        (!notices.is_empty()).then_some(notices)
     })
     .await;
-    let texts: Vec<_> = notes.iter().map(|note| (note.reply_to, note.text.as_deref().unwrap_or_default())).collect();
+    let texts: Vec<_> =
+        notices.iter().map(|notice| (notice.reply_to, notice.text.as_deref().unwrap_or_default())).collect();
     assert_eq!(texts, [(Some(wrong), "⚠️ В Avito это сообщение другое: Возьму за 12 000")]);
 }
 
-/// Changes rows of this seller's account, as time would; `$1` is its id.
+/// Changes rows of this seller's account, as time does; `$1` is its id.
 async fn change(seller: &Seller, sql: &str) {
     database().await.execute(sql, &[&seller.account_id]).await.expect("a change");
 }
 
-/// What only a webhook told of has had its time, and the account's unread chats are due to be listed.
+/// Makes messages two minutes older, enough for those that only a webhook reported, and the list of unread chats due.
 async fn minutes_later(seller: &Seller) {
     change(seller, "UPDATE messages SET created_at = created_at - interval '2 minutes' WHERE avito_account_id = $1")
         .await;
@@ -102,13 +104,13 @@ async fn post(url: &str, notification: &serde_json::Value) {
     assert_eq!(answer.status(), 200);
 }
 
-fn shown<'a>(topic: &'a Topic, text: &str) -> &'a Shown {
-    let says = |message: &&Shown| message.text.as_deref().is_some_and(|said| said.ends_with(text));
-    topic.messages.iter().find(says).expect("the message is shown")
+fn find<'a>(topic: &'a Topic, text: &str) -> &'a GroupMessage {
+    let says = |message: &&GroupMessage| message.text.as_deref().is_some_and(|said| said.ends_with(text));
+    topic.messages.iter().find(says).expect("the message is posted")
 }
 
-fn notes(topic: &Topic) -> Vec<Shown> {
-    let is_note =
-        |message: &&Shown| message.from_bot && message.text.as_deref().is_some_and(|text| text.starts_with('⚠'));
-    topic.messages.iter().filter(is_note).cloned().collect()
+fn notices(topic: &Topic) -> Vec<GroupMessage> {
+    let is_notice =
+        |message: &&GroupMessage| message.from_bot && message.text.as_deref().is_some_and(|text| text.starts_with('⚠'));
+    topic.messages.iter().filter(is_notice).cloned().collect()
 }

@@ -1,10 +1,10 @@
-//! Groups that change under the bot's feet, and what their people and the owner are told.
+//! Groups that change while the bot works in them, and the notices to their people and to the owner.
 
 use serde_json::json;
 
 use super::support::{LATER, SOON, Seller, database, variable, wait_until};
 
-/// The group stays, and the bot's right to manage topics is given or taken.
+/// Gives or takes the bot's right to manage topics; the group stays.
 async fn right_to_manage_topics(seller: &Seller, given: bool) {
     let chat = json!({
         "chat_id": seller.group, "title": "Магазин", "is_forum": true, "bot_token": seller.bot_token,
@@ -13,7 +13,7 @@ async fn right_to_manage_topics(seller: &Seller, given: bool) {
     seller.stack.control("telegram/chats", &chat).await;
 }
 
-/// The owner has spoken with the platform's bot before, so it may write to them.
+/// Lets the owner write to the platform's bot, so that it may write to the owner.
 async fn owner_knows_the_master_bot(seller: &Seller) {
     let bot = json!({ "token": variable("MASTER_BOT_TOKEN"), "username": variable("MASTER_BOT_NAME") });
     seller.stack.control("telegram/bots", &bot).await;
@@ -24,25 +24,25 @@ async fn owner_knows_the_master_bot(seller: &Seller) {
     seller.stack.control("telegram/messages", &hello).await;
 }
 
-/// What the platform's bot wrote to the owner.
-async fn told_to_the_owner(seller: &Seller) -> Vec<String> {
+/// Lists the texts of the platform's bot to the owner.
+async fn notices_to_the_owner(seller: &Seller) -> Vec<String> {
     let answer = seller.stack.ask(&format!("telegram/topics?chat_id={}", seller.owner)).await;
     let messages = answer["topics"][0]["messages"].as_array().cloned().unwrap_or_default();
     let from_bot = messages.iter().filter(|message| message["from_bot"] == true);
     from_bot.filter_map(|message| message["text"].as_str().map(str::to_owned)).collect()
 }
 
-/// Posts of a kind come due now.
-async fn due_now(seller: &Seller, kind: &str) {
+/// Makes posts of a kind due now.
+async fn make_due_now(seller: &Seller, kind: &str) {
     let forward = "UPDATE posts SET due_at = now() WHERE bot_id = $1 AND kind = $2 AND state = 'pending'";
     database().await.execute(forward, &[&seller.bot_id, &kind]).await.expect("the posts");
-    let wake = "UPDATE bot_outboxes SET due_at = now() WHERE bot_id = $1";
-    database().await.execute(wake, &[&seller.bot_id]).await.expect("the outbox");
+    let make_due = "UPDATE bot_outboxes SET due_at = now() WHERE bot_id = $1";
+    database().await.execute(make_due, &[&seller.bot_id]).await.expect("the outbox");
     seller.stack.run_schedule("sweep").await;
 }
 
 #[tokio::test]
-async fn a_group_that_becomes_another_keeps_its_dialogs_both_ways() {
+async fn a_group_that_migrates_keeps_its_dialogs_both_ways() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Анна").await;
     let migrated = json!({ "target": "telegram", "kind": "migrated", "scope": { "chat_id": seller.group } });
@@ -56,16 +56,16 @@ async fn a_group_that_becomes_another_keeps_its_dialogs_both_ways() {
 }
 
 #[tokio::test]
-async fn a_bot_without_its_rights_says_so_to_the_owner_once_and_goes_on_when_it_has_them_again() {
+async fn the_owner_of_a_bot_without_its_rights_is_notified_once_and_the_bot_goes_on_when_it_has_them_again() {
     let seller = Seller::new().await;
     owner_knows_the_master_bot(&seller).await;
     right_to_manage_topics(&seller, false).await;
     let chat = seller.chat("Борис").await;
 
     seller.buyer_writes(&chat, "Без прав").await;
-    wait_until(LATER, "the owner is told", async || {
+    wait_until(LATER, "the owner is notified", async || {
         seller.stack.run_schedule("sweep").await;
-        (!told_to_the_owner(&seller).await.is_empty()).then_some(())
+        (!notices_to_the_owner(&seller).await.is_empty()).then_some(())
     })
     .await;
     let bots = seller.stack.get("/api/bots", Some(&seller.access_token)).await.body;
@@ -73,12 +73,12 @@ async fn a_bot_without_its_rights_says_so_to_the_owner_once_and_goes_on_when_it_
     right_to_manage_topics(&seller, true).await;
 
     seller.said(SOON, "Борис", "Без прав").await;
-    let told = told_to_the_owner(&seller).await;
-    assert!(told.len() == 1 && told[0].contains("не может работать"), "{told:?}");
+    let notices = notices_to_the_owner(&seller).await;
+    assert!(notices.len() == 1 && notices[0].contains("не может работать"), "{notices:?}");
 }
 
 #[tokio::test]
-async fn reactions_that_telegram_limits_hold_up_nothing_but_themselves() {
+async fn reactions_that_are_rate_limited_delay_nothing_else() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Вера").await;
     let limited = json!({
@@ -108,14 +108,14 @@ async fn reactions_that_telegram_limits_hold_up_nothing_but_themselves() {
 }
 
 #[tokio::test]
-async fn a_topics_name_bears_the_state_of_its_dialog() {
+async fn a_topics_name_bears_the_emoji_of_its_dialogs_state() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Глеб").await;
-    let bears = async |mark: &str| {
-        wait_until(SOON, &format!("{mark} in the topic's name"), async || {
-            due_now(&seller, "rename").await;
+    let bears = async |emoji: &str| {
+        wait_until(SOON, &format!("{emoji} in the topic's name"), async || {
+            make_due_now(&seller, "rename").await;
             let name = seller.topic_of("Глеб").await?.name?;
-            (name == format!("{mark} Стол дубовый · Глеб")).then_some(())
+            (name == format!("{emoji} Стол дубовый · Глеб")).then_some(())
         })
         .await;
     };

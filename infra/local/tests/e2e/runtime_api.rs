@@ -1,5 +1,5 @@
-//! Lambda's Runtime API around one built function, so that a test can choose the function's environment: a queue that is
-//! away, a database behind a proxy. The four paths of docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html.
+//! Lambda's Runtime API around one built function, so that a test can choose the function's environment: a queue that
+//! is away, a database behind a proxy. The four paths of docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use axum::routing::{get, post};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
-/// Nobody listens there.
+/// An address at which no server listens.
 pub(crate) const NOWHERE: &str = "127.0.0.1:1";
 
 type Reply = oneshot::Sender<Result<Value, Value>>;
@@ -30,7 +30,7 @@ pub(crate) struct Function {
     events: mpsc::UnboundedSender<(Value, Reply)>,
 }
 
-/// The program that the stack deployed.
+/// Returns the path of the program that the stack deployed.
 fn program(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/lambda").join(name).join("bootstrap")
 }
@@ -51,7 +51,7 @@ impl Function {
         tokio::spawn(async move { axum::serve(listener, routes).await });
 
         let mut command = Command::new(program(name));
-        // What it complains about at its start is seen; its log is not.
+        // Its complaints at the start are seen; its log is not.
         command.env_clear().stdout(Stdio::null()).stderr(Stdio::inherit());
         let aws = ["AWS_ENDPOINT_URL", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"];
         for name in aws.map(str::to_owned).into_iter().chain(variables(name)) {
@@ -72,9 +72,9 @@ impl Function {
         answer.expect("the runtime stands").expect("the function succeeds")
     }
 
-    /// Hands a request to the function as API Gateway does; answers status, headers and body.
+    /// Hands a request to the function as API Gateway does; returns status, headers and body.
     pub(crate) async fn post(&self, url: &str, headers: &[(&str, &str)], body: &Value) -> (u64, Value, String) {
-        let path = url.find("/api/").map_or(url, |place| &url[place..]);
+        let path = url.find("/api/").map_or(url, |start| &url[start..]);
         let mut all = json!({ "content-type": "application/json", "host": "127.0.0.1" });
         for (name, value) in headers {
             all[*name] = json!(value);
@@ -95,7 +95,7 @@ impl Function {
         (answer["statusCode"].as_u64().expect("a status"), answer["headers"].clone(), text)
     }
 
-    /// Hands one task to a worker as SQS does; nothing of it may come back.
+    /// Hands one task to a worker as SQS does; the worker must not report it as failed.
     pub(crate) async fn work(&self, task: &Value) {
         let record = json!({
             "messageId": "m1", "receiptHandle": "r1", "body": task.to_string(), "eventSource": "aws:sqs",
@@ -114,7 +114,7 @@ impl Drop for Function {
     }
 }
 
-/// The variables that a function says it reads.
+/// Lists the variables that a function says it reads.
 fn variables(name: &str) -> Vec<String> {
     let output = run_to_end(name, &[("TUBERRY_DESCRIBE", "1")]);
     let description: Value = serde_json::from_slice(&output.stdout).expect("a description");

@@ -1,4 +1,4 @@
-//! Who may see what: one organisation's bots and accounts are nobody else's business.
+//! Access: an organisation's bots and accounts are visible to its own people only.
 
 use serde_json::json;
 
@@ -25,19 +25,19 @@ async fn a_stranger_sees_nothing_of_a_seller_and_cannot_use_the_sellers_bot() {
 }
 
 #[tokio::test]
-async fn who_signs_in_is_told_who_they_are_and_the_same_proof_works_once() {
+async fn a_person_who_signs_in_can_read_their_user_and_one_widget_answer_works_once() {
     let stack = Stack::new();
     let person = new_number();
-    let proof = Stack::widget(person);
+    let login = Stack::widget(person);
 
-    let first = stack.post("/api/auth/telegram", None, &proof).await;
+    let first = stack.post("/api/auth/telegram", None, &login).await;
     assert_eq!(first.status, 200, "{first:?}");
     let token = first.body["access_token"].as_str().expect("a token");
     let me = stack.get("/api/auth/me", Some(token)).await;
     assert_eq!((me.status, &me.body["user"]["telegram_user_id"]), (200, &json!(person)), "{me:?}");
     assert!(me.body["client"]["id"].is_i64(), "{me:?}");
 
-    let again = stack.post("/api/auth/telegram", None, &proof).await;
+    let again = stack.post("/api/auth/telegram", None, &login).await;
     assert_eq!((again.status, &again.body["code"]), (401, &json!("login_used")), "{again:?}");
     let mut forged = Stack::widget(person);
     forged["id"] = json!(person + 1);

@@ -1,5 +1,5 @@
-//! What every test stands on: the running stack, a seller with a bot, a group and an Avito account of the test's own, and
-//! ways to play the people on both sides and to see what they see.
+//! The base of every test: the running stack; a seller with a bot, a group and an Avito account that belong to one
+//! test; and ways to play the people on both sides and to read what they see.
 
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
@@ -16,18 +16,18 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// What takes a few seconds, even on a busy machine.
+/// The timeout of results that take a few seconds, even on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_mins(1);
-/// What waits for a schedule, a lease or a pause first.
+/// The timeout of results that wait for a schedule, a lease or a pause first.
 pub(crate) const LATER: Duration = Duration::from_mins(2);
 
-/// A variable that the stack gives to every test.
+/// Reads a variable that the stack gives to every test.
 pub(crate) fn variable(name: &str) -> String {
     assert!(std::env::var_os("STACK_API").is_some(), "run `make test`: these tests need the local stack");
     std::env::var(name).unwrap_or_else(|_| panic!("the stack sets no {name}"))
 }
 
-/// A number that no other test has, nor any other run on the same stack.
+/// Returns a number that no other test has, nor any other run on the same stack.
 pub(crate) fn new_number() -> i64 {
     static LAST: AtomicI64 = AtomicI64::new(0);
     let first = rand::rng().random_range(1_000_000_000..4_000_000_000);
@@ -35,16 +35,16 @@ pub(crate) fn new_number() -> i64 {
     LAST.fetch_add(1, Ordering::Relaxed)
 }
 
-/// Looks again and again until there is something to see; `what` is what the failure says was waited for.
-pub(crate) async fn wait_until<T>(within: Duration, what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
-    seen(within, look).await.unwrap_or_else(|| panic!("within {within:?} not: {what}"))
+/// Checks again and again until there is a result, and returns it. The failure names `what` it waited for.
+pub(crate) async fn wait_until<T>(within: Duration, what: &str, check: impl AsyncFnMut() -> Option<T>) -> T {
+    try_until(within, check).await.unwrap_or_else(|| panic!("within {within:?} not: {what}"))
 }
 
-/// Looks again and again until there is something to see, or the time is over.
-async fn seen<T>(within: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+/// Checks again and again until there is a result. None: the time is over.
+async fn try_until<T>(within: Duration, mut check: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let deadline = tokio::time::Instant::now() + within;
     loop {
-        if let Some(found) = look().await {
+        if let Some(found) = check().await {
             return Some(found);
         }
         if tokio::time::Instant::now() >= deadline {
@@ -54,7 +54,7 @@ async fn seen<T>(within: Duration, mut look: impl AsyncFnMut() -> Option<T>) -> 
     }
 }
 
-/// `what 1`, `what 2`, …
+/// Returns `what 1`, `what 2`, …
 pub(crate) fn numbered(what: &str, count: usize) -> Vec<String> {
     (1..=count).map(|number| format!("{what} {number}")).collect()
 }
@@ -67,7 +67,7 @@ pub(crate) struct Answer {
     pub(crate) body: Value,
 }
 
-/// The running stack, as its neighbours meet it.
+/// The running stack, as it is used from outside.
 #[derive(Clone)]
 pub(crate) struct Stack {
     client: reqwest::Client,
@@ -109,7 +109,7 @@ impl Stack {
         self.call(Method::POST, path, &headers, body.to_string().into_bytes()).await
     }
 
-    /// Tells the simulators something.
+    /// Sends a command to the simulators.
     pub(crate) async fn control(&self, path: &str, body: &Value) -> Value {
         let answer = self.client.post(format!("{}/_local/{path}", self.control)).json(body).send().await;
         let answer = answer.expect("the simulators answer");
@@ -118,35 +118,35 @@ impl Stack {
         serde_json::from_str(&text).expect("JSON")
     }
 
-    /// Tells the simulators something that they may refuse.
+    /// Sends a command to the simulators. None: they refused it or did not answer.
     pub(crate) async fn try_control(&self, path: &str, body: &Value) -> Option<Value> {
         let answer = self.client.post(format!("{}/_local/{path}", self.control)).json(body).send().await.ok()?;
         if answer.status() == StatusCode::OK { answer.json().await.ok() } else { None }
     }
 
-    /// Asks the simulators something.
+    /// Reads from the simulators.
     pub(crate) async fn ask(&self, path_and_query: &str) -> Value {
         let answer = self.client.get(format!("{}/_local/{path_and_query}", self.control)).send().await;
         answer.expect("the simulators answer").json().await.expect("JSON")
     }
 
-    /// The calls that the simulators answered after `since`.
+    /// Lists the calls that the simulators answered after `since`.
     pub(crate) async fn calls(&self, since: u64, target: &str) -> Vec<Call> {
         let answer = self.ask(&format!("calls?target={target}&since={since}")).await;
         serde_json::from_value(answer["calls"].clone()).expect("calls")
     }
 
-    /// Where the record of calls ends now.
+    /// Returns the present end of the record of calls.
     pub(crate) async fn calls_so_far(&self) -> u64 {
-        self.ask(&format!("calls?since={}", u64::MAX)).await["next_index"].as_u64().expect("a number")
+        self.ask(&format!("calls?since={}", u64::MAX)).await["next"].as_u64().expect("a number")
     }
 
-    /// Has something go wrong; gives the fault's id.
+    /// Starts a fault; returns its id.
     pub(crate) async fn fault(&self, fault: Value) -> u64 {
         self.control("faults", &fault).await["fault_id"].as_u64().expect("an id")
     }
 
-    /// Has it go wrong no more.
+    /// Ends a fault.
     pub(crate) async fn mend(&self, fault: u64) {
         let answer = self.client.delete(format!("{}/_local/faults/{fault}", self.control)).send().await;
         assert!(answer.expect("the simulators answer").status().is_success());
@@ -161,7 +161,7 @@ impl Stack {
         assert_eq!(answer.headers().get("x-amz-function-error"), None, "{name}");
     }
 
-    /// What the Login Widget gives to the page when this person signs in now.
+    /// Returns the fields that the Login Widget gives to the page when this person signs in now.
     pub(crate) fn widget(telegram_id: i64) -> Value {
         let mut fields = BTreeMap::from([
             ("auth_date", json!(Timestamp::now().as_second())),
@@ -181,12 +181,12 @@ impl Stack {
         json!(fields)
     }
 
-    /// Somebody signs in for the first time; gives the access token.
+    /// Signs in a person for the first time; returns the access token.
     pub(crate) async fn newcomer(&self) -> String {
         self.sign_in(new_number()).await
     }
 
-    /// The person with this Telegram id signs in; gives the access token.
+    /// Signs in the person with this Telegram id; returns the access token.
     pub(crate) async fn sign_in(&self, telegram_id: i64) -> String {
         let answer = self.post("/api/auth/telegram", None, &Self::widget(telegram_id)).await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -217,12 +217,12 @@ pub(crate) struct Topic {
     pub(crate) thread_id: Option<i64>,
     pub(crate) name: Option<String>,
     pub(crate) deleted: bool,
-    pub(crate) messages: Vec<Shown>,
+    pub(crate) messages: Vec<GroupMessage>,
 }
 
 /// A message in a group.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Shown {
+pub(crate) struct GroupMessage {
     pub(crate) message_id: i64,
     pub(crate) from_bot: bool,
     pub(crate) text: Option<String>,
@@ -238,47 +238,47 @@ impl Topic {
         self.thread_id.expect("a topic has a thread")
     }
 
-    /// What the bot wrote, header first, as it stands.
-    fn written(&self) -> impl Iterator<Item = &Shown> {
+    /// Lists the bot's texts that are not deleted, header first.
+    fn bot_texts(&self) -> impl Iterator<Item = &GroupMessage> {
         self.messages.iter().filter(|message| message.from_bot && !message.deleted && message.text.is_some())
     }
 
-    /// The headers that stand.
-    pub(crate) fn headers(&self) -> Vec<&Shown> {
-        self.written().filter(|message| is_header(message)).collect()
+    /// Lists the headers that are not deleted.
+    pub(crate) fn headers(&self) -> Vec<&GroupMessage> {
+        self.bot_texts().filter(|message| is_header(message)).collect()
     }
 
-    /// What the bot wrote besides headers, and behind a header in one post with it.
+    /// Lists the bot's texts besides headers, and those behind a header in one post with it.
     pub(crate) fn posts(&self) -> Vec<&str> {
-        fn said(message: &Shown) -> Option<&str> {
+        fn said(message: &GroupMessage) -> Option<&str> {
             let text = message.text.as_deref()?;
             if is_header(message) { text.split_once("\n\n").map(|(_, said)| said) } else { Some(text) }
         }
-        self.written().filter_map(said).collect()
+        self.bot_texts().filter_map(said).collect()
     }
 
-    /// What was said, line by line: several texts may stand in one post, each behind its time.
+    /// Lists the lines of the bot's texts: several may stand in one post, each behind its time.
     pub(crate) fn said(&self) -> Vec<String> {
         self.posts().iter().flat_map(|post| lines(post)).collect()
     }
 
-    /// What was said, when a post that appeared again counts once.
+    /// Lists the lines as [`Topic::said`] does, but a post that appeared again counts once.
     pub(crate) fn said_at_least_once(&self) -> Vec<String> {
         let mut posts = self.posts();
         posts.dedup();
         posts.iter().flat_map(|post| lines(post)).collect()
     }
 
-    pub(crate) fn message(&self, message_id: i64) -> &Shown {
+    pub(crate) fn message(&self, message_id: i64) -> &GroupMessage {
         self.messages.iter().find(|message| message.message_id == message_id).expect("the message is in the topic")
     }
 }
 
-fn is_header(message: &Shown) -> bool {
+fn is_header(message: &GroupMessage) -> bool {
     message.text.as_deref().is_some_and(|text| text.contains("\nАккаунт: "))
 }
 
-/// The lines of a post, without the times in front of them.
+/// Lists the lines of a post, without the times in front of them.
 pub(crate) fn lines(post: &str) -> Vec<String> {
     let without_time = |line: &str| match line.split_once(' ') {
         Some((time, rest)) if time.len() == 5 && time.as_bytes()[2] == b':' => rest.to_owned(),
@@ -289,12 +289,12 @@ pub(crate) fn lines(post: &str) -> Vec<String> {
 
 /// A message in Avito.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Written {
+pub(crate) struct AvitoMessage {
     pub(crate) author_id: i64,
     pub(crate) content: Value,
 }
 
-/// Someone who sells on Avito and has connected everything: all of it is this test's own.
+/// A person who sells on Avito and has connected a bot and an account, all of which belong to one test.
 #[derive(Clone)]
 pub(crate) struct Seller {
     pub(crate) stack: Stack,
@@ -336,7 +336,7 @@ impl Seller {
         Self { stack, access_token, owner, bot_id, bot_token, group, account_id, user_id }
     }
 
-    /// A chat that a buyer opened about a table.
+    /// Opens a chat of a buyer about a table.
     pub(crate) async fn chat(&self, buyer: &str) -> String {
         let item = json!({
             "id": new_number(), "title": "Стол дубовый", "price_string": "12 000 ₽", "url": "https://www.avito.ru/stol_1",
@@ -346,41 +346,41 @@ impl Seller {
         self.stack.control("avito/chats", &chat).await["chat_id"].as_str().expect("an id").to_owned()
     }
 
-    /// The buyer writes; Avito tells our webhook. Gives Avito's id of the message.
+    /// Writes as the buyer; Avito sends a webhook. Returns Avito's id of the message.
     pub(crate) async fn buyer_writes(&self, chat: &str, text: &str) -> String {
         self.avito_message(json!({ "chat": chat, "from": "buyer", "text": text })).await
     }
 
-    /// Something appears in an Avito chat.
+    /// Puts a message into an Avito chat; returns Avito's id of it.
     pub(crate) async fn avito_message(&self, message: Value) -> String {
         self.stack.control("avito/messages", &message).await["message_id"].as_str().expect("an id").to_owned()
     }
 
-    /// An operator writes in a topic. Gives Telegram's id of the message.
+    /// Writes as an operator in a topic; returns Telegram's id of the message.
     pub(crate) async fn operator_writes(&self, thread: i64, text: &str) -> i64 {
         self.operator_sends(json!({ "thread_id": thread, "text": text })).await
     }
 
-    /// An operator sends something.
+    /// Sends a message as an operator; returns Telegram's id of it.
     pub(crate) async fn operator_sends(&self, mut message: Value) -> i64 {
         message["chat_id"] = json!(self.group);
         self.stack.control("telegram/messages", &message).await["message_id"].as_i64().expect("an id")
     }
 
-    /// The topics that stand in the group.
+    /// Lists the topics of the group that are not deleted.
     pub(crate) async fn topics(&self) -> Vec<Topic> {
         let mut topics = self.all_topics().await;
         topics.retain(|topic| topic.thread_id.is_some() && !topic.deleted);
         topics
     }
 
-    /// All that was ever in the group, by topic; what stands in none comes first.
+    /// Lists everything that was ever in the group, by topic; messages outside topics come first.
     pub(crate) async fn all_topics(&self) -> Vec<Topic> {
         let answer = self.stack.ask(&format!("telegram/topics?chat_id={}", self.group)).await;
         serde_json::from_value(answer["topics"].clone()).expect("topics")
     }
 
-    /// The topic of a buyer, when exactly one stands.
+    /// Returns a buyer's topic. None: there is none, or there are several.
     pub(crate) async fn topic_of(&self, buyer: &str) -> Option<Topic> {
         let is_buyers = |topic: &Topic| topic.name.as_deref().is_some_and(|name| name.ends_with(buyer));
         let mut found: Vec<Topic> = self.topics().await.into_iter().filter(is_buyers).collect();
@@ -404,7 +404,7 @@ impl Seller {
     /// Waits until a buyer's topic says this, as its last line.
     pub(crate) async fn said(&self, within: Duration, buyer: &str, last: &str) -> Topic {
         let mut lines = Vec::new();
-        let topic = seen(within, async || {
+        let topic = try_until(within, async || {
             let topic = self.topic_of(buyer).await?;
             lines = topic.said();
             (lines.last().map(String::as_str) == Some(last)).then_some(topic)
@@ -413,7 +413,7 @@ impl Seller {
         topic.unwrap_or_else(|| panic!("within {within:?} «{last}» is not the last line of {buyer}'s topic: {lines:?}"))
     }
 
-    /// A chat whose topic stands and holds its first message.
+    /// Opens a chat, and waits until its topic has the first message; returns the chat and the topic.
     pub(crate) async fn conversation(&self, buyer: &str) -> (String, i64) {
         let chat = self.chat(buyer).await;
         self.buyer_writes(&chat, "Здравствуйте").await;
@@ -421,35 +421,36 @@ impl Seller {
         (chat, topic.thread())
     }
 
-    /// Nothing is posted into the group, where something was posted before, until [`Seller::let_go`].
-    pub(crate) async fn hold_back(&self) {
-        let silence = "UPDATE bot_outboxes SET rate_limited_until = now() + interval '1 hour' WHERE bot_id = $1";
-        let outboxes = database().await.execute(silence, &[&self.bot_id]).await.expect("the outbox");
+    /// Stops posts into the group until [`Seller::resume_posting`]. Something must have been posted before.
+    pub(crate) async fn pause_posting(&self) {
+        let pause = "UPDATE bot_outboxes SET rate_limited_until = now() + interval '1 hour' WHERE bot_id = $1";
+        let outboxes = database().await.execute(pause, &[&self.bot_id]).await.expect("the outbox");
         assert_eq!(outboxes, 1, "the bot has no outbox yet");
     }
 
-    /// Whatever was held back is posted now.
-    pub(crate) async fn let_go(&self) {
-        // Whoever has the outbox just now has seen that it is held back, and would put it off by that hour once more.
-        let free = "UPDATE bot_outboxes SET rate_limited_until = NULL, due_at = now() - interval '10 seconds'
+    /// Lets everything be posted that waits since [`Seller::pause_posting`].
+    pub(crate) async fn resume_posting(&self) {
+        // A worker that holds the lease now has read the pause, and would postpone the outbox by that hour once more.
+        let resume = "UPDATE bot_outboxes SET rate_limited_until = NULL, due_at = now() - interval '10 seconds'
             WHERE bot_id = $1 AND lease_owner IS NULL";
-        wait_until(SOON, "nobody has the outbox", async || {
-            let freed = database().await.execute(free, &[&self.bot_id]).await.expect("the outbox");
-            (freed == 1).then_some(())
+        wait_until(SOON, "no worker holds the lease", async || {
+            let resumed = database().await.execute(resume, &[&self.bot_id]).await.expect("the outbox");
+            (resumed == 1).then_some(())
         })
         .await;
         self.stack.run_schedule("sweep").await;
     }
 
-    /// The texts that the account wrote in an Avito chat, oldest first.
+    /// Lists the texts that the account wrote in an Avito chat, oldest first.
     pub(crate) async fn answers(&self, chat: &str) -> Vec<String> {
         let answer = self.stack.ask(&format!("avito/chats?chat={chat}")).await;
-        let messages: Vec<Written> = serde_json::from_value(answer["chats"][0]["messages"].clone()).expect("messages");
+        let messages: Vec<AvitoMessage> =
+            serde_json::from_value(answer["chats"][0]["messages"].clone()).expect("messages");
         let own = messages.into_iter().filter(|message| message.author_id == self.user_id);
         own.map(|message| message.content["text"].as_str().unwrap_or_default().to_owned()).collect()
     }
 
-    /// Waits until the newest answer in an Avito chat is this one; gives all of them.
+    /// Waits until the newest answer in an Avito chat is this one; returns all of them.
     pub(crate) async fn answered(&self, within: Duration, chat: &str, last: &str) -> Vec<String> {
         wait_until(within, &format!("the answer «{last}» in Avito"), async || {
             let answers = self.answers(chat).await;
@@ -467,7 +468,7 @@ impl Seller {
         .await
     }
 
-    /// Where Avito was told to send this account's messages.
+    /// Returns the address that was registered for this account's webhooks.
     pub(crate) async fn avito_webhook(&self) -> String {
         let calls = self.stack.calls(0, "avito").await;
         let mine = |call: &Call| call.method == "webhook.register" && self.is_my_account(&call.params);
@@ -480,7 +481,7 @@ impl Seller {
         params["url"].as_str().is_some_and(|url| url.contains(&part))
     }
 
-    /// Where Telegram was told to send this bot's updates, and what to put into the header.
+    /// Returns the address that was set for this bot's updates, and the secret for the header.
     pub(crate) async fn telegram_webhook(&self) -> (String, String) {
         let calls = self.stack.calls(0, "telegram").await;
         let part = format!("/telegram/{}/", self.bot_id);
@@ -492,14 +493,14 @@ impl Seller {
         (text("url"), text("secret_token"))
     }
 
-    /// The calls about this seller's group after `since`.
+    /// Lists the calls about this seller's group after `since`.
     pub(crate) async fn telegram_calls(&self, since: u64) -> Vec<Call> {
         let mut calls = self.stack.calls(since, "telegram").await;
         calls.retain(|call| call.chat_id == Some(json!(self.group)));
         calls
     }
 
-    /// The calls about this seller's account after `since`, but for those of the poll.
+    /// Lists the calls about this seller's account after `since`, without those of the poll.
     pub(crate) async fn avito_calls(&self, since: u64) -> Vec<Call> {
         let mut calls = self.stack.calls(since, "avito").await;
         let polls = ["chats.list", "messages.list", "token"];
@@ -508,12 +509,12 @@ impl Seller {
     }
 }
 
-/// The stack's database, past any pooler, for what cannot be seen from outside, and for clocks.
+/// Connects to the stack's database, past any pooler: for facts that cannot be seen from outside, and for clocks.
 pub(crate) async fn database() -> tokio_postgres::Client {
     try_database().await.expect("the database")
 }
 
-/// The same, where it may be away.
+/// Connects as [`database`] does. None: the database is away.
 pub(crate) async fn try_database() -> Option<tokio_postgres::Client> {
     let (client, connection) =
         tokio_postgres::connect(&variable("MIGRATION_DATABASE_URL"), tokio_postgres::NoTls).await.ok()?;
@@ -521,7 +522,7 @@ pub(crate) async fn try_database() -> Option<tokio_postgres::Client> {
     Some(client)
 }
 
-/// A notification as Avito sends it, of a message that Avito's lists do not hold.
+/// Returns a notification as Avito sends it, of a message that Avito's lists do not have.
 pub(crate) fn notification(seller: &Seller, chat: &str, message_id: &str, text: &str) -> Value {
     let now = Timestamp::now().as_second();
     json!({
@@ -533,7 +534,7 @@ pub(crate) fn notification(seller: &Seller, chat: &str, message_id: &str, text: 
     })
 }
 
-/// An operator's message as Telegram tells of it, which the simulator knows nothing of.
+/// Returns an update with an operator's message as Telegram sends it; the simulator does not have the message.
 pub(crate) fn update(seller: &Seller, thread: i64, message_id: i64, text: &str) -> Value {
     json!({ "update_id": new_number(), "message": {
         "message_id": message_id, "date": 1, "message_thread_id": thread, "is_topic_message": true, "text": text,

@@ -1,4 +1,4 @@
-//! One chat, one topic: whoever else works at the same time, and whatever was lost on the way.
+//! One chat, one topic: however many workers run at the same time, and whichever answer was lost.
 
 use futures_util::future::join_all;
 use serde_json::json;
@@ -19,8 +19,8 @@ async fn ten_workers_at_once_make_one_topic_even_when_its_confirmation_is_lost()
         "scope": { "chat_id": seller.group },
     });
     seller.stack.fault(lost).await;
-    let told = notification(&seller, &chat, &format!("m{}", new_number()), "Одна тема");
-    assert_eq!(webhook.post(&seller.avito_webhook().await, &[], &told).await.0, 200);
+    let event = notification(&seller, &chat, &format!("m{}", new_number()), "Одна тема");
+    assert_eq!(webhook.post(&seller.avito_webhook().await, &[], &event).await.0, 200);
 
     let task = json!({ "v": "1", "bot_id": seller.bot_id });
     wait_until(LATER, "the message in a topic", async || {
@@ -29,12 +29,12 @@ async fn ten_workers_at_once_make_one_topic_even_when_its_confirmation_is_lost()
     })
     .await;
 
-    let shown = |topics: &[super::support::Topic]| topics.iter().filter(|topic| !topic.posts().is_empty()).count();
+    let with_posts = |topics: &[super::support::Topic]| topics.iter().filter(|topic| !topic.posts().is_empty()).count();
     let topics = wait_until(LATER, "one topic alone", async || {
         join_all(workers.iter().map(|worker| worker.work(&task))).await;
         let topics = seller.topics().await;
         (topics.len() == 1).then_some(topics)
     })
     .await;
-    assert_eq!((shown(&topics), topics[0].headers().len()), (1, 1), "{topics:?}");
+    assert_eq!((with_posts(&topics), topics[0].headers().len()), (1, 1), "{topics:?}");
 }

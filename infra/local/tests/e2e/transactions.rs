@@ -1,10 +1,11 @@
-//! No transaction stays open while the outside is asked: behind a pooler it would keep a connection from everybody else.
+//! No transaction stays open during a call to Avito or Telegram: behind a pooler it would occupy a connection.
 
 use serde_json::json;
 
 use super::support::{SOON, Seller, database, wait_until};
 
-/// Longer than any two statements of one transaction are apart, shorter than the calls are slow.
+/// Counts transactions that are idle for 700 ms: longer than between two statements of a transaction, shorter than a
+/// slow call.
 const IDLE: &str = "SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND state LIKE 'idle in transaction%' AND state_change < now() - interval '700 ms'";
 
@@ -26,7 +27,7 @@ async fn no_transaction_is_open_while_avito_or_telegram_is_slow() {
         let mut watched = 0;
         wait_until(SOON, "slow calls both ways", async || {
             let idle: i64 = database.query_one(IDLE, &[]).await.expect("a number").get(0);
-            assert_eq!(idle, 0, "a transaction waits for the outside");
+            assert_eq!(idle, 0, "a transaction is open during a call");
             watched += 1;
             let methods: Vec<String> = [seller.telegram_calls(since).await, seller.avito_calls(since).await]
                 .concat()
@@ -37,7 +38,7 @@ async fn no_transaction_is_open_while_avito_or_telegram_is_slow() {
             slow.iter().all(|method| methods.iter().any(|called| called == method)).then_some(())
         })
         .await;
-        assert!(watched > 20, "it was watched {watched} times");
+        assert!(watched > 20, "it was watched {watched} times only");
     };
     tokio::join!(talk, watch);
 }

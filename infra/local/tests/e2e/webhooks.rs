@@ -1,4 +1,4 @@
-//! The webhooks' manners: what Avito and Telegram, and whoever finds the addresses, are answered.
+//! The webhooks' answers to Avito, to Telegram and to strangers who find the addresses.
 
 use reqwest::Method;
 use serde_json::json;
@@ -7,7 +7,7 @@ use super::support::{Answer, SOON, Seller, Stack, notification, update};
 
 const WRONG_SECRET: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// The address with another secret at its end.
+/// Returns the address with another secret at its end.
 fn elsewhere(url: &str) -> String {
     format!("{}/{WRONG_SECRET}", url.rsplit_once('/').expect("a path").0)
 }
@@ -18,7 +18,7 @@ async fn send(stack: &Stack, url: &str, headers: &[(&str, &str)], body: impl Int
     stack.call(Method::POST, url, &all, body.into()).await
 }
 
-/// A problem's status, code and sentence; that it is one, and whose request it was, is checked.
+/// Checks that an answer is a problem with a request id; returns its status, code and sentence.
 fn problem(answer: &Answer) -> (u16, &str, &str) {
     assert_eq!(answer.kind, "application/problem+json", "{answer:?}");
     assert_eq!(answer.body["status"], answer.status);
@@ -28,7 +28,7 @@ fn problem(answer: &Answer) -> (u16, &str, &str) {
 }
 
 #[tokio::test]
-async fn avitos_webhook_takes_probes_and_other_json_and_refuses_what_is_wrong() {
+async fn avitos_webhook_takes_probes_and_other_json_and_refuses_wrong_requests() {
     let seller = Seller::new().await;
     let (stack, url) = (&seller.stack, seller.avito_webhook().await);
     let (chat, _) = seller.conversation("Олег").await;
@@ -46,9 +46,9 @@ async fn avitos_webhook_takes_probes_and_other_json_and_refuses_what_is_wrong() 
 
     let forged = notification(&seller, &chat, "forged", "Подделка").to_string();
     assert_eq!(send(stack, &elsewhere(&url), &[], forged).await.status, 404);
-    let nobodys = elsewhere(&url).replace(&format!("/{}/", seller.account_id), &format!("/{}/", i64::MAX));
+    let of_no_account = elsewhere(&url).replace(&format!("/{}/", seller.account_id), &format!("/{}/", i64::MAX));
     let unstorable = notification(&seller, "u2i-\0", "nul", "Подделка").to_string();
-    assert_eq!(problem(&send(stack, &nobodys, &[], unstorable).await).0, 404, "Postgres is not to blame");
+    assert_eq!(problem(&send(stack, &of_no_account, &[], unstorable).await).0, 404, "Postgres is not to blame");
     let mut of_another = notification(&seller, &chat, "another", "Чужое");
     of_another["payload"]["value"]["user_id"] = json!(seller.user_id + 1);
     assert_eq!(send(stack, &url, &[], of_another.to_string()).await.status, 200);
@@ -66,13 +66,13 @@ async fn a_notification_of_a_chat_that_avito_does_not_know_opens_no_topic() {
     let made_up = notification(&seller, "u2i-made-up", "made-up", "Поверьте мне").to_string();
     assert_eq!(send(&seller.stack, &url, &[], made_up).await.status, 200);
 
-    // The bot takes the dialog that waits longest first, so the made-up one was looked at before this.
+    // The bot takes the dialog that waits longest first, so it handled the made-up one before this.
     seller.conversation("Павел").await;
     assert_eq!(seller.topics().await.len(), 1);
 }
 
 #[tokio::test]
-async fn telegrams_webhook_takes_what_it_cannot_use_and_refuses_wrong_secrets() {
+async fn telegrams_webhook_takes_updates_that_it_cannot_use_and_refuses_wrong_secrets() {
     let seller = Seller::new().await;
     let (stack, (url, secret)) = (&seller.stack, seller.telegram_webhook().await);
     let (chat, thread) = seller.conversation("Раиса").await;

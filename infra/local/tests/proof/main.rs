@@ -1,13 +1,14 @@
-//! The bridge's promise as figures: many messages each way while everything that can break does, and then a count of what
-//! was lost, doubled or mixed up. Alone in its binary, for it ends the processes that every other test lives on.
-//! `make faults` runs the large size; a small one is among the tests. A seed repeats the plan of what breaks when.
+//! The bridge's promise as figures: many messages each way while everything that can break does, and then a count of
+//! those that were lost, doubled or mixed up. The test has a binary of its own, because it kills the processes that
+//! every other test needs. `make faults` runs the large size; a small one is among the tests. A seed repeats the faults
+//! and their times.
 
 #![cfg(target_os = "linux")]
-#![expect(clippy::print_stdout, reason = "figures are what it is for")]
+#![expect(clippy::print_stdout, reason = "the figures are the result")]
 
 mod people;
-#[path = "../e2e/running.rs"]
-mod running;
+#[path = "../e2e/processes.rs"]
+mod processes;
 #[path = "../e2e/support.rs"]
 mod support;
 mod troubles;
@@ -20,34 +21,34 @@ use rand::RngExt;
 use people::Market;
 use verdict::Verdict;
 
-/// How much is sent, and for how long things break.
+/// The number of messages, and the time for which things break.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Size {
     tenants: usize,
     chats: usize,
-    /// Each way, over all chats.
+    /// The number each way, over all chats.
     messages: usize,
     kills: usize,
     lasts: Duration,
 }
 
-/// After the last fault everything has arrived within this time.
+/// The time after the last fault within which everything has arrived.
 const QUIET_WITHIN: Duration = Duration::from_mins(3);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_minutes_in_which_everything_breaks_lose_nothing_and_mix_nothing_up() {
     let size = Size { tenants: 2, chats: 8, messages: 160, kills: 20, lasts: Duration::from_secs(50) };
-    prove(size).await;
+    run_and_count(size).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it takes a quarter of an hour: `make faults` runs it"]
 async fn two_thousand_messages_each_way_while_everything_breaks() {
     let size = Size { tenants: 5, chats: 50, messages: 2000, kills: 220, lasts: Duration::from_mins(8) };
-    prove(size).await;
+    run_and_count(size).await;
 }
 
-async fn prove(size: Size) {
+async fn run_and_count(size: Size) {
     let seed = std::env::var("FAULTS_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed: u64 = seed.unwrap_or_else(|| rand::rng().random_range(0..1_000_000));
     println!("{size:?}, FAULTS_SEED={seed}");

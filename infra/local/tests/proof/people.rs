@@ -1,4 +1,5 @@
-//! Who talks during the storm: buyers in their chats, and operators who answer in whatever topic the chat has by then.
+//! The people who talk during the storm: buyers in their chats, and operators who answer in the topic that the chat has
+//! then.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use super::Size;
 use super::support::{Seller, new_number, try_database};
 
-/// How many times somebody looks for a topic to answer in until the buyer asks again.
+/// The number of attempts to answer in a topic, until the buyer writes again.
 const NUDGE_AFTER: u32 = 40;
 
 /// One buyer's chat.
@@ -26,17 +27,17 @@ pub(crate) struct Shop {
     pub(crate) talks: Vec<Talk>,
     /// The group's id, which may change.
     pub(crate) group: AtomicI64,
-    /// While the bot is out of its group, Telegram tells it nothing, so nobody writes there.
+    /// True while the bot is out of its group: Telegram sends it no updates then, so no operator writes there.
     pub(crate) bot_is_out: AtomicBool,
 }
 
-/// Everyone.
+/// All sellers, with their chats.
 pub(crate) struct Market {
     pub(crate) size: Size,
     pub(crate) shops: Vec<Shop>,
 }
 
-/// The text of a message: found again wherever it appears.
+/// Returns the text of a question, which no other message has, so that it is found wherever it appears.
 pub(crate) fn question(buyer: &str, number: usize) -> String {
     format!("Вопрос <{buyer}/{number:03}>")
 }
@@ -61,12 +62,12 @@ impl Market {
         Self { size, shops }
     }
 
-    /// How many messages each chat has, each way.
+    /// Returns the number of messages of each chat, each way.
     pub(crate) fn per_chat(&self) -> usize {
         self.size.messages / self.size.chats
     }
 
-    /// Everybody writes, in an order of their own, until all is written.
+    /// Lets all buyers and operators write, in an order of their own, until all is written.
     pub(crate) async fn talk(&self, seed: u64) {
         let talks = self.shops.iter().flat_map(|shop| shop.talks.iter().map(move |talk| (shop, talk)));
         join_all(talks.zip(seed..).map(async |((shop, talk), seed)| {
@@ -89,10 +90,10 @@ impl Market {
             tokio::time::sleep(pause()).await;
             let text = answer(&talk.buyer, number);
             for tries in 1_u32.. {
-                if self.written(shop, talk, &text).await {
+                if self.write_in_topic(shop, talk, &text).await {
                     break;
                 }
-                // Nobody can write in a topic that was deleted; the buyer's next word makes another.
+                // A deleted topic takes no message; the buyer's next message creates another topic.
                 if tries % NUDGE_AFTER == 0 {
                     shop.seller.buyer_writes(&talk.chat, "Вы тут?").await;
                 }
@@ -101,15 +102,15 @@ impl Market {
         }
     }
 
-    /// Random pauses that let the chat's messages last as long as the troubles.
+    /// Returns random pauses that let the chat's messages last as long as the troubles.
     fn pauses(&self, seed: u64) -> impl FnMut() -> Duration + use<> {
         let mut dice = StdRng::seed_from_u64(seed);
         let mean = self.size.lasts.as_secs_f64() / f64::from(u32::try_from(self.per_chat()).expect("a small number"));
         move || Duration::from_secs_f64(mean * dice.random_range(0.1..1.9))
     }
 
-    /// An operator writes into the topic that the chat has now, if there is one where they can.
-    async fn written(&self, shop: &Shop, talk: &Talk, text: &str) -> bool {
+    /// Writes as an operator into the topic that the chat has now. False: there is none, or it takes no message.
+    async fn write_in_topic(&self, shop: &Shop, talk: &Talk, text: &str) -> bool {
         if shop.bot_is_out.load(Ordering::Relaxed) {
             return false;
         }
@@ -123,9 +124,9 @@ impl Market {
         shop.seller.stack.try_control("telegram/messages", &message).await.is_some()
     }
 
-    /// Whether nothing is under way any more, waited for so long.
-    pub(crate) async fn quiet_within(&self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
+    /// Waits until nothing is under way. False: the time is over before.
+    pub(crate) async fn quiet_within(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
         while !self.is_quiet().await {
             if Instant::now() > deadline {
                 return false;
@@ -135,7 +136,7 @@ impl Market {
         true
     }
 
-    /// Every question is recorded, and nothing that carries a message waits.
+    /// True if every question is recorded and no message waits on its way.
     async fn is_quiet(&self) -> bool {
         let accounts: Vec<i64> = self.shops.iter().map(|shop| shop.seller.account_id).collect();
         let bots: Vec<i64> = self.shops.iter().map(|shop| shop.seller.bot_id).collect();
@@ -154,7 +155,7 @@ impl Market {
     }
 }
 
-/// What a simulator's list of a kind is called in its answer.
+/// Returns the list with this name in a simulator's answer. Empty: there is none.
 pub(crate) fn list(answer: &Value, name: &str) -> Vec<Value> {
     answer[name].as_array().cloned().unwrap_or_default()
 }

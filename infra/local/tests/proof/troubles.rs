@@ -1,4 +1,4 @@
-//! What goes wrong, and when: drawn from the seed, so that a failing run can be repeated.
+//! The faults and their times, drawn from the seed, so that a failing run can be repeated.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -10,14 +10,14 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use super::people::{Market, Shop};
-use super::running;
+use super::processes;
 use super::support::Stack;
 
-/// The kinds of function that are ended at random.
+/// The kinds of function that are killed at random.
 const KILLED: [&str; 6] =
     ["-webhook", "deliver-to-telegram", "deliver-to-avito", "poll-accounts", "sweep", "record-intake"];
 
-/// Things that happen once or a few times, each at a moment of its own.
+/// A fault that happens once or a few times, each time at a moment of its own.
 #[derive(Clone, Copy, Debug)]
 enum Event {
     PostgresRestarts,
@@ -45,12 +45,12 @@ const EVENTS: [Event; 12] = [
     Event::TopicAnswerLost,
 ];
 
-/// Lets everything go wrong for as long as the market lasts; nothing is wrong any more when it returns.
+/// Lets everything go wrong for as long as the market lasts; all faults have ended when it returns.
 pub(crate) async fn befall(market: &Market, seed: u64) {
-    let standing = bad_days(market, seed).await;
+    let standing = standing_faults(market, seed).await;
     let pause = market.size.lasts.div_f64(f64::from(u32::try_from(market.size.kills).expect("a small number")));
     let (killed, ()) = tokio::join!(
-        running::kill(&KILLED, market.size.kills * 5 / 4, pause.mul_f64(0.2)..pause.mul_f64(1.4)),
+        processes::kill(&KILLED, market.size.kills * 5 / 4, pause.mul_f64(0.2)..pause.mul_f64(1.4)),
         events(market, seed)
     );
     for (shop, fault) in standing {
@@ -60,11 +60,11 @@ pub(crate) async fn befall(market: &Market, seed: u64) {
     assert!(killed >= market.size.kills, "only {killed} were there to be killed");
 }
 
-/// What is wrong all the time: one call in ten fails in one of five ways, one webhook in twenty is lost, the others come
-/// in any order for a while.
-async fn bad_days(market: &Market, seed: u64) -> Vec<(&Shop, u64)> {
+/// Starts the faults that last all the time: one call in ten fails in one of five ways, one webhook in twenty is lost,
+/// and the others come in any order for a while.
+async fn standing_faults(market: &Market, seed: u64) -> Vec<(&Shop, u64)> {
     let mut standing = Vec::new();
-    for (place, shop) in (0_u64..).zip(&market.shops) {
+    for (index, shop) in (0_u64..).zip(&market.shops) {
         let telegram = json!({ "target": "telegram", "scope": { "token": shop.seller.bot_token } });
         let avito = json!({ "target": "avito", "scope": { "user_id": shop.seller.user_id } });
         let mut faults = Vec::new();
@@ -84,14 +84,14 @@ async fn bad_days(market: &Market, seed: u64) -> Vec<(&Shop, u64)> {
             let fields = fault.as_object_mut().expect("an object");
             fields.extend(how.as_object().expect("an object").clone());
             fields.insert("probability".to_owned(), json!(probability));
-            fields.insert("seed".to_owned(), json!(seed + place * 100 + nth));
+            fields.insert("seed".to_owned(), json!(seed + index * 100 + nth));
             standing.push((shop, shop.seller.stack.fault(fault).await));
         }
     }
     standing
 }
 
-/// Lets each event happen in a slot of its own, in any order; what lasts longer goes on beside the others.
+/// Lets each event happen in a slot of its own, in any order; an event that lasts longer goes on beside the others.
 async fn events(market: &Market, seed: u64) {
     let mut dice = StdRng::seed_from_u64(seed);
     let mut events = EVENTS;
@@ -100,8 +100,8 @@ async fn events(market: &Market, seed: u64) {
     let began = tokio::time::Instant::now();
     let plan: Vec<_> = (0_u32..)
         .zip(events)
-        .map(|(place, event)| {
-            let at = slot * place + slot.mul_f64(dice.random_range(0.0..0.5));
+        .map(|(index, event)| {
+            let at = slot * index + slot.mul_f64(dice.random_range(0.0..0.5));
             (at, market.shops.choose(&mut dice).expect("a shop"), event, StdRng::seed_from_u64(dice.random()))
         })
         .collect();

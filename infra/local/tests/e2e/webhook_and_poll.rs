@@ -1,18 +1,18 @@
-//! Two ways to hear of a message, webhook and poll: together they lose nothing and show nothing twice.
+//! Two sources of messages, webhook and poll: together they lose nothing and post nothing twice.
 
 use serde_json::json;
 
 use super::support::{LATER, SOON, Seller, wait_until};
 
 #[tokio::test]
-async fn a_message_told_by_the_webhook_twice_and_by_the_poll_once_is_shown_once() {
+async fn a_message_that_came_by_two_webhooks_and_by_the_poll_is_posted_once() {
     let seller = Seller::new().await;
     let chat = seller.chat("Лидия").await;
     let twice = json!({ "chat": chat, "from": "buyer", "text": "Трижды рассказано", "webhook_times": 2 });
     seller.avito_message(twice).await;
     seller.said(SOON, "Лидия", "Трижды рассказано").await;
 
-    // No webhook tells of this one, so the poll reads the chat back behind it, past the first.
+    // This one has no webhook, so the poll reads the chat back from it, past the first one.
     seller.avito_message(json!({ "chat": chat, "from": "buyer", "text": "Метка", "webhook": false })).await;
     let topic = wait_until(LATER, "the message that only the poll can find", async || {
         seller.stack.run_schedule("poll-avito").await;
@@ -24,7 +24,7 @@ async fn a_message_told_by_the_webhook_twice_and_by_the_poll_once_is_shown_once(
 }
 
 #[tokio::test]
-async fn a_message_whose_webhook_was_lost_is_found_by_the_schedules_poll() {
+async fn a_message_whose_webhook_was_lost_is_found_by_the_scheduled_poll() {
     let seller = Seller::new().await;
     let chat = seller.chat("Мария").await;
 

@@ -1,5 +1,5 @@
-//! What a message may cost: calls to the outside, counted where they arrive, and round trips to Postgres, counted on the
-//! wire. Connecting comes apart.
+//! The cost of a message: calls to Avito and Telegram, counted in the simulators, and round trips to Postgres, counted
+//! on the wire without those of connecting.
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -12,7 +12,7 @@ use super::support::{SOON, Seller, database, notification, update, wait_until};
 async fn a_text_in_costs_one_call_to_telegram_and_none_to_avito() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Анна").await;
-    let since = settled(&seller, "Анна").await;
+    let since = topic_complete(&seller, "Анна").await;
 
     seller.buyer_writes(&chat, "Один вызов").await;
     seller.said(SOON, "Анна", "Один вызов").await;
@@ -22,16 +22,16 @@ async fn a_text_in_costs_one_call_to_telegram_and_none_to_avito() {
 }
 
 #[tokio::test]
-async fn the_first_text_of_a_chat_costs_one_look_at_avito_and_four_calls_to_telegram() {
+async fn the_first_text_of_a_chat_costs_one_call_to_avito_and_four_calls_to_telegram() {
     let seller = Seller::new().await;
-    // A poll that sees the chat first would spare the look.
+    // A poll that reads the chat first would save the call.
     let blind = json!({ "target": "avito", "method": "chats.list", "kind": "status", "status": 503,
                         "scope": { "user_id": seller.user_id } });
     seller.stack.fault(blind).await;
     let since = seller.stack.calls_so_far().await;
 
     seller.conversation("Борис").await;
-    settled(&seller, "Борис").await;
+    topic_complete(&seller, "Борис").await;
 
     let telegram = methods(seller.telegram_calls(since).await);
     assert_eq!(telegram, ["createForumTopic", "sendMessage", "sendMessage", "pinChatMessage"]);
@@ -42,7 +42,7 @@ async fn the_first_text_of_a_chat_costs_one_look_at_avito_and_four_calls_to_tele
 async fn a_text_out_costs_one_call_to_avito_and_a_reaction() {
     let seller = Seller::new().await;
     let (_, thread) = seller.conversation("Вера").await;
-    let since = settled(&seller, "Вера").await;
+    let since = topic_complete(&seller, "Вера").await;
 
     let answer = seller.operator_writes(thread, "Два вызова").await;
     seller.receipt(SOON, "Вера", answer).await;
@@ -52,18 +52,18 @@ async fn a_text_out_costs_one_call_to_avito_and_a_reaction() {
 }
 
 #[tokio::test]
-async fn a_text_in_waits_for_postgres_four_times() {
+async fn a_text_in_costs_at_most_four_round_trips_to_postgres() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Глеб").await;
-    settled(&seller, "Глеб").await;
-    long_silent(&seller, &chat).await;
+    topic_complete(&seller, "Глеб").await;
+    make_quiet(&seller, &chat).await;
     let proxy = CountingProxy::to_the_database().await;
     let (webhook, telegram) = tokio::join!(function("avito-webhook", &proxy), function("deliver-to-telegram", &proxy));
     let url = seller.avito_webhook().await;
 
-    // The stack hears nothing of it, for Avito's list does not hold it and no queue is told.
-    let told = notification(&seller, &chat, "counted", "Посчитано");
-    assert_eq!(webhook.post(&url, &[], &told).await.0, 200);
+    // The stack does not learn of it: Avito's list does not have it, and no queue gets a task.
+    let event = notification(&seller, &chat, "counted", "Посчитано");
+    assert_eq!(webhook.post(&url, &[], &event).await.0, 200);
     assert_eq!(proxy.round_trips(), 1, "the webhook");
     telegram.work(&json!({ "v": "1", "bot_id": seller.bot_id })).await;
 
@@ -72,10 +72,10 @@ async fn a_text_in_waits_for_postgres_four_times() {
 }
 
 #[tokio::test]
-async fn a_text_out_waits_for_postgres_five_times() {
+async fn a_text_out_costs_at_most_five_round_trips_to_postgres() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Дина").await;
-    settled(&seller, "Дина").await;
+    topic_complete(&seller, "Дина").await;
     let proxy = CountingProxy::to_the_database().await;
     let (webhook, avito, telegram) = tokio::join!(
         function("telegram-webhook", &proxy),
@@ -85,7 +85,7 @@ async fn a_text_out_waits_for_postgres_five_times() {
     let (url, secret) = seller.telegram_webhook().await;
     let dialog_id = dialog(&seller, &chat).await;
 
-    // Telegram did hear this message, so that it can carry the receipt; only its update is ours.
+    // The simulator has this message, so that it can carry the receipt; the update below is the test's own.
     let note = seller.operator_writes(thread, "// для отметки").await;
     let said = update(&seller, thread, note, "Посчитано");
     let header = [("x-telegram-bot-api-secret-token", secret.as_str())];
@@ -101,12 +101,12 @@ async fn a_text_out_waits_for_postgres_five_times() {
 }
 
 #[tokio::test]
-async fn every_post_of_a_round_takes_its_place_in_the_groups_minute() {
+async fn every_post_of_a_round_is_charged_to_the_groups_budget() {
     let seller = Seller::new().await;
     let mut chats = Vec::new();
     for buyer in ["Егор", "Жанна", "Зоя", "Инна"] {
         let (chat, _) = seller.conversation(buyer).await;
-        settled(&seller, buyer).await;
+        topic_complete(&seller, buyer).await;
         chats.push((buyer, chat));
     }
     let since = seller.stack.calls_so_far().await;
@@ -127,8 +127,8 @@ async fn every_post_of_a_round_takes_its_place_in_the_groups_minute() {
         let (left, at): (f64, Timestamp) = (outbox.get(0), outbox.get(1));
         let refilled = at.duration_since(began).as_secs_f64() / 3.0;
         let sent = methods(seller.telegram_calls(since).await).iter().filter(|method| *method == "sendMessage").count();
-        let places = f64::from(u32::try_from(sent).expect("a small number"));
-        assert!(sent >= chats.len() && left <= 20.0 - places + refilled + 0.01, "{sent} posts left {left} of 20");
+        let charged = f64::from(u32::try_from(sent).expect("a small number"));
+        assert!(sent >= chats.len() && left <= 20.0 - charged + refilled + 0.01, "{sent} posts left {left} of 20");
         Some(())
     })
     .await;
@@ -138,8 +138,8 @@ fn methods(calls: Vec<super::support::Call>) -> Vec<String> {
     calls.into_iter().map(|call| call.method).collect()
 }
 
-/// Waits until a new topic has everything that belongs to it; gives the end of the record of calls.
-async fn settled(seller: &Seller, buyer: &str) -> u64 {
+/// Waits until a new topic has its pinned header, the last of its calls; returns the end of the record of calls.
+async fn topic_complete(seller: &Seller, buyer: &str) -> u64 {
     wait_until(SOON, "the pinned header", async || {
         let topic = seller.topic_of(buyer).await?;
         topic.headers().iter().any(|header| header.pinned).then_some(())
@@ -148,21 +148,21 @@ async fn settled(seller: &Seller, buyer: &str) -> u64 {
     seller.stack.calls_so_far().await
 }
 
-/// A function whose database is the proxy, and whom no queue hears.
+/// Starts a function whose database is the proxy, and which reaches no queue.
 async fn function(name: &str, proxy: &CountingProxy) -> Function {
     let away = format!("http://{NOWHERE}");
     Function::start(name, &[("DATABASE_URL", &proxy.address), ("AWS_ENDPOINT_URL", &away)]).await
 }
 
-/// Our id of a chat, which nothing outside knows.
+/// Reads our id of a chat's dialog, which is known to the database alone.
 async fn dialog(seller: &Seller, chat: &str) -> i64 {
     let find = "SELECT id FROM dialogs WHERE avito_account_id = $1 AND avito_chat_id = $2";
     database().await.query_one(find, &[&seller.account_id, &chat]).await.expect("the dialog").get(0)
 }
 
-/// Has a dialog be silent for long enough: what follows another message closely waits for others.
-async fn long_silent(seller: &Seller, chat: &str) {
+/// Makes a dialog's last message a minute older: a message that follows another closely waits for others.
+async fn make_quiet(seller: &Seller, chat: &str) {
     let dialog_id = dialog(seller, chat).await;
-    let silence = "UPDATE dialogs SET last_received_at = last_received_at - interval '1 minute' WHERE id = $1";
-    database().await.execute(silence, &[&dialog_id]).await.expect("the dialog");
+    let make_older = "UPDATE dialogs SET last_received_at = last_received_at - interval '1 minute' WHERE id = $1";
+    database().await.execute(make_older, &[&dialog_id]).await.expect("the dialog");
 }

@@ -1,4 +1,4 @@
-//! The functions of the running stack as processes of this machine: what memory they took, and their end by SIGKILL. No
+//! The functions of the running stack as processes of this machine: their peak memory, and their end by SIGKILL. No
 //! other process is touched.
 
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
@@ -12,7 +12,7 @@ use rand::seq::IndexedRandom;
 
 use super::support::variable;
 
-/// The processes of this stack's functions whose names end so, that run now.
+/// Lists the running processes of this stack's functions whose names have one of these endings.
 fn processes(endings: &[&str]) -> Vec<String> {
     let endpoint = format!("AWS_ENDPOINT_URL={}", variable("AWS_ENDPOINT_URL"));
     let name = format!("AWS_LAMBDA_FUNCTION_NAME={}-", variable("STACK_NAME"));
@@ -28,7 +28,7 @@ fn processes(endings: &[&str]) -> Vec<String> {
     pids.filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit())).filter(is_wanted).collect()
 }
 
-/// Ends one of them after each of so many pauses of a random length; gives how many were ended.
+/// Kills a random one of them after each of `times` pauses of a random length; returns how many were killed.
 pub(crate) async fn kill(endings: &[&str], times: usize, pauses: Range<Duration>) -> usize {
     let mut killed = 0;
     for _ in 0..times {
@@ -41,7 +41,7 @@ pub(crate) async fn kill(endings: &[&str], times: usize, pauses: Range<Duration>
     killed
 }
 
-/// The most memory, in MiB, that any process of this function has had at once, of those that run now.
+/// Returns the peak memory in MiB of the processes of this function that run now: the highest of them. None: none runs.
 pub(crate) fn peak_memory(function: &str) -> Option<u64> {
     let peak = |pid: String| -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

@@ -1,4 +1,5 @@
-//! Several chats of one bot at a time: what is composed while another post is on its way, and receipts that go together.
+//! Several chats of one bot at a time: posts that are composed during another post's call, and receipts that go
+//! together.
 
 use std::time::Duration;
 
@@ -6,14 +7,14 @@ use serde_json::{Value, json};
 
 use super::support::{LATER, SOON, Seller, database, lines, wait_until};
 
-/// How long Telegram takes for a call that is to last.
+/// The time that Telegram takes for a slow call.
 const SLOW: Duration = Duration::from_secs(5);
 
-/// The messages of a bot that may be shown now.
+/// Counts the messages of a bot that may be posted now.
 const WAITING: &str = "SELECT count(*) FROM messages m JOIN dialogs d ON d.id = m.dialog_id
     WHERE m.bot_id = $1 AND m.needs_post AND m.post_id IS NULL AND coalesce(d.hold_until <= now(), true)";
 
-/// Telegram takes long for these calls of the group.
+/// Makes the group's next calls of this method slow.
 async fn slow(seller: &Seller, method: &str, times: usize) {
     let fault: Value = json!({
         "target": "telegram", "method": method, "kind": "latency", "latency_ms": SLOW.as_millis(), "times": times,
@@ -22,7 +23,7 @@ async fn slow(seller: &Seller, method: &str, times: usize) {
     seller.stack.fault(fault).await;
 }
 
-/// Waits until so many rows of the seller's bot are as this query counts them.
+/// Waits until this query counts so many rows of the seller's bot.
 async fn counted(seller: &Seller, count: i64, what: &str, query: &str) {
     wait_until(SOON, what, async || {
         let counted: i64 = database().await.query_one(query, &[&seller.bot_id]).await.expect("a count").get(0);
@@ -32,18 +33,18 @@ async fn counted(seller: &Seller, count: i64, what: &str, query: &str) {
 }
 
 #[tokio::test]
-async fn what_changes_while_another_chats_post_is_on_its_way_is_shown_as_it_is_by_then() {
+async fn a_dialog_that_changes_during_another_chats_call_is_posted_as_it_is_by_then() {
     let seller = Seller::new().await;
     let (first, _) = seller.conversation("Анна").await;
     let (second, _) = seller.conversation("Борис").await;
-    seller.hold_back().await;
+    seller.pause_posting().await;
     seller.buyer_writes(&first, "Долго").await;
     counted(&seller, 1, "the first message waits", WAITING).await;
     seller.buyer_writes(&second, "Раз").await;
     counted(&seller, 2, "both messages wait", WAITING).await;
     slow(&seller, "sendMessage", 1).await;
 
-    seller.let_go().await;
+    seller.resume_posting().await;
     let on_its_way = "SELECT count(*) FROM posts WHERE bot_id = $1 AND state = 'sending'";
     counted(&seller, 1, "the first post is on its way", on_its_way).await;
     seller.buyer_writes(&second, "Два").await;
@@ -55,36 +56,36 @@ async fn what_changes_while_another_chats_post_is_on_its_way_is_shown_as_it_is_b
 }
 
 #[tokio::test]
-async fn the_next_chats_post_is_begun_by_the_transaction_that_finishes_the_one_before() {
+async fn the_next_chats_post_is_set_to_sending_by_the_transaction_that_marks_the_one_before_as_sent() {
     let seller = Seller::new().await;
     let (first, _) = seller.conversation("Анна").await;
     let (second, _) = seller.conversation("Борис").await;
-    // No poll confirms what waits just then: it would be looked at anew.
+    // No poll confirms the waiting messages just then: a prepared post of a changed dialog is composed again.
     for method in ["chats.list", "messages.list"] {
         let fault = json!({ "target": "avito", "method": method, "kind": "status", "status": 503,
                             "scope": { "user_id": seller.user_id } });
         seller.stack.fault(fault).await;
     }
-    seller.hold_back().await;
+    seller.pause_posting().await;
     seller.buyer_writes(&first, "Раз").await;
     seller.buyer_writes(&second, "Два").await;
     counted(&seller, 2, "both messages wait", WAITING).await;
 
-    seller.let_go().await;
+    seller.resume_posting().await;
     seller.said(LATER, "Анна", "Раз").await;
     seller.said(LATER, "Борис", "Два").await;
 
     let together = "SELECT count(*) FROM posts before JOIN posts behind
         ON behind.bot_id = before.bot_id AND behind.created_at = before.sent_at AND behind.kind = 'text'
         WHERE before.bot_id = $1 AND before.kind = 'text'";
-    counted(&seller, 1, "one transaction finished a post and began another", together).await;
+    counted(&seller, 1, "one transaction marked a post as sent and set another to sending", together).await;
 }
 
 #[tokio::test]
-async fn a_message_is_shown_before_the_receipt_that_waits_in_its_chat() {
+async fn a_message_is_posted_before_the_receipt_that_waits_in_its_chat() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Анна").await;
-    seller.hold_back().await;
+    seller.pause_posting().await;
     let answer = seller.operator_writes(thread, "Да").await;
     let receipts = "SELECT count(*) FROM posts WHERE bot_id = $1 AND kind = 'reaction' AND state = 'pending'";
     counted(&seller, 1, "the receipt waits", receipts).await;
@@ -92,7 +93,7 @@ async fn a_message_is_shown_before_the_receipt_that_waits_in_its_chat() {
     counted(&seller, 1, "the message waits", WAITING).await;
     let since = seller.stack.calls_so_far().await;
 
-    seller.let_go().await;
+    seller.resume_posting().await;
     seller.receipt(LATER, "Анна", answer).await;
 
     let calls = seller.telegram_calls(since).await;
@@ -107,7 +108,7 @@ async fn receipts_in_several_topics_are_set_at_the_same_time() {
     for buyer in ["Анна", "Борис", "Вера"] {
         answers.push((buyer, seller.conversation(buyer).await.1, 0));
     }
-    seller.hold_back().await;
+    seller.pause_posting().await;
     for (_, thread, answer) in &mut answers {
         *answer = seller.operator_writes(*thread, "Да").await;
     }
@@ -116,7 +117,7 @@ async fn receipts_in_several_topics_are_set_at_the_same_time() {
     slow(&seller, "setMessageReaction", 3).await;
     let since = seller.stack.calls_so_far().await;
 
-    seller.let_go().await;
+    seller.resume_posting().await;
     for (buyer, _, answer) in answers {
         seller.receipt(LATER, buyer, answer).await;
     }
@@ -130,7 +131,7 @@ async fn receipts_in_several_topics_are_set_at_the_same_time() {
 }
 
 #[tokio::test]
-async fn a_receipt_that_is_set_alone_holds_up_no_other() {
+async fn a_receipt_that_is_set_alone_does_not_delay_the_next() {
     let seller = Seller::new().await;
     let (_, thread) = seller.conversation("Анна").await;
     let answer = seller.operator_writes(thread, "Да").await;
@@ -139,14 +140,14 @@ async fn a_receipt_that_is_set_alone_holds_up_no_other() {
     let set =
         "SELECT count(*) FROM posts p JOIN bot_outboxes outbox ON outbox.bot_id = p.bot_id AND outbox.reactions_hold_until IS NULL
         WHERE p.bot_id = $1 AND p.kind = 'reaction' AND p.state = 'sent'";
-    counted(&seller, 1, "it is set, and the next may be", set).await;
+    counted(&seller, 1, "it is set, and the next may be set", set).await;
 }
 
 #[tokio::test]
-async fn receipts_that_come_while_others_are_set_wait_for_each_other() {
+async fn receipts_that_arrive_during_a_batch_wait_for_each_other() {
     let seller = Seller::new().await;
     let (_, thread) = seller.conversation("Анна").await;
-    seller.hold_back().await;
+    seller.pause_posting().await;
     let mut answers = Vec::new();
     for _ in 0..12 {
         answers.push(seller.operator_writes(thread, "Да").await);
@@ -154,19 +155,15 @@ async fn receipts_that_come_while_others_are_set_wait_for_each_other() {
     let receipts = "SELECT count(*) FROM posts WHERE bot_id = $1 AND kind = 'reaction' AND state = 'pending'";
     counted(&seller, 12, "all receipts wait", receipts).await;
 
-    seller.let_go().await;
+    seller.resume_posting().await;
     for answer in answers {
         seller.receipt(LATER, "Анна", answer).await;
     }
 
-    // More than go together at once.
+    // Twelve are more than the eight that go together, so there are at least two batches.
     let gaps = "SELECT min(gap) >= '250 milliseconds'
         FROM (SELECT sent_at - lag(sent_at) OVER (ORDER BY sent_at) AS gap FROM posts
               WHERE bot_id = $1 AND kind = 'reaction' GROUP BY sent_at) AS round_trips";
     let row = database().await.query_one(gaps, &[&seller.bot_id]).await.expect("when they were set");
-    assert_eq!(
-        row.get::<_, Option<bool>>(0),
-        Some(true),
-        "a quarter of a second lies between the round_trips that set them"
-    );
+    assert_eq!(row.get::<_, Option<bool>>(0), Some(true), "a quarter of a second lies between the batches");
 }
