@@ -51,7 +51,7 @@ def build(processes: Processes, with_tests: bool) -> None:
     """Builds the functions and the simulators as they run here; with the tests, which share what they are made of."""
     if not shutil.which("cargo"):
         raise Failure("Rust is missing: install rustup, then start again.")
-    # What tests need besides changes how dependencies are built: built apart, everything would be built twice.
+    # The needs of tests change how dependencies are built: in two builds everything would be built twice.
     wanted = ["--workspace", "--all-targets"] if with_tests else ["-p", "functions", "--bins", "-p", "tuberry-local"]
     processes.run("cargo build", ["cargo", "build", "--profile", "local", *wanted], cwd=ROOT, show=True)
     lay_out(ROOT / "target" / "local")
@@ -81,7 +81,7 @@ def lay_out(built: Path) -> None:
 
 
 def deploy(settings: Settings, processes: Processes, emulator: Emulator, template: Path = TEMPLATE) -> dict[str, str]:
-    """Deploys the template as production does and gives the stack's outputs."""
+    """Deploys the template as production does and returns the stack's outputs."""
     version = _put_secret(emulator, settings)
     status = _make_room(emulator, settings.stack_name)
     try:
@@ -91,8 +91,8 @@ def deploy(settings: Settings, processes: Processes, emulator: Emulator, templat
             raise
     values = {name: settings.values.get(source, "") for name, source in PARAMETERS.items()}
     values |= {"SecretName": settings.stack_name, "SecretVersion": version, "Architecture": _architecture()}
-    seen, mark = settings.state / "deployed", _fingerprint(template, values)
-    if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE") and seen.exists() and seen.read_text() == mark:
+    seen, fingerprint = settings.state / "deployed", _fingerprint(template, values)
+    if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE") and seen.exists() and seen.read_text() == fingerprint:
         return _outputs(settings, emulator)
     seen.unlink(missing_ok=True)
     overrides = [f"ParameterKey={name},ParameterValue={_quoted(value)}" for name, value in values.items() if value]
@@ -107,12 +107,12 @@ def deploy(settings: Settings, processes: Processes, emulator: Emulator, templat
         "--config-file", config, "--parameter-overrides", *overrides,
     ], env=environment, cwd=ROOT)
     (settings.logs / "sam-deploy.log").write_text(output)
-    seen.write_text(mark)
+    seen.write_text(fingerprint)
     return _outputs(settings, emulator)
 
 
 def _fingerprint(template: Path, values: dict[str, str]) -> str:
-    """Changes when anything that is deployed does: packing what is there already takes most of a start."""
+    """A digest of everything that is deployed. If it is the same, nothing is packed: that takes most of a start."""
     digest = hashlib.sha256(template.read_bytes() + json.dumps(values, sort_keys=True).encode())
     for name in functions():
         file = (template.parent / "target" / "lambda" / name / "bootstrap").stat()
@@ -176,7 +176,7 @@ def migrate(settings: Settings, emulator: Emulator) -> None:
 
 
 def _put_secret(emulator: Emulator, settings: Settings) -> str:
-    """Stores what only functions may know and gives its version: a new one makes the deployment read it again."""
+    """Stores the secret of the functions and returns its version: a new one makes the deployment read it again."""
     client, name = emulator.client("secretsmanager"), settings.stack_name
     wanted = {key: settings[key] for key in IN_SECRET}
     try:
@@ -189,7 +189,7 @@ def _put_secret(emulator: Emulator, settings: Settings) -> str:
 
 
 def _make_room(emulator: Emulator, name: str) -> str:
-    """The state the stack is in; one whose first deployment failed can only be deleted, and is."""
+    """The status of the stack. One whose first deployment failed can only be deleted, so it is deleted here."""
     client = emulator.client("cloudformation")
     try:
         status = client.describe_stacks(StackName=name)["Stacks"][0]["StackStatus"]
@@ -222,7 +222,7 @@ def _set_cors(gateway, api_id: str, cors: dict, settings: Settings) -> None:
     names = {"allowOrigins": "AllowOrigins", "allowMethods": "AllowMethods", "allowHeaders": "AllowHeaders",
              "exposeHeaders": "ExposeHeaders", "maxAge": "MaxAge", "allowCredentials": "AllowCredentials"}
     wanted = {names[key]: value for key, value in cors.items() if key in names}
-    # The template names a parameter here; what it was given stands in the settings.
+    # The template names a parameter here; its value stands in the settings.
     wanted["AllowOrigins"] = [origin.strip() for origin in settings["ALLOWED_ORIGINS"].split(",") if origin.strip()]
     if wanted["AllowOrigins"]:
         gateway.update_api(ApiId=api_id, CorsConfiguration=wanted)

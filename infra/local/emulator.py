@@ -1,4 +1,4 @@
-"""The AWS emulator (MiniStack): started closed to everybody else, with an environment that only it has chosen."""
+"""The AWS emulator (MiniStack): it listens on this machine only, and gets only the environment that is set here."""
 
 import json
 import os
@@ -36,11 +36,11 @@ class Emulator:
         return self._clients[service]
 
     def environment(self) -> dict[str, str]:
-        """What a program needs to talk to it as if it were AWS."""
+        """The variables with which a program uses it as AWS."""
         return {"AWS_ENDPOINT_URL": self.endpoint, "AWS_REGION": REGION, "AWS_DEFAULT_REGION": REGION, **CREDENTIALS}
 
     def invoke(self, function: str, event: dict) -> tuple[bool, object]:
-        """Runs a function to its end: whether it succeeded, and its answer."""
+        """Runs a function to its end. Returns True if it succeeded, and its answer."""
         answer = self.client("lambda").invoke(FunctionName=function, Payload=json.dumps(event).encode())
         payload = answer["Payload"].read()
         try:
@@ -60,7 +60,7 @@ def start(settings: Settings, processes: Processes, port: int, queues: str | Non
         "PATH": os.environ.get("PATH", os.defpath),
         "HOME": str(home),
         "LANG": "C.UTF-8",
-        # Without these two it listens on every interface, and it runs code for whoever asks.
+        # Without these two it listens on every interface, and it runs code for every caller.
         "BIND_HOST": "127.0.0.1",
         "IOT_MTLS_ENABLED": "0",
         "GATEWAY_PORT": str(port),
@@ -83,15 +83,15 @@ def start(settings: Settings, processes: Processes, port: int, queues: str | Non
 
 
 class Errors:
-    """What functions log as an error, as it comes: the emulator mixes it into its own output."""
+    """The errors that functions log, as they come: the emulator mixes them into its own output."""
 
     def __init__(self, log: Path):
         self._log = log.open(errors="replace")
         self._log.seek(0, os.SEEK_END)
-        self._begun = ""
+        self._unfinished_line = ""
 
     def new(self) -> list[str]:
-        *lines, self._begun = (self._begun + self._log.read()).split("\n")
+        *lines, self._unfinished_line = (self._unfinished_line + self._log.read()).split("\n")
         return [line for line in lines if line.startswith("{") and '"level":"ERROR"' in line]
 
 

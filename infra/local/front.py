@@ -1,4 +1,4 @@
-"""The front door on PORT: the API as a frontend sees it, the simulators' control, and whether all is up."""
+"""The front door on PORT: the API as a frontend sees it, the simulators' control API, and `/_local/ready`."""
 
 import asyncio
 import threading
@@ -13,8 +13,8 @@ from processes import Failure
 from relay import Relay
 from settings import Settings
 
-# What AWS' gateway takes at most.
-LARGEST_BODY = 10 * 1024 * 1024
+# The limit of AWS' gateway.
+MAX_BODY_BYTES = 10 * 1024 * 1024
 OF_ONE_CONNECTION = {"connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "content-length"}
 SAFE = {"GET", "HEAD"}
 
@@ -37,7 +37,7 @@ class Front:
         self.relay = Relay(self._loop)
 
     def start(self) -> None:
-        """Takes the port, or says that somebody else has it."""
+        """Takes the port. Failure: another program has it."""
         self._thread.start()
         try:
             asyncio.run_coroutine_threadsafe(self._serve(), self._loop).result()
@@ -51,7 +51,7 @@ class Front:
             self._thread.join(timeout=5)
 
     async def _serve(self) -> None:
-        app = web.Application(client_max_size=LARGEST_BODY, middlewares=[_no_traces])
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_no_traces])
         app.router.add_get("/_local/ready", self._answer_ready)
         app.router.add_post("/_local/services", self._disturb)
         app.router.add_route("*", "/_local/{rest:.*}", self._pass_to_simulators)
@@ -132,7 +132,7 @@ async def _no_traces(request: web.Request, handler) -> web.StreamResponse:
 
 
 def _foreign(request: web.Request) -> web.Response | None:
-    """Refuses who is not at this machine: a name that was made to point here, a page from elsewhere."""
+    """Refuses callers from outside this machine: a foreign name that points here, a page from elsewhere."""
     if _name_of(f"//{request.host}") not in ("127.0.0.1", "localhost"):
         return _problem(403, "Call this address as 127.0.0.1 or localhost.")
     origin = request.headers.get("Origin")

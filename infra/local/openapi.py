@@ -14,7 +14,7 @@ BUILT = ROOT / "target" / "local"
 
 
 def describe(name: str) -> dict:
-    """What a binary says about itself."""
+    """The OpenAPI document that a binary prints about itself."""
     environment = {"PATH": os.environ.get("PATH", os.defpath), "TUBERRY_DESCRIBE": "1"}
     answer = subprocess.run([BUILT / name], env=environment, check=False, capture_output=True, text=True, timeout=30)
     if answer.returncode:
@@ -23,7 +23,7 @@ def describe(name: str) -> dict:
 
 
 def join(documents: dict[str, dict], version: str) -> dict:
-    """One document; what two functions name alike must be alike."""
+    """Joins the documents to one. Parts with the same name must be the same."""
     whole = {"openapi": "", "info": {"title": "Tuberry API", "version": version}, "paths": {}, "components": {}}
     operations: dict[str, str] = {}
     for name, document in sorted(documents.items()):

@@ -1,4 +1,4 @@
-"""Child processes of the stack: each in a process group of its own, none left behind, nobody else's touched."""
+"""Child processes of the stack: each in a process group of its own. None is left behind, no other is touched."""
 
 import contextlib
 import os
@@ -58,7 +58,7 @@ def tail(path: Path, lines: int = 15) -> str:
 
 @dataclass
 class Child:
-    """A process that we started, and how it wants to be ended."""
+    """A process that the stack started, and the way to end it."""
 
     name: str
     process: subprocess.Popen
@@ -88,20 +88,20 @@ class Processes:
     def restart(self, name: str) -> None:
         """Ends a server and starts it again as it was; what depends on it stays."""
         with self._lock:
-            place = next((place for place, child in enumerate(self._running) if child.name == name), None)
-            if place is None:
+            index = next((index for index, child in enumerate(self._running) if child.name == name), None)
+            if index is None:
                 raise Failure(f"{name} is not ours to restart: it was given by its address.")
-            child = self._running[place]
+            child = self._running[index]
             child.process.send_signal(child.stop)
             child.process.wait(timeout=child.grace)
             with (self.logs / f"{name}.log").open("ab") as log:
                 self._spawn(name, child.process.args, child.stop, child.grace, True, **{**child.options, "stdout": log})
             # It is stopped when its predecessor would have been.
-            self._running[place] = self._running.pop()
+            self._running[index] = self._running.pop()
             self._write()
 
     def run(self, name: str, command: list, *, env: dict | None = None, cwd: Path | None = None, show=False) -> str:
-        """Runs a tool to its end and gives its output; `show` lets a person watch it instead."""
+        """Runs a tool to its end and returns its output; `show` lets a person watch it instead."""
         sink = None if show else subprocess.PIPE
         process = self._spawn(name, command, signal.SIGTERM, 5.0, False, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=sink,
                               stderr=None if show else subprocess.STDOUT, text=True, errors="replace")
@@ -115,7 +115,7 @@ class Processes:
         return output or ""
 
     def follow(self, name: str, command: list, *, env: dict, cwd: Path) -> int:
-        """Runs a command that a person watches and gives its exit code."""
+        """Runs a command that a person watches and returns its exit code."""
         process = self._spawn(name, command, signal.SIGTERM, 20.0, False, env=env, cwd=cwd)
         code = process.wait()
         _kill_group(process.pid)
@@ -124,7 +124,7 @@ class Processes:
         return code
 
     def wait_until(self, ready, name: str, process: subprocess.Popen, seconds: float = 60.0) -> None:
-        """Waits for a server of ours to answer; its end or its silence is a failure that shows its log."""
+        """Waits for a server of the stack to answer. Failure, with its log: it ended, or did not answer in time."""
         deadline = time.monotonic() + seconds
         while not ready():
             if self.stopping:
@@ -141,7 +141,7 @@ class Processes:
             return next((child.name for child in self._running if child.server and child.process.poll() is not None), None)
 
     def stop_all(self) -> None:
-        """Ends everything in the opposite order, gently first, then whatever is left of each process group."""
+        """Ends everything in the opposite order: gently first, then the rest of each process group."""
         with self._lock:
             self.stopping = True
         with self._stop_lock:
@@ -181,7 +181,7 @@ class Processes:
 
 
 def end_left_overs(record: Path) -> bool:
-    """Ends what a killed stack left running; does nothing, and says so, while that stack is alive."""
+    """Ends what a killed stack left running. False: that stack is alive, and nothing was ended."""
     lines = record.read_text().splitlines() if record.exists() else []
     if len(lines) > 1 and lines[0] == _boot():
         owner, *children = [(int(pid), started) for pid, _, started in (line.partition(" ") for line in lines[1:])]
@@ -194,8 +194,8 @@ def end_left_overs(record: Path) -> bool:
 
 
 def _end(pid: int, started: str) -> None:
-    # The start time tells ours from a stranger that got the same number since; without its leader a group is ours,
-    # for its number is not given out anew while a member lives.
+    # The start time distinguishes our process from a later one with the same number. A group without its leader is
+    # ours, because its number is not used again while a member lives.
     if _started(pid) == started != "":
         os.killpg(pid, signal.SIGTERM)
         deadline = time.monotonic() + 15
@@ -207,7 +207,7 @@ def _end(pid: int, started: str) -> None:
 
 
 def _boot() -> str:
-    """Which run of this machine it is: process numbers mean nothing in the next one."""
+    """The id of the machine's current boot: process numbers mean nothing in the next one."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -215,7 +215,7 @@ def _boot() -> str:
 
 
 def _started(pid: int) -> str:
-    """When a process started, as the system counts it; empty when there is none."""
+    """The start time of a process, as the system counts it. Empty: there is no such process."""
     stat = Path(f"/proc/{pid}/stat")
     if Path("/proc/self/stat").exists():
         try:

@@ -1,4 +1,4 @@
-"""Between the functions and the emulator's SQS: a way to the queues that can be cut for a while, as tests ask for it."""
+"""A relay between the functions and the emulator's SQS, which tests can cut for a while."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ class Relay:
         self._open: set[asyncio.StreamWriter] = set()
 
     def start(self, port: int, target: int) -> str:
-        """Listens on `port` of this machine for what is meant for `target`; gives the address to use."""
+        """Listens on `port` of this machine and passes on to the port `target`. Returns the address to use."""
         self._port, self._target = port, target
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(timeout=10)
         return f"http://127.0.0.1:{port}"

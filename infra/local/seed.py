@@ -17,7 +17,7 @@ GROUP, GROUP_TITLE = -1_002_000_000_001, "Продажи — демо"
 SELLER, BUYER = 94_235_311, {"id": 76_543_210, "name": "Иван"}
 CHAT = "u2i-demo~1"
 ITEM = {"id": 2_345_678_901, "title": "Велосипед «Урал»", "price_string": "12 000 ₽", "url": "https://avito.ru/items/2345678901", "city": "Казань"}
-FIRST_WORDS = "Здравствуйте! Велосипед ещё продаётся?"
+FIRST_TEXT = "Здравствуйте! Велосипед ещё продаётся?"
 
 
 class Caller:
@@ -49,8 +49,8 @@ class Caller:
 
 
 def seed(settings: Settings) -> dict:
-    """Makes what is missing of the demonstration and gives what a person needs to try it."""
-    demo = _kept(settings.state / "demo")
+    """Creates what is missing of the demonstration and returns what a person needs to try it."""
+    demo = _load_or_create(settings.state / "demo")
     stack = Caller(settings.api)
     _prepare_outside(stack, demo)
     signed_in = stack.must("signing the owner in", "POST", "/api/auth/telegram", sign_widget(OWNER, settings["MASTER_BOT_TOKEN"]))
@@ -64,23 +64,23 @@ def seed(settings: Settings) -> dict:
 
 
 def sign_widget(person: dict, bot_token: str) -> dict:
-    """What Telegram's Login Widget hands to a page for this person, signed as Telegram signs it."""
+    """The fields that Telegram's Login Widget hands to a page for this person, signed as Telegram signs them."""
     fields = {**person, "auth_date": int(time.time())}
     lines = "\n".join(f"{name}={value}" for name, value in sorted(fields.items()))
     key = hashlib.sha256(bot_token.encode()).digest()
     return {**fields, "hash": hmac.new(key, lines.encode(), hashlib.sha256).hexdigest()}
 
 
-def _kept(path: Path) -> dict[str, str]:
-    kept = read_env(path)
-    if not kept:
-        kept = {
+def _load_or_create(path: Path) -> dict[str, str]:
+    stored = read_env(path)
+    if not stored:
+        stored = {
             "BOT_TOKEN": f"{5_000_000_000 + secrets.randbelow(900_000_000)}:{secrets.token_urlsafe(27)[:35]}",
             "AVITO_CLIENT_ID": secrets.token_urlsafe(15),
             "AVITO_CLIENT_SECRET": secrets.token_urlsafe(30),
         }
-        write_private(path, kept)
-    return kept
+        write_private(path, stored)
+    return stored
 
 
 def _prepare_outside(stack: Caller, demo: dict) -> None:
@@ -98,12 +98,12 @@ def _first(stack: Caller, path: str) -> dict | None:
 
 
 def _first_topic(stack: Caller) -> int | None:
-    """The topic of the demonstration's buyer; the first time he writes one message, which also shows that the way is open."""
+    """The topic of the demonstration's buyer. At the first start the buyer writes; its arrival shows that all works."""
     if _topic(stack) is None:
         stack.must("the buyer's chat", "POST", "/_local/avito/chats", {"user_id": SELLER, "chat": CHAT, "buyer": BUYER, "item": ITEM})
         chats = stack.must("reading the buyer's chat", "GET", f"/_local/avito/chats?chat={CHAT}")["chats"]
         if not any(chat["messages"] for chat in chats):
-            stack.must("the buyer's message", "POST", "/_local/avito/messages", {"chat": CHAT, "from": "buyer", "type": "text", "text": FIRST_WORDS})
+            stack.must("the buyer's message", "POST", "/_local/avito/messages", {"chat": CHAT, "from": "buyer", "type": "text", "text": FIRST_TEXT})
     deadline = time.monotonic() + 30
     while (thread := _topic(stack)) is None and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -114,6 +114,6 @@ def _topic(stack: Caller) -> int | None:
     topics = stack.must("reading the topics", "GET", f"/_local/telegram/topics?chat_id={GROUP}")["topics"]
     for topic in topics:
         alive = topic["thread_id"] is not None and not topic.get("deleted")
-        if alive and any(FIRST_WORDS in (message.get("text") or "") for message in topic["messages"]):
+        if alive and any(FIRST_TEXT in (message.get("text") or "") for message in topic["messages"]):
             return topic["thread_id"]
     return None

@@ -13,7 +13,7 @@ from settings import Settings, postgres_home
 
 DATABASE = "tuberry"
 OLDEST_POSTGRES = 15
-POSTGRES_PLACES = ("/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt", "/usr/local/pgsql")
+POSTGRES_FOLDERS = ("/usr/lib/postgresql", "/opt/homebrew/opt", "/usr/local/opt", "/usr/local/pgsql")
 
 
 def check_given(settings: Settings) -> None:
@@ -38,7 +38,7 @@ def start_postgres(settings: Settings, processes: Processes) -> None:
 
 
 def _start_pooler(settings: Settings, processes: Processes, database: SplitResult) -> str:
-    """PgBouncer before the database, which hands a connection over between any two transactions; gives its address."""
+    """Starts PgBouncer before the database and returns its address. Each transaction may get another connection."""
     program = _pgbouncer() or _install("PgBouncer", ["pgbouncer"], "pgbouncer", _pgbouncer)
     port, home = settings.port_for("pgbouncer"), postgres_home(settings)
     name, user = database.path.removeprefix("/"), database.username or "postgres"
@@ -67,7 +67,7 @@ max_client_conn = 500
 
 
 def _pgbouncer() -> str | None:
-    # Where Debian puts it is not on everybody's path.
+    # Debian's folder for it is not on every user's path.
     return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
 
 
@@ -97,7 +97,7 @@ def _start_private_postgres(settings: Settings, processes: Processes, port: int)
         (settings.state / "postgres-home").write_text(f"{home}\n")
     major = (data / "PG_VERSION").read_text().strip()
     if major != str(_version(tools)):
-        raise Failure(f"The kept data is of Postgres {major}, this machine has {_version(tools)}: run `make clean-local` to start anew.")
+        raise Failure(f"The stored data is of Postgres {major}, this machine has {_version(tools)}: run `make clean-local` to start anew.")
     tuning = ["max_connections=300", "listen_addresses=127.0.0.1", "unix_socket_directories="]
     if settings.mode == "test":
         tuning += ["fsync=off", "synchronous_commit=off", "full_page_writes=off"]
@@ -115,7 +115,7 @@ def _make_home(home: Path) -> None:
     home.mkdir(mode=0o700, exist_ok=True)
     if os.geteuid() == 0:
         if home.is_symlink() or home.stat().st_uid not in (0, _postgres_ids()[0]):
-            raise Failure(f"{home} belongs to somebody else: remove it and start again.")
+            raise Failure(f"{home} belongs to another user: remove it and start again.")
         os.chown(home, *_postgres_ids())
 
 
@@ -139,8 +139,8 @@ def _as_postgres() -> list[str]:
 def _postgres_tools() -> Path | None:
     """The folder of the newest server programs, on the path or where packages put them."""
     found = [Path(tool).resolve().parent for tool in [shutil.which("postgres"), shutil.which("initdb")] if tool]
-    for place in POSTGRES_PLACES:
-        found += [path.parent for pattern in ("*/bin/initdb", "postgresql*/bin/initdb", "bin/initdb") for path in Path(place).glob(pattern)]
+    for folder in POSTGRES_FOLDERS:
+        found += [path.parent for pattern in ("*/bin/initdb", "postgresql*/bin/initdb", "bin/initdb") for path in Path(folder).glob(pattern)]
     complete = [tools for tools in found if all((tools / name).exists() for name in ("initdb", "postgres", "psql", "createdb", "pg_isready"))]
     newest = max(complete, key=_version, default=None)
     if newest and _version(newest) < OLDEST_POSTGRES:

@@ -1,4 +1,4 @@
-"""What the stack is told from outside and what it makes up itself, checked before anything starts."""
+"""The settings of the stack: given from outside or made up here, and checked before anything starts."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCAL = ROOT / ".local"
 REGION = "us-east-1"
 
-# Made up at the first start and kept, so that tokens and stored secrets stay valid.
+# Made up at the first start and stored, so that tokens and encrypted secrets stay valid.
 MADE_UP = {
     "MASTER_BOT_TOKEN": lambda: f"{7_000_000_000 + secrets.randbelow(900_000_000)}:{secrets.token_urlsafe(26)[:35]}",
     "JWT_SECRET_KEY": lambda: secrets.token_urlsafe(48),
@@ -49,13 +49,13 @@ SCHEMES = {
 
 @dataclass
 class Settings:
-    """One stack: where it keeps its things and every value that its parts are started with."""
+    """One stack: its folder, and every value that its parts are started with."""
 
     mode: str
     state: Path
     values: dict[str, str]
     made_up: list[str] = field(default_factory=list)
-    # Whether functions reach Postgres through a pooler in transaction mode.
+    # True if functions reach Postgres through a pooler in transaction mode.
     pooler: bool = False
 
     def __getitem__(self, name: str) -> str:
@@ -85,7 +85,7 @@ class Settings:
         return LOCAL / "logs" if self.mode == "dev" else LOCAL / "test-logs"
 
     def port_for(self, part: str) -> int:
-        """A free port, the same at every start if it can be had: addresses in kept data stay right."""
+        """A free port, the same at every start if possible, so that addresses in stored data stay right."""
         known = read_env(self.state / "ports")
         port = int(known.get(part, 0))
         if not port or not is_free(port):
@@ -100,23 +100,23 @@ def load(mode: str) -> Settings:
     """The settings of `dev` or `test`; a wrong value is named here, before anything starts."""
     LOCAL.mkdir(mode=0o700, exist_ok=True)
     state = LOCAL if mode == "dev" else Path(tempfile.mkdtemp(prefix="tuberry-test-"))
-    kept = read_env(LOCAL / "env") if mode == "dev" else {}
+    stored = read_env(LOCAL / "env") if mode == "dev" else {}
     defaults = {**DEFAULTS, **(TEST_DEFAULTS | {"PORT": str(free_port())} if mode == "test" else {})}
     outside = {name: value for name in [*defaults, *MADE_UP, *FROM_OUTSIDE] if (value := os.environ.get(name, "").strip())}
     if mode == "test":
         outside.pop("PORT", None)
         outside.pop("PUBLIC_BASE_URL", None)
-    made_up = {name: make() for name, make in MADE_UP.items() if name not in outside and name not in kept}
+    made_up = {name: make() for name, make in MADE_UP.items() if name not in outside and name not in stored}
     if mode == "dev" and (made_up or not (LOCAL / "env").exists()):
-        write_private(LOCAL / "env", {**kept, **made_up})
-    settings = Settings(mode, state, {**defaults, **kept, **made_up, **outside}, list(made_up))
+        write_private(LOCAL / "env", {**stored, **made_up})
+    settings = Settings(mode, state, {**defaults, **stored, **made_up, **outside}, list(made_up))
     _check(settings)
     settings.values.setdefault("PUBLIC_BASE_URL", settings.api)
     return settings
 
 
 def postgres_home(settings: Settings) -> Path:
-    """Where the private Postgres lives: the user it runs as may not enter a clone under /root."""
+    """The folder of the private Postgres: the user it runs as may not enter a clone under /root."""
     if os.geteuid() != 0:
         return settings.state / "postgres"
     if settings.mode == "dev":
@@ -131,11 +131,11 @@ def read_env(path: Path) -> dict[str, str]:
 
 def write_private(path: Path, values: dict[str, str]) -> None:
     """Writes NAME=value lines that only their owner can read."""
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+    new_file = path.with_name(f"{path.name}.new")
+    new_file.unlink(missing_ok=True)
+    with os.fdopen(os.open(new_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.writelines(f"{name}={value}\n" for name, value in values.items())
-    fresh.replace(path)
+    new_file.replace(path)
 
 
 def _check(settings: Settings) -> None:

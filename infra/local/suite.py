@@ -16,7 +16,7 @@ def main(extra: list[str]) -> int:
     scope = [] if {"-p", "--package"} & set(extra) else ["--workspace"]
     passes = [([], [*scope, "--no-fail-fast", *extra])]
     if not extra:
-        # Whatever works must also work when any two transactions may come by different connections.
+        # Everything must also work when any two transactions may use different connections.
         passes.append((["--pooler"], ["--workspace", "--test", "e2e", "--no-fail-fast"]))
     outcomes = [run(options, arguments) for options, arguments in passes]
     passed, failed = (sum(counts) for counts in zip(*(outcome[1:] for outcome in outcomes), strict=True))
@@ -25,7 +25,7 @@ def main(extra: list[str]) -> int:
 
 
 def run(options: list[str], arguments: list[str]) -> tuple[int, int, int]:
-    """Runs tests inside a stack: how it ended, how many passed and how many failed."""
+    """Runs tests inside a stack. Returns the exit code, and the numbers of passed and failed tests."""
     command = ["cargo", "test", "--profile", "local", *arguments]
     # The tests of a stack wait more than they compute.
     environment = {"RUST_TEST_THREADS": "8", **os.environ}

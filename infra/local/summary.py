@@ -1,4 +1,4 @@
-"""What `make dev` prints when all is up: where everything is and what to try."""
+"""The text that `make dev` prints when all is up: addresses, and commands to try."""
 
 import json
 import shlex

@@ -1,5 +1,5 @@
-//! The record of every webhook the simulators sent: the other half of what the outside sees, with the time our side
-//! took to answer, since Avito waits no more than two seconds.
+//! The record of every webhook that the simulators sent; `calls` records the other direction. It has the time that our
+//! side took to answer, since Avito waits no more than two seconds.
 
 use std::collections::VecDeque;
 
@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use crate::calls::Target;
 
-const KEPT: usize = 100_000;
+const MAX_RECORDED: usize = 100_000;
 
-/// One attempt to hand a webhook over. `status` is absent when no answer came.
+/// One attempt to deliver a webhook. `status` is None if no answer came.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Attempt {
     pub(crate) seq: u64,
@@ -31,16 +31,16 @@ pub(crate) struct Attempt {
 pub(crate) struct Attempts {
     all: VecDeque<Attempt>,
     last: u64,
-    /// Avito's webhooks on their way; Telegram's wait in its own state.
+    /// Avito's webhooks that are being sent. Telegram's are counted in its own state.
     pub(crate) avito_pending: u64,
 }
 
 impl Attempts {
-    /// Notes an attempt as it ends.
+    /// Records an attempt when it ends.
     pub(crate) fn push(&mut self, mut attempt: Attempt) {
         self.last += 1;
         attempt.seq = self.last;
-        if self.all.len() == KEPT {
+        if self.all.len() == MAX_RECORDED {
             self.all.pop_front();
         }
         self.all.push_back(attempt);
@@ -51,14 +51,14 @@ impl Attempts {
         self.all.iter().filter(move |attempt| attempt.seq > since)
     }
 
-    /// The number to ask for next.
+    /// The number of the newest attempt: `since` of the next request.
     pub(crate) fn last(&self) -> u64 {
         self.last
     }
 }
 
 impl Attempt {
-    /// Whether the receiver took it.
+    /// True if the receiver answered with a 2xx status.
     pub(crate) fn delivered(&self) -> bool {
         self.status.is_some_and(|status| (200..300).contains(&status))
     }

@@ -1,14 +1,14 @@
-//! The record of every call the simulators answered: what a test asserts on when it asks "what did the outside see?".
-//! Kept in memory, newest hundred thousand.
+//! The record of every call that the simulators answered: tests assert on it. Only the newest hundred thousand stay in
+//! memory.
 
 use std::collections::VecDeque;
 
 use serde::Serialize;
 use serde_json::Value;
 
-const KEPT: usize = 100_000;
+const MAX_RECORDED: usize = 100_000;
 
-/// Whom a call was addressed to.
+/// The service that a call was addressed to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Target {
@@ -36,7 +36,7 @@ pub(crate) struct Call {
     pub(crate) chat: Option<String>,
     pub(crate) params: Value,
     pub(crate) status: u16,
-    /// Seconds of silence that the answer ordered.
+    /// Seconds to wait, by the answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after: Option<u32>,
     pub(crate) at: String,
@@ -50,18 +50,18 @@ pub(crate) struct Calls {
 }
 
 impl Calls {
-    /// Notes a call as it is answered, so that a reader who pages by `since` never sees half of one.
+    /// Records a call once it is answered, so that a reader that pages by `since` never sees an unfinished one.
     pub(crate) fn push(&mut self, mut call: Call) {
         self.last += 1;
         call.seq = self.last;
         call.at = jiff::Timestamp::now().to_string();
-        if self.all.len() == KEPT {
+        if self.all.len() == MAX_RECORDED {
             self.all.pop_front();
         }
         self.all.push_back(call);
     }
 
-    /// The calls after `since`, and the number to ask for next.
+    /// The calls after `since`, and `since` of the next request.
     pub(crate) fn since(&self, since: u64, target: Option<Target>, method: Option<&str>) -> (Vec<&Call>, u64) {
         let calls = self.all.iter().filter(|call| {
             call.seq > since

@@ -1,5 +1,5 @@
-//! Faults on request: which of the outside's bad days a test wants, for whom, and how often. Probabilities are drawn
-//! from a seed, so that a failing run can be repeated.
+//! Faults on request: the kind of failure, the calls or webhooks that it strikes, and how often. Probabilities are
+//! drawn from a seed, so that a failing run can be repeated.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::calls::Target;
 
-/// What goes wrong.
+/// The kind of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Kind {
@@ -31,7 +31,7 @@ pub(crate) enum Kind {
     RenamesLimited,
 }
 
-/// Whom a fault concerns; what is not given matches all.
+/// The calls and webhooks that a fault concerns. A field that is None matches all.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Scope {
@@ -41,7 +41,7 @@ pub(crate) struct Scope {
     pub(crate) chat: Option<String>,
 }
 
-/// A fault as it was asked for.
+/// A fault as a test requested it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Request {
@@ -62,7 +62,8 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Without a count, a chance or a method, a fault about a chat or a token changes the world, not single answers.
+    /// True if the fault changes the world instead of single answers: it concerns a chat or a token, and has neither
+    /// `times` nor `probability` nor `method`.
     pub(crate) fn changes_the_world(&self) -> bool {
         let kinds = [Kind::TopicDeleted, Kind::TopicClosed, Kind::Kicked, Kind::Migrated, Kind::TokenExpired];
         let single = self.times.is_some() || self.probability.is_some() || self.method.is_some();
@@ -70,7 +71,7 @@ impl Request {
     }
 }
 
-/// What a fault is matched with: one call or one webhook.
+/// One call or one webhook, to be matched with the faults.
 #[derive(Default)]
 pub(crate) struct Subject<'a> {
     pub(crate) target: Target,
@@ -89,7 +90,7 @@ struct Fault {
     dice: StdRng,
 }
 
-/// The faults that stand.
+/// The active faults.
 #[derive(Default)]
 pub(crate) struct Faults {
     all: Vec<Fault>,
@@ -97,7 +98,7 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    /// Adds a fault and gives its id.
+    /// Adds a fault and returns its id.
     pub(crate) fn add(&mut self, request: Request) -> u64 {
         self.last += 1;
         let dice = StdRng::seed_from_u64(request.seed.unwrap_or(self.last));
@@ -105,15 +106,15 @@ impl Faults {
         self.last
     }
 
-    /// Removes one fault, or all; what they asked for is handed back so that its traces can be undone.
+    /// Removes one fault, or all. Returns their requests, so that the caller can undo their effects.
     pub(crate) fn remove(&mut self, id: Option<u64>) -> Vec<Request> {
-        let (gone, kept) = self.all.drain(..).partition(|fault| id.is_none_or(|id| fault.id == id));
-        self.all = kept;
-        let gone: Vec<Fault> = gone;
-        gone.into_iter().map(|fault| fault.request).collect()
+        let (removed, remaining) = self.all.drain(..).partition(|fault| id.is_none_or(|id| fault.id == id));
+        self.all = remaining;
+        let removed: Vec<Fault> = removed;
+        removed.into_iter().map(|fault| fault.request).collect()
     }
 
-    /// The first fault of one of these kinds that strikes now; it counts as one of its `times`.
+    /// The first fault of these kinds that strikes now. That uses up one of its `times`.
     pub(crate) fn strike(&mut self, subject: &Subject<'_>, kinds: &[Kind]) -> Option<Request> {
         let fault = self.all.iter_mut().find_map(|fault| fault.strikes(subject, kinds).then_some(fault))?;
         let request = fault.request.clone();
@@ -128,7 +129,7 @@ impl Faults {
     }
 }
 
-/// Keeps a caller waiting for as long as a fault says; a second, unless it says.
+/// Waits for the `latency_ms` of a fault, by default one second. Without a fault it does not wait.
 pub(crate) async fn pause(fault: Option<Request>) {
     if let Some(fault) = fault {
         tokio::time::sleep(Duration::from_millis(fault.latency_ms.unwrap_or(1000))).await;

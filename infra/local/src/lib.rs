@@ -1,5 +1,5 @@
-//! Strict simulators of the Telegram Bot API and of Avito, for the local stack and the tests: they remember, refuse
-//! what the real services refuse, send webhooks, and fail on request. Steered by the control API under `/_local/`.
+//! Strict simulators of the Telegram Bot API and of Avito, for the local stack and the tests. They have state, refuse
+//! what the real services refuse, send webhooks, and fail on request. The control API under `/_local/` steers them.
 
 mod attempts;
 mod avito;
@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use world::World;
 
-/// What to start, and where. A port of 0 is any free one.
+/// The servers to start, and their ports. Port 0 is any free one.
 #[derive(Clone, Debug, Default)]
 pub struct SimulatorsConfig {
     /// The Telegram Bot API; `None`: not started.
@@ -31,28 +31,28 @@ pub struct SimulatorsConfig {
     pub avito_port: Option<u16>,
     /// The control API.
     pub control_port: u16,
-    /// A JSON file that keeps the state from one run to the next.
+    /// A JSON file that stores the state between two runs; `None`: nothing is stored.
     pub state_file: Option<PathBuf>,
 }
 
 impl SimulatorsConfig {
-    /// Both simulators on free ports, with nothing kept: what a test wants.
+    /// Both simulators on free ports, without a state file: for tests.
     pub fn on_free_ports() -> Self {
         Self { telegram_port: Some(0), avito_port: Some(0), ..Self::default() }
     }
 }
 
-/// Why the simulators did not start or stop as they should.
+/// An error while the simulators start or stop.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulatorsError {
     /// A port is not free.
     #[error("Port {port} of {name} is taken: {source}.")]
     Port {
-        /// Whose port it is.
+        /// The server that needs the port.
         name: &'static str,
         /// The port.
         port: u16,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
     /// The state cannot be read or written.
@@ -98,17 +98,17 @@ impl Simulators {
         Ok(Self { telegram, avito, control, state_file: config.state_file, world, servers })
     }
 
-    /// What to give as `TELEGRAM_API_BASE`, if that simulator was started.
+    /// The value for `TELEGRAM_API_BASE`. `None`: that simulator was not started.
     pub fn telegram_base(&self) -> Option<String> {
         self.telegram.map(|address| format!("http://{address}"))
     }
 
-    /// What to give as `AVITO_API_BASE`, if that simulator was started.
+    /// The value for `AVITO_API_BASE`. `None`: that simulator was not started.
     pub fn avito_base(&self) -> Option<String> {
         self.avito.map(|address| format!("http://{address}"))
     }
 
-    /// Before `/_local/…`.
+    /// The address before `/_local/…`.
     pub fn control_base(&self) -> String {
         format!("http://{}", self.control)
     }

@@ -1,10 +1,11 @@
-//! Keeps the state of the simulators over a restart: one JSON file, readable by its owner only, since it holds tokens.
+//! Stores the state of the simulators between runs: one JSON file, readable by its owner only, since it contains
+//! tokens.
 
 use std::path::Path;
 
 use crate::world::State;
 
-/// Reads the saved state; nothing saved yet is an empty one.
+/// Reads the saved state. It is empty if there is no file.
 pub(crate) fn load(path: &Path) -> Result<State, String> {
     match std::fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| {
@@ -15,7 +16,7 @@ pub(crate) fn load(path: &Path) -> Result<State, String> {
     }
 }
 
-/// Writes the state beside the file and then in its place, so that a crash leaves the old one whole.
+/// Writes a new file and renames it over the old one, so that a crash leaves the old state whole.
 pub(crate) fn save(path: &Path, state: &State) -> Result<(), String> {
     let failed = |error: &dyn std::fmt::Display| format!("The state {} cannot be saved: {error}.", path.display());
     let bytes = serde_json::to_vec(state).map_err(|error| failed(&error))?;

@@ -1,4 +1,4 @@
-//! Pictures: small ones made on the spot for buyers who "send a photo", and the size of those that are given.
+//! Pictures: generates small ones for buyers who "send a photo", and reads the size of given ones.
 
 /// A one-coloured PNG of 32 × 24 that differs with its seed.
 pub(crate) fn generated(seed: u64) -> Vec<u8> {
@@ -18,7 +18,7 @@ pub(crate) fn generated(seed: u64) -> Vec<u8> {
     png
 }
 
-/// Width and height of a PNG, JPEG, GIF or BMP; nothing for other bytes.
+/// Width and height of a PNG, JPEG, GIF or BMP. `None`: other bytes.
 pub(crate) fn size(bytes: &[u8]) -> Option<(u32, u32)> {
     let be = |at: usize, length: usize| {
         let field = bytes.get(at..at + length)?;
@@ -40,7 +40,7 @@ pub(crate) fn size(bytes: &[u8]) -> Option<(u32, u32)> {
     let mut at = 2;
     loop {
         let marker = be(at, 2)?;
-        // The frame header, in any of its kinds, holds the size; every other segment is stepped over.
+        // The frame header, in any of its kinds, contains the size; every other segment is skipped.
         if (0xffc0..=0xffcf).contains(&marker) && ![0xffc4, 0xffc8, 0xffcc].contains(&marker) {
             return Some((be(at + 7, 2)?, be(at + 5, 2)?));
         }
@@ -51,7 +51,7 @@ pub(crate) fn size(bytes: &[u8]) -> Option<(u32, u32)> {
     }
 }
 
-/// Whether Avito takes these bytes: JPEG, HEIC, GIF, BMP or PNG.
+/// True if Avito accepts these bytes: JPEG, HEIC, GIF, BMP or PNG.
 pub(crate) fn is_picture(bytes: &[u8]) -> bool {
     size(bytes).is_some() || bytes.get(4..8) == Some(b"ftyp") && bytes.get(8..10) == Some(b"he")
 }
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_made_picture_has_a_size_and_a_colour_of_its_own() {
+    fn a_generated_picture_has_a_size_and_a_colour_of_its_own() {
         assert_eq!(size(&generated(1)), Some((32, 24)));
         assert_ne!(generated(1), generated(2));
         assert_eq!(crc32(b"123456789"), 0xcbf4_3926);

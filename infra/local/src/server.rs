@@ -1,5 +1,5 @@
-//! The way in: HTTP/1.1 on loopback, straight on hyper, because a simulator has to be able to do what no web framework
-//! offers — take a request and close the connection without an answer.
+//! The HTTP/1.1 server on loopback, directly on hyper: a simulator must be able to take a request and close the
+//! connection without an answer, which no web framework offers.
 
 use std::convert::Infallible;
 use std::io;
@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 
-/// Marks an answer that must not be sent: the connection is reset in its place.
+/// Marks an answer that must not be sent: the connection is reset instead.
 #[derive(Clone, Copy)]
 struct Reset;
 
@@ -32,19 +32,19 @@ pub(crate) async fn serve(listener: TcpListener, router: Router) {
         if let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(serve_connection(stream, router.clone()));
         } else {
-            // Out of file handles, most likely: it passes, and a tight loop would not help it.
+            // Most likely the process is out of file handles. That passes, and a tight loop would not help.
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     }
 }
 
 async fn serve_connection(stream: TcpStream, router: Router) {
-    // Small answers are not held back: a stack that runs on this machine measures us in milliseconds.
+    // Small answers are sent without delay: on one machine the stack measures them in milliseconds.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: Request<Incoming>| {
         let router = router.clone();
         async move {
-            // In a task of its own: whoever hangs up after asking has still asked, as with the real services.
+            // In a task of its own: a request is carried out even if its client disconnects, as with the real services.
             let handled = tokio::spawn(router.oneshot(request.map(Body::new))).await;
             match handled {
                 Ok(Ok::<_, Infallible>(response)) if response.extensions().get::<Reset>().is_none() => Ok(response),
@@ -54,7 +54,7 @@ async fn serve_connection(stream: TcpStream, router: Router) {
     });
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
     if (&mut connection).await.is_err() {
-        // No lingering: the other side meets a reset, not a polite end.
+        // Without lingering, the client sees a reset instead of an orderly close.
         let _ = connection.into_parts().io.into_inner().set_zero_linger();
     }
 }

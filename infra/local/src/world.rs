@@ -16,7 +16,7 @@ use crate::faults::Faults;
 use crate::telegram::limits::Limits;
 use crate::telegram::state::TelegramState;
 
-/// What both services remember. Faults, limits and records belong to one run, so they are not saved.
+/// The state of both services. Faults, limits and records belong to one run, so they are not saved.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct State {
     pub(crate) telegram: TelegramState,
@@ -31,18 +31,18 @@ pub(crate) struct State {
     pub(crate) attempts: Attempts,
 }
 
-/// A queue of webhook deliveries that has its own order: one chat of one receiver.
+/// The key of a delivery queue. The webhooks of one chat to one receiver keep their order.
 pub(crate) type QueueKey = (String, String);
 
-/// The state, and what sends webhooks from it.
+/// The state, and the means to send webhooks from it.
 pub(crate) struct World {
     state: Mutex<State>,
     busy_queues: Mutex<HashSet<QueueKey>>,
     connections: Mutex<BTreeMap<i64, Arc<Semaphore>>>,
     stopped: AtomicBool,
-    /// Where pictures of the Avito simulator are served.
+    /// The address of the Avito simulator, which serves its pictures.
     pub(crate) avito_base: Option<String>,
-    /// Whether the Telegram simulator listens.
+    /// True if the Telegram simulator listens.
     pub(crate) serves_telegram: bool,
     /// Sends webhooks and fetches pictures. Never through a proxy: everything is on this machine.
     pub(crate) client: reqwest::Client,
@@ -66,32 +66,32 @@ impl World {
         })
     }
 
-    /// The state. A panic while it was held has already failed the call that held it, so the rest goes on.
+    /// The state. A panic under its lock has already failed the call that panicked, so the other calls go on.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// No webhook begins from now on.
+    /// Starts no webhook any more.
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it is over.
+    /// True after `stop`.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// Claims a queue for one sender. `false`: somebody sends from it already.
+    /// Claims a queue for one sender. `false`: another sender has it.
     pub(crate) fn claim(&self, queue: &QueueKey) -> bool {
         self.busy_queues.lock().unwrap_or_else(PoisonError::into_inner).insert(queue.clone())
     }
 
-    /// Gives a queue back.
+    /// Releases a queue.
     pub(crate) fn release(&self, queue: &QueueKey) {
         self.busy_queues.lock().unwrap_or_else(PoisonError::into_inner).remove(queue);
     }
 
-    /// How many updates a bot may receive at once (`max_connections`, 40 by default).
+    /// The slots for updates that a bot receives at once (`max_connections`, 40 by default).
     pub(crate) fn connections(&self, bot: i64, max: usize, renew: bool) -> Arc<Semaphore> {
         let mut all = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         if renew {
@@ -100,7 +100,7 @@ impl World {
         Arc::clone(all.entry(bot).or_insert_with(|| Arc::new(Semaphore::new(max.max(1)))))
     }
 
-    /// Forgets all but the counters, so that an id is never given twice to somebody who remembers the first.
+    /// Forgets all but the counters: a database that outlives the reset must never meet an id again.
     pub(crate) fn reset(&self) {
         let mut state = self.state();
         let telegram = state.telegram.emptied();

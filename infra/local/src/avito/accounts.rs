@@ -9,7 +9,7 @@ use crate::world::now;
 
 const TOKEN_LIFE: i64 = 86_400;
 
-/// `POST /token`. Earlier tokens live on, unless `single` (a fault) says so.
+/// `POST /token`. Earlier tokens stay valid, unless a fault (`single`) expires them.
 pub(crate) fn token(avito: &mut AvitoState, call: &Call, single: bool) -> Result<Value, Refusal> {
     if call.text("grant_type")? != "client_credentials" {
         let body = json!({ "error": "unsupported_grant_type", "error_description": "The grant type is not supported" });

@@ -50,7 +50,7 @@ pub(crate) fn read(avito: &mut AvitoState, owner: i64, call: &Call) -> Result<Va
     Ok(json!({ "ok": true }))
 }
 
-/// The chat of a call, if it is the account's.
+/// The chat of a call. Refused: it does not exist, or is another account's.
 pub(crate) fn find<'a>(avito: &'a AvitoState, owner: i64, call: &Call) -> Result<&'a Chat, Refusal> {
     let chat = avito.chats.get(call.chat.as_deref().unwrap_or_default());
     chat.filter(|chat| chat.user_id == owner).ok_or_else(Refusal::not_found)

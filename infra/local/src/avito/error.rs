@@ -30,13 +30,13 @@ impl Refusal {
         Self::new(404, "Not found")
     }
 
-    /// Keys that are nobody's, in the words of OAuth.
+    /// 401: the keys are unknown; in the words of OAuth.
     pub(crate) fn invalid_client() -> Self {
         let body = json!({ "error": "invalid_client", "error_description": "Client authentication failed" });
         Self { status: 401, body, retry_after: None }
     }
 
-    /// A plain answer of this status, as a fault asks for.
+    /// A plain refusal with this status, for faults.
     pub(crate) fn status(status: u16, retry_after: Option<u32>) -> Self {
         let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
         Self { retry_after, ..Self::new(status, reason.unwrap_or("Error")) }

@@ -9,9 +9,9 @@ use super::state::{AvitoState, Chat, Message};
 use crate::pictures;
 use crate::world::now;
 
-const LONGEST_TEXT: usize = 1000;
-const LARGEST_PICTURE: usize = 24 * 1024 * 1024;
-const DELETE_WITHIN: i64 = 3600;
+const MAX_TEXT_CHARS: usize = 1000;
+const MAX_PICTURE_BYTES: usize = 24 * 1024 * 1024;
+const MAX_DELETE_AGE: i64 = 3600;
 
 /// `GET …/messages/`. Reading here marks nothing as read.
 pub(crate) fn list(avito: &AvitoState, owner: i64, call: &Call, bare: bool) -> Result<Value, Refusal> {
@@ -47,7 +47,7 @@ pub(crate) fn send(avito: &mut AvitoState, owner: i64, call: &Call) -> Result<Va
     let message = call.body["message"].as_object().filter(|message| message.len() == 1);
     let text = message.and_then(|message| message.get("text")?.as_str()).filter(|text| !text.trim().is_empty());
     let text = text.ok_or_else(|| Refusal::invalid("message.text", "must be a non-empty string"))?;
-    if text.chars().count() > LONGEST_TEXT {
+    if text.chars().count() > MAX_TEXT_CHARS {
         return Err(Refusal::invalid("message.text", "must be at most 1000 characters long"));
     }
     let chat = chats::find_mut(avito, owner, call)?;
@@ -88,7 +88,7 @@ pub(crate) fn delete(avito: &mut AvitoState, owner: i64, call: &Call) -> Result<
     if message.author_id != owner {
         return Err(Refusal::new(403, "Forbidden"));
     }
-    if message.deleted || now() - message.created > DELETE_WITHIN {
+    if message.deleted || now() - message.created > MAX_DELETE_AGE {
         return Err(Refusal::new(400, "Bad Request"));
     }
     message.mark_deleted();
@@ -103,7 +103,7 @@ pub(crate) fn upload(avito: &mut AvitoState, call: &Call) -> Result<Value, Refus
     if name != "uploadfile[]" {
         return Err(Refusal::invalid(name, "is unknown"));
     }
-    if bytes.len() > LARGEST_PICTURE || !pictures::is_picture(bytes) {
+    if bytes.len() > MAX_PICTURE_BYTES || !pictures::is_picture(bytes) {
         return Err(Refusal::invalid("uploadfile[]", "must be a JPEG, HEIC, GIF, BMP or PNG of at most 24 MB"));
     }
     let mime = if mime.starts_with("image/") { mime } else { "image/jpeg" };
@@ -111,7 +111,7 @@ pub(crate) fn upload(avito: &mut AvitoState, call: &Call) -> Result<Value, Refus
     Ok(json!({ (id): sizes }))
 }
 
-/// `GET …/getVoiceFiles`: unknown ids are simply missing.
+/// `GET …/getVoiceFiles`: unknown ids are left out.
 pub(crate) fn voices(avito: &AvitoState, call: &Call) -> Value {
     let ids = call.list("voice_ids").unwrap_or_default();
     let known = ids.into_iter().filter(|id| avito.files.contains_key(&format!("{id}.mp4")));
@@ -120,7 +120,7 @@ pub(crate) fn voices(avito: &AvitoState, call: &Call) -> Value {
 }
 
 impl Message {
-    /// Leaves only the mark that there was something.
+    /// Removes the content. The message stays, with the type `deleted`.
     pub(crate) fn mark_deleted(&mut self) {
         self.deleted = true;
         "deleted".clone_into(&mut self.kind);

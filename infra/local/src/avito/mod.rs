@@ -31,7 +31,7 @@ pub(crate) fn router(world: Arc<World>) -> Router {
     Router::new().fallback(serve).layer(DefaultBodyLimit::disable()).with_state(world)
 }
 
-/// How a call ends.
+/// The end of a call.
 enum Ending {
     Answer(Value),
     Refused(Refusal),
@@ -47,13 +47,13 @@ async fn serve(State(world): State<Arc<World>>, request: Request<Body>) -> Respo
         return Refusal::not_found().into_response();
     };
     let unread = call.clone();
-    let mut allowed = None;
+    let mut rate_limit = None;
     let (call, ending) = match call.read(request).await {
         Ok(call) => {
-            allowed = counted(&world, &call);
-            let ending = match allowed {
+            rate_limit = count_call(&world, &call);
+            let ending = match rate_limit {
                 Some(Err(wait)) => Ending::Refused(Refusal::status(429, Some(wait))),
-                _ => struck(&world, &call).await,
+                _ => call_with_faults(&world, &call).await,
             };
             (call, ending)
         }
@@ -82,21 +82,21 @@ async fn serve(State(world): State<Arc<World>>, request: Request<Body>) -> Respo
         Ending::Refused(refusal) => refusal.into_response(),
         Ending::Reset => server::reset(),
     };
-    if let Some(Ok((limit, remaining))) = allowed {
+    if let Some(Ok((limit, remaining))) = rate_limit {
         response.headers_mut().insert("x-ratelimit-limit", limit.into());
         response.headers_mut().insert("x-ratelimit-remaining", remaining.into());
     }
     response
 }
 
-/// Counts a call of an account whose calls are limited: the limit and what is left of it, or the seconds to wait.
-fn counted(world: &World, call: &Call) -> Option<Result<(u32, u32), u32>> {
+/// Counts a call of an account. `Ok`: the rate limit and the calls left; `Err`: seconds to wait; `None`: no limit.
+fn count_call(world: &World, call: &Call) -> Option<Result<(u32, u32), u32>> {
     let avito = &mut world.state().avito;
     let owner = avito.owner(call.token.as_deref()?).ok()?;
     avito.accounts.get_mut(&owner)?.count()
 }
 
-async fn struck(world: &Arc<World>, call: &Call) -> Ending {
+async fn call_with_faults(world: &Arc<World>, call: &Call) -> Ending {
     let client = call.body.get("client_id").and_then(Value::as_str);
     let user_id = {
         let avito = &world.state().avito;
@@ -115,12 +115,12 @@ async fn struck(world: &Arc<World>, call: &Call) -> Ending {
     let latency = world.state().faults.strike(&subject, &[Kind::Latency]);
     faults::pause(latency).await;
     let lateness = world.state().faults.strike(&subject, &[Kind::LateAnswer]);
-    let ending = ended(world, call, &subject);
+    let ending = end_with_fault(world, call, &subject);
     faults::pause(lateness).await;
     ending
 }
 
-fn ended(world: &Arc<World>, call: &Call, subject: &Subject<'_>) -> Ending {
+fn end_with_fault(world: &Arc<World>, call: &Call, subject: &Subject<'_>) -> Ending {
     let state = &mut *world.state();
     let striking = [Kind::Status, Kind::ResetBefore, Kind::ResetAfter];
     let mut fault = state.faults.strike(subject, &striking);
@@ -136,11 +136,11 @@ fn ended(world: &Arc<World>, call: &Call, subject: &Subject<'_>) -> Ending {
             Ending::Reset
         }
         Some((Kind::TokenExpired, fault)) => Ending::Refused(Refusal::status(fault.status.unwrap_or(403), None)),
-        Some((_, fault)) => Ending::Refused(given(fault)),
+        Some((_, fault)) => Ending::Refused(refusal_of(fault)),
     }
 }
 
-fn given(fault: faults::Request) -> Refusal {
+fn refusal_of(fault: faults::Request) -> Refusal {
     let refusal = Refusal::status(fault.status.unwrap_or(500), fault.retry_after);
     match fault.body {
         Some(body) => Refusal { body, ..refusal },

@@ -1,5 +1,4 @@
-//! Which paths there are, and a call read from one: with its query and body, both checked against what the method
-//! takes.
+//! The paths that are served, and the calls on them: query and body are checked against the parameters of the method.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::Refusal;
 
-const MOST_BYTES: usize = 26 * 1024 * 1024;
+const MAX_BODY_BYTES: usize = 26 * 1024 * 1024;
 
 /// A call.
 #[derive(Clone, Debug, Default)]
@@ -69,7 +68,7 @@ fn decoded(segment: &str) -> Option<String> {
     url::form_urlencoded::parse(pair.as_bytes()).next().map(|(_, value)| value.into_owned())
 }
 
-/// What each method takes in its query and its body. `!`: has to be there.
+/// The parameters of each method, in its query and in its body. `!`: required.
 fn takes(name: &str) -> (&'static [&'static str], &'static [&'static str]) {
     match name {
         "token" => (&[], &["grant_type!", "client_id!", "client_secret!"]),
@@ -98,7 +97,7 @@ impl Call {
             self.parts = parts(request).await.ok_or_else(|| Refusal::invalid("uploadfile[]", "multipart expected"))?;
             return Ok(self);
         }
-        let body = axum::body::to_bytes(request.into_body(), MOST_BYTES).await;
+        let body = axum::body::to_bytes(request.into_body(), MAX_BODY_BYTES).await;
         let body = body.map_err(|_| Refusal::new(413, "Request entity too large"))?;
         let wants_form = self.name == "token";
         match kind.as_str() {
@@ -140,7 +139,7 @@ impl Call {
         text.ok_or_else(|| Refusal::invalid(name, "must be a non-empty string"))
     }
 
-    /// The call as the record shows it; keys stay out.
+    /// The call for the record, without the account's secret.
     pub(crate) fn recorded(&self) -> Value {
         let mut shown: Map<String, Value> =
             self.query.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
@@ -213,8 +212,8 @@ mod tests {
             let query: BTreeSet<String> = parameters
                 .filter(|parameter| parameter["in"] == "query")
                 .map(|parameter| {
-                    let mark = if parameter["required"] == true { "!" } else { "" };
-                    format!("{}{mark}", parameter["name"].as_str().expect("a name"))
+                    let suffix = if parameter["required"] == true { "!" } else { "" };
+                    format!("{}{suffix}", parameter["name"].as_str().expect("a name"))
                 })
                 .collect();
             let ours: BTreeSet<String> = takes(call.name).0.iter().map(|name| (*name).to_owned()).collect();

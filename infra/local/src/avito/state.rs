@@ -1,4 +1,4 @@
-//! What the Avito simulator remembers: accounts with their tokens and webhooks, chats with their messages, pictures and
+//! The state of the Avito simulator: accounts with their tokens and webhooks, chats with their messages, pictures and
 //! voices.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -31,7 +31,7 @@ pub(crate) struct Account {
     pub(crate) name: String,
     pub(crate) webhooks: Vec<String>,
     pub(crate) blacklist: Vec<i64>,
-    /// How many calls a minute it may make. Without a number nobody counts, and answers say nothing of it.
+    /// Calls a minute that it may make. `None`: calls are not counted, and answers have no headers about them.
     #[serde(default)]
     pub(crate) calls_per_minute: Option<u32>,
     #[serde(skip)]
@@ -39,7 +39,7 @@ pub(crate) struct Account {
 }
 
 impl Account {
-    /// Counts a call: the limit and what is left of it, or the seconds to wait.
+    /// Counts a call. `Ok`: the rate limit and the calls left; `Err`: seconds to wait; `None`: no limit.
     pub(crate) fn count(&mut self) -> Option<Result<(u32, u32), u32>> {
         let limit = self.calls_per_minute?;
         let (minute, second) = (now().div_euclid(60), now().rem_euclid(60));
@@ -73,14 +73,14 @@ pub(crate) struct Chat {
     pub(crate) messages: Vec<Message>,
 }
 
-/// The other side.
+/// The buyer of a chat.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Buyer {
     pub(crate) id: i64,
     pub(crate) name: String,
 }
 
-/// What a chat is about.
+/// The item that a chat is about.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Item {
@@ -92,7 +92,7 @@ pub(crate) struct Item {
     pub(crate) city: Option<String>,
 }
 
-/// A message. Pictures in `content` stand as `media:<file>` until somebody looks.
+/// A message. `content` names pictures as `media:<file>`; answers replace that by an address of this run.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Message {
     pub(crate) id: String,
@@ -102,9 +102,9 @@ pub(crate) struct Message {
     pub(crate) kind: String,
     pub(crate) content: Value,
     pub(crate) created: i64,
-    /// When the buyer read it.
+    /// The time at which the buyer read it. `None`: unread.
     pub(crate) read: Option<i64>,
-    /// Whether the account has read it.
+    /// True if the account has read it.
     pub(crate) is_read: bool,
     pub(crate) deleted: bool,
     pub(crate) quote: Option<String>,
@@ -118,7 +118,7 @@ pub(crate) struct File {
     pub(crate) bytes: bytes::Bytes,
 }
 
-/// A webhook on its way.
+/// A webhook to send.
 #[derive(Clone)]
 pub(crate) struct Hook {
     pub(crate) url: String,
@@ -160,12 +160,12 @@ impl Chat {
         messages
     }
 
-    /// Whether the account has messages to read here.
+    /// True if the account has unread messages here.
     pub(crate) fn is_unread(&self) -> bool {
         self.messages.iter().any(|message| message.direction == "in" && !message.is_read)
     }
 
-    /// The account has opened the chat.
+    /// Marks all messages as read by the account, as when it opens the chat.
     pub(crate) fn read_by_account(&mut self) {
         self.messages.iter_mut().for_each(|message| message.is_read = true);
     }
@@ -205,7 +205,7 @@ impl Chat {
 }
 
 impl AvitoState {
-    /// Whose token this is; `Err(true)`: it was one once.
+    /// The account of a token. `Err(true)`: the token has expired; `Err(false)`: it is unknown.
     pub(crate) fn owner(&self, token: &str) -> Result<i64, bool> {
         match self.tokens.get(token) {
             None => Err(false),
@@ -214,13 +214,13 @@ impl AvitoState {
         }
     }
 
-    /// Ends the life of an account's tokens, or of all.
+    /// Expires the tokens of an account, or all.
     pub(crate) fn expire_tokens(&mut self, user_id: Option<i64>) {
         let concerned = self.tokens.values_mut().filter(|token| user_id.is_none_or(|id| id == token.user_id));
         concerned.for_each(|token| token.expires_at = 0);
     }
 
-    /// Keeps a picture; its content names it by `media:`.
+    /// Stores a picture. Its content names it by `media:`.
     pub(crate) fn store_picture(&mut self, mime: &str, bytes: bytes::Bytes) -> (String, Value) {
         let id = format!("{}.{}", random_number(), &message_id()[..22]);
         let extension = mime.rsplit('/').next().unwrap_or("png").replace("jpeg", "jpg");
@@ -232,7 +232,7 @@ impl AvitoState {
         (id, Value::Object(sizes))
     }
 
-    /// Puts a message's webhook on its way, `times` over, to every address of the account.
+    /// Queues a message's webhook, `times` times, for every address of the account.
     pub(crate) fn announce(&mut self, chat: &str, message: &str, times: usize) {
         let Some(chat) = self.chats.get(chat) else { return };
         let Some(message) = chat.messages.iter().find(|known| known.id == message) else { return };

@@ -1,4 +1,4 @@
-//! Sends webhooks as Avito does: two seconds, no second try, those of a chat one after another.
+//! Sends webhooks as Avito does: a timeout of two seconds, one attempt, and those of a chat one after another.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::world::{QueueKey, World, now};
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Starts a sender for every chat with webhooks that wait, unless one is at it.
+/// Starts a sender for every chat with waiting webhooks, unless it has one.
 pub(crate) fn wake(world: &Arc<World>, avito: &mut AvitoState) {
     avito.deliveries.retain(|_, waiting| !waiting.is_empty());
     for queue in avito.deliveries.keys() {
@@ -31,7 +31,7 @@ pub(crate) fn wake(world: &Arc<World>, avito: &mut AvitoState) {
 async fn send_queue(world: Arc<World>, queue: QueueKey) {
     loop {
         let Some(hook) = next(&world, &queue).filter(|_| !world.is_stopped()) else { return };
-        let fault = bad_day(&world, &hook);
+        let fault = fault_of(&world, &hook);
         match fault.as_ref().map(|fault| fault.kind) {
             Some(Kind::WebhookWithheld) => done(&world),
             Some(_) => {
@@ -52,7 +52,8 @@ async fn send_queue(world: Arc<World>, queue: QueueKey) {
     }
 }
 
-/// The next webhook of a queue; the queue is given back under the same lock in which it was found empty.
+/// The next webhook of a queue. An empty queue is released under the same lock, so that the next webhook starts a
+/// sender.
 fn next(world: &World, queue: &QueueKey) -> Option<Hook> {
     let mut state = world.state();
     let hook = state.avito.deliveries.get_mut(queue).and_then(VecDeque::pop_front);
@@ -64,19 +65,19 @@ fn next(world: &World, queue: &QueueKey) -> Option<Hook> {
     hook
 }
 
-/// A webhook is no longer on its way. A reset may have forgotten that it was.
+/// Counts a webhook as no longer pending. A reset may have set the count to 0 before.
 fn done(world: &World) {
     let pending = &mut world.state().attempts.avito_pending;
     *pending = pending.saturating_sub(1);
 }
 
-fn bad_day(world: &World, hook: &Hook) -> Option<Request> {
+fn fault_of(world: &World, hook: &Hook) -> Option<Request> {
     let subject =
         Subject { target: Target::Avito, user_id: Some(hook.user_id), chat: Some(&hook.chat), ..Subject::default() };
     world.state().faults.strike(&subject, &[Kind::WebhookWithheld, Kind::WebhookShuffled])
 }
 
-/// Sends one webhook and notes how it went.
+/// Sends one webhook and records the attempt.
 async fn send(world: &World, hook: &Hook) {
     let envelope = json!({
         "id": uuid::Uuid::new_v4(),
@@ -110,14 +111,14 @@ async fn send(world: &World, hook: &Hook) {
     world.state().attempts.push(attempt);
 }
 
-/// 64 hex digits. How Avito makes them is not documented, so nobody may rely on this.
+/// 64 hex digits. Avito does not document its signature, so receivers must not rely on this one.
 fn signature(secret: &str, body: &str) -> String {
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return "0".repeat(64) };
     mac.update(body.as_bytes());
     hex::encode(mac.finalize().into_bytes())
 }
 
-/// How many webhooks wait or are on their way.
+/// The number of webhooks that wait or are being sent.
 pub(crate) fn pending(world: &World) -> u64 {
     let state = world.state();
     let waiting: usize = state.avito.deliveries.values().map(VecDeque::len).sum();

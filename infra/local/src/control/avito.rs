@@ -110,7 +110,7 @@ pub(crate) async fn create_chat(State(world): State<Arc<World>>, body: Bytes) ->
     Ok(Json(json!({ "chat_id": id, "buyer_id": buyer_id })))
 }
 
-/// Which chat to show.
+/// The chats to list.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChatsQuery {
@@ -173,7 +173,7 @@ fn one() -> usize {
 const KINDS: [&str; 12] =
     ["text", "image", "voice", "system", "call", "item", "link", "location", "deleted", "file", "video", "appCall"];
 
-/// `POST /_local/avito/messages`; a `message_id` that is there is changed, as when a buyer deletes.
+/// `POST /_local/avito/messages`. An existing `message_id` is changed, as when a buyer deletes.
 pub(crate) async fn messages(State(world): State<Arc<World>>, body: Bytes) -> Answer {
     let mut request: MessageRequest = parsed(&body)?;
     let state = &mut *world.state();
@@ -207,7 +207,7 @@ pub(crate) async fn messages(State(world): State<Arc<World>>, body: Bytes) -> An
             Sender::System => 1,
         };
         if own {
-            // Who answers in the app has the chat open.
+            // A seller who answers in the app has the chat open.
             chat.read_by_account();
         }
         chat.messages.push(Message {
@@ -296,8 +296,8 @@ struct RedeliverRequest {
 pub(crate) async fn redeliver(State(world): State<Arc<World>>, body: Bytes) -> Answer {
     let request: RedeliverRequest = parsed(&body)?;
     let avito = &mut world.state().avito;
-    let holds = |chat: &&Chat| chat.messages.iter().any(|message| message.id == request.message_id);
-    let chat = avito.chats.values().find(holds).map(|chat| chat.id.clone());
+    let contains = |chat: &&Chat| chat.messages.iter().any(|message| message.id == request.message_id);
+    let chat = avito.chats.values().find(contains).map(|chat| chat.id.clone());
     let chat = chat.ok_or_else(|| Failure::not_found("There is no such message."))?;
     avito.announce(&chat, &request.message_id, 1);
     webhooks::wake(&world, avito);

@@ -1,5 +1,5 @@
-//! Faults and limits on request. A fault about a topic, a membership, a group's id or a token changes the world when it
-//! has neither `times` nor `probability`; with one of them only answers change.
+//! Faults and limits on request. A fault about a topic, a membership, a group's id or a token changes the world if it
+//! has neither `times` nor `probability` nor `method`. With one of them it changes answers only.
 
 use std::sync::Arc;
 
@@ -67,26 +67,26 @@ pub(crate) async fn remove(State(world): State<Arc<World>>, Path(id): Path<u64>)
     Ok(lift(&world, Some(id)))
 }
 
-/// Removes faults; a bot that was kicked is let in again, where its group is by now.
+/// Removes faults. A kicked bot is let in again, under the current id of its group.
 fn lift(world: &Arc<World>, id: Option<u64>) -> Json<Value> {
     let removed = {
         let state = &mut *world.state();
-        let gone = state.faults.remove(id);
-        for request in gone.iter().filter(|request| request.kind == Kind::Kicked && request.changes_the_world()) {
+        let removed = state.faults.remove(id);
+        for request in removed.iter().filter(|request| request.kind == Kind::Kicked && request.changes_the_world()) {
             if let Some(chat_id) = request.scope.chat_id {
-                // A group that became another took the kicked bot along.
+                // A group that migrated took the kicked bot along.
                 let moved_to = state.telegram.chats.get(&chat_id.to_string()).and_then(|chat| chat.migrated_to);
                 let (chat_id, token) = (moved_to.unwrap_or(chat_id), request.scope.token.as_deref());
                 membership::set_status(&mut state.telegram, chat_id, token, Status::Administrator);
             }
         }
-        gone.len()
+        removed.len()
     };
     updates::wake(world);
     Json(json!({ "removed": removed }))
 }
 
-/// Which limits to switch.
+/// The limits to switch. `chat_id` None: everywhere.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct LimitsRequest {

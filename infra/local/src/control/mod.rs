@@ -1,5 +1,5 @@
-//! The control API under `/_local/`: plays the people on the other side, asks for bad days, and shows the records. Kept
-//! from web pages by its guards, since it listens where a browser of this machine could reach it.
+//! The control API under `/_local/`: plays the people on the other side, sets faults, and returns the records. A guard
+//! refuses web pages, since a browser of this machine could reach it.
 
 mod avito;
 mod faults;
@@ -48,7 +48,7 @@ pub(crate) fn router(world: Arc<World>) -> Router {
         .with_state(world)
 }
 
-/// Why the control API did not do it.
+/// A refusal of the control API: its status, and a sentence that says why.
 pub(crate) struct Failure(StatusCode, String);
 
 impl Failure {
@@ -71,10 +71,10 @@ impl IntoResponse for Failure {
     }
 }
 
-/// What handlers answer with.
+/// The answer of a handler.
 type Answer = Result<Json<serde_json::Value>, Failure>;
 
-/// A body, or a sentence that says what is wrong with it.
+/// Parses a body. The refusal says what is wrong with it.
 fn parsed<T: DeserializeOwned>(body: &[u8]) -> Result<T, Failure> {
     let body = if body.is_empty() { b"{}" } else { body };
     serde_json::from_slice(body).map_err(|error| Failure::bad(error.to_string()))

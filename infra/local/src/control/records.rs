@@ -1,4 +1,4 @@
-//! The records, and the way back to an empty world.
+//! The records, and the reset to an empty world.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::calls::Target;
 use crate::telegram::updates;
 use crate::world::World;
 
-/// Which calls to show.
+/// The calls to list.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CallsQuery {
@@ -30,7 +30,7 @@ pub(crate) async fn calls(State(world): State<Arc<World>>, Query(query): Query<C
     Ok(Json(json!({ "calls": calls, "next": next })))
 }
 
-/// Which webhooks to show.
+/// The webhooks to list.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WebhooksQuery {

@@ -92,7 +92,7 @@ struct CallbackRequest {
     bot_token: Option<String>,
 }
 
-/// `POST /_local/telegram/callback`: only a button that is there can be pressed.
+/// `POST /_local/telegram/callback`: presses a button. Refused: the message has no such button.
 pub(crate) async fn callback(State(world): State<Arc<World>>, body: Bytes) -> Answer {
     let request: CallbackRequest = parsed(&body)?;
     let id = {
@@ -120,7 +120,7 @@ pub(crate) async fn callback(State(world): State<Arc<World>>, body: Bytes) -> An
     Ok(Json(json!({ "callback_query_id": id })))
 }
 
-/// Which chat to show.
+/// The chat whose topics to list. `None`: all chats.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct TopicsQuery {
@@ -135,7 +135,7 @@ pub(crate) async fn topics(State(world): State<Arc<World>>, Query(query): Query<
     Ok(Json(json!({ "topics": topics })))
 }
 
-/// A chat's topics; what stands outside of them comes first, under the thread `null`.
+/// A chat's topics. Messages outside of topics come first, under the thread `null`.
 fn topics_of(chat: &Chat) -> Vec<Value> {
     let messages = |thread: Option<i64>| -> Vec<Value> {
         chat.messages.values().filter(|message| message.thread_id == thread).map(shown).collect()
@@ -191,7 +191,7 @@ pub(crate) async fn redeliver(State(world): State<Arc<World>>, body: Bytes) -> A
         sent.push(json!({ "update_id": update_id, "status": status }));
     }
     if sent.is_empty() {
-        return Err(Failure::not_found("No update told of this message."));
+        return Err(Failure::not_found("No update was sent for this message."));
     }
     Ok(Json(json!({ "updates": sent })))
 }

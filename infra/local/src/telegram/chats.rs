@@ -1,4 +1,4 @@
-//! What a bot asks about itself, its webhook and its chats.
+//! Methods about the bot itself, its webhook and its chats.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::request::Params;
 use super::state::{Status, TelegramState, Webhook};
 use super::target;
 
-/// Updates a webhook may ask for.
+/// The kinds of updates that a webhook may subscribe to.
 const KINDS: &str = "message edited_message channel_post edited_channel_post business_connection business_message \
     edited_business_message deleted_business_messages guest_message message_reaction message_reaction_count \
     inline_query chosen_inline_result callback_query shipping_query pre_checkout_query purchased_paid_media poll \
@@ -79,8 +79,7 @@ pub(crate) fn bot_method(
     }
 }
 
-/// `setWebhook`; gives the number of connections it allows. Plain http is fine here: there is nobody on loopback to
-/// hide from.
+/// `setWebhook`. Returns the number of connections that it allows. Plain http is accepted, since all stays on loopback.
 pub(crate) fn set_webhook(telegram: &mut TelegramState, bot: i64, params: &Params) -> Result<usize, Refusal> {
     let Some(bot) = telegram.bots.get_mut(&bot) else { return Err(Refusal::unauthorized()) };
     let address = params.text("url").unwrap_or_default();
@@ -118,7 +117,7 @@ pub(crate) fn set_webhook(telegram: &mut TelegramState, bot: i64, params: &Param
 }
 
 /// `getChat`, `getChatMember`, `getChatAdministrators`.
-pub(crate) fn look(telegram: &TelegramState, bot: i64, method: &str, params: &Params) -> Result<Value, Refusal> {
+pub(crate) fn chat_method(telegram: &TelegramState, bot: i64, method: &str, params: &Params) -> Result<Value, Refusal> {
     let key = target::chat(telegram, bot, params)?;
     let chat = &telegram.chats[&key];
     let rendered =
@@ -130,7 +129,7 @@ pub(crate) fn look(telegram: &TelegramState, bot: i64, method: &str, params: &Pa
             if let Some(member) = chat.members.get(&id) {
                 return Ok(rendered((&id, member)).unwrap_or_default());
             }
-            // A person is known by what they have written here.
+            // The chat knows a person by a message.
             let person = chat.messages.values().find(|message| message.from["id"] == id).map(|message| &message.from);
             let person = person.ok_or_else(|| Refusal::bad_request("user not found"))?;
             Ok(json!({ "status": "member", "user": person }))

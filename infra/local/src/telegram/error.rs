@@ -29,12 +29,12 @@ impl Refusal {
         Self::new(403, format!("Forbidden: {what}"))
     }
 
-    /// 401: the token is nobody's.
+    /// 401: no bot has the token.
     pub(crate) fn unauthorized() -> Self {
         Self::new(401, "Unauthorized".to_owned())
     }
 
-    /// 404: no such method, or what should be a token is none.
+    /// 404: no such method, or no token in the path.
     pub(crate) fn not_found() -> Self {
         Self::new(404, "Not Found".to_owned())
     }
@@ -51,7 +51,7 @@ impl Refusal {
         Self { migrate_to_chat_id: Some(to), ..refusal }
     }
 
-    /// A plain answer of this status, as a fault asks for.
+    /// A plain refusal with this status, for faults.
     pub(crate) fn status(code: u16, retry_after: Option<u32>) -> Self {
         let reason = StatusCode::from_u16(code).ok().and_then(|status| status.canonical_reason()).unwrap_or("Error");
         match (code, retry_after) {

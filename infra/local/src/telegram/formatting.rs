@@ -1,16 +1,16 @@
-//! Text with structure: `entities` are checked, `parse_mode=HTML` is read with the real service's unforgiving rules. An
-//! unescaped `<` of a buyer loses a message there, and so it must here.
+//! Formatted text: `entities` are checked, `parse_mode=HTML` is parsed by the strict rules of the real service. An
+//! unescaped `<` of a buyer loses the message there, so it must here too.
 
 use serde_json::{Map, Value, json};
 
 use super::error::Refusal;
 
-const LONGEST_TEXT: usize = 4096;
+const MAX_TEXT_CHARS: usize = 4096;
 
 const ENTITIES: &str = "mention hashtag cashtag bot_command url email phone_number bold italic underline strikethrough \
     spoiler blockquote expandable_blockquote code pre text_link text_mention custom_emoji date_time";
 
-/// Tags of HTML mode and what they make.
+/// Tags of HTML mode and their entities.
 const TAGS: [(&str, &str); 14] = [
     ("b", "bold"),
     ("strong", "bold"),
@@ -34,7 +34,7 @@ pub(crate) fn text(values: &Map<String, Value>) -> Result<Map<String, Value>, Re
     if text.trim().is_empty() {
         return Err(Refusal::bad_request("message text is empty"));
     }
-    if text.chars().count() > LONGEST_TEXT {
+    if text.chars().count() > MAX_TEXT_CHARS {
         return Err(Refusal::bad_request("message is too long"));
     }
     let mut content = Map::new();
@@ -45,7 +45,7 @@ pub(crate) fn text(values: &Map<String, Value>) -> Result<Map<String, Value>, Re
     Ok(content)
 }
 
-/// The plain text and its entities, from either way to give them.
+/// The plain text and its entities, given as entities or as HTML.
 pub(crate) fn read(
     values: &Map<String, Value>,
     text_name: &str,
@@ -127,7 +127,7 @@ fn html(source: &str) -> Result<(String, Vec<Value>), Refusal> {
     Ok((text, entities))
 }
 
-/// One of the four named references, or the ampersand itself; and how much of the text it took.
+/// One of the four named references, or the ampersand itself; and the length that it took of the text.
 fn unescape(after: &str) -> (char, usize) {
     let named = [("lt;", '<'), ("gt;", '>'), ("amp;", '&'), ("quot;", '"')];
     named.iter().find(|(name, _)| after.starts_with(name)).map_or(('&', 0), |(name, meant)| (*meant, name.len()))

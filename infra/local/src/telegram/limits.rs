@@ -1,5 +1,5 @@
-//! The rates of the real service, for who asks: 20 messages a minute in a group — edits, names and new topics count,
-//! an album counts its pictures —, 30 calls a second per bot, and a second between messages to a person after a burst.
+//! The rate limits of the real service, on request. A group gets 20 messages a minute: edits, renames and new topics
+//! count, an album counts its pictures. A bot makes 30 calls a second. A person gets a message a second after a burst.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ struct Window {
     period: Duration,
 }
 
-/// What was spent lately. Off until asked for.
+/// The calls of the last seconds. The limits are off until a test switches them on.
 #[derive(Default)]
 pub(crate) struct Limits {
     everywhere: bool,
@@ -28,7 +28,7 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// Switches the limits, everywhere or in one chat; a fresh start either way.
+    /// Switches the limits, everywhere or in one chat. Their counts start anew.
     pub(crate) fn switch(&mut self, on: bool, chat_id: Option<i64>) {
         let Some(chat_id) = chat_id else {
             *self = Self { everywhere: on, ..Self::default() };
@@ -42,8 +42,8 @@ impl Limits {
         }
     }
 
-    /// Takes what a call costs, or says how long to wait. A refused call costs nothing.
-    pub(crate) fn spend(&mut self, bot: i64, method: &str, params: &Params) -> Result<(), Refusal> {
+    /// Charges the cost of a call. Refused: 429 with the seconds to wait; such a call costs nothing.
+    pub(crate) fn charge(&mut self, bot: i64, method: &str, params: &Params) -> Result<(), Refusal> {
         let cost = cost(method, params);
         let chat = params.values.get("chat_id").and_then(Value::as_i64).unwrap_or_default();
         if cost == 0 || !(self.everywhere || self.only.contains(&chat)) {
@@ -97,9 +97,9 @@ mod tests {
         let values = json!({ "chat_id": -1_001 });
         let params = Params::of(values.as_object().expect("an object").clone());
         for _ in 0..20 {
-            limits.spend(7, "sendMessage", &params).expect("within the limit");
+            limits.charge(7, "sendMessage", &params).expect("within the limit");
         }
-        let refusal = limits.spend(7, "sendMessage", &params).expect_err("over the limit");
+        let refusal = limits.charge(7, "sendMessage", &params).expect_err("over the limit");
         assert_eq!(refusal.code, 429);
         assert!(refusal.retry_after.is_some_and(|seconds| (59..=60).contains(&seconds)));
     }
@@ -110,10 +110,10 @@ mod tests {
         limits.switch(true, Some(-1_001));
         let params = |chat_id: i64| Params::of(json!({ "chat_id": chat_id }).as_object().expect("an object").clone());
         for _ in 0..20 {
-            limits.spend(7, "sendMessage", &params(-1_001)).expect("within the limit");
-            limits.spend(8, "sendMessage", &params(-1_002)).expect("no limit");
+            limits.charge(7, "sendMessage", &params(-1_001)).expect("within the limit");
+            limits.charge(8, "sendMessage", &params(-1_002)).expect("no limit");
         }
-        assert!(limits.spend(7, "sendMessage", &params(-1_001)).is_err());
-        limits.spend(8, "sendMessage", &params(-1_002)).expect("no limit");
+        assert!(limits.charge(7, "sendMessage", &params(-1_001)).is_err());
+        limits.charge(8, "sendMessage", &params(-1_002)).expect("no limit");
     }
 }

@@ -1,5 +1,5 @@
-//! Files: how they come in (upload, address, id), what the service makes of their bytes, and how they are handed out.
-//! Only addresses on this machine are fetched; a simulator does not reach into the world.
+//! Files: takes them (upload, address, id), decides by their bytes what they are, and serves them. Only addresses on
+//! this machine are fetched: a simulator must not call the internet.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::world::World;
 const MEGABYTE: usize = 1024 * 1024;
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Fetches what a call gives by address, before anything is locked.
+/// Fetches the files that a call gives by address, before the state is locked.
 pub(crate) async fn fetch(client: &reqwest::Client, method: &str, params: &mut Params) -> Result<(), Refusal> {
     let mut addresses = Vec::new();
     for (field, most) in [("photo", 5), ("document", 20), ("voice", 20)] {
@@ -55,8 +55,8 @@ async fn get(client: &reqwest::Client, address: &str, most: usize) -> Option<Upl
     (bytes.len() <= most).then_some(Upload { name, mime, bytes })
 }
 
-/// The member that a file makes in a message, and its kind. `source` is an id, an address or `attach://part`; a part of
-/// the parameter's own name goes first.
+/// The kind of a file, and its member in a message. `source` is an id, an address or `attach://part`. Empty: the file
+/// is the part with the parameter's own name.
 pub(crate) fn content(
     telegram: &mut TelegramState,
     params: &Params,
@@ -75,7 +75,7 @@ pub(crate) fn content(
             return Err(Refusal::bad_request("wrong remote file identifier specified: Wrong string length"));
         }
     };
-    // What is no voice message by its bytes arrives as a file, whatever the method's name says.
+    // A voice whose bytes are none becomes a document, as in the real service.
     let kind = if field == "voice" && !is_voice(&file.bytes) { "document" } else { field };
     let mut content = Map::new();
     content.insert(kind.to_owned(), rendered(kind, &file));
@@ -164,7 +164,7 @@ pub(crate) fn download(world: &World, rest: &str) -> Response<Body> {
         return Refusal::unauthorized().into_response();
     }
     match state.telegram.files.values().find(|file| file.path == path) {
-        // Telegram says "octet-stream" whatever the file is, so clients must look at the bytes or the name.
+        // Telegram answers "octet-stream" for every file, so clients must check the bytes or the name.
         Some(file) => {
             let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
             (StatusCode::OK, kind, file.bytes.clone()).into_response()

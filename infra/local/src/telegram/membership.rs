@@ -1,5 +1,5 @@
-//! What people do to a chat: let a bot in or throw it out, close and delete topics, turn the group into another. The
-//! bots hear of it as they would.
+//! People change a chat: they let a bot in or throw it out, close and delete topics, migrate the group. The bots get
+//! the updates that the real service sends.
 
 use serde_json::{Map, Value, json};
 
@@ -7,12 +7,12 @@ use super::state::{Member, Status, TelegramState};
 use super::{target, topics};
 use crate::world::now;
 
-/// The person who does such things.
+/// The person who makes these changes.
 pub(crate) fn owner() -> Value {
     json!({ "id": 700_000_001, "is_bot": false, "first_name": "Владелец", "username": "group_owner" })
 }
 
-/// Gives a bot its place in a chat and tells it with `my_chat_member`.
+/// Sets a bot's membership of a chat. A change is sent to the bot as `my_chat_member`.
 pub(crate) fn set_member(telegram: &mut TelegramState, key: &str, bot: i64, member: &Member) {
     let Some(user) = telegram.bots.get(&bot).map(super::state::Bot::user) else { return };
     let Some(chat) = telegram.chats.get_mut(key) else { return };
@@ -46,7 +46,7 @@ pub(crate) fn set_status(telegram: &mut TelegramState, chat_id: i64, token: Opti
     found
 }
 
-/// A person deletes a topic: nobody is told.
+/// A person deletes a topic. Telegram sends no update for it.
 pub(crate) fn delete_topic(telegram: &mut TelegramState, chat_id: i64, thread: i64) -> bool {
     let Some(chat) = telegram.chats.get_mut(&chat_id.to_string()) else { return false };
     let known = chat.topics.contains_key(&thread);

@@ -1,4 +1,4 @@
-//! What a bot does to messages that are there: edits, deletes, pins, reactions, and the "typing" that leaves no trace.
+//! Methods on existing messages: edits, deletes, pins, reactions. Also the "typing" action, which leaves no trace.
 
 use serde_json::{Map, Value, json};
 
@@ -11,7 +11,7 @@ use super::target;
 use super::topics;
 use crate::world::now;
 
-/// What bots may react with; no variation selectors.
+/// The emoji that bots may react with, without variation selectors.
 const REACTIONS: &str = "❤ 👍 👎 🔥 🥰 👏 😁 🤔 🤯 😱 🤬 😢 🎉 🤩 🤮 💩 🙏 👌 🕊 🤡 🥱 🥴 😍 🐳 ❤\u{200d}🔥 🌚 🌭 💯 🤣 ⚡ 🍌 🏆 💔 🤨 😐 \
     🍓 🍾 💋 🖕 😈 😴 😭 🤓 👻 👨\u{200d}💻 👀 🎃 🙈 😇 😨 🤝 ✍ 🤗 🫡 🎅 🎄 ☃ 💅 🤪 🗿 🆒 💘 🙉 🦄 😘 💊 🙊 😎 👾 🤷\u{200d}♂ 🤷 \
     🤷\u{200d}♀ 😡";
@@ -39,7 +39,7 @@ pub(crate) fn change(telegram: &mut TelegramState, bot: i64, method: &str, param
         "unpinChatMessage" => unpin(telegram, bot, params),
         "setMessageReaction" => react(telegram, bot, params),
         "sendChatAction" => {
-            target::place(telegram, bot, params)?;
+            target::chat_and_thread(telegram, bot, params)?;
             let known = params.text("action").is_some_and(|action| ACTIONS.contains(&action));
             if known { Ok(json!(true)) } else { Err(Refusal::bad_request("wrong parameter action in request")) }
         }

@@ -1,5 +1,5 @@
-//! The Bot API: `/bot<token>/<method>` and `/file/bot<token>/<path>`. A call is read, checked against the table of
-//! parameters, struck by faults and limits, and only then does anything.
+//! The Bot API: `/bot<token>/<method>` and `/file/bot<token>/<path>`. A call meets faults, the table of parameters and
+//! the limits before it has any effect.
 
 mod chats;
 pub(crate) mod error;
@@ -33,11 +33,11 @@ use crate::world::World;
 use error::Refusal;
 use request::Params;
 
-/// How a call ends.
+/// The end of a call.
 pub(crate) enum Ending {
     /// With the result, or refused.
     Answer(Result<Value, Refusal>),
-    /// With a body of a fault's own making.
+    /// With the body that a fault gives.
     Given(u16, Value),
     /// Without an answer.
     Reset,
@@ -76,12 +76,12 @@ async fn serve(State(world): State<Arc<World>>, request: Request<Body>) -> Respo
     }
 }
 
-/// Runs a method for the owner of a token and notes it in the record.
+/// Runs a method for the bot of a token and records the call.
 pub(crate) async fn call_method(world: &Arc<World>, token: &str, name: &str, params: Params) -> Ending {
     let hint = token.split(':').next().unwrap_or_default().to_owned();
     let method = parameters::method(name);
     let mut shown = params.recorded();
-    // What came as a form is shown by its meaning, where it has one.
+    // Values of a form are recorded by their types, if the call is valid.
     let checked = method.as_ref().and_then(|method| method.check(params.values.clone(), &params.parts()).ok());
     if let (Some(shown), Some(checked)) = (shown.as_object_mut(), checked) {
         shown.extend(checked);
@@ -95,7 +95,7 @@ pub(crate) async fn call_method(world: &Arc<World>, token: &str, name: &str, par
         params: shown,
         ..Call::default()
     };
-    let ending = struck(world, token, name, params).await;
+    let ending = call_with_faults(world, token, name, params).await;
     call.status = match &ending {
         Ending::Answer(Ok(_)) => 200,
         Ending::Answer(Err(refusal)) => refusal.code,
@@ -109,8 +109,8 @@ pub(crate) async fn call_method(world: &Arc<World>, token: &str, name: &str, par
     ending
 }
 
-/// The call as faults have it. A slow service is late to begin, or has done everything and is late to say so.
-async fn struck(world: &Arc<World>, token: &str, name: &str, params: Params) -> Ending {
+/// Runs a call under the active faults. `Latency` delays its beginning, `LateAnswer` delays only the answer.
+async fn call_with_faults(world: &Arc<World>, token: &str, name: &str, params: Params) -> Ending {
     let subject = Subject {
         target: Target::Telegram,
         method: name,
@@ -122,14 +122,14 @@ async fn struck(world: &Arc<World>, token: &str, name: &str, params: Params) -> 
     let latency = world.state().faults.strike(&subject, &[Kind::Latency]);
     faults::pause(latency).await;
     let lateness = world.state().faults.strike(&subject, &[Kind::LateAnswer]);
-    let ending = ended(world, &subject, name, token, params).await;
+    let ending = end_with_fault(world, &subject, name, token, params).await;
     faults::pause(lateness).await;
     ending
 }
 
-async fn ended(world: &Arc<World>, subject: &Subject<'_>, name: &str, token: &str, params: Params) -> Ending {
+async fn end_with_fault(world: &Arc<World>, subject: &Subject<'_>, name: &str, token: &str, params: Params) -> Ending {
     let fault = world.state().faults.strike(subject, &STRIKING);
-    // Faults about one method only strike there, so that they need no method of their own.
+    // Faults of these kinds concern one method only, so their requests need not name it.
     let fault = fault.or_else(|| match name {
         "setMessageReaction" => world.state().faults.strike(subject, &[Kind::ReactionsLimited]),
         "editForumTopic" => world.state().faults.strike(subject, &[Kind::RenamesLimited]),
@@ -176,7 +176,7 @@ async fn run(world: &Arc<World>, token: &str, name: &str, mut params: Params) ->
     params.values = method.check(std::mem::take(&mut params.values), &params.parts())?;
     media::fetch(&world.client, method.name, &mut params).await?;
     let state = &mut *world.state();
-    state.limits.spend(bot, method.name, &params)?;
+    state.limits.charge(bot, method.name, &params)?;
     let telegram = &mut state.telegram;
     match method.name {
         "getMe" | "getWebhookInfo" | "deleteWebhook" | "setMyCommands" | "answerCallbackQuery" => {
@@ -188,7 +188,9 @@ async fn run(world: &Arc<World>, token: &str, name: &str, mut params: Params) ->
             Ok(json!(true))
         }
         "getFile" => media::get_file(telegram, &params),
-        "getChat" | "getChatMember" | "getChatAdministrators" => chats::look(telegram, bot, method.name, &params),
+        "getChat" | "getChatMember" | "getChatAdministrators" => {
+            chats::chat_method(telegram, bot, method.name, &params)
+        }
         "createForumTopic" => topics::create(telegram, bot, &params),
         "editForumTopic" | "closeForumTopic" | "reopenForumTopic" | "deleteForumTopic" => {
             topics::change(telegram, bot, method.name, &params)

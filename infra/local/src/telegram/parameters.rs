@@ -1,5 +1,5 @@
-//! Which methods are served and what each takes. The real service ignores what it does not know; we refuse it, so that
-//! a misspelt parameter fails on the first run and not in front of a customer.
+//! The methods that are served, and their parameters. The real service ignores unknown ones. The simulator refuses
+//! them, so that a misspelt parameter fails on the first run and not in front of a customer.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::error::Refusal;
 
-/// What a parameter holds.
+/// The type of a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Int,
@@ -22,7 +22,7 @@ pub(crate) enum Kind {
     File,
 }
 
-/// What all ways to send take.
+/// The parameters of all methods that send.
 const SENDING: &str = "business_connection_id:text chat_id!chat message_thread_id:int direct_messages_topic_id:int \
     disable_notification:bool protect_content:bool allow_paid_broadcast:bool message_effect_id:text \
     reply_parameters:json";
@@ -30,7 +30,7 @@ const ANSWERABLE: &str = "suggested_post_parameters:json reply_markup:json";
 const CAPTION: &str = "caption:text parse_mode:text caption_entities:json";
 const TOPIC: &str = "chat_id!chat message_thread_id!int";
 
-/// `!` marks what has to be given.
+/// `!` marks a required parameter.
 const METHODS: &[(&str, &[&str])] = &[
     ("getMe", &[]),
     ("getChat", &["chat_id!chat"]),
@@ -89,7 +89,7 @@ const METHODS: &[(&str, &[&str])] = &[
     ("setMyCommands", &["commands!json scope:json language_code:text"]),
 ];
 
-/// What the simulator knows of but has no world for: refused rather than silently without effect.
+/// Parameters that the simulator does not implement. It refuses them: ignored, they would silently have no effect.
 const NOT_SERVED: [&str; 7] = [
     "business_connection_id",
     "direct_messages_topic_id",
@@ -136,7 +136,7 @@ fn kind(name: &str) -> Option<Kind> {
 }
 
 impl Method {
-    /// Checks names and types, and reads what came as text into what it means.
+    /// Checks names and types, and parses values that came as text.
     pub(crate) fn check(&self, given: Map<String, Value>, uploads: &[&str]) -> Result<Map<String, Value>, Refusal> {
         let mut checked = Map::new();
         for (name, value) in given {
@@ -159,7 +159,7 @@ impl Method {
     }
 }
 
-/// The real service has words of its own for what is most often forgotten.
+/// The refusal for a missing parameter. The real service words the most frequent ones differently.
 fn missing(name: &str) -> String {
     match name {
         "chat_id" => "chat_id is empty".to_owned(),

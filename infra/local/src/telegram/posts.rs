@@ -1,4 +1,4 @@
-//! What a bot writes: texts, files, places and albums.
+//! Methods that send: texts, files, locations, venues and albums.
 
 use serde_json::{Map, Value, json};
 
@@ -9,11 +9,11 @@ use super::request::Params;
 use super::state::{ChatKey, TelegramState};
 use super::target;
 
-const LONGEST_CAPTION: usize = 1024;
+const MAX_CAPTION_CHARS: usize = 1024;
 
 /// All `send…` methods that make one message.
 pub(crate) fn send(telegram: &mut TelegramState, bot: i64, method: &str, params: &Params) -> Result<Value, Refusal> {
-    let (chat, thread) = target::place(telegram, bot, params)?;
+    let (chat, thread) = target::chat_and_thread(telegram, bot, params)?;
     let reply_to = target::reply(&telegram.chats[&chat], params)?;
     let (kind, mut content) = match method {
         "sendMessage" => ("text", formatting::text(&params.values)?),
@@ -28,7 +28,7 @@ pub(crate) fn send(telegram: &mut TelegramState, bot: i64, method: &str, params:
 
 /// `sendMediaGroup`: two to ten pictures, videos or documents as one album.
 pub(crate) fn send_group(telegram: &mut TelegramState, bot: i64, params: &Params) -> Result<Value, Refusal> {
-    let (chat, thread) = target::place(telegram, bot, params)?;
+    let (chat, thread) = target::chat_and_thread(telegram, bot, params)?;
     let reply_to = target::reply(&telegram.chats[&chat], params)?;
     let items = params.values["media"].as_array().cloned().unwrap_or_default();
     if !(2..=10).contains(&items.len()) {
@@ -95,7 +95,7 @@ fn file(
 /// The caption and its entities, if any.
 pub(crate) fn caption(values: &Map<String, Value>) -> Result<Map<String, Value>, Refusal> {
     let (text, entities) = formatting::read(values, "caption", "caption_entities")?;
-    if text.chars().count() > LONGEST_CAPTION {
+    if text.chars().count() > MAX_CAPTION_CHARS {
         return Err(Refusal::bad_request("message caption is too long"));
     }
     let mut content = Map::new();
@@ -108,7 +108,7 @@ pub(crate) fn caption(values: &Map<String, Value>) -> Result<Map<String, Value>,
     Ok(content)
 }
 
-/// The keyboard under a message: only an inline one stays with it.
+/// The keyboard under a message. Only an inline one stays with it.
 pub(crate) fn markup(params: &Params) -> Result<Map<String, Value>, Refusal> {
     let mut content = Map::new();
     let Some(markup) = params.values.get("reply_markup") else { return Ok(content) };

@@ -1,4 +1,4 @@
-//! How chats and messages look on the wire: whole Bot API objects, since a client with typed answers refuses halves.
+//! Chats and messages as JSON: complete Bot API objects, since a client with typed answers refuses incomplete ones.
 
 use serde_json::{Map, Value, json};
 
@@ -59,7 +59,7 @@ impl Chat {
         chat
     }
 
-    /// A message as a `Message`; what it replies to is shown one level deep.
+    /// A message as a `Message`, with the message that it replies to, one level deep.
     pub(crate) fn rendered_message(&self, message: &Message, with_reply: bool) -> Value {
         let mut rendered = Map::new();
         rendered.insert("message_id".to_owned(), json!(message.id));
@@ -80,7 +80,7 @@ impl Chat {
         Value::Object(rendered)
     }
 
-    /// What a message shows as replied to: in a topic a plain message points to the topic's first service message.
+    /// The message that a message replies to. In a topic a plain message replies to the topic's first service message.
     fn replied_by(&self, message: &Message) -> Option<&Message> {
         let id = message.reply_to.or(message.thread_id).filter(|&id| id != message.id)?;
         self.messages.get(&id).filter(|replied| !replied.deleted)

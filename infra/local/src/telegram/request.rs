@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::error::Refusal;
 
-/// The largest body the real service takes is 50 MB of file and some text around it.
-const MOST_BYTES: usize = 52 * 1024 * 1024;
+/// The real service takes 50 MB of file and some text around it.
+const MAX_BODY_BYTES: usize = 52 * 1024 * 1024;
 
 /// An uploaded or fetched file.
 #[derive(Clone, Debug)]
@@ -54,7 +54,7 @@ impl Params {
         self.files.keys().map(String::as_str).collect()
     }
 
-    /// The call as the record shows it: files by name and size.
+    /// The parameters for the record: files by name and size.
     pub(crate) fn recorded(&self) -> Value {
         let mut shown = self.values.clone();
         for (name, file) in &self.files {
@@ -77,7 +77,8 @@ pub(crate) async fn read(request: Request<Body>) -> Result<Params, Refusal> {
         add_parts(&mut params, multipart).await?;
         return Ok(params);
     }
-    let body = axum::body::to_bytes(request.into_body(), MOST_BYTES).await.map_err(|_| Refusal::status(413, None))?;
+    let body =
+        axum::body::to_bytes(request.into_body(), MAX_BODY_BYTES).await.map_err(|_| Refusal::status(413, None))?;
     match kind.as_str() {
         _ if body.is_empty() => {}
         "application/json" => {

@@ -1,5 +1,5 @@
-//! What the Telegram simulator remembers: bots, chats with their topics and messages, files, and updates that wait for
-//! a webhook.
+//! The state of the Telegram simulator: bots, chats with their topics and messages, files, and updates that wait for a
+//! webhook.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::world::{count, now};
 
-/// A group by its id; a private chat by bot and person, since two bots talk to one person apart.
+/// A group's id; for a private chat bot and person, since each bot has a chat of its own with a person.
 pub(crate) type ChatKey = String;
 
 /// All of Telegram.
@@ -18,15 +18,15 @@ pub(crate) struct TelegramState {
     pub(crate) chats: BTreeMap<ChatKey, Chat>,
     pub(crate) files: BTreeMap<String, StoredFile>,
     pub(crate) callbacks: BTreeMap<String, bool>,
-    /// New chats number their messages from here, new bots their updates: whoever outlives a reset of the simulators
-    /// must not meet an id again.
+    /// New chats number their messages from `message_floor`, new bots their updates from `update_floor`: a database
+    /// that outlives a reset of the simulators must not meet an id again.
     message_floor: i64,
     update_floor: u32,
     last_file: u64,
     last_callback: u64,
 }
 
-/// A bot and what waits for it.
+/// A bot and its updates.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Bot {
     pub(crate) id: i64,
@@ -40,7 +40,7 @@ pub(crate) struct Bot {
     pub(crate) last_update: u32,
 }
 
-/// Where updates go.
+/// The address that updates are sent to.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Webhook {
     pub(crate) url: String,
@@ -49,7 +49,7 @@ pub(crate) struct Webhook {
     pub(crate) last_error: Option<(i64, String)>,
 }
 
-/// One update, kept after delivery so that it can be delivered again.
+/// One update. It stays after its delivery, so that it can be delivered again.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Update {
     pub(crate) chat: ChatKey,
@@ -71,7 +71,7 @@ pub(crate) struct Chat {
     pub(crate) migrated_to: Option<i64>,
 }
 
-/// A bot's place in a chat.
+/// A bot's membership of a chat.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Member {
     pub(crate) status: Status,
@@ -79,7 +79,7 @@ pub(crate) struct Member {
     pub(crate) denied: Vec<String>,
 }
 
-/// What a member is.
+/// The status of a member.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Status {
@@ -129,7 +129,7 @@ pub(crate) struct StoredFile {
 }
 
 impl TelegramState {
-    /// Nothing but the counters.
+    /// An empty state with the same counters.
     pub(crate) fn emptied(&self) -> Self {
         let message = self.chats.values().map(|chat| chat.last_message).max().unwrap_or(0);
         let update = self.bots.values().map(|bot| bot.last_update).max().unwrap_or(0);
@@ -148,7 +148,7 @@ impl TelegramState {
         self.bots.get(&id).filter(|bot| bot.token == token)
     }
 
-    /// Makes a bot, or gives the one that is there its new name and token.
+    /// Creates a bot, or changes name and token of the existing one.
     pub(crate) fn ensure_bot(&mut self, id: i64, token: String, username: String) {
         let floor = self.update_floor.max(100_000_000);
         let bot = self.bots.entry(id).or_insert_with(|| Bot {
@@ -166,9 +166,9 @@ impl TelegramState {
         bot.username = username;
     }
 
-    /// An empty chat of this id, unless there is one.
+    /// The chat of this key. It is created empty if there is none.
     pub(crate) fn ensure_chat(&mut self, key: &str, id: i64) -> &mut Chat {
-        // The first message of a group tells of its creation; as a thread, 1 would be the General topic.
+        // Message 1 of a group is about its creation. As a thread, 1 would be the General topic.
         let last_message = self.message_floor.max(1);
         self.chats.entry(key.to_owned()).or_insert_with(|| Chat {
             id,
@@ -183,7 +183,7 @@ impl TelegramState {
         })
     }
 
-    /// Keeps the bytes of a file and gives it ids.
+    /// Stores a file and gives it ids.
     pub(crate) fn store_file(&mut self, folder: &str, name: &str, mime: &str, bytes: bytes::Bytes) -> StoredFile {
         self.last_file += 1;
         let extension = name.rsplit_once('.').map_or("bin", |(_, extension)| extension);
@@ -199,7 +199,7 @@ impl TelegramState {
         file
     }
 
-    /// A number for a pressed button, to be answered once.
+    /// The id of a pressed button's callback, which can be answered once.
     pub(crate) fn open_callback(&mut self) -> String {
         self.last_callback += 1;
         let id = format!("{}", 4_400_000_000_000_000_000_u64 + self.last_callback);
@@ -207,7 +207,7 @@ impl TelegramState {
         id
     }
 
-    /// Queues an update for one bot, if it wants this kind. `message_id` is what it can be asked for again by.
+    /// Queues an update for one bot, if its webhook subscribes to this kind. A redelivery finds it by `message_id`.
     pub(crate) fn queue(&mut self, bot: i64, chat: &str, message_id: Option<i64>, kind: &str, body: Value) {
         let Some(bot) = self.bots.get_mut(&bot) else { return };
         let by_default = !matches!(kind, "chat_member" | "message_reaction" | "message_reaction_count");
@@ -231,7 +231,7 @@ impl Bot {
         json!({ "id": self.id, "is_bot": true, "first_name": self.username, "username": self.username })
     }
 
-    /// How many updates wait.
+    /// The number of updates that wait.
     pub(crate) fn pending(&self) -> u64 {
         self.waiting.values().map(|queue| count(queue.len())).sum()
     }
@@ -242,7 +242,7 @@ impl Bot {
     }
 }
 
-/// The rights of an administrator that we know of, in the order of the specification.
+/// The rights of an administrator, in the order of the specification.
 pub(crate) const RIGHTS: [&str; 13] = [
     "can_manage_chat",
     "can_delete_messages",
@@ -260,7 +260,7 @@ pub(crate) const RIGHTS: [&str; 13] = [
 ];
 
 impl Member {
-    /// Whether it may do this here.
+    /// True if the member has this right.
     pub(crate) fn may(&self, right: &str) -> bool {
         self.status == Status::Administrator && !self.denied.iter().any(|denied| denied == right)
     }
@@ -285,18 +285,18 @@ impl Member {
 }
 
 impl Chat {
-    /// Whether this is a talk with one person.
+    /// True for a chat with one person.
     pub(crate) fn is_private(&self) -> bool {
         self.id > 0
     }
 
-    /// The bots that hear what is said here.
+    /// The bots that get the updates of this chat.
     pub(crate) fn bots_present(&self) -> Vec<i64> {
         let present = |member: &Member| matches!(member.status, Status::Administrator | Status::Member);
         self.members.iter().filter(|(_, member)| present(member)).map(|(bot, _)| *bot).collect()
     }
 
-    /// The next message of this chat, not yet in it.
+    /// The next message of this chat, not added to it yet.
     pub(crate) fn draft(&mut self, from: Value, from_bot: bool, kind: &str, content: Map<String, Value>) -> Message {
         self.last_message += 1;
         Message {

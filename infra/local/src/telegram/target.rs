@@ -7,7 +7,7 @@ use super::error::Refusal;
 use super::request::Params;
 use super::state::{Chat, ChatKey, Member, Message, Status, TelegramState};
 
-/// Under what a chat is kept.
+/// The key of a chat.
 pub(crate) fn key(bot: i64, chat_id: i64) -> ChatKey {
     if chat_id > 0 { format!("{bot}:{chat_id}") } else { chat_id.to_string() }
 }
@@ -32,7 +32,11 @@ pub(crate) fn chat(telegram: &TelegramState, bot: i64, params: &Params) -> Resul
 }
 
 /// The chat to write to, and the topic in it. In a group without topics the thread is ignored.
-pub(crate) fn place(telegram: &TelegramState, bot: i64, params: &Params) -> Result<(ChatKey, Option<i64>), Refusal> {
+pub(crate) fn chat_and_thread(
+    telegram: &TelegramState,
+    bot: i64,
+    params: &Params,
+) -> Result<(ChatKey, Option<i64>), Refusal> {
     let key = chat(telegram, bot, params)?;
     let found = &telegram.chats[&key];
     let Some(thread) = params.int("message_thread_id").filter(|_| found.is_forum) else { return Ok((key, None)) };
@@ -51,12 +55,12 @@ pub(crate) fn message<'a>(chat: &'a mut Chat, params: &Params, what: &str) -> Re
     found.ok_or_else(|| Refusal::bad_request(&format!("message to {what} not found")))
 }
 
-/// The bot's place in a chat it was found in.
+/// The bot's membership of its chat.
 pub(crate) fn member(chat: &Chat, bot: i64) -> Result<&Member, Refusal> {
     chat.members.get(&bot).ok_or_else(|| Refusal::bad_request("chat not found"))
 }
 
-/// What `reply_parameters` point at.
+/// The message that `reply_parameters` name. `None`: none is named, or the missing one may be left out.
 pub(crate) fn reply(chat: &Chat, params: &Params) -> Result<Option<i64>, Refusal> {
     let Some(reply) = params.values.get("reply_parameters") else { return Ok(None) };
     let known = ["message_id", "chat_id", "allow_sending_without_reply", "quote", "quote_position"];

@@ -1,5 +1,5 @@
-//! Forum topics, and the service messages that tell of them — to the bot that caused them as well: that is how it
-//! learns the id of a topic whose creation was answered into a broken connection.
+//! Forum topics and their service messages. The bot that caused one gets it too: so it learns the id of a topic whose
+//! creation was answered into a broken connection.
 
 use serde_json::{Map, Value, json};
 
@@ -9,7 +9,7 @@ use super::state::{Chat, TelegramState, Topic};
 use super::target;
 
 const COLORS: [u32; 6] = [7_322_096, 16_766_590, 13_338_331, 9_367_192, 16_749_490, 16_478_047];
-const LONGEST_NAME: usize = 128;
+const MAX_NAME_CHARS: usize = 128;
 
 /// `createForumTopic`.
 pub(crate) fn create(telegram: &mut TelegramState, bot: i64, params: &Params) -> Result<Value, Refusal> {
@@ -21,7 +21,7 @@ pub(crate) fn create(telegram: &mut TelegramState, bot: i64, params: &Params) ->
         return Err(Refusal::bad_request("not enough rights to create a topic"));
     }
     let name = params.text("name").unwrap_or_default();
-    if name.trim().is_empty() || name.chars().count() > LONGEST_NAME {
+    if name.trim().is_empty() || name.chars().count() > MAX_NAME_CHARS {
         return Err(Refusal::bad_request("TOPIC_TITLE_INVALID"));
     }
     let color = params.int("icon_color").map_or(Ok(COLORS[0]), |color| {
@@ -84,11 +84,11 @@ pub(crate) fn change(telegram: &mut TelegramState, bot: i64, method: &str, param
     Ok(json!(true))
 }
 
-/// What changed, or nothing.
+/// Changes the name and the icon, and returns the changed members. `None`: nothing changed.
 fn edit(topic: &mut Topic, params: &Params) -> Result<Option<Value>, Refusal> {
     let mut changed = Map::new();
     if let Some(name) = params.text("name").filter(|name| !name.is_empty()) {
-        if name.trim().is_empty() || name.chars().count() > LONGEST_NAME {
+        if name.trim().is_empty() || name.chars().count() > MAX_NAME_CHARS {
             return Err(Refusal::bad_request("TOPIC_TITLE_INVALID"));
         }
         if name != topic.name {
@@ -106,7 +106,7 @@ fn edit(topic: &mut Topic, params: &Params) -> Result<Option<Value>, Refusal> {
     Ok(Some(Value::Object(changed)).filter(|changed| changed != &json!({})))
 }
 
-/// Removes a topic with all that was in it. Nobody is told: there is no such update.
+/// Removes a topic with all its messages. Telegram has no update for that.
 pub(crate) fn delete(chat: &mut Chat, thread: i64) {
     if let Some(topic) = chat.topics.get_mut(&thread) {
         topic.deleted = true;
@@ -115,7 +115,7 @@ pub(crate) fn delete(chat: &mut Chat, thread: i64) {
     chat.messages.values_mut().filter(gone).for_each(|message| message.deleted = true);
 }
 
-/// Writes a service message and tells every bot of the chat. Gives the message's id.
+/// Writes a service message and queues its update for every bot of the chat. Returns the message's id.
 pub(crate) fn announce(
     telegram: &mut TelegramState,
     key: &str,

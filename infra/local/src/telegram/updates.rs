@@ -1,5 +1,5 @@
-//! Hands updates to webhooks as the real service does: those of one chat in order, each until it is taken, with pauses
-//! that double; a call in the body of the answer is carried out.
+//! Sends updates to webhooks as the real service does: those of one chat in order, each until it is accepted, with
+//! pauses that double. A call in the body of the answer is carried out.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,9 +18,9 @@ use crate::world::{QueueKey, State, World, now};
 const TIMEOUT: Duration = Duration::from_mins(1);
 /// The real service waits longer; tests do not have that long.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
-/// Starts a sender for every chat with updates that wait, unless one is at it.
+/// Starts a sender for every chat with waiting updates, unless it has one.
 pub(crate) fn wake(world: &Arc<World>) {
     let mut queues: Vec<(i64, QueueKey)> = Vec::new();
     for bot in world.state().telegram.bots.values().filter(|bot| bot.webhook.is_some()) {
@@ -34,7 +34,7 @@ pub(crate) fn wake(world: &Arc<World>) {
     }
 }
 
-/// One update on its way.
+/// An update to send.
 struct Delivery {
     webhook: Webhook,
     token: String,
@@ -53,8 +53,8 @@ async fn send_queue(world: Arc<World>, bot: i64, queue: QueueKey) {
         }
         if let Some(retry_after) = attempt(&world, bot, &queue.1, &delivery).await {
             let wait: Duration = retry_after.unwrap_or(pause);
-            tokio::time::sleep(wait.min(LONGEST_PAUSE)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            tokio::time::sleep(wait.min(MAX_PAUSE)).await;
+            pause = (pause * 2).min(MAX_PAUSE);
         } else {
             pause = FIRST_PAUSE;
             if let Some(bot) = world.state().telegram.bots.get_mut(&bot)
@@ -66,7 +66,7 @@ async fn send_queue(world: Arc<World>, bot: i64, queue: QueueKey) {
     }
 }
 
-/// The next update of a queue; the queue is given back under the same lock in which it was found empty.
+/// The next update of a queue. An empty queue is released under the same lock, so that the next update starts a sender.
 fn next(world: &World, bot: i64, queue: &QueueKey) -> Option<Delivery> {
     let state = &mut *world.state();
     let delivery = first(state, bot, &queue.1);
@@ -92,13 +92,13 @@ fn subject(token: &str, chat_id: Option<i64>) -> Subject<'_> {
     Subject { target: Target::Telegram, token: Some(token), chat_id, ..Subject::default() }
 }
 
-/// A withheld update waits as if the receiver had not been there: the real service is late, but loses nothing.
+/// True if a fault withholds the update. It waits as if the receiver were away: the real service loses nothing.
 fn withheld(world: &World, delivery: &Delivery) -> bool {
     let subject = subject(&delivery.token, delivery.chat_id);
     world.state().faults.strike(&subject, &[Kind::WebhookWithheld]).is_some()
 }
 
-/// `None`: taken. Else when to come again, if the receiver said so.
+/// Sends an update once. `None`: accepted. Otherwise the delay before the next attempt, if the receiver gave one.
 async fn attempt(world: &Arc<World>, bot: i64, chat: &str, delivery: &Delivery) -> Option<Option<Duration>> {
     let slots = world.connections(bot, usize::from(delivery.webhook.max_connections), false);
     let _slot = slots.acquire_owned().await;
@@ -127,7 +127,7 @@ async fn attempt(world: &Arc<World>, bot: i64, chat: &str, delivery: &Delivery) 
         at: jiff::Timestamp::now().to_string(),
     };
     let delivered = attempt.delivered();
-    note(world, bot, attempt);
+    record(world, bot, attempt);
     if !delivered {
         return Some(retry_after);
     }
@@ -137,7 +137,7 @@ async fn attempt(world: &Arc<World>, bot: i64, chat: &str, delivery: &Delivery) 
     None
 }
 
-fn note(world: &World, bot: i64, attempt: Attempt) {
+fn record(world: &World, bot: i64, attempt: Attempt) {
     let state = &mut *world.state();
     if !attempt.delivered()
         && let Some(webhook) = state.telegram.bots.get_mut(&bot).and_then(|bot| bot.webhook.as_mut())
@@ -151,8 +151,8 @@ fn note(world: &World, bot: i64, attempt: Attempt) {
     state.attempts.push(attempt);
 }
 
-/// A call in the body of the answer. As in the real service its result is nobody's, and nothing may be read or
-/// re-registered this way.
+/// Carries out a call in the body of the answer. As in the real service its result is dropped, and methods that read
+/// or that change the webhook are ignored.
 async fn carry_out(world: &Arc<World>, token: &str, body: &[u8]) {
     let Ok(mut call) = serde_json::from_slice::<Map<String, Value>>(body) else { return };
     let Some(Value::String(method)) = call.remove("method") else { return };
@@ -178,14 +178,14 @@ pub(crate) async fn redeliver(world: &Arc<World>, bot: i64, update_id: u32) -> O
     world.state().attempts.since(0).last().and_then(|attempt| attempt.status)
 }
 
-/// How many updates are to be sent. Those of a bot without a webhook wait for one, and nobody waits for them.
+/// The number of updates that are to be sent. Those of bots without a webhook do not count.
 pub(crate) fn pending(world: &World) -> u64 {
     let state = world.state();
     let listening = state.telegram.bots.values().filter(|bot| bot.webhook.is_some());
     listening.map(super::state::Bot::pending).sum()
 }
 
-/// The ids under which a message went to its bots.
+/// The bots and update ids of a message.
 pub(crate) fn of_message(world: &World, chat_id: i64, message_id: i64) -> Vec<(i64, u32)> {
     let state = world.state();
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! A person writes: the message is put together, kept, and told to the bots of the chat.
+//! A person writes: the message is built, stored, and queued as an update for the bots of the chat.
 
 use serde_json::{Map, Value, json};
 
@@ -8,7 +8,7 @@ use crate::telegram::state::{ChatKey, Member, Status, TelegramState};
 use crate::telegram::{media, target};
 use crate::world::now;
 
-/// Members of a message that come as files: `true` for one made up here, or `{base64, name, mime}`.
+/// Members of a message that are files: `true` for a generated one, or `{base64, name, mime}`.
 const FILES: [(&str, &str, &str); 8] = [
     ("photo", "photo.png", "image/png"),
     ("document", "document.txt", "text/plain"),
@@ -19,12 +19,12 @@ const FILES: [(&str, &str, &str); 8] = [
     ("animation", "animation.mp4", "video/mp4"),
     ("sticker", "sticker.webp", "image/webp"),
 ];
-/// Members that are taken as they are; the first ones make a message, the others go with it.
+/// Members that are taken as they are. Those of `PLAIN` make a message, those of `BESIDE` go with one.
 const PLAIN: [&str; 5] = ["text", "contact", "venue", "location", "dice"];
 const BESIDE: [&str; 5] = ["entities", "caption", "caption_entities", "media_group_id", "forward_origin"];
 const ABOUT: [&str; 7] = ["chat_id", "thread_id", "from", "reply_to", "bot_token", "edit", "date"];
 
-/// Adds the message of a request, or edits one (`edit`); gives its id.
+/// Adds the message of a request, or edits one (`edit`). Returns its id.
 pub(crate) fn write(telegram: &mut TelegramState, request: &Map<String, Value>) -> Result<i64, Failure> {
     let number = |name: &str| request.get(name).and_then(Value::as_i64);
     let chat_id = number("chat_id").ok_or_else(|| Failure::bad("chat_id is missing."))?;
@@ -63,7 +63,7 @@ pub(crate) fn write(telegram: &mut TelegramState, request: &Map<String, Value>) 
     Ok(message.id)
 }
 
-/// A person: with a name and an id, even if the request has none.
+/// A person. The name and the id have defaults.
 pub(crate) fn person(mut given: Map<String, Value>) -> Value {
     given.entry("id").or_insert(json!(700_000_002));
     given.entry("is_bot").or_insert(json!(false));
@@ -71,7 +71,7 @@ pub(crate) fn person(mut given: Map<String, Value>) -> Value {
     Value::Object(given)
 }
 
-/// A chat that is there; a private one needs the bot's token when several bots know the person.
+/// Finds a chat. A private one needs the bot's token when several bots know the person.
 pub(crate) fn find_chat(telegram: &TelegramState, chat_id: i64, token: Option<&str>) -> Result<ChatKey, Failure> {
     let bot = match token {
         Some(token) => Some(super::bot_of(telegram, token)?),
@@ -80,7 +80,7 @@ pub(crate) fn find_chat(telegram: &TelegramState, chat_id: i64, token: Option<&s
     let mut keys = telegram.bots.keys().filter(|id| bot.is_none_or(|bot| bot == **id));
     let key = keys.find_map(|id| Some(target::key(*id, chat_id)).filter(|key| telegram.chats.contains_key(key)));
     let key = key.ok_or_else(no_chat)?;
-    // People follow a group that got another id without noticing.
+    // People do not notice that a group has another id: they write in the new one.
     Ok(telegram.chats[&key].migrated_to.map_or(key, |to| to.to_string()))
 }
 
@@ -88,7 +88,7 @@ fn no_chat() -> Failure {
     Failure::not_found("There is no such chat.")
 }
 
-/// The first message to a bot begins the private chat.
+/// Finds a private chat, or creates it with the first message to the bot.
 fn private_chat(
     telegram: &mut TelegramState,
     chat_id: i64,
@@ -134,7 +134,7 @@ fn content(
             content.insert(field.to_owned(), given.clone());
         }
     }
-    // As people's clients do: a command is marked as one.
+    // People's clients mark a command as an entity.
     let command = request.get("text").and_then(Value::as_str).filter(|text| text.starts_with('/'));
     if let Some(command) = command.and_then(|text| text.split_whitespace().next())
         && !content.contains_key("entities")
