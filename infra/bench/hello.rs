@@ -1,4 +1,4 @@
-//! The least that a function can be: what all others are compared with.
+//! The smallest possible function: all others are compared with it.
 
 use lambda_http::{Error, Request, run, service_fn};
 

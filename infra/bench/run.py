@@ -29,7 +29,7 @@ BUILT = ROOT / "target" / "release"
 RESULTS = ROOT / "target" / "bench"
 # Each account is due once in a cycle.
 POLL_INTERVAL = "60"
-# The functions by themselves, as they are built for AWS: what others need besides would change what they are made of.
+# The functions by themselves, as they are built for AWS: the needs of other packages would change their dependencies.
 BUILDS = (["-p", "functions", "--bins"], ["-p", "tuberry-bench", "-p", "tuberry-local", "--bins"])
 
 
@@ -97,7 +97,7 @@ def machine() -> str:
 
 
 class Stand:
-    """What the functions need around them, for one run."""
+    """The servers that the functions need around them, for one run."""
 
     def __init__(self):
         self.settings = configuration.load("test")

@@ -1,4 +1,4 @@
-//! The committed figures, and whether a run is worse: a ratio to the hello or a count may grow by 15 %, not more.
+//! The committed figures, compared with a run: a ratio to the hello or a count may grow by at most 15 %.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 use crate::Outcome;
 use crate::figures::shown;
 
-/// How much worse than the baseline a figure may be.
+/// The share by which a figure may be worse than the baseline.
 const TOLERANCE: f64 = 0.15;
 
 /// The figures of a former run; less is better in each.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Baseline {
-    /// When they were measured.
+    /// The day on which they were measured.
     pub(crate) date: String,
-    /// Where.
+    /// The machine that measured them.
     pub(crate) machine: String,
     /// Ratios to the hello of that run, and counts.
     pub(crate) figures: BTreeMap<String, f64>,
@@ -32,7 +32,8 @@ impl Baseline {
         Ok(std::fs::write(path, format!("{}\n", serde_json::to_string_pretty(self)?))?)
     }
 
-    /// What is worse in `measured`, a sentence each. With `whole`, what was not measured at all is worse too.
+    /// A sentence for each figure that is worse in `measured`. With `whole`, a figure that was not measured is worse
+    /// too.
     pub(crate) fn worse(&self, measured: &BTreeMap<String, f64>, whole: bool) -> Vec<String> {
         let worse = |name: &String, before: f64| match measured.get(name) {
             Some(&now) if now > before * (1.0 + TOLERANCE) => {
@@ -58,14 +59,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_worse_by_more_than_fifteen_percent_is_named() {
+    fn a_figure_that_is_worse_by_more_than_fifteen_percent_is_named() {
         let before = baseline(&[("calls", 1.0), ("ready", 2.0)]);
         let worse = before.worse(&figures(&[("calls", 2.0), ("ready", 2.29)]), true);
         assert_eq!(worse, ["calls was 1.00 and is 2.00"]);
     }
 
     #[test]
-    fn what_is_better_passes_and_so_does_what_is_new() {
+    fn a_better_figure_passes_and_so_does_a_new_one() {
         let before = baseline(&[("calls", 4.0)]);
         assert_eq!(before.worse(&figures(&[("calls", 1.0), ("ready", 9.0)]), true), [""; 0]);
     }
@@ -77,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_worse_unless_only_a_part_was_measured() {
+    fn a_missing_figure_is_worse_unless_only_a_part_was_measured() {
         let before = baseline(&[("calls", 1.0)]);
         assert_eq!(before.worse(&figures(&[]), true), ["calls was 1.00 and was not measured"]);
         assert_eq!(before.worse(&figures(&[]), false), [""; 0]);

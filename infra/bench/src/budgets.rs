@@ -1,8 +1,8 @@
-//! The budgets that the architecture sets, and whether this run keeps them.
+//! The budgets that the architecture sets, compared with this run.
 
 use crate::figures::{Figures, Table, shown};
 
-/// How a figure is to be.
+/// The bound of a figure.
 #[derive(Clone, Copy)]
 enum Bound {
     AtMost(f64),
@@ -46,11 +46,11 @@ pub(crate) fn table(figures: &Figures) -> Table {
     let mut table = Table::new("Budgets", &["what", "budget", "measured", ""]);
     for (what, figure, bound) in BUDGETS {
         let Some(value) = figures.get(figure) else { continue };
-        let (text, kept) = match *bound {
+        let (text, is_met) = match *bound {
             Bound::AtMost(most) => (format!("≤ {}", shown(most)), value <= most),
             Bound::AtLeast(least) => (format!("≥ {}", shown(least)), value >= least),
         };
-        table.row([(*what).to_owned(), text, shown(value), if kept { "kept" } else { "**missed**" }.to_owned()]);
+        table.row([(*what).to_owned(), text, shown(value), if is_met { "kept" } else { "**missed**" }.to_owned()]);
     }
     table
 }

@@ -1,7 +1,7 @@
-//! What a million messages cost on AWS, computed from billed milliseconds, memory and requests (us-east-1, x86, December
-//! 2025, without the free tier). A function of little memory has a small share of a processor there, so what it computes
-//! takes longer than here: the time it computed is stretched to that share, the time it waited is not. Left out: data that
-//! leaves, logs, the database, and the empty asking of idle queues, which does not grow with messages.
+//! The cost of a million messages on AWS, computed from billed milliseconds, memory and requests (us-east-1, x86,
+//! December 2025, without the free tier). A function of little memory has a small share of a processor there, so it
+//! computes longer than here: its computing time is stretched to that share, its waiting time is not. Left out:
+//! outgoing data, logs, the database, and the empty receives from idle queues, which do not grow with messages.
 
 use crate::load::{Part, Taken};
 
@@ -16,17 +16,17 @@ const MILLION_QUEUE_REQUESTS: f64 = 0.40;
 /// The memory that comes with one whole processor.
 const WHOLE_PROCESSOR_MB: f64 = 1769.0;
 
-/// What a million messages cost, in dollars.
+/// The cost of a million messages, in dollars.
 pub(crate) fn of_a_million(taken: &Taken) -> f64 {
     let per_message = 1.0 / taken.messages;
     let functions: f64 = taken.functions.iter().map(of).sum();
-    // Lambda's own asking: a batch is received with one request and deleted with another.
+    // Lambda's own requests: a batch is received with one request and deleted with another.
     let batches: f64 = taken.functions.iter().filter(|part| part.is_worker).map(|part| part.invocations).sum();
     let queues = (taken.queue_requests + 2.0 * batches) * MILLION_QUEUE_REQUESTS / 1e6;
     (functions + queues) * per_message * 1e6
 }
 
-/// What the invocations of a function cost, in dollars.
+/// The cost of a function's invocations, in dollars.
 pub(crate) fn of(part: &Part) -> f64 {
     let memory = f64::from(part.memory_mb);
     let stretch = (WHOLE_PROCESSOR_MB / memory - 1.0).max(0.0);
@@ -47,7 +47,7 @@ mod tests {
     fn taken(messages: f64, functions: Vec<Part>, queue_requests: f64) -> Taken {
         Taken {
             messages,
-            settled_seconds: 0.0,
+            seconds_until_done: 0.0,
             seconds: 1.0,
             functions,
             postgres_cpu_ms: 0.0,

@@ -26,9 +26,9 @@ pub(crate) fn of_queue(tasks: &[String]) -> Value {
     let records: Vec<Value> = tasks
         .iter()
         .enumerate()
-        .map(|(place, body)| {
+        .map(|(index, body)| {
             json!({
-                "messageId": message_id(place), "receiptHandle": "r", "body": body, "eventSource": "aws:sqs",
+                "messageId": message_id(index), "receiptHandle": "r", "body": body, "eventSource": "aws:sqs",
                 "eventSourceARN": "arn:aws:sqs:us-east-1:000000000000:bench", "awsRegion": "us-east-1",
                 "attributes": { "ApproximateReceiveCount": "1" }, "messageAttributes": {},
             })
@@ -37,7 +37,7 @@ pub(crate) fn of_queue(tasks: &[String]) -> Value {
     json!({ "Records": records })
 }
 
-/// The id of the message at a place of a batch.
-pub(crate) fn message_id(place: usize) -> String {
-    format!("m{place}")
+/// The id of the message at an index of a batch.
+pub(crate) fn message_id(index: usize) -> String {
+    format!("m{index}")
 }

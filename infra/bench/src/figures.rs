@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::time::Duration;
 
-/// Whether a figure may not become worse than the committed one.
+/// The comparison of a figure with the committed one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {
-    /// It may not: a ratio to the hello of the same run, or a count. Less is better.
-    Held,
-    /// It depends on the machine and its other work.
+    /// It may not become worse: a ratio to the hello of the same run, or a count. Less is better.
+    Compared,
+    /// No comparison: the figure depends on the machine and its other work.
     Free,
 }
 
@@ -18,9 +18,9 @@ pub(crate) enum Gate {
 pub(crate) struct Figures(pub(crate) BTreeMap<String, (f64, Gate)>);
 
 impl Figures {
-    /// Notes a ratio or a count.
-    pub(crate) fn hold(&mut self, name: impl Into<String>, value: f64) {
-        self.0.insert(name.into(), (value, Gate::Held));
+    /// Notes a ratio or a count, to be compared with the committed one.
+    pub(crate) fn compare(&mut self, name: impl Into<String>, value: f64) {
+        self.0.insert(name.into(), (value, Gate::Compared));
     }
 
     /// Notes a figure that is only shown.
@@ -33,10 +33,10 @@ impl Figures {
         self.0.get(name).map(|(value, _)| *value)
     }
 
-    /// The figures that are held, by name.
-    pub(crate) fn held(&self) -> BTreeMap<String, f64> {
-        let held = self.0.iter().filter(|(_, (_, gate))| *gate == Gate::Held);
-        held.map(|(name, (value, _))| (name.clone(), *value)).collect()
+    /// The figures that are compared with the committed ones, by name.
+    pub(crate) fn compared(&self) -> BTreeMap<String, f64> {
+        let compared = self.0.iter().filter(|(_, (_, gate))| *gate == Gate::Compared);
+        compared.map(|(name, (value, _))| (name.clone(), *value)).collect()
     }
 }
 
@@ -68,13 +68,13 @@ impl Table {
     }
 }
 
-/// The value below which this share of the samples lies (nearest rank); nothing measured is 0.
+/// The value below which this share of the samples lies (nearest rank); 0 without samples.
 pub(crate) fn percentile(samples: &[f64], share: f64) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     let rank = (count(sorted.len()) * share).ceil();
-    let is_rank = |place: usize| count(place + 1) >= rank;
-    (0..sorted.len()).find(|place| is_rank(*place)).map_or(0.0, |place| sorted[place])
+    let is_rank = |index: usize| count(index + 1) >= rank;
+    (0..sorted.len()).find(|index| is_rank(*index)).map_or(0.0, |index| sorted[index])
 }
 
 /// A count as a number to compute with.
@@ -87,7 +87,7 @@ pub(crate) fn milliseconds(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-/// A number with as many digits as say something.
+/// A number with its meaningful digits.
 pub(crate) fn shown(value: f64) -> String {
     let digits = match value.abs() {
         0.0..0.1 => 3,
@@ -103,19 +103,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentile_is_the_sample_at_its_rank_in_whatever_order_they_came() {
+    fn a_percentile_is_the_sample_at_its_rank_in_any_order() {
         let samples: Vec<f64> = (1..=100).rev().map(f64::from).collect();
         assert_eq!([0.5, 0.99, 1.0].map(|share| percentile(&samples, share).to_string()), ["50", "99", "100"]);
     }
 
     #[test]
-    fn of_one_sample_every_percentile_is_that_sample_and_of_none_it_is_nothing() {
+    fn every_percentile_of_one_sample_is_that_sample_and_without_samples_it_is_zero() {
         assert!((percentile(&[7.0], 0.01) - 7.0).abs() < f64::EPSILON);
         assert!(percentile(&[], 0.5).abs() < f64::EPSILON);
     }
 
     #[test]
-    fn numbers_are_shown_with_the_digits_that_say_something() {
+    fn numbers_are_shown_with_their_meaningful_digits() {
         assert_eq!([0.0123, 1.234, 12.34, 1234.5].map(shown), ["0.012", "1.23", "12.3", "1234"]);
     }
 

@@ -1,4 +1,4 @@
-//! What plays AWS: functions by name, their processes, and the queues between them.
+//! The simulated AWS: functions by name, their processes, and the queues between them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,8 +16,8 @@ use crate::server;
 pub(crate) struct Lambda {
     pub(crate) plan: Plan,
     pub(crate) queues: Queues,
-    /// Where Telegram and Avito are told to send what people write. It ends there: the bench hands over by itself what is
-    /// measured.
+    /// The address that Telegram and Avito get for their webhooks. It drops them: the bench itself hands over those
+    /// that are measured.
     pub(crate) front: String,
     _front: JoinSet<()>,
 }

@@ -1,5 +1,5 @@
-//! Messages through the bridge: hands webhooks over as fast as asked, sees them arrive on the other side by the simulators'
-//! records, and adds up what the functions on the way took for them.
+//! Messages through the bridge: hands webhooks over at a given pace, sees them arrive on the other side by the
+//! simulators' records, and adds up the time and the calls of the functions in between.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -11,9 +11,9 @@ use crate::figures::{count, milliseconds};
 use crate::lambda::{Fleet, Lambda, idle};
 use crate::processes::{children_cpu_ms, cpu_ms};
 use crate::proxy::CountingProxy;
-use crate::world::{Place, World, Written, numbers, places};
+use crate::world::{ChatPosition, World, Written, chat_positions, numbers};
 
-/// Which way messages go.
+/// The direction of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Direction {
     /// From a buyer to the topic.
@@ -30,7 +30,7 @@ impl Direction {
         }
     }
 
-    /// The functions on the way, the webhook's first.
+    /// The functions that a message passes, the webhook's first.
     fn functions(self) -> &'static [&'static str] {
         match self {
             Self::Inbound => &["avito-webhook", "deliver-to-telegram"],
@@ -47,50 +47,50 @@ impl Direction {
     }
 }
 
-/// What is sent, and how fast.
+/// The messages to send, and their pace.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
     pub(crate) direction: Direction,
     pub(crate) tenants: usize,
     /// Processes of each function.
     pub(crate) processes: usize,
-    /// What Telegram and Avito take for an answer.
+    /// The time that Telegram and Avito take for an answer.
     pub(crate) latency_ms: u64,
     pub(crate) messages: usize,
     pub(crate) pace: Pace,
 }
 
-/// When the next message is written.
+/// The moment at which the next message is written.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pace {
-    /// When fewer than this are under way of its organisation's; each in a chat of its own. So each of them always has
-    /// something to do, and none waits because another is slower.
+    /// As soon as fewer than this are under way for its organisation, each in a chat of its own. So each organisation
+    /// always has something to do, and none waits for a slower one.
     UnderWay(usize),
-    /// So many a second, whatever is under way.
+    /// At this rate a second, independently of the messages under way.
     PerSecond(f64),
-    /// When the one before has arrived and everything is done; round trips to Postgres are counted, by a proxy.
+    /// After the one before has arrived and everything is done. A proxy counts the round trips to Postgres.
     OneByOne,
 }
 
-/// What it took.
+/// The measurements of a load.
 #[derive(Debug)]
 pub(crate) struct Taken {
     pub(crate) messages: f64,
     /// From the first webhook to the last arrival.
     pub(crate) seconds: f64,
     /// From the last arrival until all is done: outbound, until the last receipt is set.
-    pub(crate) settled_seconds: f64,
+    pub(crate) seconds_until_done: f64,
     pub(crate) functions: Vec<Part>,
     pub(crate) postgres_cpu_ms: f64,
     pub(crate) simulators_cpu_ms: f64,
     pub(crate) telegram_calls: f64,
     pub(crate) avito_calls: f64,
     pub(crate) queue_requests: f64,
-    /// Only when they go one by one.
+    /// Counted only when messages go one by one.
     pub(crate) postgres_round_trips: f64,
 }
 
-/// What one function took.
+/// The measurements of one function.
 #[derive(Debug)]
 pub(crate) struct Part {
     pub(crate) name: String,
@@ -119,20 +119,20 @@ struct Run<'a> {
     world: &'a mut World,
     load: Load,
     fleets: Vec<Fleet>,
-    free: VecDeque<Place>,
-    under_way: HashMap<u64, Place>,
+    free: VecDeque<ChatPosition>,
+    under_way: HashMap<u64, ChatPosition>,
     webhooks: JoinSet<Outcome<()>>,
     seen: u64,
     calls: [f64; 2],
 }
 
-/// How long a message may be under way.
+/// The longest time that a message may be under way.
 const LOST_AFTER: Duration = Duration::from_secs(60);
-const LOOK_EVERY: Duration = Duration::from_millis(8);
+const READ_INTERVAL: Duration = Duration::from_millis(8);
 
 /// Sends a load through the bridge.
 pub(crate) async fn run(lambda: &Lambda, world: &mut World, load: Load) -> Outcome<Taken> {
-    world.quiet(lambda).await?;
+    world.forget_and_analyze(lambda).await?;
     world.simulators.set_latency(load.latency_ms).await?;
     let proxy = CountingProxy::start(&lambda.plan.database).await?;
     let counted = matches!(load.pace, Pace::OneByOne);
@@ -143,7 +143,7 @@ pub(crate) async fn run(lambda: &Lambda, world: &mut World, load: Load) -> Outco
         lambda.queues.attach(&fleet.function);
         fleets.push(fleet);
     }
-    let free = places(load.tenants).collect();
+    let free = chat_positions(load.tenants).collect();
     let seen = world.simulators.calls_so_far().await?;
     let (under_way, webhooks) = (HashMap::new(), JoinSet::new());
     let mut run = Run { lambda, world, load, fleets, free, under_way, webhooks, seen, calls: [0.0; 2] };
@@ -166,12 +166,12 @@ impl Run<'_> {
         let (postgres, simulators) = (children_cpu_ms(plan.postgres_pid), cpu_ms(plan.simulators_pid));
         let (requests, round_trips) = (self.lambda.queues.counted().0, proxy.round_trips());
         self.calls = [0.0; 2];
-        let (seconds, settled_seconds) = self.send(self.load.messages, self.load.pace).await?;
+        let (seconds, seconds_until_done) = self.send(self.load.messages, self.load.pace).await?;
         let parts = self.fleets.iter().zip(before);
         Ok(Taken {
             messages: count(self.load.messages),
             seconds,
-            settled_seconds,
+            seconds_until_done,
             postgres_cpu_ms: children_cpu_ms(plan.postgres_pid) - postgres,
             simulators_cpu_ms: cpu_ms(plan.simulators_pid) - simulators,
             functions: parts.map(|(fleet, before)| Part::of(fleet, before)).collect(),
@@ -182,8 +182,8 @@ impl Run<'_> {
         })
     }
 
-    /// Has so many messages written, waits for their arrival and until everything is done. ResultSets the seconds from the
-    /// first to the last arrival, and from there to the end.
+    /// Has so many messages written, waits for their arrival and until everything is done. Returns the seconds from the
+    /// first webhook to the last arrival, and from there to the end.
     async fn send(&mut self, messages: usize, pace: Pace) -> Outcome<(f64, f64)> {
         let written = self.prepare(messages).await?;
         let (began, mut sent) = (Instant::now(), 0_usize);
@@ -201,14 +201,14 @@ impl Run<'_> {
                 Pace::OneByOne => Vec::new(),
             };
             sent += next.len();
-            for (place, written) in next {
-                self.hand_over(place, written);
+            for (position, written) in next {
+                self.hand_over(position, written);
             }
             while let Some(answered) = self.webhooks.try_join_next() {
                 answered??;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
-            if self.look().await? > 0 {
+            tokio::time::sleep(READ_INTERVAL).await;
+            if self.read_calls().await? > 0 {
                 last_arrival = Instant::now();
             }
             if sent == messages && self.under_way.is_empty() {
@@ -220,22 +220,26 @@ impl Run<'_> {
         }
         let functions: Vec<_> = self.fleets.iter().map(|fleet| &fleet.function).collect();
         idle(&functions, LOST_AFTER).await?;
-        let settled = last_arrival.elapsed();
+        let until_done = last_arrival.elapsed();
         if let Some(function) = functions.iter().find(|function| function.returned() > 0) {
             return Err(format!("{} gave a task back; see its log", function.name()).into());
         }
-        self.look().await?;
-        Ok(((last_arrival - began).as_secs_f64(), settled.as_secs_f64()))
+        self.read_calls().await?;
+        Ok(((last_arrival - began).as_secs_f64(), until_done.as_secs_f64()))
     }
 
     /// Takes what may be sent now for each organisation to have `most` under way.
-    fn next_of_each(&self, waiting: &mut VecDeque<(Place, Written)>, most: usize) -> Vec<(Place, Written)> {
+    fn next_of_each(
+        &self,
+        waiting: &mut VecDeque<(ChatPosition, Written)>,
+        most: usize,
+    ) -> Vec<(ChatPosition, Written)> {
         let mut under_way: HashMap<usize, usize> = HashMap::new();
-        for place in self.under_way.values() {
-            *under_way.entry(place.tenant).or_default() += 1;
+        for position in self.under_way.values() {
+            *under_way.entry(position.tenant).or_default() += 1;
         }
-        let (next, rest): (VecDeque<_>, _) = waiting.drain(..).partition(|(place, _)| {
-            let count = under_way.entry(place.tenant).or_default();
+        let (next, rest): (VecDeque<_>, _) = waiting.drain(..).partition(|(position, _)| {
+            let count = under_way.entry(position.tenant).or_default();
             *count += 1;
             *count <= most
         });
@@ -243,23 +247,24 @@ impl Run<'_> {
         next.into()
     }
 
-    /// What people are going to write, each chat in turn. Outbound the notes are put into the topics now.
-    async fn prepare(&mut self, messages: usize) -> Outcome<Vec<(Place, Written)>> {
+    /// Prepares the messages that people will write, each chat in turn. Outbound, the notes are put into the topics
+    /// now.
+    async fn prepare(&mut self, messages: usize) -> Outcome<Vec<(ChatPosition, Written)>> {
         let mut written = Vec::with_capacity(messages);
         for _ in 0..messages {
-            let place = self.free.pop_front().ok_or("no chat is left")?;
-            self.free.push_back(place);
+            let position = self.free.pop_front().ok_or("no chat is left")?;
+            self.free.push_back(position);
             written.push(match self.load.direction {
-                Direction::Inbound => (place, self.world.buyer_writes(place)),
-                Direction::Outbound => (place, self.world.operator_writes(place).await?),
+                Direction::Inbound => (position, self.world.buyer_writes(position)),
+                Direction::Outbound => (position, self.world.operator_writes(position).await?),
             });
         }
-        self.look().await?;
+        self.read_calls().await?;
         Ok(written)
     }
 
-    fn hand_over(&mut self, place: Place, written: Written) {
-        self.under_way.insert(written.number, place);
+    fn hand_over(&mut self, position: ChatPosition, written: Written) {
+        self.under_way.insert(written.number, position);
         let webhook = std::sync::Arc::clone(&self.fleets[0].function);
         self.webhooks.spawn(async move {
             let answer = webhook.invoke(&written.event).await?.body?;
@@ -271,8 +276,8 @@ impl Run<'_> {
         });
     }
 
-    /// Looks at the calls since the last look; answers how many messages have arrived.
-    async fn look(&mut self) -> Outcome<usize> {
+    /// Reads the calls since the last time. Returns the number of messages that have arrived.
+    async fn read_calls(&mut self) -> Outcome<usize> {
         let (calls, next) = self.world.simulators.calls(self.seen).await?;
         self.seen = next;
         let before = self.under_way.len();
@@ -311,7 +316,7 @@ impl Part {
     }
 }
 
-/// How many messages are due after a while.
+/// The number of messages that are due after a while.
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few thousand at the most")]
 fn due(rate: f64, elapsed: Duration) -> usize {
     (rate * elapsed.as_secs_f64()).floor() as usize + 1

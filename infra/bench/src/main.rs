@@ -1,10 +1,11 @@
-//! `make bench`: what the functions cost. Release binaries are driven through the Lambda Runtime API itself, by a server that
-//! plays Lambda, SQS and API Gateway and holds no packet back; Postgres, Redis and the simulators of Telegram and Avito are
-//! real processes beside it. Times depend on the machine, so they are compared with a bare hello of the same run; round
-//! trips, calls and requests are counted and depend on nothing.
+//! `make bench`: what the functions cost. Release binaries are driven through the Lambda Runtime API itself, by a
+//! server that plays Lambda, SQS and API Gateway and delays no packet; Postgres, Redis and the simulators of Telegram
+//! and Avito are real processes beside it. Times depend on the machine, so they are compared with a bare hello of the
+//! same run; round trips, calls and requests are counted and depend on nothing.
 //!
 //! Arguments: the parts to measure (`startup`, `counts`, `throughput`, `cost`, `polling`; all when none is named),
-//! `--write-baseline` to commit to this run's ratios and counts, `--check` to fail when one is worse than the committed ones.
+//! `--write-baseline` to commit to this run's ratios and counts, `--check` to fail when one is worse than the committed
+//! ones.
 
 mod baseline;
 mod budgets;
@@ -38,12 +39,12 @@ use lambda::Lambda;
 use plan::Plan;
 use world::World;
 
-/// A result, or a sentence for whoever runs the bench.
+/// A result, or a sentence for the person who runs the bench.
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 const PARTS: [&str; 5] = ["startup", "counts", "throughput", "cost", "polling"];
 
-/// What was asked for.
+/// The arguments.
 struct Wanted {
     parts: Vec<String>,
     write_baseline: bool,
@@ -69,7 +70,7 @@ fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Measures and reports; answers what is worse than the baseline.
+/// Measures and reports. Returns the figures that are worse than the baseline.
 async fn run() -> Outcome<Vec<String>> {
     let wanted = Wanted::read(std::env::args().skip(1))?;
     let lambda = Lambda::start(Plan::read()?).await?;
@@ -91,7 +92,7 @@ async fn run() -> Outcome<Vec<String>> {
     }
     tables.push(budgets::table(&figures));
     report(&lambda.plan, &tables, &figures)?;
-    let now = Baseline { date: today(), machine: lambda.plan.machine.clone(), figures: figures.held() };
+    let now = Baseline { date: today(), machine: lambda.plan.machine.clone(), figures: figures.compared() };
     if wanted.write_baseline {
         now.write(&lambda.plan.baseline)?;
     }
@@ -136,7 +137,7 @@ fn report(plan: &Plan, tables: &[Table], figures: &Figures) -> Outcome<()> {
         figures.0.iter().map(|(name, (value, _))| (name.clone(), json!(value))).collect();
     let shown = |table: &Table| json!({ "title": table.title, "head": table.head, "rows": table.rows });
     let results = json!({
-        "date": today(), "machine": plan.machine, "figures": all, "held": figures.held(),
+        "date": today(), "machine": plan.machine, "figures": all, "held": figures.compared(),
         "tables": tables.iter().map(shown).collect::<Vec<_>>(),
     });
     std::fs::write(&plan.results, format!("{}\n", serde_json::to_string_pretty(&results)?))?;

@@ -1,5 +1,5 @@
-//! One message at a time: what it costs in round trips, calls and requests, whatever the machine; what it costs in money at
-//! an easy pace; and how many go through when they are many.
+//! One message at a time: its cost in round trips, calls and requests, which does not depend on the machine; its cost
+//! in money at an easy pace; and the throughput when there are many.
 
 use crate::Outcome;
 use crate::cost;
@@ -8,10 +8,10 @@ use crate::lambda::Lambda;
 use crate::load::{self, Direction, Load, Pace, Taken};
 use crate::world::World;
 
-const WAYS: [Direction; 2] = [Direction::Inbound, Direction::Outbound];
-/// Organisations where there are many.
+const DIRECTIONS: [Direction; 2] = [Direction::Inbound, Direction::Outbound];
+/// Organisations of a load with many.
 const TENANTS: usize = 20;
-/// What Telegram and Avito take where they are not near.
+/// The time that Telegram and Avito take for an answer when they are not near.
 const LATENCY_MS: u64 = 50;
 
 /// Counts what each message needs.
@@ -25,8 +25,8 @@ pub(crate) async fn count(lambda: &Lambda, world: &mut World, figures: &mut Figu
         "SQS requests",
         "invocations",
     ];
-    let mut table = Table::new("What one message needs, all told", &head);
-    for direction in WAYS {
+    let mut table = Table::new("What one message needs in all", &head);
+    for direction in DIRECTIONS {
         let pace = Pace::OneByOne;
         let load = Load { direction, tenants: 1, processes: 1, latency_ms: 0, messages: 40, pace };
         let taken = load::run(lambda, world, load).await?;
@@ -41,7 +41,7 @@ pub(crate) async fn count(lambda: &Lambda, world: &mut World, figures: &mut Figu
         ]
         .map(|(what, all)| (what, all / taken.messages));
         for (what, each) in counted {
-            figures.hold(format!("{name}/{what} a message"), each);
+            figures.compare(format!("{name}/{what} a message"), each);
         }
         let [postgres, telegram, avito, queues, invocations] = counted.map(|(_, each)| shown(each));
         table.row([name.to_owned(), postgres, telegram, avito, queues, invocations]);
@@ -66,8 +66,8 @@ pub(crate) async fn rush(lambda: &Lambda, world: &mut World, figures: &mut Figur
         "all done after, s",
     ];
     let mut table = Table::new("Messages a second", &head);
-    for direction in WAYS {
-        // Of all loads, that which was disturbed least: what else the machine does only adds.
+    for direction in DIRECTIONS {
+        // The load that was disturbed least: other work of the machine only adds.
         let mut least = f64::INFINITY;
         for (processes, tenants, latency_ms) in [
             (1, 1, 0),
@@ -78,10 +78,10 @@ pub(crate) async fn rush(lambda: &Lambda, world: &mut World, figures: &mut Figur
             (1, TENANTS, 50),
             (4, 1, 50),
             (4, TENANTS, 50),
-            // Lambda starts as many as are wanted.
+            // Lambda starts as many processes as it needs.
             (16, TENANTS, 50),
         ] {
-            // Enough for many to run as most do in production: with plans and connections that are there already.
+            // Enough that most messages go as in production: with connections and cached plans.
             let messages = match (tenants, latency_ms) {
                 (1, 0) => 400,
                 (1, _) => 80,
@@ -119,17 +119,17 @@ pub(crate) async fn rush(lambda: &Lambda, world: &mut World, figures: &mut Figur
                 shown(taken.simulators_cpu_ms / taken.messages),
                 shown(1000.0 / taken.cpu_ms_per_message()),
                 share.map_or_else(String::new, |share| format!("{:.0} %", share * 100.0)),
-                format!("{:.1}", taken.settled_seconds),
+                format!("{:.1}", taken.seconds_until_done),
             ]);
         }
         let hello = figures.get("hello/cpu_ms").unwrap_or(1.0);
-        figures.hold(format!("{}/CPU, times hello's", direction.name()), least / hello);
+        figures.compare(format!("{}/CPU, times hello's", direction.name()), least / hello);
     }
     Ok(table)
 }
 
-/// A bot posts with one call at a time, so this is what Telegram's latency allows to come in; what goes out, with a receipt each, is
-/// held against the same.
+/// The share of the rate that Telegram's latency allows: a bot posts with one call at a time. Outbound messages, with a
+/// receipt each, are compared with the same rate. `None`: there is no latency.
 #[expect(clippy::cast_precision_loss, reason = "a few milliseconds")]
 fn share_of_allowed(taken: &Taken, load: &Load) -> Option<f64> {
     let allowed = crate::figures::count(load.tenants) * 1000.0 / load.latency_ms as f64;
@@ -143,7 +143,7 @@ pub(crate) async fn price(lambda: &Lambda, world: &mut World, figures: &mut Figu
         ["way", "tenants", "messages", "$ a million", "billed ms a message", "CPU ms", "invocations", "resident, MB"];
     let title = format!("Cost of a million bridged messages, with {LATENCY_MS} ms for each call to the outside");
     let mut table = Table::new(title, &head);
-    for direction in WAYS {
+    for direction in DIRECTIONS {
         for (tenants, messages, rate) in [(1, 40, 5.0), (1, 80, 10.0), (TENANTS, 320, 40.0)] {
             let pace = Pace::PerSecond(rate);
             let load = Load { direction, tenants, processes: 4, latency_ms: LATENCY_MS, messages, pace };

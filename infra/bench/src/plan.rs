@@ -1,4 +1,5 @@
-//! What `run.py` has prepared: the functions as `template.yaml` wires them, the servers that are up, where results go.
+//! The plan that `run.py` has written: the functions as `template.yaml` wires them, the running servers, and the file
+//! for results.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -14,9 +15,9 @@ pub(crate) struct Plan {
     pub(crate) functions: Vec<Described>,
     /// The folder of the release binaries.
     pub(crate) binaries: PathBuf,
-    /// The folder for what the functions say.
+    /// The folder for the functions' output.
     pub(crate) logs: PathBuf,
-    /// Where the results go.
+    /// The file for the results.
     pub(crate) results: PathBuf,
     /// The committed figures.
     pub(crate) baseline: PathBuf,
@@ -26,7 +27,7 @@ pub(crate) struct Plan {
     pub(crate) redis: String,
     /// The simulators' control API.
     pub(crate) control: String,
-    /// The bot whose token signs who signs in.
+    /// The token of the sign-in bot.
     pub(crate) master_bot_token: String,
     /// The process of Postgres whose children serve connections.
     pub(crate) postgres_pid: u32,
@@ -45,7 +46,7 @@ pub(crate) struct Described {
     pub(crate) memory_mb: u32,
     /// Its time-out on AWS.
     pub(crate) timeout_s: u64,
-    /// What starts it.
+    /// The events that start it.
     pub(crate) starts: Starts,
     /// Its variables; those that begin with [`QUEUE`] name a queue.
     pub(crate) environment: BTreeMap<String, String>,
@@ -53,10 +54,10 @@ pub(crate) struct Described {
     pub(crate) zipped_bytes: u64,
 }
 
-/// Before the name of a queue, in the place of its address.
+/// The prefix of a queue's name where a variable holds its address on AWS.
 pub(crate) const QUEUE: &str = "queue:";
 
-/// What starts a function.
+/// The events that start a function.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Starts {
@@ -69,7 +70,7 @@ pub(crate) enum Starts {
 }
 
 impl Starts {
-    /// What architecture.md's budgets call an endpoint; all else is a worker.
+    /// True for an endpoint in the sense of architecture.md's budgets. All others are workers.
     pub(crate) fn is_endpoint(&self) -> bool {
         matches!(self, Self::Http { .. })
     }

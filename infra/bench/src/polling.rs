@@ -1,4 +1,5 @@
-//! A cycle of the poll: the schedule names the accounts that are due, the workers look at each, with and without news.
+//! A cycle of polls: the schedule names the accounts that are due, the workers poll each, with and without new
+//! messages.
 
 use std::time::{Duration, Instant};
 
@@ -12,19 +13,21 @@ use crate::lambda::{Fleet, Lambda, idle};
 use crate::load::Part;
 use crate::processes::{children_cpu_ms, cpu_ms};
 use crate::proxy::CountingProxy;
-use crate::redis::{self, questions};
+use crate::redis::{self, requests};
 use crate::world::World;
 
-/// Accounts, and processes that look at them.
+/// Numbers of accounts that are polled.
 const SIZES: [usize; 3] = [100, 1_000, 10_000];
-/// Whose round trips to Postgres are counted, by a proxy; the others are timed.
+/// The number of accounts at which a proxy counts the round trips to Postgres; the others are timed.
 const COUNTED: usize = SIZES[0];
+/// Processes that poll.
 const PROCESSES: usize = 4;
 /// Organisations that share the accounts.
 const TENANTS: usize = 20;
 /// Avito's ids of the accounts begin here.
 const FIRST: i64 = 5_000_000_000;
-/// Accounts are copies of those that were connected: their keys are sealed for their organisation and open as well.
+/// Accounts are copies of those that were connected: their secrets are encrypted for the same organisation, so they can
+/// be decrypted.
 const COPY: &str = "
     INSERT INTO avito_accounts OVERRIDING SYSTEM VALUE
     SELECT copy.* FROM generate_series(0, $2::int - 1) AS n
@@ -32,7 +35,7 @@ const COPY: &str = "
     CROSS JOIN LATERAL jsonb_populate_record(NULL::avito_accounts, to_jsonb(a) || jsonb_build_object(
         'id', nextval(pg_get_serial_sequence('avito_accounts', 'id')), 'user_id', $3::bigint + n,
         'api_client_id', 'bench-' || n, 'access_token', NULL, 'token_expires_at', NULL)) AS copy";
-const BEGIN: &str = "
+const START_POLLS: &str = "
     INSERT INTO account_polls (avito_account_id, client_id)
     SELECT id, client_id FROM avito_accounts WHERE user_id >= $1";
 /// Every ten minutes an account's unread chats are listed besides, by a call of its own; that is not measured here.
@@ -41,10 +44,10 @@ const DUE: &str = "
     SET unread_list_at = now() + interval '1 day',
         next_poll_at = CASE WHEN a.user_id >= $1 AND a.user_id < $1 + $2 THEN now() ELSE now() + interval '1 day' END
     FROM avito_accounts a WHERE a.id = p.avito_account_id";
-/// What was written before the accounts were connected is no news.
+/// Messages that were written before the accounts were connected are not new.
 const THREE_DAYS: i64 = 3 * 24 * 3600;
 
-/// A cycle as it went.
+/// The measurements of a cycle.
 struct Cycle {
     seconds: f64,
     parts: Vec<Part>,
@@ -53,14 +56,14 @@ struct Cycle {
     simulators_cpu_ms: f64,
     round_trips: f64,
     redis: f64,
-    news: i64,
+    new_messages: i64,
 }
 
 /// Measures cycles of all sizes.
 pub(crate) async fn measure(lambda: &Lambda, world: &mut World, figures: &mut Figures) -> Outcome<Table> {
     world.grow(lambda, TENANTS).await?;
     let most = SIZES[SIZES.len() - 1];
-    furnish(world, most).await?;
+    add_accounts(world, most).await?;
     let head = [
         "accounts",
         "news",
@@ -71,7 +74,7 @@ pub(crate) async fn measure(lambda: &Lambda, world: &mut World, figures: &mut Fi
         "Postgres",
         "simulators",
         "Avito calls an account",
-        "$ a million looks",
+        "$ a million polls",
     ];
     let mut table = Table::new(format!("A poll cycle, {PROCESSES} processes"), &head);
     let mut row = |size: usize, what: &str, latency: u64, cycle: &Cycle| {
@@ -90,22 +93,23 @@ pub(crate) async fn measure(lambda: &Lambda, world: &mut World, figures: &mut Fi
         ]);
     };
     let first = cycle(lambda, world, most, false).await?;
-    row(most, "first look of all", 0, &first);
+    row(most, "first poll of all", 0, &first);
     for size in SIZES {
-        for news in [false, true] {
-            let cycle = cycle(lambda, world, size, news).await?;
-            let what = if news { "1 %" } else { "none" };
+        for with_new in [false, true] {
+            let cycle = cycle(lambda, world, size, with_new).await?;
+            let what = if with_new { "1 %" } else { "none" };
             row(size, what, 0, &cycle);
             figures.note(format!("poll/{size} accounts, news {what}/seconds"), cycle.seconds);
             let cpu = cycle.parts.iter().map(|part| part.cpu_ms).sum::<f64>() / count(size);
             figures.note(format!("poll/{size} accounts, news {what}/CPU ms an account"), cpu);
-            if !news {
-                figures.hold(format!("poll/{size} accounts/Avito calls an account"), cycle.calls / count(size));
+            if !with_new {
+                figures.compare(format!("poll/{size} accounts/Avito calls an account"), cycle.calls / count(size));
                 if size == COUNTED {
                     let round_trips = cycle.round_trips * 50.0 / count(size);
-                    figures.hold(format!("poll/{size} accounts/Postgres round trips a fifty"), round_trips);
+                    figures.compare(format!("poll/{size} accounts/Postgres round trips a fifty"), round_trips);
                 }
-                figures.hold(format!("poll/{size} accounts/Redis round trips an account"), cycle.redis / count(size));
+                figures
+                    .compare(format!("poll/{size} accounts/Redis round trips an account"), cycle.redis / count(size));
             }
         }
     }
@@ -117,51 +121,51 @@ pub(crate) async fn measure(lambda: &Lambda, world: &mut World, figures: &mut Fi
     Ok(table)
 }
 
-/// Has as many accounts as will be looked at, each with one old chat.
-async fn furnish(world: &World, accounts: usize) -> Outcome<()> {
+/// Adds the accounts to poll, each with one old chat.
+async fn add_accounts(world: &World, accounts: usize) -> Outcome<()> {
     let originals: Vec<i64> = world.tenants.iter().map(|tenant| tenant.account_id).collect();
     world.database.execute(COPY, &[&originals, &i32::try_from(accounts)?, &FIRST]).await?;
-    world.database.execute(BEGIN, &[&FIRST]).await?;
-    let mut told = JoinSet::new();
-    for place in 0..accounts {
-        while told.len() >= 16 {
-            told.join_next().await.unwrap_or(Ok(Ok(())))??;
+    world.database.execute(START_POLLS, &[&FIRST]).await?;
+    let mut tasks = JoinSet::new();
+    for index in 0..accounts {
+        while tasks.len() >= 16 {
+            tasks.join_next().await.unwrap_or(Ok(Ok(())))??;
         }
         let (simulators, tenants) = (world.simulators.clone(), world.tenants.len());
-        told.spawn(async move {
-            // The copies have the keys' secret of the account that they were made from.
-            let secret = format!("secret-{}", 1_000_000_000 + place % tenants);
-            let user_id = FIRST + i64::try_from(place)?;
-            let account = json!({ "client_id": format!("bench-{place}"), "client_secret": secret, "user_id": user_id });
-            simulators.tell("avito/accounts", &account).await?;
-            let chat = json!({ "user_id": user_id, "chat": chat(place), "buyer": { "name": "Покупатель" },
+        tasks.spawn(async move {
+            // The copies have the secret of the account that they were made from.
+            let secret = format!("secret-{}", 1_000_000_000 + index % tenants);
+            let user_id = FIRST + i64::try_from(index)?;
+            let account = json!({ "client_id": format!("bench-{index}"), "client_secret": secret, "user_id": user_id });
+            simulators.post("avito/accounts", &account).await?;
+            let chat = json!({ "user_id": user_id, "chat": chat(index), "buyer": { "name": "Покупатель" },
                                "item": { "title": "Стол дубовый" } });
-            simulators.tell("avito/chats", &chat).await?;
-            write(&simulators, place, jiff::Timestamp::now().as_second() - THREE_DAYS).await
+            simulators.post("avito/chats", &chat).await?;
+            write(&simulators, index, jiff::Timestamp::now().as_second() - THREE_DAYS).await
         });
     }
-    while let Some(done) = told.join_next().await {
+    while let Some(done) = tasks.join_next().await {
         done??;
     }
     Ok(())
 }
 
-fn chat(place: usize) -> String {
-    format!("u2i-bench-{place}")
+fn chat(index: usize) -> String {
+    format!("u2i-bench-{index}")
 }
 
-/// The buyer of an account writes, and no webhook tells.
-async fn write(simulators: &crate::simulators::Simulators, place: usize, created: i64) -> Outcome<()> {
+/// Has the buyer of an account write, without a webhook.
+async fn write(simulators: &crate::simulators::Simulators, index: usize, created: i64) -> Outcome<()> {
     let message =
-        json!({ "chat": chat(place), "from": "buyer", "text": "Ещё продаётся?", "created": created, "webhook": false });
-    simulators.tell("avito/messages", &message).await.map(drop)
+        json!({ "chat": chat(index), "from": "buyer", "text": "Ещё продаётся?", "created": created, "webhook": false });
+    simulators.post("avito/messages", &message).await.map(drop)
 }
 
-/// One cycle over the first `size` accounts; with news, one of a hundred has some.
-async fn cycle(lambda: &Lambda, world: &World, size: usize, news: bool) -> Outcome<Cycle> {
-    world.quiet(lambda).await?;
-    for place in (0..size).step_by(100).filter(|_| news) {
-        write(&world.simulators, place, jiff::Timestamp::now().as_second()).await?;
+/// Runs one cycle over the first `size` accounts. With `with_new`, one in a hundred has a new message.
+async fn cycle(lambda: &Lambda, world: &World, size: usize, with_new: bool) -> Outcome<Cycle> {
+    world.forget_and_analyze(lambda).await?;
+    for index in (0..size).step_by(100).filter(|_| with_new) {
+        write(&world.simulators, index, jiff::Timestamp::now().as_second()).await?;
     }
     world.database.execute(DUE, &[&FIRST, &i64::try_from(size)?]).await?;
     let proxy = CountingProxy::start(&lambda.plan.database).await?;
@@ -169,7 +173,7 @@ async fn cycle(lambda: &Lambda, world: &World, size: usize, news: bool) -> Outco
     let schedule = lambda.fleet("poll-avito", 1, &[]).await?;
     let workers = lambda.fleet("poll-accounts", PROCESSES, if size == COUNTED { &changed } else { &[] }).await?;
     lambda.queues.attach(&workers.function);
-    let before = (known(world).await?, world.simulators.calls_so_far().await?, questions(&lambda.plan.redis).await?);
+    let before = (known(world).await?, world.simulators.calls_so_far().await?, requests(&lambda.plan.redis).await?);
     let plan = &lambda.plan;
     let cpu = [schedule.cpu_ms(), workers.cpu_ms(), children_cpu_ms(plan.postgres_pid), cpu_ms(plan.simulators_pid)];
     let began = Instant::now();
@@ -183,13 +187,13 @@ async fn cycle(lambda: &Lambda, world: &World, size: usize, news: bool) -> Outco
         postgres_cpu_ms: children_cpu_ms(plan.postgres_pid) - cpu[2],
         simulators_cpu_ms: cpu_ms(plan.simulators_pid) - cpu[3],
         round_trips: count(proxy.round_trips()),
-        redis: questions(&plan.redis).await? - before.2 - redis::OWN,
-        news: known(world).await? - before.0,
+        redis: requests(&plan.redis).await? - before.2 - redis::OWN,
+        new_messages: known(world).await? - before.0,
     };
     stop(lambda, schedule, workers).await;
-    let expected = if news { size.div_ceil(100) } else { 0 };
-    if cycle.news != i64::try_from(expected)? {
-        return Err(format!("{} messages were found of {expected}", cycle.news).into());
+    let expected = if with_new { size.div_ceil(100) } else { 0 };
+    if cycle.new_messages != i64::try_from(expected)? {
+        return Err(format!("{} messages were found of {expected}", cycle.new_messages).into());
     }
     Ok(cycle)
 }

@@ -1,5 +1,5 @@
-//! Processes of functions, with exactly the variables that the template gives them, and what the system says of a process:
-//! its memory and its share of the processor (Linux, `/proc`).
+//! Processes of functions, with exactly the variables that the template gives them, and the system's figures of a
+//! process: its memory and its share of the processor (Linux, `/proc`).
 
 use std::fs::OpenOptions;
 use std::process::Stdio;
@@ -14,22 +14,22 @@ use crate::lambda::Lambda;
 use crate::plan::QUEUE;
 use crate::runtime::Function;
 
-/// How long a function may take until it asks for its first event.
+/// The longest time until a function asks for its first event.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 /// Clock ticks a second, as `/proc` counts them on every Linux.
 const TICK_MS: f64 = 10.0;
 
-/// A running process of a function; dropped, it is gone.
+/// A running process of a function. Dropping it ends the process.
 pub(crate) struct Process {
     child: Child,
     pid: u32,
-    /// From before it was started to its first question for an event.
+    /// The time from before its start to its first request for an event.
     pub(crate) ready: Duration,
     _api: JoinSet<()>,
 }
 
 impl Process {
-    /// Starts a process and waits until it is ready. `changed` variables stand over those of the template.
+    /// Starts a process and waits until it is ready. `changed` variables replace those of the template.
     pub(crate) async fn start(lambda: &Lambda, function: &Arc<Function>, changed: &[(&str, &str)]) -> Outcome<Self> {
         let (address, api, is_ready) = function.serve().await?;
         let name = function.name();
@@ -87,7 +87,7 @@ impl Process {
 pub(crate) fn cpu_ms(pid: u32) -> f64 {
     let fields = stat(pid);
     // utime and stime, the 14th and 15th of proc(5); the first two are cut off.
-    let ticks = |place: usize| fields.get(place).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or_default();
+    let ticks = |index: usize| fields.get(index).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or_default();
     (ticks(11) + ticks(12)) * TICK_MS
 }
 
@@ -99,7 +99,7 @@ pub(crate) fn children_cpu_ms(parent: u32) -> f64 {
     pids.filter(|pid| stat(*pid).get(1) == Some(&parent)).map(cpu_ms).sum()
 }
 
-/// The fields of `/proc/…/stat` behind the name, which may hold anything.
+/// The fields of `/proc/…/stat` behind the name, which may contain anything.
 fn stat(pid: u32) -> Vec<String> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let behind = text.rsplit_once(')').map(|(_, rest)| rest).unwrap_or_default();

@@ -1,7 +1,7 @@
-//! A proxy in front of Postgres that counts how often a client waits for it: what is sent while an answer is still under
-//! way belongs to the same round trip, and so does what comes within an open transaction: a transaction is sent in one go, but may be
-//! handed over in pieces. Connecting does not count. It reads no more of the protocol than where a message
-//! begins (postgresql.org/docs/current/protocol-message-formats.html).
+//! A proxy in front of Postgres that counts how often a client waits for it. A request that is sent while an answer is
+//! still under way belongs to the same round trip. So does a request within an open transaction: a transaction is sent
+//! in one go, but may arrive in pieces. Connecting does not count. The proxy reads no more of the protocol than where a
+//! message begins (postgresql.org/docs/current/protocol-message-formats.html).
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::Outcome;
 
-/// The proxy; dropped, it is gone with its connections.
+/// The proxy. Dropping it ends its connections.
 pub(crate) struct CountingProxy {
     /// The database's address through it.
     pub(crate) address: String,
@@ -46,7 +46,7 @@ impl CountingProxy {
         Ok(Self { address: address.to_string(), round_trips, _server: server })
     }
 
-    /// How many round trips there were so far.
+    /// The number of round trips so far.
     pub(crate) fn round_trips(&self) -> usize {
         self.round_trips.load(Ordering::SeqCst)
     }
@@ -62,7 +62,7 @@ async fn connect(client: TcpStream, server: TcpStream, round_trips: Arc<AtomicUs
     }
 }
 
-/// What the server still owes to one client.
+/// The state of one client's connection.
 #[derive(Default)]
 struct Session {
     unanswered: AtomicUsize,
@@ -72,7 +72,7 @@ struct Session {
 /// A query, or the end of an extended one: the server answers each with one `ReadyForQuery`.
 const ASKS: [u8; 2] = [b'Q', b'S'];
 const READY: u8 = b'Z';
-/// What `ReadyForQuery` says outside a transaction.
+/// The status in `ReadyForQuery` outside a transaction.
 const IDLE: u8 = b'I';
 
 async fn requests(

@@ -1,6 +1,6 @@
-//! SQS as far as the functions use it: `SendMessage`, `SendMessageBatch` and `GetQueueAttributes` of its JSON protocol. The
-//! bench is Lambda and SQS at once: what is sent goes into the inbox of the function that consumes the queue, when its delay
-//! is over. An emulator's own time would stand in every figure.
+//! SQS as far as the functions use it: `SendMessage`, `SendMessageBatch` and `GetQueueAttributes` of its JSON protocol.
+//! The bench is Lambda and SQS at once: a task goes into the inbox of the function that consumes the queue, after its
+//! delay. An emulator's own time would be part of every figure.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use crate::plan::Starts;
 use crate::runtime::Function;
 use crate::server::{self, Answer, Call};
 
-/// All queues, by name; a queue without a consumer keeps nothing.
+/// All queues, by name. A queue without a consumer drops its tasks.
 pub(crate) struct Queues {
     state: Arc<State>,
     /// Its address, before the name of a queue.
@@ -58,7 +58,7 @@ impl Queues {
         self.state.consumers().clear();
     }
 
-    /// How many requests there were so far, and how many tasks came with them.
+    /// The number of requests so far, and of the tasks in them.
     pub(crate) fn counted(&self) -> (u64, u64) {
         (self.state.requests.load(Ordering::SeqCst), self.state.tasks.load(Ordering::SeqCst))
     }

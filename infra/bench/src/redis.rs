@@ -1,15 +1,15 @@
-//! How often Redis was asked: the one thing that is asked of it here. A script is one question, whatever it does.
+//! The number of requests to Redis, which is all that the bench reads there. A script is one request.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::Outcome;
 
-/// What one question here adds to the count.
+/// The count that one call of [`requests`] adds.
 pub(crate) const OWN: f64 = 1.0;
 
-/// How often somebody sent something so far. Each such question is one more for the next, see [`OWN`].
-pub(crate) async fn questions(address: &str) -> Outcome<f64> {
+/// The number of requests so far. Each call adds to the count of the next one, see [`OWN`].
+pub(crate) async fn requests(address: &str) -> Outcome<f64> {
     let address: url::Url = address.parse()?;
     let server = (address.host_str().unwrap_or("127.0.0.1"), address.port().unwrap_or(6379));
     let mut stream = TcpStream::connect(server).await?;

@@ -1,5 +1,6 @@
 //! Lambda's Runtime API (docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html) around the processes of one function:
-//! each asks for its next event and is given one at a time; tasks of a queue come in batches, as Lambda hands them over.
+//! each asks for its next event and is given one at a time; tasks of a queue come in batches, as Lambda hands them
+//! over.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -18,16 +19,16 @@ use crate::events;
 use crate::plan::{Described, Starts};
 use crate::server::{self, Answer, Call};
 
-/// How an invocation went.
+/// The result of an invocation.
 #[derive(Debug)]
 pub(crate) struct Answered {
-    /// What the function answered; `Err`: it failed.
+    /// The function's answer; `Err`: it failed.
     pub(crate) body: Result<Value, String>,
     /// From handing the event over to having the answer.
     pub(crate) took: Duration,
 }
 
-/// What waits for a process of the function.
+/// An event or a task that waits for a process of the function.
 enum Waiting {
     Event { body: String, reply: oneshot::Sender<Answered> },
     Task(String),
@@ -40,7 +41,7 @@ struct UnderWay {
     tasks: usize,
 }
 
-/// A function: its inbox, and what its invocations took.
+/// A function: its inbox, and the times of its invocations.
 pub(crate) struct Function {
     pub(crate) described: Described,
     inbox: Mutex<VecDeque<Waiting>>,
@@ -52,7 +53,7 @@ pub(crate) struct Function {
     returned: AtomicUsize,
 }
 
-/// Nobody panics while holding one of these locks, and if so the figures are void anyway.
+/// Locks a mutex. No code panics under one of these locks; after a panic the figures would be void anyway.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -97,23 +98,23 @@ impl Function {
         self.arrived.add_permits(1);
     }
 
-    /// Whether nothing waits for it and nothing is under way.
+    /// True if nothing waits for it and nothing is under way.
     pub(crate) fn is_idle(&self) -> bool {
         let inbox = locked(&self.inbox);
         inbox.is_empty() && self.busy.load(Ordering::SeqCst) == 0
     }
 
-    /// What its invocations took since this was asked last.
+    /// Takes the times of its invocations since the last call.
     pub(crate) fn take_times(&self) -> Vec<Duration> {
         std::mem::take(&mut *locked(&self.took))
     }
 
-    /// How many tasks it gave back. They are not given out again: in a world without faults there is no reason for it.
+    /// The number of tasks that it returned as failed. They are not delivered again: without faults that is not needed.
     pub(crate) fn returned(&self) -> usize {
         self.returned.load(Ordering::SeqCst)
     }
 
-    /// The Runtime API of one process; the receiver hears of its first question for an event.
+    /// Serves the Runtime API of one process. The receiver gets the time of its first request for an event.
     pub(crate) async fn serve(self: &Arc<Self>) -> Outcome<(SocketAddr, JoinSet<()>, oneshot::Receiver<Instant>)> {
         let (ready, is_ready) = oneshot::channel();
         let (function, ready) = (Arc::clone(self), Arc::new(Mutex::new(Some(ready))));
@@ -193,21 +194,21 @@ impl Function {
 
     fn ended(&self, id: &str, body: Value, now: Instant) -> Answer {
         let failures = body["batchItemFailures"].as_array().cloned().unwrap_or_default();
-        let is_back =
-            |place: usize| failures.iter().any(|failure| failure["itemIdentifier"] == events::message_id(place));
-        self.end(id, Ok(body), now, is_back)
+        let is_returned =
+            |index: usize| failures.iter().any(|failure| failure["itemIdentifier"] == events::message_id(index));
+        self.end(id, Ok(body), now, is_returned)
     }
 
     fn failed(&self, id: &str, why: &str, now: Instant) -> Answer {
         self.end(id, Err(why.to_owned()), now, |_| true)
     }
 
-    fn end(&self, id: &str, body: Result<Value, String>, now: Instant, is_back: impl Fn(usize) -> bool) -> Answer {
+    fn end(&self, id: &str, body: Result<Value, String>, now: Instant, is_returned: impl Fn(usize) -> bool) -> Answer {
         let under_way = id.parse().ok().and_then(|id| locked(&self.under_way).remove(&id));
         let Some(under_way) = under_way else { return server::empty(StatusCode::NOT_FOUND) };
         let took = now - under_way.since;
         locked(&self.took).push(took);
-        let returned = (0..under_way.tasks).filter(|place| is_back(*place)).count();
+        let returned = (0..under_way.tasks).filter(|index| is_returned(*index)).count();
         self.returned.fetch_add(returned, Ordering::SeqCst);
         if let Some(reply) = under_way.reply {
             let _ = reply.send(Answered { body, took });

@@ -1,5 +1,5 @@
-//! A small HTTP server straight on hyper: whole requests in, whole answers out, and no packet held back, for what is
-//! measured here takes less than a millisecond.
+//! A small HTTP server directly on hyper: whole requests in, whole answers out, and no packet delayed, because the
+//! measured times are below a millisecond.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,4 +1,4 @@
-//! The simulators' control API: plays the people outside, slows the services down, and tells which calls arrived.
+//! The simulators' control API: plays the people outside, slows the services down, and reads the calls that arrived.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -27,8 +27,8 @@ impl Simulators {
         Ok(Self { client, base: format!("{base}/_local") })
     }
 
-    /// Has something happen.
-    pub(crate) async fn tell(&self, path: &str, body: &Value) -> Outcome<Value> {
+    /// Sends a request that makes something happen.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Outcome<Value> {
         let answer = self.client.post(format!("{}/{path}", self.base)).json(body).send().await?;
         let (status, answer) = (answer.status(), answer.text().await?);
         if !status.is_success() {
@@ -37,20 +37,20 @@ impl Simulators {
         Ok(serde_json::from_str(&answer)?)
     }
 
-    /// Asks for a record.
-    pub(crate) async fn ask(&self, path_and_query: &str) -> Outcome<Value> {
+    /// Reads a record.
+    pub(crate) async fn get(&self, path_and_query: &str) -> Outcome<Value> {
         let answer = self.client.get(format!("{}/{path_and_query}", self.base)).send().await?;
         Ok(serde_json::from_slice(&answer.bytes().await?)?)
     }
 
-    /// The calls after `since`, and where the record ends now.
+    /// The calls after `since`, and the current end of the record.
     pub(crate) async fn calls(&self, since: u64) -> Outcome<(Vec<Recorded>, u64)> {
-        let mut answer = self.ask(&format!("calls?since={since}")).await?;
+        let mut answer = self.get(&format!("calls?since={since}")).await?;
         let next = answer["next"].as_u64().unwrap_or(since);
         Ok((serde_json::from_value(answer["calls"].take())?, next))
     }
 
-    /// Where the record of calls ends now.
+    /// The current end of the record of calls.
     pub(crate) async fn calls_so_far(&self) -> Outcome<u64> {
         Ok(self.calls(u64::MAX).await?.1)
     }
@@ -60,7 +60,7 @@ impl Simulators {
         self.client.delete(format!("{}/faults", self.base)).send().await?.error_for_status()?;
         for target in ["telegram", "avito"].iter().filter(|_| milliseconds > 0) {
             let fault = json!({ "target": target, "kind": "latency", "latency_ms": milliseconds });
-            self.tell("faults", &fault).await?;
+            self.post("faults", &fault).await?;
         }
         Ok(())
     }

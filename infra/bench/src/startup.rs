@@ -1,5 +1,6 @@
-//! Each function beside the bare hello: how soon it is ready, what its first and its later invocations take, its memory after
-//! a thousand events, its size. Starts of all functions alternate, so that other work of the machine meets them alike.
+//! Each function beside the bare hello: the time until it is ready, the times of its first and its later invocations,
+//! its memory after a thousand events, its size. Starts of all functions alternate, so that other work of the machine
+//! affects them alike.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,19 +16,19 @@ use crate::lambda::{Fleet, Lambda, idle};
 use crate::plan::{Described, Starts};
 use crate::processes::Process;
 use crate::runtime::Function;
-use crate::world::{Place, World};
+use crate::world::{ChatPosition, World};
 
-/// What all are compared with.
+/// The function that all others are compared with.
 pub(crate) const HELLO: &str = "hello";
 /// Starts of each function.
 const STARTS: usize = 20;
-/// Events of each function, unless they take longer than [`LONGEST`].
+/// Events of each function, unless they take longer than [`MAX_DURATION`].
 const EVENTS: usize = 1000;
-const LONGEST: Duration = Duration::from_secs(6);
-/// Nobody has anything of this id.
-const NOBODYS: &str = "9000000000000000";
+const MAX_DURATION: Duration = Duration::from_secs(6);
+/// An id that nothing has.
+const UNKNOWN_ID: &str = "9000000000000000";
 
-/// What was seen of a function; times in milliseconds.
+/// The measurements of a function; times in milliseconds.
 #[derive(Default)]
 struct Seen {
     ready: Vec<f64>,
@@ -37,7 +38,7 @@ struct Seen {
     memory_mb: f64,
 }
 
-/// Measures the hello alone: what an event costs it is the unit of what others compute.
+/// Measures the hello alone: its computing time for an event is the unit for that of the others.
 pub(crate) async fn measure_hello(lambda: &Lambda, figures: &mut Figures) -> Outcome<()> {
     let fleet = lambda.fleet(HELLO, 1, &[]).await?;
     let event = events::of_request("GET", "/hello", &[], None);
@@ -50,7 +51,7 @@ pub(crate) async fn measure_hello(lambda: &Lambda, figures: &mut Figures) -> Out
         }
         rounds.push((fleet.cpu_ms() - before) / count(EVENTS));
     }
-    // As with what is compared to it, the round that was disturbed least.
+    // The round that was disturbed least, as with the figures that are compared with it.
     figures.note("hello/cpu_ms", percentile(&rounds, 0.0));
     fleet.stop().await;
     Ok(())
@@ -63,7 +64,7 @@ pub(crate) async fn measure(lambda: &Lambda, world: &mut World, figures: &mut Fi
     let feeder = Feeder::start(lambda).await?;
     for _ in 0..STARTS {
         for described in &lambda.plan.functions {
-            // Whoever was to be woken by the one before was not there.
+            // The function before woke workers that were not running.
             world.forget().await?;
             let subject = Subject::start(lambda, described).await?;
             let seen = seen.entry(described.name.clone()).or_default();
@@ -78,7 +79,7 @@ pub(crate) async fn measure(lambda: &Lambda, world: &mut World, figures: &mut Fi
         let seen = seen.entry(described.name.clone()).or_default();
         subject.work(world, &feeder).await?;
         let (before, began) = (subject.process.cpu_ms(), Instant::now());
-        while seen.warm.len() < EVENTS && began.elapsed() < LONGEST {
+        while seen.warm.len() < EVENTS && began.elapsed() < MAX_DURATION {
             seen.warm.push(subject.work(world, &feeder).await?);
         }
         seen.cpu_ms = (subject.process.cpu_ms() - before) / count(seen.warm.len());
@@ -86,7 +87,7 @@ pub(crate) async fn measure(lambda: &Lambda, world: &mut World, figures: &mut Fi
         subject.stop(lambda).await;
     }
     feeder.stop().await;
-    world.quiet(lambda).await?;
+    world.forget_and_analyze(lambda).await?;
     Ok(report(&lambda.plan.functions, &seen, figures))
 }
 
@@ -127,16 +128,16 @@ impl Subject {
         self.process.stop().await;
     }
 
-    /// Gives the function one thing to do; answers the milliseconds it took.
+    /// Gives the function one thing to do. Returns the milliseconds that it took.
     async fn work(&self, world: &mut World, feeder: &Feeder) -> Outcome<f64> {
-        let place = Place { tenant: 0, chat: 0 };
+        let position = ChatPosition { tenant: 0, chat: 0 };
         let took = match self.function.name() {
-            "deliver-to-telegram" => self.fed(&feeder.avito, &world.buyer_writes(place).event).await?,
-            "deliver-to-avito" => self.fed(&feeder.telegram, &world.operator_writes(place).await?.event).await?,
+            "deliver-to-telegram" => self.feed(&feeder.avito, &world.buyer_writes(position).event).await?,
+            "deliver-to-avito" => self.feed(&feeder.telegram, &world.operator_writes(position).await?.event).await?,
             name => {
                 let event = match name {
-                    "avito-webhook" => world.buyer_writes(place).event,
-                    "telegram-webhook" => world.operator_writes(place).await?.event,
+                    "avito-webhook" => world.buyer_writes(position).event,
+                    "telegram-webhook" => world.operator_writes(position).await?.event,
                     _ => event(&self.function.described, world),
                 };
                 self.function.invoke(&event).await?.took
@@ -145,8 +146,8 @@ impl Subject {
         Ok(milliseconds(took))
     }
 
-    /// Has a webhook bring something and the queue wake this worker; answers what the worker took.
-    async fn fed(&self, webhook: &Fleet, event: &Value) -> Outcome<Duration> {
+    /// Has a webhook bring something and the queue wake this worker. Returns the time that the worker took.
+    async fn feed(&self, webhook: &Fleet, event: &Value) -> Outcome<Duration> {
         webhook.function.invoke(event).await?.body?;
         idle(&[&self.function], Duration::from_secs(20)).await?;
         let took = self.function.take_times().into_iter().max();
@@ -159,7 +160,7 @@ fn event(function: &Described, world: &World) -> Value {
     let tenant = &world.tenants[0];
     match &function.starts {
         Starts::Http { method, path } => {
-            let segment = |part: &str| if part.starts_with('{') { NOBODYS.to_owned() } else { part.to_owned() };
+            let segment = |part: &str| if part.starts_with('{') { UNKNOWN_ID.to_owned() } else { part.to_owned() };
             let path = path.split('/').map(segment).collect::<Vec<_>>().join("/");
             let bearer = format!("Bearer {}", tenant.token);
             let body = (method != "GET").then(|| json!({}));
@@ -198,15 +199,15 @@ fn report(functions: &[Described], seen: &BTreeMap<String, Seen>, figures: &mut 
     let hello_zipped = functions.iter().find(|function| function.name == HELLO).map_or(1, |hello| hello.zipped_bytes);
     for function in functions {
         let (name, seen) = (&function.name, &seen[&function.name]);
-        // The start that was disturbed least by whatever else the machine did.
+        // The start that was disturbed least by other work of the machine.
         let ratio = percentile(&seen.ready, 0.0) / percentile(&hello.ready, 0.0);
         let kind = if function.starts.is_endpoint() { "endpoint" } else { "worker" };
         #[expect(clippy::cast_precision_loss, reason = "sizes of files")]
         let (zipped, hello_zipped) = (function.zipped_bytes as f64 / 1e6, hello_zipped as f64 / 1e6);
         if name != HELLO {
-            figures.hold(format!("startup/{name}/ready, times hello"), ratio);
-            figures.hold(format!("startup/{name}/memory, times hello"), seen.memory_mb / hello.memory_mb);
-            figures.hold(format!("startup/{name}/size, times hello"), zipped / hello_zipped);
+            figures.compare(format!("startup/{name}/ready, times hello"), ratio);
+            figures.compare(format!("startup/{name}/memory, times hello"), seen.memory_mb / hello.memory_mb);
+            figures.compare(format!("startup/{name}/size, times hello"), zipped / hello_zipped);
             for (what, value) in [("ready, times hello", ratio), ("memory, MB", seen.memory_mb), ("size, MB", zipped)] {
                 let worst = format!("worst {kind}/{what}");
                 figures.note(worst.clone(), value.max(figures.get(&worst).unwrap_or_default()));

@@ -1,8 +1,8 @@
 //! The world that is measured: organisations that signed in and connected a bot and an account through the API's own
-//! functions, and conversations whose topics stand. What would be all that is measured otherwise is lifted: Avito allows any
-//! number of calls, and by two triggers of this database every budget for Telegram's twenty messages a minute stays full and
-//! every chat was silent before its message and Postgres was never away, so that none waits for those that it may have
-//! overtaken.
+//! functions, and conversations whose topics exist. The limits that would otherwise decide every figure are lifted.
+//! Avito allows any number of calls. By two triggers of this database every budget for Telegram's twenty messages a
+//! minute stays full, and a message arrives as if its chat had been quiet and Postgres never away, so that it does not
+//! wait for others that it may have overtaken.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -23,18 +23,18 @@ const CHATS: usize = 20;
 const UNLIMITED: &str = "
     CREATE FUNCTION bench_unlimited() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        NEW.budget := 20; NEW.budget_updated_at := now(); NEW.reaction_budget_left := 20; NEW.reaction_budget_updated_at := now();
+        NEW.budget_left := 20; NEW.budget_updated_at := now(); NEW.reaction_budget_left := 20; NEW.reaction_budget_updated_at := now();
         RETURN NEW;
     END $$;
     CREATE TRIGGER bench_unlimited BEFORE INSERT OR UPDATE ON bot_outboxes FOR EACH ROW EXECUTE FUNCTION bench_unlimited();
     CREATE FUNCTION bench_silent() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN NEW.last_received_at := NULL; NEW.hold_until := NULL; RETURN NEW; END $$;
     CREATE TRIGGER bench_silent BEFORE UPDATE OF last_received_at ON dialogs FOR EACH ROW EXECUTE FUNCTION bench_silent();";
-/// What Avito says that an account may call in a minute.
+/// The calls a minute that Avito allows to an account.
 const UNLIMITED_CALLS: u32 = 1_000_000;
-/// What earlier parts left for later: marks in topics' names, read marks, receipts that nobody sent. They are due a while
-/// after a chat went quiet and would fall into whatever is measured then.
-const QUIET: &str = "
+/// Discards the work that earlier parts left for later: renames for the topic emoji, read marks, receipts that were not
+/// sent. It becomes due a while after a chat went quiet and would fall into the next measurement.
+const FORGET: &str = "
     UPDATE posts SET state = 'failed' WHERE state IN ('pending', 'sending');
     UPDATE parts SET state = 'cancelled' WHERE state IN ('pending', 'sending');
     UPDATE messages SET needs_post = false WHERE needs_post AND post_id IS NULL;
@@ -67,28 +67,28 @@ struct Chat {
     thread: i64,
 }
 
-/// A message that somebody is about to write.
+/// A message that a person is about to write.
 pub(crate) struct Written {
-    /// What it is recognised by.
+    /// The number in its text, by which it is recognised.
     pub(crate) number: u64,
     /// The request by which a webhook brings it.
     pub(crate) event: Value,
 }
 
-/// A chat, by its tenant's and its own place.
+/// A chat, by the index of its tenant and its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Place {
+pub(crate) struct ChatPosition {
     pub(crate) tenant: usize,
     pub(crate) chat: usize,
 }
 
 /// Chats of the first tenants, one of each in turn.
-pub(crate) fn places(tenants: usize) -> impl Iterator<Item = Place> {
-    (0..CHATS).flat_map(move |chat| (0..tenants).map(move |tenant| Place { tenant, chat }))
+pub(crate) fn chat_positions(tenants: usize) -> impl Iterator<Item = ChatPosition> {
+    (0..CHATS).flat_map(move |chat| (0..tenants).map(move |tenant| ChatPosition { tenant, chat }))
 }
 
 impl World {
-    /// An empty database, and nobody in it.
+    /// Migrates an empty database. It has no organisations yet.
     pub(crate) async fn new(lambda: &Lambda) -> Outcome<Self> {
         let (database, connection) = tokio_postgres::connect(&lambda.plan.database, tokio_postgres::NoTls).await?;
         tokio::spawn(connection);
@@ -108,8 +108,8 @@ impl World {
         let sign_in = lambda.fleet("auth-telegram", 1, &[]).await?;
         let bots = lambda.fleet("bots-create", 1, &[]).await?;
         let accounts = lambda.fleet("avito-accounts-create", 1, &[]).await?;
-        for place in self.tenants.len()..count {
-            let tenant = self.tenant(lambda, place, [&sign_in, &bots, &accounts]).await?;
+        for index in self.tenants.len()..count {
+            let tenant = self.tenant(lambda, index, [&sign_in, &bots, &accounts]).await?;
             self.tenants.push(tenant);
         }
         for fleet in [sign_in, bots, accounts] {
@@ -118,17 +118,17 @@ impl World {
         self.open_chats(lambda).await
     }
 
-    async fn tenant(&self, lambda: &Lambda, place: usize, [sign_in, bots, accounts]: [&Fleet; 3]) -> Outcome<Tenant> {
-        let number = 1_000_000_000 + i64::try_from(place)?;
+    async fn tenant(&self, lambda: &Lambda, index: usize, [sign_in, bots, accounts]: [&Fleet; 3]) -> Outcome<Tenant> {
+        let number = 1_000_000_000 + i64::try_from(index)?;
         let (bot_token, group) = (format!("{number}:AA_only_for_the_bench_{number}"), -1_000_000_000_000 - number);
         let bot = json!({ "token": bot_token, "username": format!("shop_{number}_bot") });
-        self.simulators.tell("telegram/bots", &bot).await?;
+        self.simulators.post("telegram/bots", &bot).await?;
         let chat = json!({ "chat_id": group, "title": "Магазин", "is_forum": true, "bot_token": bot_token });
-        self.simulators.tell("telegram/chats", &chat).await?;
+        self.simulators.post("telegram/chats", &chat).await?;
         let (key, secret) = (format!("id-{number}"), format!("secret-{number}"));
         let account = json!({ "client_id": key, "client_secret": secret, "user_id": number, "name": "Лавка",
                               "calls_per_minute": UNLIMITED_CALLS });
-        self.simulators.tell("avito/accounts", &account).await?;
+        self.simulators.post("avito/accounts", &account).await?;
 
         let person = widget(number, &lambda.plan.master_bot_token);
         let signed_in = request(sign_in, "/api/auth/telegram", "", &person).await?;
@@ -155,9 +155,9 @@ impl World {
         })
     }
 
-    /// The path and the secret that a service was told to send to.
+    /// The path and the secret that a service got for its webhooks.
     async fn webhook(&self, method: &str, part: &str) -> Outcome<(String, String)> {
-        let answer = self.simulators.ask(&format!("calls?method={method}")).await?;
+        let answer = self.simulators.get(&format!("calls?method={method}")).await?;
         let calls = answer["calls"].as_array().cloned().unwrap_or_default();
         let of = |call: &Value, name: &str| call["params"][name].as_str().unwrap_or_default().to_owned();
         let call = calls.iter().rfind(|call| of(call, "url").contains(part)).ok_or("a webhook was not registered")?;
@@ -165,62 +165,62 @@ impl World {
         Ok((url.path().to_owned(), of(call, "secret_token")))
     }
 
-    /// Has a buyer write in each chat for the first time, so that all topics stand.
+    /// Has a buyer write in each chat for the first time, so that all topics exist.
     async fn open_chats(&mut self, lambda: &Lambda) -> Outcome<()> {
         let webhook = lambda.fleet("avito-webhook", 1, &[]).await?;
         let worker = lambda.fleet("deliver-to-telegram", 2, &[]).await?;
         lambda.queues.attach(&worker.function);
-        let fresh: Vec<usize> = (0..self.tenants.len()).filter(|place| self.tenants[*place].chats.is_empty()).collect();
-        for tenant in &fresh {
+        let added: Vec<usize> = (0..self.tenants.len()).filter(|index| self.tenants[*index].chats.is_empty()).collect();
+        for tenant in &added {
             for chat in 0..CHATS {
                 let id = self.open_chat(*tenant, chat).await?;
                 self.tenants[*tenant].chats.push(Chat { id, thread: 0 });
-                let written = self.buyer_writes(Place { tenant: *tenant, chat });
+                let written = self.buyer_writes(ChatPosition { tenant: *tenant, chat });
                 webhook.function.invoke(&written.event).await?.body?;
             }
         }
         idle(&[&worker.function], Duration::from_secs(120)).await?;
-        for tenant in fresh {
+        for tenant in added {
             self.find_topics(tenant).await?;
         }
         lambda.queues.detach_all();
         webhook.stop().await;
         worker.stop().await;
-        self.quiet(lambda).await
+        self.forget_and_analyze(lambda).await
     }
 
     async fn open_chat(&self, tenant: usize, chat: usize) -> Outcome<String> {
         let item = json!({ "title": "Стол дубовый", "price_string": "12 000 ₽", "city": "Москва" });
         let buyer = json!({ "name": format!("Покупатель {chat}.") });
         let chat = json!({ "user_id": self.tenants[tenant].user_id, "buyer": buyer, "item": item });
-        let chat = self.simulators.tell("avito/chats", &chat).await?;
+        let chat = self.simulators.post("avito/chats", &chat).await?;
         Ok(chat["chat_id"].as_str().ok_or("a chat without an id")?.to_owned())
     }
 
     async fn find_topics(&mut self, tenant: usize) -> Outcome<()> {
         let tenant = &mut self.tenants[tenant];
-        let topics = self.simulators.ask(&format!("telegram/topics?chat_id={}", tenant.group)).await?;
+        let topics = self.simulators.get(&format!("telegram/topics?chat_id={}", tenant.group)).await?;
         let topics = topics["topics"].as_array().cloned().unwrap_or_default();
-        for (place, chat) in tenant.chats.iter_mut().enumerate() {
-            let whose = format!("Покупатель {place}.");
-            let is_this = |topic: &&Value| topic["name"].as_str().is_some_and(|name| name.ends_with(&whose));
+        for (index, chat) in tenant.chats.iter_mut().enumerate() {
+            let buyer = format!("Покупатель {index}.");
+            let is_this = |topic: &&Value| topic["name"].as_str().is_some_and(|name| name.ends_with(&buyer));
             let topic = topics.iter().find(is_this).ok_or("a chat got no topic; see the log of deliver-to-telegram")?;
             chat.thread = topic["thread_id"].as_i64().ok_or("a topic without a thread")?;
         }
         Ok(())
     }
 
-    /// Forgets what is left to be done. And Postgres looks at its tables, as it does by itself within minutes: a database that
-    /// is seconds old chooses worse plans than any other.
-    pub(crate) async fn quiet(&self, lambda: &Lambda) -> Outcome<()> {
+    /// Discards all pending work and has Postgres analyze its tables, as it does by itself within minutes: a database
+    /// that is seconds old chooses worse plans than any other.
+    pub(crate) async fn forget_and_analyze(&self, lambda: &Lambda) -> Outcome<()> {
         lambda.queues.detach_all();
         self.forget().await?;
         Ok(self.database.batch_execute("ANALYZE").await?)
     }
 
-    /// Forgets what is left to be done, and who was sent for.
+    /// Discards all pending work and wake-ups.
     pub(crate) async fn forget(&self) -> Outcome<()> {
-        Ok(self.database.batch_execute(QUIET).await?)
+        Ok(self.database.batch_execute(FORGET).await?)
     }
 
     fn number(&mut self) -> u64 {
@@ -229,28 +229,28 @@ impl World {
     }
 
     /// A buyer writes in a chat: Avito's notification.
-    pub(crate) fn buyer_writes(&mut self, place: Place) -> Written {
+    pub(crate) fn buyer_writes(&mut self, position: ChatPosition) -> Written {
         let number = self.number();
-        let tenant = &self.tenants[place.tenant];
+        let tenant = &self.tenants[position.tenant];
         let now = Timestamp::now().as_second();
         let payload = json!({
             "id": format!("n-{number}"), "version": "v3.0.0", "timestamp": now,
             "payload": { "type": "message", "value": {
-                "id": format!("bench-{number:026}"), "chat_id": tenant.chats[place.chat].id, "user_id": tenant.user_id,
+                "id": format!("bench-{number:026}"), "chat_id": tenant.chats[position.chat].id, "user_id": tenant.user_id,
                 "author_id": 77, "chat_type": "u2i", "type": "text", "content": { "text": text(number) }, "created": now,
             } },
         });
         Written { number, event: events::of_request("POST", &tenant.avito_path, &[], Some(&payload)) }
     }
 
-    /// An operator writes in a topic: Telegram's update. Telegram knows the message, as a note that the bridge leaves alone, so
-    /// that it can carry the receipt.
-    pub(crate) async fn operator_writes(&mut self, place: Place) -> Outcome<Written> {
+    /// An operator writes in a topic: Telegram's update. Telegram knows the message, as a note that the bridge leaves
+    /// alone, so that it can carry the receipt.
+    pub(crate) async fn operator_writes(&mut self, position: ChatPosition) -> Outcome<Written> {
         let number = self.number();
-        let tenant = &self.tenants[place.tenant];
-        let thread = tenant.chats[place.chat].thread;
+        let tenant = &self.tenants[position.tenant];
+        let thread = tenant.chats[position.chat].thread;
         let note = json!({ "chat_id": tenant.group, "thread_id": thread, "text": "// для отметки" });
-        let message_id = self.simulators.tell("telegram/messages", &note).await?["message_id"].clone();
+        let message_id = self.simulators.post("telegram/messages", &note).await?["message_id"].clone();
         let update = json!({ "update_id": number, "message": {
             "message_id": message_id, "date": Timestamp::now().as_second(), "message_thread_id": thread,
             "is_topic_message": true, "text": text(number),
@@ -266,7 +266,7 @@ fn text(number: u64) -> String {
     format!("Здравствуйте, стол ещё продаётся? Могу забрать сегодня вечером. #{number}")
 }
 
-/// The numbers of the messages that a text holds.
+/// The numbers of the messages that a text contains.
 pub(crate) fn numbers(text: &str) -> impl Iterator<Item = u64> {
     text.split_whitespace().filter_map(|word| word.strip_prefix('#')?.parse().ok())
 }
@@ -282,7 +282,7 @@ async fn request(fleet: &Fleet, path: &str, token: &str, body: &Value) -> Outcom
     Ok(serde_json::from_str(answer["body"].as_str().unwrap_or_default())?)
 }
 
-/// What the Login Widget hands to the page, signed now (core.telegram.org/widgets/login).
+/// The fields that the Login Widget hands to the page, signed now (core.telegram.org/widgets/login).
 fn widget(telegram_id: i64, bot_token: &str) -> Value {
     let mut fields = BTreeMap::from([
         ("auth_date", json!(Timestamp::now().as_second())),
