@@ -1,4 +1,4 @@
-# One line a target; what they do stands in infra/local, infra/README.md and README.md.
+# One line a target; infra/local, infra/README.md and README.md explain them.
 
 PYTHON := .venv/bin/python
 CARGO_TARGETS := --profile local --workspace --all-targets

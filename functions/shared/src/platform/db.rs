@@ -198,7 +198,7 @@ impl Db {
                 // Happens between a deployment and its `migrate`, and long after a rollback. It only costs time.
                 Err(error) if error.lacks_plans() && has_plans => {
                     metrics::counter!("sql_functions_missing").increment(1);
-                    tracing::warn!(%error, "plans are missing: run `migrate`; statements are sent as they are written");
+                    tracing::warn!(%error, "SQL functions are missing: run `migrate`; statements are sent as they are written");
                     self.plans_missed.note();
                 }
                 outcome => return outcome,
