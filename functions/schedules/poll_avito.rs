@@ -2,7 +2,7 @@
 
 use lambda_http::Error;
 use serde_json::{Value, json};
-use tuberry::{App, bridge::polls::schedule};
+use tuberry::{App, bridge::ingest::polls::schedule};
 
 tuberry::schedule!("poll-avito", enqueue, [Database, Cache, PollQueue, PollInterval]);
 

@@ -7,7 +7,7 @@ use axum::{
 };
 use tuberry::{
     App,
-    bridge::avito_webhook::{WebhookResult, receive_avito_webhook},
+    bridge::ingest::avito_webhook::{WebhookResult, receive_avito_webhook},
     platform::{
         http::{Problem, ProblemBody, WebhookBody},
         secrets::Secret,

@@ -9,7 +9,7 @@ use axum::{
 };
 use tuberry::{
     App,
-    bridge::operator::{Credentials, UpdateResult, receive_telegram_update},
+    bridge::operator::webhook::{Credentials, UpdateResult, receive_telegram_update},
     platform::{
         http::{Problem, ProblemBody, WebhookBody},
         secrets::Secret,

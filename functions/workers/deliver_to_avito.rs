@@ -4,8 +4,8 @@ use aws_lambda_events::sqs::SqsBatchResponse;
 use tuberry::{
     App,
     bridge::{
-        deliver::{WorkerOutcome, deliver_to_avito},
-        tasks::AvitoTask,
+        queue_tasks::AvitoTask,
+        to_avito::worker::{WorkerOutcome, deliver_to_avito},
     },
     platform::queue::Batch,
 };

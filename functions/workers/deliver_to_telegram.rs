@@ -4,8 +4,8 @@ use aws_lambda_events::sqs::SqsBatchResponse;
 use tuberry::{
     App,
     bridge::{
-        drain::{WorkerOutcome, deliver_to_telegram, due_bots},
-        tasks::TelegramTask,
+        queue_tasks::TelegramTask,
+        to_telegram::worker::{WorkerOutcome, deliver_to_telegram, due_bots},
     },
     platform::queue::Batch,
 };

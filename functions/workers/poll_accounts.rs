@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_lambda_events::sqs::SqsBatchResponse;
 use tuberry::{
     App,
-    bridge::{polls::poll, tasks::PollTask},
+    bridge::{ingest::polls::poll, queue_tasks::PollTask},
     platform::queue::Batch,
 };
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_lambda_events::sqs::SqsBatchResponse;
 use tuberry::{
     App,
-    bridge::{avito_webhook::record_from_intake, tasks::IntakeTask},
+    bridge::{ingest::avito_webhook::record_from_intake, queue_tasks::IntakeTask},
     platform::queue::Batch,
 };
 

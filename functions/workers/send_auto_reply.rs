@@ -3,7 +3,7 @@
 use aws_lambda_events::sqs::SqsBatchResponse;
 use tuberry::{
     App,
-    bridge::{auto_reply, tasks::AutoReplyTask},
+    bridge::{auto_reply, queue_tasks::AutoReplyTask},
     platform::queue::Batch,
 };
 

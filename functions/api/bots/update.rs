@@ -7,7 +7,7 @@ use garde::Validate;
 use serde::Deserialize;
 use tuberry::{
     App,
-    bridge::relocation,
+    bridge::api::relocation,
     identity::caller::Caller,
     platform::{
         http::{Json, Problem, ProblemBody},

@@ -4,7 +4,7 @@ use axum::extract::{Query, State};
 use serde::Deserialize;
 use tuberry::{
     App,
-    bridge::history::{self, Dialog, DialogState, Filter},
+    bridge::api::history::{self, Dialog, DialogState, Filter},
     identity::caller::Caller,
     platform::{
         http::{Json, Problem, ProblemBody, text},

@@ -9,10 +9,13 @@ use serde_json::{Value, json};
 use support::{OutsideAccount, OutsideBot, Owner, World, variable};
 use tuberry::{
     bridge::{
-        auto_reply, polls,
-        record::{IncomingBatch, IncomingMessage, PolledChat, record},
+        auto_reply,
+        ingest::{
+            polls,
+            record::{IncomingBatch, IncomingMessage, PolledChat, record},
+        },
         sweep::sweep,
-        text,
+        text_split,
         window::Window,
     },
     platform::{
@@ -55,7 +58,7 @@ fn incoming(kind: &str, text: &str, seconds_ago: i64) -> IncomingMessage {
         system: kind == "system",
         kind: "text".to_owned(),
         text: Some(text.to_owned()),
-        text_key: Some(text::key(text)),
+        text_key: Some(text_split::key(text)),
         attachments: json!({ "text": text }),
         created: must(Timestamp::from_second(created.as_second())),
         position: 0,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use support::World;
 use tuberry::{
-    bridge::record::{IncomingBatch, IncomingMessage, record},
+    bridge::ingest::record::{IncomingBatch, IncomingMessage, record},
     platform::db::{Scope, Statement, get},
 };
 

@@ -6,7 +6,7 @@ use garde::Validate;
 use serde::Deserialize;
 use tuberry::{
     App,
-    bridge::polls,
+    bridge::ingest::polls,
     identity::caller::Caller,
     platform::{
         db::Scope,

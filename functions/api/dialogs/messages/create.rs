@@ -9,9 +9,9 @@ use garde::Validate;
 use serde::Deserialize;
 use tuberry::{
     App,
-    bridge::{
-        hand_made::{self, MAX_LENGTH, Reply},
+    bridge::api::{
         history::Message,
+        reply::{self, MAX_LENGTH, Reply},
     },
     identity::{caller::Caller, users},
     platform::http::{Json, Problem, ProblemBody},
@@ -68,5 +68,5 @@ async fn create(
     let key = idempotency::key(&headers)?;
     let author = users::find(app, caller.user_id).await?.ok_or(Problem::unauthorized())?.user.name;
     let reply = Reply { dialog_id, text: body.text, user_id: caller.user_id, author, key };
-    Ok((StatusCode::CREATED, Json(Box::pin(hand_made::reply(app, client, reply)).await?)))
+    Ok((StatusCode::CREATED, Json(Box::pin(reply::reply(app, client, reply)).await?)))
 }

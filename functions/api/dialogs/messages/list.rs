@@ -3,7 +3,7 @@
 use axum::extract::{Path, State};
 use tuberry::{
     App,
-    bridge::history::{self, Message},
+    bridge::api::history::{self, Message},
     identity::caller::Caller,
     platform::{
         http::{Json, Problem, ProblemBody},

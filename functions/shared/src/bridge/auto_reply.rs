@@ -7,9 +7,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{BridgeError, dialog_work, tasks::AvitoTask, text};
 use crate::{
     App, avito,
+    bridge::{
+        common::{queue_tasks::AvitoTask, text_split},
+        error::BridgeError,
+        to_avito::work,
+    },
     platform::{
         config::var,
         db::{ClientId, Scope, Statement, get},
@@ -70,14 +74,14 @@ const SEND: &str = "
 /// Starts to send the auto-reply if the dialog still has this scheduled time. True if it did.
 pub async fn send(app: &App, dialog_id: i64, scheduled_at: Timestamp) -> Result<bool, BridgeError> {
     let find = Statement::new(TEXT).bind(dialog_id).bind(scheduled_at);
-    let found = app.db().run(Scope::TenantOf(dialog_work::find_tenant_of_dialog(dialog_id)), vec![find]).await?;
+    let found = app.db().run(Scope::TenantOf(work::find_tenant_of_dialog(dialog_id)), vec![find]).await?;
     let Some(row) = found.last().and_then(|rows| rows.first()) else {
         return Ok(false); // an answer came first, or it was sent already
     };
     let text: String = get(row, "text")?;
     let pieces: Vec<Value> = (0..)
-        .zip(text::split(&text, text::AVITO_LIMIT))
-        .map(|(position, part)| json!({ "position": position, "text_key": text::key(&part), "text": part }))
+        .zip(text_split::split(&text, text_split::AVITO_LIMIT))
+        .map(|(position, part)| json!({ "position": position, "text_key": text_split::key(&part), "text": part }))
         .collect();
     let decide = Statement::new(SEND).bind(dialog_id).bind(scheduled_at).bind(text).bind(json!(pieces));
     let sent = !app.db().query(Scope::Tenant(ClientId(get(row, "client_id")?)), decide).await?.is_empty();
@@ -89,12 +93,12 @@ pub async fn send(app: &App, dialog_id: i64, scheduled_at: Timestamp) -> Result<
 }
 
 /// True if the newest message of a person in the chat is the buyer's. `newest_first` is Avito's list.
-pub(super) fn buyer_waits(newest_first: &[avito::Message], own_user_id: i64) -> bool {
+pub(in crate::bridge) fn buyer_waits(newest_first: &[avito::Message], own_user_id: i64) -> bool {
     newest_first.iter().find(|message| !message.is_system()).is_some_and(|message| !message.is_own(own_user_id))
 }
 
 /// Returns a row if an answer came after the part was created, or the part is too old to be of use.
-pub(super) fn select_obsolete(part_id: i64) -> Statement {
+pub(in crate::bridge) fn select_obsolete(part_id: i64) -> Statement {
     Statement::new(
         "SELECT m.id FROM parts p JOIN messages m ON m.client_id = p.client_id AND m.id = p.message_id
          WHERE p.id = $1 AND (m.created_at < now() - interval '10 minutes' OR EXISTS (
@@ -109,7 +113,7 @@ pub(super) fn select_obsolete(part_id: i64) -> Statement {
 }
 
 /// Cancels an auto-reply that was not sent. This interval then counts as one without an auto-reply.
-pub(super) fn cancel(part_id: i64) -> Vec<Statement> {
+pub(in crate::bridge) fn cancel(part_id: i64) -> Vec<Statement> {
     metrics::counter!("auto_replies_cancelled").increment(1);
     vec![
         Statement::new(

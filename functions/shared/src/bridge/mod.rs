@@ -1,57 +1,26 @@
-//! The bridge: an Avito chat is a topic of a Telegram group. Rows are the queue, SQS is the alarm clock: a message is a
-//! row as soon as it is received, and the worker that holds a lease derives from rows what still has to be sent.
+//! The bridge: an Avito chat is a topic of a Telegram group. Rows are the queue, SQS is the alarm clock: a message is a row as
+//! soon as we learn of it, and the worker that holds a lease derives from rows what still has to be sent.
+//!
+//! The rooms, from the ground up; a room imports from those above it in this list, and the four in the middle not from each
+//! other:
+//!
+//! - `common`: what every room uses; writes no row
+//! - `rows`: SQL on rows that several rooms write
+//! - `auto_reply`: when a buyer is answered automatically, and when not
+//! - `ingest`: from Avito to rows; `operator`: from Telegram's updates to rows; `to_telegram`: from rows to Telegram, one lease
+//!   per bot; `to_avito`: from rows to Avito, one lease per dialog
+//! - `api`: what a frontend reads and asks for; `sweep`: work whose wake-up was lost
 
-mod album;
-mod attachments;
+pub mod api;
 pub mod auto_reply;
-mod avito_rate_limit;
-pub mod avito_webhook;
-mod blocking;
-mod bot_outbox;
-mod budget;
-mod callbacks;
-mod calls;
-mod claim;
-mod commands;
-mod compose;
-pub mod deliver;
-mod dialog_work;
-pub mod drain;
-mod edits;
-mod failures;
-pub mod hand_made;
-mod header;
-pub mod history;
-mod marks;
+mod common;
+mod error;
+pub mod ingest;
 pub mod operator;
-mod order;
-mod pictures;
-pub mod polls;
-mod posts;
-mod receipts;
-pub mod record;
-pub mod relocation;
-mod replay;
-mod show;
+mod rows;
 pub mod sweep;
-pub mod tasks;
-mod tenants;
-pub mod text;
-mod texts;
-mod topics;
-pub mod voice;
-pub mod window;
-mod work;
+pub mod to_avito;
+pub mod to_telegram;
 
-use crate::platform::{db::DbError, secrets::SecretsError};
-
-/// Our own failures. A refusal by Telegram or Avito is no error here: it becomes a row's state.
-#[derive(Debug, thiserror::Error)]
-pub enum BridgeError {
-    /// Postgres failed.
-    #[error(transparent)]
-    Db(#[from] DbError),
-    /// A stored secret cannot be decrypted.
-    #[error(transparent)]
-    Secrets(#[from] SecretsError),
-}
+pub use common::{queue_tasks, text_split};
+pub use error::BridgeError;

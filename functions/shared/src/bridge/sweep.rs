@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use super::{
-    BridgeError,
-    tasks::{AutoReplyTask, AvitoTask, TelegramTask},
-};
 use crate::{
     App,
+    bridge::{
+        common::queue_tasks::{AutoReplyTask, AvitoTask, TelegramTask},
+        error::BridgeError,
+    },
     platform::db::{DbError, Scope, Statement, get},
 };
 

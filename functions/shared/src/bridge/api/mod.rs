@@ -1,0 +1,5 @@
+//! What a frontend reads and asks for: lists of dialogs and messages, replies, and dialogs that follow their account or bot.
+
+pub mod history;
+pub mod relocation;
+pub mod reply;

@@ -1,0 +1,146 @@
+//! The relocation of dialogs: their account gets another bot, or their bot another group. The dialogs get topics there,
+//! with a replay, and their pending messages are posted there. Former topics stay where they are.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::{
+    App,
+    bridge::common::queue_tasks::{AvitoTask, PollTask, TelegramTask},
+    platform::db::{DbError, ResultSets, Statement, get},
+    tenancy::account_changes::Meaning,
+};
+
+/// The most dialogs of an account that are woken at once; the sweep finds the others.
+const WAKE_BATCH: i64 = 1000;
+
+/// Locks an account's dialogs. They are locked before the account itself, as in every transaction.
+fn lock_dialogs_of_account(account_id: i64) -> Statement {
+    Statement::new("SELECT FROM dialogs WHERE avito_account_id = $1 ORDER BY id FOR NO KEY UPDATE").bind(account_id)
+}
+
+/// Moves an account's dialogs to its current bot. Messages of operators in former topics are no longer answers to the
+/// buyer: the former bot may be gone, and could not post what follows.
+fn move_dialogs_to_bot(account_id: i64) -> Vec<Statement> {
+    let fail_posts = "WITH unfinished AS (
+                    UPDATE posts p SET state = 'failed', error = 'shown by another bot'
+                    FROM dialogs d JOIN tenancy_accounts a ON a.avito_account_id = d.avito_account_id
+                    WHERE d.avito_account_id = $1 AND p.client_id = d.client_id AND p.dialog_id = d.id
+                      AND d.bot_id <> a.bot_id AND p.state IN ('pending', 'sending')
+                    RETURNING p.id, p.client_id, p.attempts
+                )
+                UPDATE messages m SET post_id = NULL FROM unfinished u
+                WHERE m.client_id = u.client_id AND m.post_id = u.id AND m.needs_post";
+    let move_messages = "UPDATE messages m SET bot_id = a.bot_id
+                 FROM dialogs d JOIN tenancy_accounts a ON a.avito_account_id = d.avito_account_id
+                 WHERE d.avito_account_id = $1 AND m.client_id = d.client_id AND m.dialog_id = d.id
+                   AND d.bot_id <> a.bot_id AND m.needs_post AND m.post_id IS NULL";
+    let forget_topics = "DELETE FROM dialog_topics t USING dialogs d, tenancy_accounts a
+                  WHERE d.avito_account_id = $1 AND a.avito_account_id = $1 AND t.client_id = d.client_id
+                    AND t.dialog_id = d.id AND d.bot_id <> a.bot_id";
+    let move_dialogs = "UPDATE dialogs d
+                  SET bot_id = a.bot_id, topic_state = 'none', telegram_chat_id = NULL, telegram_topic_id = NULL,
+                      topic_closed = false, topic_emoji = '', hold_until = NULL, collecting_album = false
+                  FROM tenancy_accounts a
+                  WHERE d.avito_account_id = $1 AND a.avito_account_id = $1 AND d.bot_id <> a.bot_id";
+    let make_due = "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
+                SELECT bot_id, client_id, now() FROM tenancy_accounts WHERE avito_account_id = $1
+                ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)
+                RETURNING bot_id AS bot_to_wake";
+    [fail_posts, move_messages, forget_topics, move_dialogs, make_due]
+        .into_iter()
+        .map(|sql| Statement::new(sql).bind(account_id))
+        .collect()
+}
+
+/// Gives the messages of a dialog that need a post to the dialog's current bot. Returns that bot.
+pub(in crate::bridge) fn hand_over_messages(dialog_id: i64) -> Vec<Statement> {
+    let give = "UPDATE messages m SET bot_id = d.bot_id FROM dialogs d
+                WHERE d.id = $1 AND m.client_id = d.client_id AND m.dialog_id = d.id AND m.needs_post AND m.post_id IS NULL";
+    let make_due = "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
+                SELECT bot_id, client_id, now() FROM dialogs WHERE id = $1
+                ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)
+                RETURNING bot_id AS bot_to_wake";
+    [give, make_due].into_iter().map(|sql| Statement::new(sql).bind(dialog_id)).collect()
+}
+
+/// Locks a bot's dialogs and then its outbox. They are locked before the bot itself, as in every transaction.
+pub fn lock_dialogs_of_bot(bot_id: i64) -> Vec<Statement> {
+    let dialogs = "SELECT FROM dialogs WHERE bot_id = $1 ORDER BY id FOR NO KEY UPDATE";
+    let outbox = "SELECT FROM bot_outboxes WHERE bot_id = $1 FOR NO KEY UPDATE";
+    [dialogs, outbox].into_iter().map(|sql| Statement::new(sql).bind(bot_id)).collect()
+}
+
+/// Moves a bot's dialogs to its current group. Answers in topics of the former group still count.
+pub fn move_dialogs_to_group(bot_id: i64) -> Vec<Statement> {
+    let fail_posts = "UPDATE posts p SET state = 'failed', error = 'shown in another group'
+                FROM dialogs d JOIN tenancy_bots r ON r.bot_id = d.bot_id
+                WHERE d.bot_id = $1 AND p.client_id = d.client_id AND p.dialog_id = d.id AND p.state = 'pending'
+                  AND p.kind IN ('header', 'replay', 'pin', 'rename', 'close_topic', 'reopen_topic')
+                  AND d.telegram_chat_id IS DISTINCT FROM r.group_chat_id";
+    let move_dialogs = "UPDATE dialogs d
+                  SET topic_state = 'none', telegram_chat_id = NULL, telegram_topic_id = NULL, topic_closed = false,
+                      topic_emoji = '', hold_until = NULL, collecting_album = false
+                  FROM tenancy_bots r
+                  WHERE d.bot_id = $1 AND r.bot_id = $1 AND d.topic_state <> 'none'
+                    AND d.telegram_chat_id IS DISTINCT FROM r.group_chat_id";
+    let make_due = "UPDATE bot_outboxes SET topics_off = false, due_at = now() WHERE bot_id = $1
+                RETURNING bot_id AS bot_to_wake";
+    [fail_posts, move_dialogs, make_due].into_iter().map(|sql| Statement::new(sql).bind(bot_id)).collect()
+}
+
+/// Makes a bot's outbox due now, so that the bot retries what it could not post.
+pub fn make_due_now(bot_id: i64) -> Vec<Statement> {
+    vec![
+        Statement::new("UPDATE bot_outboxes SET due_at = now() WHERE bot_id = $1 RETURNING bot_id AS bot_to_wake")
+            .bind(bot_id),
+    ]
+}
+
+/// Returns the statements that run before and after the change of an account.
+pub fn account_change_statements(account_id: i64, meaning: Meaning) -> (Vec<Statement>, Vec<Statement>) {
+    let (mut before, mut after) = (Vec::new(), Vec::new());
+    if meaning.moves || meaning.resumes {
+        before.push(lock_dialogs_of_account(account_id));
+    }
+    if meaning.moves {
+        after.extend(move_dialogs_to_bot(account_id));
+    }
+    if meaning.resumes {
+        after.extend(resume_account(account_id));
+    }
+    (before, after)
+}
+
+/// Makes an account's poll and its dialogs' answers due now: Avito accepts the account again. Returns the dialogs.
+fn resume_account(account_id: i64) -> Vec<Statement> {
+    let send = Statement::new(
+        "UPDATE dialogs SET send_at = now() WHERE id IN (
+             SELECT id FROM dialogs WHERE avito_account_id = $1 AND send_at > now() ORDER BY send_at LIMIT $2)
+         RETURNING id AS dialog_to_wake",
+    );
+    let poll = Statement::new("UPDATE account_polls SET next_poll_at = now() WHERE avito_account_id = $1");
+    vec![send.bind(account_id).bind(WAKE_BATCH), poll.bind(account_id)]
+}
+
+/// Wakes the bots and dialogs that the statements above returned.
+pub async fn wake(app: &App, results: &ResultSets) -> Result<(), DbError> {
+    let ids = |name: &'static str| {
+        let named = move |row: &&tokio_postgres::Row| row.columns().iter().any(|column| column.name() == name);
+        results.iter().flatten().filter(named).map(move |row| get::<i64>(row, name)).collect::<Result<Vec<_>, _>>()
+    };
+    for bot_id in ids("bot_to_wake")? {
+        app.wake(&TelegramTask::V1 { bot_id }, Duration::ZERO).await;
+    }
+    let dialogs: Vec<_> = ids("dialog_to_wake")?.into_iter().map(|dialog_id| AvitoTask::V1 { dialog_id }).collect();
+    if let Err(error) = app.send_many(&dialogs, Duration::ZERO).await {
+        tracing::warn!(%error, "dialogs could not be woken; the sweep finds them");
+    }
+    Ok(())
+}
+
+/// Sends the task that polls an account now.
+pub async fn poll(app: &App, account_id: i64) {
+    app.wake(&PollTask::V1 { account_ids: vec![account_id], due: Timestamp::now() }, Duration::ZERO).await;
+}

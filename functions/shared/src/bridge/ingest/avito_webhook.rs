@@ -1,0 +1,303 @@
+//! Receives Avito's webhooks: records them in one transaction, or buffers them in the intake queue while Postgres is
+//! away. No webhook is acknowledged before one of the two has it.
+
+use std::{
+    collections::HashSet,
+    sync::{LazyLock, Mutex},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::{
+    polls::poll,
+    record::{IncomingBatch, IncomingMessage, Wakeups, record},
+};
+use crate::{
+    App, avito,
+    bridge::{
+        common::{queue_tasks::IntakeTask, text_split},
+        to_telegram::message_order,
+    },
+    platform::{
+        db::{DbError, Scope},
+        secrets::{Secret, same},
+    },
+    tenancy::{account_webhooks, accounts},
+};
+
+/// The result of a webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WebhookResult {
+    /// It is recorded or buffered, or there was nothing to record.
+    Done,
+    /// The secret is not the account's.
+    WrongSecret,
+    /// Neither Postgres nor the intake queue has it.
+    NotStored,
+}
+
+/// Avito waits 2 s in all: Postgres gets half of that, the intake queue the other half.
+const POSTGRES_TIMEOUT: Duration = Duration::from_millis(1000);
+/// The delay between two attempts to record a buffered webhook.
+const INTAKE_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// The time for which a secret can be checked without Postgres.
+const SECRET_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
+/// The most hashes that Redis stores of one account: its secret is renewed monthly.
+const MAX_SECRETS: i64 = 8;
+/// The set in Redis of accounts that lost a webhook. The schedule of the polls empties it.
+const LOST_WEBHOOKS: &str = "avito-webhooks-lost";
+/// The most entries of that set: in an outage a caller without a valid secret can add accounts to it.
+const MAX_LOST: i64 = 10_000;
+const LOST_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// An account and the hash of its secret.
+type AccountSecret = (i64, [u8; 32]);
+
+static SECRETS_SEEN: LazyLock<Mutex<HashSet<AccountSecret>>> = LazyLock::new(Mutex::default);
+
+/// Receives a webhook of the account, whose address ends in `secret`. `payload` is JSON of any shape.
+pub async fn receive_avito_webhook(
+    app: &App,
+    account_id: i64,
+    secret: &Secret,
+    payload: &serde_json::Value,
+) -> WebhookResult {
+    let hash = secret.hash();
+    let batch = avito::webhook::Notification::from_value(payload.clone())
+        .and_then(|notification| incoming_batch(account_id, &notification));
+    match tokio::time::timeout(POSTGRES_TIMEOUT, record_webhook(app, account_id, hash, batch.as_ref())).await {
+        Ok(Ok(Some(wakeups))) => {
+            remember_secret(app, account_id, hash).await;
+            wakeups.wake(app).await;
+            WebhookResult::Done
+        }
+        Ok(Ok(None)) => {
+            tracing::warn!(account_id, "an Avito webhook came with a wrong secret");
+            WebhookResult::WrongSecret
+        }
+        Ok(Err(error)) => {
+            tracing::error!(%error, "Postgres did not take a webhook");
+            buffer_in_intake(app, account_id, hash, batch.as_ref(), payload).await
+        }
+        Err(_) => {
+            tracing::error!("Postgres took too long for a webhook");
+            buffer_in_intake(app, account_id, hash, batch.as_ref(), payload).await
+        }
+    }
+}
+
+/// Records a webhook from the intake queue. Its secret was checked before it was buffered. While Postgres is away, this
+/// retries until `deadline`: back in the queue, the webhook would wait longer than later ones that need no queue any
+/// more.
+pub async fn record_from_intake(app: &App, account_id: i64, payload: &str, deadline: Instant) -> Result<(), DbError> {
+    let Some(batch) = serde_json::from_str(payload)
+        .ok()
+        .and_then(avito::webhook::Notification::from_value)
+        .and_then(|notification| incoming_batch(account_id, &notification))
+    else {
+        return Ok(());
+    };
+    let attempts = async {
+        loop {
+            match app.db().run(Scope::TenantOf(accounts::find_tenant_of_account(account_id)), record(app, &batch)).await
+            {
+                Err(DbError::Unavailable(_)) => tokio::time::sleep(INTAKE_RETRY_DELAY).await,
+                outcome => return outcome,
+            }
+        }
+    };
+    let too_long = || DbError::Unavailable("it is still away");
+    let results = tokio::time::timeout_at(deadline.into(), attempts).await.map_err(|_| too_long())??;
+    Wakeups::read(&results)?.wake(app).await;
+    Ok(())
+}
+
+/// Checks the secret and records the batch, in one transaction. None: the secret is wrong.
+async fn record_webhook(
+    app: &App,
+    account_id: i64,
+    hash: [u8; 32],
+    batch: Option<&IncomingBatch>,
+) -> Result<Option<Wakeups>, DbError> {
+    let scope = Scope::TenantOf(account_webhooks::find_tenant_by_secret(account_id, hash.to_vec()));
+    let results = app.db().run(scope, batch.map(|batch| record(app, batch)).unwrap_or_default()).await?;
+    if results.first().is_none_or(Vec::is_empty) {
+        return Ok(None);
+    }
+    if batch.is_some() { Wakeups::read(&results).map(Some) } else { Ok(Some(Wakeups::default())) }
+}
+
+/// Converts a notification to a batch of one message. None: Postgres cannot store it; Avito never sends such a thing.
+fn incoming_batch(account_id: i64, notification: &avito::webhook::Notification) -> Option<IncomingBatch> {
+    let message = &notification.message;
+    if notification.chat_id.contains('\0') {
+        return None;
+    }
+    Some(IncomingBatch {
+        account_id,
+        user_id: notification.user_id,
+        chat_id: notification.chat_id.clone(),
+        messages: vec![incoming_message(message, notification.user_id, 0)?],
+        polled: None,
+    })
+}
+
+/// Converts a message of Avito's to the form that is recorded. None: it has no valid time, or Postgres cannot store its
+/// id or kind.
+pub(in crate::bridge) fn incoming_message(
+    message: &avito::Message,
+    own_user_id: i64,
+    position: i32,
+) -> Option<IncomingMessage> {
+    let created = message.created.filter(|second| *second >= 0)?;
+    if message.id.contains('\0') || message.kind.as_str().contains('\0') {
+        return None;
+    }
+    let system = message.is_system();
+    let text = message.content.text.as_deref().map(|text| text.replace('\0', ""));
+    Some(IncomingMessage {
+        id: message.id.clone(),
+        own: !system && message.is_own(own_user_id),
+        system,
+        kind: if system { "system".to_owned() } else { message.kind.as_str().to_owned() },
+        text_key: text.as_deref().map(text_split::key),
+        text,
+        attachments: serde_json::from_str(&serde_json::to_string(&attachments(message)?).ok()?.replace("\\u0000", ""))
+            .ok()?,
+        created: Timestamp::from_second(created).ok()?,
+        position,
+    })
+}
+
+/// The content of a message, with the message that it answers under `quote`: `{id, kind, text}`.
+fn attachments(message: &avito::Message) -> Option<serde_json::Value> {
+    let mut attachments = serde_json::to_value(&message.content).ok()?;
+    if let Some(quote) = &message.quote {
+        attachments["quote"] =
+            serde_json::json!({ "id": quote.id, "kind": quote.kind.as_str(), "text": quote.content.text });
+    }
+    Some(attachments)
+}
+
+/// Remembers a secret's hash, so that the secret can be checked while Postgres is away. Redis gets it once per process
+/// and secret.
+async fn remember_secret(app: &App, account_id: i64, hash: [u8; 32]) {
+    let is_new = SECRETS_SEEN.lock().is_ok_and(|mut seen| seen.insert((account_id, hash)));
+    let key = secrets_key(account_id);
+    if is_new && app.cache().add(&key, &hex::encode(hash), MAX_SECRETS, SECRET_TTL).await.is_err() {
+        tracing::warn!("Redis did not take a secret's hash");
+    }
+}
+
+fn secrets_key(account_id: i64) -> String {
+    format!("avito-webhook-secrets:{account_id}")
+}
+
+/// True if a secret is the account's, checked without Postgres. None: no secret of the account is known.
+async fn is_known(app: &App, account_id: i64, hash: [u8; 32]) -> Option<bool> {
+    if SECRETS_SEEN.lock().is_ok_and(|seen| seen.contains(&(account_id, hash))) {
+        return Some(true);
+    }
+    let known = app.cache().members(&secrets_key(account_id)).await.unwrap_or_default();
+    let fits = |known: &String| hex::decode(known).is_ok_and(|known| same(&known, &hash));
+    (!known.is_empty()).then(|| known.iter().any(fits))
+}
+
+/// Stores a webhook without Postgres: checks the secret's hash in memory or Redis, and sends the payload to the intake
+/// queue. Otherwise a poll must find the message, even if the secret seems wrong: Redis may not have a new secret yet.
+async fn buffer_in_intake(
+    app: &App,
+    account_id: i64,
+    hash: [u8; 32],
+    batch: Option<&IncomingBatch>,
+    payload: &serde_json::Value,
+) -> WebhookResult {
+    let result = match is_known(app, account_id, hash).await {
+        Some(true) => send_to_intake(app, account_id, batch, payload).await,
+        Some(false) => WebhookResult::WrongSecret,
+        None => WebhookResult::NotStored,
+    };
+    if result != WebhookResult::Done
+        && app.cache().add(LOST_WEBHOOKS, &account_id.to_string(), MAX_LOST, LOST_TTL).await.is_err()
+    {
+        tracing::warn!(account_id, "Redis did not take a lost-webhook entry; the next regular poll finds the message");
+    }
+    result
+}
+
+async fn send_to_intake(
+    app: &App,
+    account_id: i64,
+    batch: Option<&IncomingBatch>,
+    payload: &serde_json::Value,
+) -> WebhookResult {
+    let Some(batch) = batch else { return WebhookResult::Done };
+    let task = IntakeTask::V1 { account_id, payload: payload.to_string() };
+    // An id may be any text, but SQS does not allow any text as the id of a group or for deduplication.
+    let group = hex::encode(&Sha256::digest(format!("{account_id}/{}", batch.chat_id))[..16]);
+    let deduplication = hex::encode(Sha256::digest(payload.to_string()));
+    match app.send_in_order(&task, &group, &deduplication).await {
+        Ok(()) => {
+            metrics::counter!("webhooks_buffered").increment(1);
+            message_order::LAST_BUFFERED.note();
+            WebhookResult::Done
+        }
+        Err(error) => {
+            tracing::error!(%error, "the intake queue did not take a webhook");
+            WebhookResult::NotStored
+        }
+    }
+}
+
+/// Makes the accounts due that lost a webhook. An entry is removed after the account's row was updated, and before that
+/// account is polled.
+pub(in crate::bridge) async fn make_lost_accounts_due(app: &App) -> Result<(), DbError> {
+    let lost = match app.cache().members(LOST_WEBHOOKS).await {
+        Ok(lost) if lost.is_empty() => return Ok(()),
+        Ok(lost) => lost,
+        Err(error) => {
+            tracing::warn!(%error, "it is not known whether webhooks were lost");
+            return Ok(());
+        }
+    };
+    let ids = lost.iter().filter_map(|id| id.parse().ok()).collect();
+    app.db().query(Scope::Service, poll::make_polls_due(ids)).await?;
+    if app.cache().remove(LOST_WEBHOOKS, &lost).await.is_err() {
+        tracing::warn!("Redis did not remove the lost-webhook entries; their accounts are polled once more");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// The batch of a notification that has `value` in this field.
+    fn batch_with(field: &str, value: Value) -> Option<IncomingBatch> {
+        let mut payload = json!({ "payload": { "type": "message", "value": {
+            "id": "m-1", "chat_id": "u2i-1", "user_id": 1, "author_id": 2, "chat_type": "u2i", "type": "text",
+            "content": { "text": "Здравствуйте" }, "created": 1_700_000_000,
+        } } });
+        payload["payload"]["value"][field] = value;
+        avito::webhook::Notification::from_value(payload).and_then(|notification| incoming_batch(1, &notification))
+    }
+
+    #[test]
+    fn a_notification_that_postgres_cannot_store_is_not_recorded() {
+        assert!(batch_with("id", json!("m-1")).is_some());
+        for field in ["id", "chat_id", "type"] {
+            assert!(batch_with(field, json!("a\0b")).is_none(), "{field}");
+        }
+        assert!(batch_with("created", json!(-300_000_000_000_i64)).is_none());
+    }
+
+    #[test]
+    fn a_text_with_a_nul_character_is_recorded_without_it() {
+        let batch = batch_with("content", json!({ "text": "Куп\0лю" }));
+        let texts: Vec<_> = batch.into_iter().flat_map(|batch| batch.messages).map(|message| message.text).collect();
+        assert_eq!(texts, [Some("Куплю".to_owned())]);
+    }
+}

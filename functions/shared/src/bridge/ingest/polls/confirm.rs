@@ -1,0 +1,150 @@
+//! Confirms provisional messages. A message that only a webhook reported is provisional: Avito signs nothing. A poll
+//! that finds the message confirms it. If a poll read the chat back past the message's time without finding it, a
+//! notice in the topic says so, once.
+
+use std::time::Duration;
+
+use super::{
+    poll::{PollError, PolledAccount},
+    sync,
+};
+use crate::{
+    App, avito,
+    bridge::{
+        common::{
+            queue_tasks::TelegramTask,
+            texts::{self, Language},
+        },
+        ingest::{
+            avito_webhook::incoming_message,
+            record::{self, IncomingMessage},
+        },
+        rows::{bot_outbox, receipts::make_outboxes_due},
+    },
+    platform::{
+        db::{DbError, Scope, Statement, get},
+        secrets::Secret,
+    },
+};
+
+/// The most chats that one poll reads for this.
+const MAX_CHATS: i64 = 10;
+/// The chat is read back this much further than the message's time, seconds.
+const READ_BACK_MARGIN: i64 = 5;
+
+/// Confirms messages that are still provisional after a minute, or marks them as not found.
+pub(in crate::bridge) async fn confirm_provisional(
+    app: &App,
+    account: &PolledAccount,
+    token: &Secret,
+) -> Result<(), PollError> {
+    let statement = Statement::new(
+        "SELECT d.avito_chat_id, extract(epoch FROM min(m.avito_created))::bigint AS since
+         FROM messages m JOIN dialogs d ON d.id = m.dialog_id
+         WHERE m.avito_account_id = $1 AND m.confirmed_at IS NULL AND m.not_found_at IS NULL AND m.avito_message_id IS NOT NULL
+           AND m.created_at BETWEEN now() - interval '2 days' AND now() - interval '1 minute'
+         GROUP BY 1 ORDER BY 2 LIMIT $2",
+    );
+    let scope = Scope::Tenant(account.keys.client_id);
+    let rows = app.db().query(scope, statement.bind(account.keys.account_id).bind(MAX_CHATS)).await?;
+    let chats: Vec<(String, i64)> =
+        rows.iter().map(|row| Ok((get(row, "avito_chat_id")?, get(row, "since")?))).collect::<Result<_, DbError>>()?;
+    for (chat_id, since) in chats {
+        if let Some(messages) = read_past(app, account, token, &chat_id, since).await? {
+            judge(app, account, chat_id, since, &messages).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads a chat's messages back to `since`. None: Avito does not serve that many.
+async fn read_past(
+    app: &App,
+    account: &PolledAccount,
+    token: &Secret,
+    chat_id: &str,
+    since: i64,
+) -> Result<Option<Vec<avito::Message>>, PollError> {
+    let mut messages = Vec::new();
+    for offset in (0..=sync::MAX_OFFSET).step_by(usize::from(avito::MAX_PAGE_SIZE)) {
+        let page = match sync::messages(app, account, token, chat_id, offset).await {
+            Err(PollError::Avito(avito::Error::Refused { status: 404, .. })) => return Ok(Some(messages)),
+            page => page?,
+        };
+        let whole = page.len() == usize::from(avito::MAX_PAGE_SIZE);
+        let is_past =
+            |message: &avito::Message| message.created.is_some_and(|created| created < since - READ_BACK_MARGIN);
+        let reaches_back = page.iter().any(is_past);
+        messages.extend(page);
+        if !whole || reaches_back {
+            return Ok(Some(messages));
+        }
+    }
+    Ok(None)
+}
+
+async fn judge(
+    app: &App,
+    account: &PolledAccount,
+    chat_id: String,
+    since: i64,
+    messages: &[avito::Message],
+) -> Result<(), PollError> {
+    let (account_id, user_id) = (account.keys.account_id, account.keys.user_id);
+    let incoming: Vec<IncomingMessage> = (0..)
+        .zip(messages.iter().rev())
+        .filter_map(|(position, message)| incoming_message(message, user_id, position))
+        .collect();
+    let ids: Vec<String> = messages.iter().map(|message| message.id.clone()).collect();
+    let statements = vec![
+        record::correct_texts(account_id, user_id, &chat_id, &incoming),
+        confirm(account_id, &chat_id, ids.clone()),
+        bot_outbox::make_due_for_messages(account_id, ids),
+        mark_not_found(account_id, chat_id, since),
+    ];
+    let results = app.db().run(Scope::Tenant(account.keys.client_id), statements).await?;
+    metrics::counter!("messages_not_found").increment(results.last().map_or(0, Vec::len) as u64);
+    for row in results.iter().flatten() {
+        app.wake(&TelegramTask::V1 { bot_id: get(row, "bot_id")? }, Duration::ZERO).await;
+    }
+    Ok(())
+}
+
+fn confirm(account_id: i64, chat_id: &str, avito_message_ids: Vec<String>) -> Statement {
+    Statement::new(
+        "UPDATE messages m SET confirmed_at = now() FROM dialogs d
+         WHERE d.avito_account_id = $1 AND d.avito_chat_id = $2 AND m.dialog_id = d.id
+           AND m.avito_message_id = ANY($3) AND m.confirmed_at IS NULL",
+    )
+    .bind(account_id)
+    .bind(chat_id.to_owned())
+    .bind(avito_message_ids)
+}
+
+/// Puts a notice for each posted message that is still provisional. One that is not posted yet waits for the next poll.
+/// Returns the bots to wake.
+fn mark_not_found(account_id: i64, chat_id: String, since: i64) -> Statement {
+    Statement::new(concat!(
+        "WITH not_found AS (
+             UPDATE messages m SET not_found_at = now() FROM dialogs d, posts p
+             WHERE d.avito_account_id = $1 AND d.avito_chat_id = $2 AND m.dialog_id = d.id
+               AND m.confirmed_at IS NULL AND m.not_found_at IS NULL AND m.avito_message_id IS NOT NULL
+               AND m.avito_created >= to_timestamp($3::float8) AND m.created_at <= now() - interval '1 minute'
+               AND p.id = m.post_id AND p.state = 'sent'
+             RETURNING m.id, m.client_id, m.bot_id, m.dialog_id, p.telegram_message_ids[1] AS post_message_id
+         ), note AS (
+             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
+             SELECT client_id, bot_id, dialog_id, 'notice', jsonb_build_object('text', $4::text, 'reply_to', post_message_id),
+                    'not_found:' || id
+             FROM not_found
+             ON CONFLICT (bot_id, dedup_key) DO NOTHING
+             RETURNING bot_id, client_id
+         )",
+        make_outboxes_due!("note"),
+        " RETURNING outbox.bot_id"
+    ))
+    .bind(account_id)
+    .bind(chat_id)
+    .bind(since)
+    .bind(texts::not_confirmed(Language::Russian))
+}

@@ -1,0 +1,255 @@
+//! Polls accounts: the second source of the same messages, for those that no webhook reported. An account whose
+//! webhooks report every message is polled rarely, any other account often, and one that Avito refuses once an hour.
+
+use std::time::Instant;
+
+use futures_util::{StreamExt, stream};
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use super::sync;
+use crate::{
+    App, avito,
+    bridge::{common::queue_tasks::PollTask, error::BridgeError},
+    platform::{
+        config::{Variable, var},
+        db::{DbError, Scope, Statement, get},
+    },
+    tenancy::accounts::{self, Keys, TokenError},
+};
+
+/// Accounts polled at the same time by one process.
+const MAX_CONCURRENT_POLLS: usize = 16;
+/// A task this late, in seconds, is dropped: the next round has its accounts again.
+const MAX_TASK_AGE: i64 = 60;
+/// The interval between two polls of a refused account, seconds.
+const REFUSED_INTERVAL: f64 = 3600.0;
+/// Shortens the configured intervals a little, so that a round that comes a moment early does not skip an account.
+const INTERVAL_FACTOR: f64 = 0.9;
+
+/// The interval until an account's next poll, by `account_polls p`, `tenancy_accounts a` and `tenancy_webhooks w`.
+/// A webhook is trusted if it was registered at its last check and reported everything in the last 24 h.
+/// `$2`: the usual interval, `$3`: that of a trusted webhook, `$4`: that of a refused account.
+macro_rules! poll_interval {
+    () => {
+        "CASE WHEN a.status <> 'active' THEN $4
+              WHEN w.is_registered AND p.unreported_since IS NULL
+                   AND coalesce(p.webhook_missed_at < now() - interval '24 hours', true) THEN $3
+              ELSE $2 END"
+    };
+}
+pub(in crate::bridge) use poll_interval;
+
+/// Binds the intervals of `poll_interval!`, after the first parameter of its statement.
+pub(in crate::bridge) fn with_intervals(app: &App, statement: Statement) -> Statement {
+    let usual = usual_interval(app);
+    let trusted = interval(app, var::WEBHOOK_POLL_INTERVAL_SECONDS).map_or(usual, |seconds| seconds * INTERVAL_FACTOR);
+    statement.bind(usual).bind(trusted.max(usual)).bind(REFUSED_INTERVAL)
+}
+
+fn usual_interval(app: &App) -> f64 {
+    interval(app, var::POLL_INTERVAL_SECONDS).unwrap_or(REFUSED_INTERVAL) * INTERVAL_FACTOR
+}
+
+fn interval(app: &App, variable: Variable) -> Option<f64> {
+    app.config().number(variable).and_then(|seconds| u32::try_from(seconds).ok()).map(f64::from)
+}
+
+/// Starts the polls of an account; if it is polled already, makes it due now.
+pub fn start_polling(account_id: i64) -> Statement {
+    Statement::new(
+        "INSERT INTO account_polls AS p (avito_account_id, client_id)
+         SELECT avito_account_id, client_id FROM tenancy_accounts WHERE avito_account_id = $1
+         ON CONFLICT (avito_account_id) DO UPDATE SET next_poll_at = least(p.next_poll_at, now())",
+    )
+    .bind(account_id)
+}
+
+/// Makes accounts due now, except those that Avito refuses.
+pub(in crate::bridge) fn make_polls_due(account_ids: Vec<i64>) -> Statement {
+    Statement::new(
+        "UPDATE account_polls p SET next_poll_at = now() FROM tenancy_accounts a
+         WHERE p.avito_account_id = ANY($1) AND a.avito_account_id = p.avito_account_id AND a.status = 'active'
+           AND p.next_poll_at > now()",
+    )
+    .bind(account_ids)
+}
+
+/// An account to poll.
+pub(in crate::bridge) struct PolledAccount {
+    pub(in crate::bridge) keys: Keys,
+    pub(in crate::bridge) started: i64,
+    pub(in crate::bridge) watermark: Option<i64>,
+    pub(in crate::bridge) digest: Option<Vec<u8>>,
+    pub(in crate::bridge) unread_digest: Option<Vec<u8>>,
+    pub(in crate::bridge) is_active: bool,
+    /// True if the chats with unread messages are listed as well.
+    pub(in crate::bridge) list_unread: bool,
+    /// True if it is time to judge if webhooks reported what polls found.
+    pub(in crate::bridge) judge_webhook: bool,
+}
+
+/// Polls those of the accounts that are due, until `stop` at the latest. A failed poll leaves its account's cursor as
+/// it was, for the next poll.
+pub async fn poll(app: &App, task: &PollTask, stop: Instant) -> Result<(), BridgeError> {
+    let PollTask::V1 { account_ids, due } = task;
+    if Timestamp::now().duration_since(*due).as_secs() > MAX_TASK_AGE {
+        metrics::counter!("polls_dropped").increment(1);
+        return Ok(());
+    }
+    let accounts = claim(app, account_ids.clone()).await?;
+    metrics::counter!("accounts_polled").increment(accounts.len() as u64);
+    let failed: Vec<i64> = stream::iter(&accounts)
+        .map(|account| async move {
+            let polled = tokio::time::timeout_at(stop.into(), poll_account(app, account)).await;
+            let error = polled.unwrap_or(Err(PollError::TooLong)).err()?;
+            tracing::warn!(account_id = account.keys.account_id, %error, "an account was not polled");
+            if refusal(&error).is_none() {
+                metrics::counter!("polls_failed").increment(1);
+            }
+            (account.is_active && error.may_pass()).then_some(account.keys.account_id)
+        })
+        .buffer_unordered(MAX_CONCURRENT_POLLS)
+        .filter_map(std::future::ready)
+        .collect()
+        .await;
+    if !failed.is_empty() {
+        app.db().query(Scope::Service, retry_polls(app, failed)).await?;
+    }
+    Ok(())
+}
+
+/// Claims the accounts that are due, and sets their next due times: one round trip for all of them.
+async fn claim(app: &App, account_ids: Vec<i64>) -> Result<Vec<PolledAccount>, BridgeError> {
+    let statement = Statement::new(concat!(
+        "UPDATE account_polls p
+         SET next_poll_at = now() + make_interval(secs => ",
+        poll_interval!(),
+        "),
+             unread_list_at = CASE WHEN p.unread_list_at > now() THEN p.unread_list_at ELSE now() + interval '10 minutes' END
+         FROM tenancy_accounts a JOIN tenancy_webhooks w ON w.avito_account_id = a.avito_account_id
+         WHERE p.avito_account_id = ANY($1) AND a.avito_account_id = p.avito_account_id AND p.next_poll_at <= now()
+           AND a.monitoring_enabled AND a.suspended_at IS NULL
+         RETURNING p.started_at, p.watermark, p.page_digest, p.unread_digest,
+                   p.unread_list_at = now() + interval '10 minutes' AS list_unread,
+                   coalesce(p.unreported_since <= now() - interval '60 seconds', false) AS judge_webhook,
+                   a.client_id, a.avito_account_id, a.user_id, a.api_client_id, a.api_client_secret, a.access_token,
+                   a.token_expires_at, a.status"
+    ));
+    let rows = app.db().query(Scope::Service, with_intervals(app, statement.bind(account_ids))).await?;
+    Ok(rows.iter().map(PolledAccount::read).collect::<Result<_, _>>()?)
+}
+
+impl PolledAccount {
+    fn read(row: &Row) -> Result<Self, DbError> {
+        Ok(Self {
+            keys: Keys::read(row)?,
+            started: get::<Timestamp>(row, "started_at")?.as_second(),
+            watermark: get(row, "watermark")?,
+            digest: get(row, "page_digest")?,
+            unread_digest: get(row, "unread_digest")?,
+            is_active: get::<String>(row, "status")? == "active",
+            list_unread: get(row, "list_unread")?,
+            judge_webhook: get(row, "judge_webhook")?,
+        })
+    }
+}
+
+/// The reason for which an account was not polled.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::bridge) enum PollError {
+    #[error(transparent)]
+    Db(#[from] DbError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    Avito(#[from] avito::Error),
+    #[error("Avito asks for a tariff with access to its API")]
+    Tariff,
+    #[error("it took too long")]
+    TooLong,
+}
+
+impl PollError {
+    /// True if the next poll may succeed although nothing was changed.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Db(_) | Self::TooLong | Self::Token(TokenError::Db(_) | TokenError::Unavailable(_)) => true,
+            Self::Avito(error) => error.retry_in().is_some(),
+            Self::Token(TokenError::Refused(_) | TokenError::Secrets(_)) | Self::Tariff => false,
+        }
+    }
+}
+
+async fn poll_account(app: &App, account: &PolledAccount) -> Result<(), PollError> {
+    let outcome = match accounts::access_token(app, &account.keys).await {
+        Ok(token) => match sync::sync(app, account, &token).await {
+            Err(PollError::Avito(avito::Error::Unauthorized { .. })) => {
+                match accounts::renewed_token(app, &account.keys, &token).await {
+                    Ok(token) => sync::sync(app, account, &token).await,
+                    Err(error) => Err(error.into()),
+                }
+            }
+            outcome => outcome,
+        },
+        Err(error) => Err(error.into()),
+    };
+    let scope = || Scope::Tenant(account.keys.client_id);
+    if account.judge_webhook {
+        app.db().query(scope(), judge_webhook(account.keys.account_id)).await?;
+    }
+    let Some((status, reason)) = outcome.as_ref().err().and_then(refusal) else { return outcome };
+    metrics::counter!("accounts_refused").increment(1);
+    let refused = accounts::mark_refused(account.keys.account_id, status, reason);
+    app.db().run(scope(), vec![refused, postpone_refused_poll(account.keys.account_id)]).await?;
+    outcome
+}
+
+/// Polls accounts again after the usual interval, even with a trusted webhook: the reason of the failure may pass.
+fn retry_polls(app: &App, account_ids: Vec<i64>) -> Statement {
+    Statement::new(
+        "UPDATE account_polls SET next_poll_at = least(next_poll_at, now() + make_interval(secs => $2))
+         WHERE avito_account_id = ANY($1)",
+    )
+    .bind(account_ids)
+    .bind(usual_interval(app))
+}
+
+/// Postpones the next poll of a refused account now. Otherwise the long interval would begin only with the next claim.
+fn postpone_refused_poll(account_id: i64) -> Statement {
+    Statement::new(
+        "UPDATE account_polls SET next_poll_at = now() + make_interval(secs => $2) WHERE avito_account_id = $1",
+    )
+    .bind(account_id)
+    .bind(REFUSED_INTERVAL)
+}
+
+/// Judges the webhook by messages that polls found first: those that it has not reported after a minute are missed.
+fn judge_webhook(account_id: i64) -> Statement {
+    Statement::new(
+        "WITH unreported AS (
+             SELECT m.created_at FROM messages m
+             JOIN account_polls p ON p.avito_account_id = m.avito_account_id AND m.created_at >= p.unreported_since
+             JOIN tenancy_webhooks w ON w.avito_account_id = m.avito_account_id AND m.avito_created > w.webhook_registered_at
+             WHERE m.avito_account_id = $1 AND m.webhook_reported_at IS NULL AND m.origin = 'buyer'
+         )
+         UPDATE account_polls
+         SET webhook_missed_at = CASE WHEN EXISTS (SELECT FROM unreported WHERE created_at <= now() - interval '60 seconds')
+                                      THEN now() ELSE webhook_missed_at END,
+             unreported_since = (SELECT min(created_at) FROM unreported WHERE created_at > now() - interval '60 seconds')
+         WHERE avito_account_id = $1",
+    )
+    .bind(account_id)
+}
+
+/// The status and the reason of an account that Avito refuses. None: the error is no refusal.
+fn refusal(error: &PollError) -> Option<(&'static str, String)> {
+    match error {
+        PollError::Token(TokenError::Refused(reason)) => Some(("expired", reason.clone())),
+        PollError::Avito(avito::Error::Unauthorized { message, .. } | avito::Error::PaymentRequired { message }) => {
+            Some(("blocked", message.clone()))
+        }
+        PollError::Tariff => Some(("blocked", error.to_string())),
+        PollError::Db(_) | PollError::Token(_) | PollError::Avito(_) | PollError::TooLong => None,
+    }
+}

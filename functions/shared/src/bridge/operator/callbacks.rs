@@ -1,0 +1,184 @@
+//! Buttons under notices. Each acts once, by compare-and-set on its row. The webhook's response answers every press,
+//! and an edit of the notice removes the buttons.
+
+use serde_json::{Value, json};
+
+use super::webhook::UpdateOutcome;
+use crate::{
+    bridge::{
+        common::texts::{self, Language},
+        rows::bot_outbox,
+    },
+    platform::db::Statement,
+    telegram::update::Press,
+};
+
+/// The action of a button. The number is a row's id: of `messages` for the first two, of `dialogs` for the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Button {
+    Retry(i64),
+    Cancel(i64),
+    Block(i64),
+    DontBlock(i64),
+}
+
+impl Button {
+    fn parse(data: &str) -> Option<Self> {
+        let (action, id) = data.split_once(':')?;
+        let id = id.parse().ok()?;
+        match action {
+            "again" => Some(Self::Retry(id)),
+            "drop" => Some(Self::Cancel(id)),
+            "block" => Some(Self::Block(id)),
+            "keep" => Some(Self::DontBlock(id)),
+            _ => None,
+        }
+    }
+}
+
+fn row(buttons: [(&str, &str); 2]) -> Value {
+    let buttons = buttons.map(|(text, data)| json!({ "text": text, "callback_data": data }));
+    json!({ "inline_keyboard": [buttons] })
+}
+
+/// Returns the buttons under an answer that Avito refused. `{id}` is to be replaced by the message's id.
+pub(in crate::bridge) fn failure_buttons() -> Value {
+    let (again, drop) = texts::retry_and_cancel(Language::Russian);
+    row([(again, "again:{id}"), (drop, "drop:{id}")])
+}
+
+/// Returns the buttons under the question if a buyer is to be blocked. `{id}` is to be replaced by the dialog's id.
+pub(in crate::bridge) fn block_buttons() -> Value {
+    let (block, keep) = texts::block_and_dont_block(Language::Russian);
+    row([(block, "block:{id}"), (keep, "keep:{id}")])
+}
+
+/// The two possible answers to a press: `done` if the button did something, `nothing` if not.
+pub(in crate::bridge) struct ButtonReply {
+    id: String,
+    done: &'static str,
+    nothing: &'static str,
+}
+
+impl ButtonReply {
+    /// Returns the Bot API call that answers the press.
+    pub(in crate::bridge) fn call(&self, acted: bool) -> Value {
+        let text = if acted { self.done } else { self.nothing };
+        json!({ "method": "answerCallbackQuery", "callback_query_id": self.id, "text": text })
+    }
+}
+
+/// A statement that acts on the row that `$target` selects, and inserts the edit that removes the buttons. It returns
+/// `acted` if it did anything.
+///
+/// It has seven parameters: bot, chat, row, and four for the edit. Those are the notice's message id, its text, the
+/// line to add if the button acted, and the line to add if not. Without a text there is no edit.
+macro_rules! button_action {
+    ($target:literal, $acted:literal) => {
+        concat!(
+            "WITH target AS (",
+            $target,
+            " JOIN tenancy_bots r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
+             WHERE t.id = $3 AND t.bot_id = $1), ",
+            $acted,
+            ", edit AS (
+                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, telegram_chat_id, dedup_key)
+                 SELECT client_id, $1, dialog_id, 'edit',
+                        jsonb_build_object('message_id', $4::bigint, 'text',
+                            concat($5::text, E'\\n\\n', CASE WHEN EXISTS (SELECT FROM acted) THEN $6::text ELSE $7::text END)),
+                        $2, format('button:%s:%s', $2::bigint, $4::bigint)
+                 FROM target WHERE $5 IS NOT NULL
+                 ON CONFLICT (bot_id, dedup_key) DO NOTHING
+             )
+             SELECT acted.*, true AS acted FROM acted"
+        )
+    };
+}
+
+const RETRY: &str = button_action!(
+    "SELECT t.id, t.client_id, t.dialog_id FROM messages t",
+    "retried AS (
+         UPDATE parts p SET state = 'pending', attempts = 0, verify_attempts = 0, error = NULL
+         FROM target WHERE p.message_id = target.id AND p.state = 'failed'
+         RETURNING p.message_id, p.dialog_id
+     ), message AS (
+         UPDATE messages m SET status = 'sending', error = NULL FROM retried WHERE m.id = retried.message_id
+     ), acted AS (
+         UPDATE dialogs d SET send_at = greatest(coalesce(d.send_at, now()), now())
+         FROM retried WHERE d.id = retried.dialog_id RETURNING d.id AS dialog_id, d.send_at
+     )"
+);
+const CANCEL: &str = button_action!(
+    "SELECT t.id, t.client_id, t.dialog_id FROM messages t",
+    "dropped AS (
+         UPDATE parts p SET state = 'cancelled' FROM target WHERE p.message_id = target.id AND p.state = 'failed'
+         RETURNING p.message_id
+     ), acted AS (SELECT DISTINCT message_id FROM dropped)"
+);
+const BLOCK: &str = button_action!(
+    "SELECT t.id, t.client_id, t.id AS dialog_id FROM dialogs t",
+    "acted AS (
+         UPDATE dialogs d SET block_requested_at = now(), send_at = now()
+         FROM target WHERE d.id = target.id AND d.state <> 'blocked' AND d.block_requested_at IS NULL
+         RETURNING d.id AS dialog_id, d.send_at
+     )"
+);
+const DONT_BLOCK: &str =
+    button_action!("SELECT t.id, t.client_id, t.id AS dialog_id FROM dialogs t", "acted AS (SELECT id FROM target)");
+
+/// Handles a press on a button.
+pub(in crate::bridge) fn handle_callback(bot_id: i64, press: &Press) -> UpdateOutcome {
+    let language = Language::of_code(press.from.as_ref().and_then(|from| from.language_code.as_deref()));
+    let nothing = texts::button_did_nothing(language);
+    let button = press.data.as_deref().and_then(Button::parse);
+    let (Some(button), Some(message)) = (button, &press.message) else {
+        let reply = ButtonReply { id: press.id.clone(), done: nothing, nothing };
+        return UpdateOutcome { reply: Some(reply), ..UpdateOutcome::default() };
+    };
+    let (sql, id, done) = match button {
+        Button::Retry(id) => (RETRY, id, texts::sending_again as fn(Language) -> &'static str),
+        Button::Cancel(id) => (CANCEL, id, texts::cancelled as fn(Language) -> &'static str),
+        Button::Block(id) => (BLOCK, id, texts::blocking as fn(Language) -> &'static str),
+        Button::DontBlock(id) => (DONT_BLOCK, id, texts::not_blocking as fn(Language) -> &'static str),
+    };
+    let act = Statement::new(sql)
+        .bind(bot_id)
+        .bind(message.chat.id)
+        .bind(id)
+        .bind(message.message_id)
+        .bind(message.text().map(str::to_owned))
+        .bind(done(Language::Russian))
+        .bind(texts::button_did_nothing(Language::Russian));
+    UpdateOutcome {
+        statements: vec![act, bot_outbox::make_due_for_posts(bot_id)],
+        reply: Some(ButtonReply { id: press.id.clone(), done: done(language), nothing }),
+        ..UpdateOutcome::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_button_can_be_parsed_and_fits_into_64_bytes() {
+        for keyboard in [failure_buttons(), block_buttons()] {
+            for button in keyboard["inline_keyboard"][0].as_array().expect("a row") {
+                let data = button["callback_data"].as_str().expect("data").replace("{id}", &i64::MAX.to_string());
+                assert!(Button::parse(&data).is_some() && data.len() <= 64, "{data}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn forged_callback_data_is_a_known_button_or_none(data in "\\PC{0,64}|(again|drop):[0-9a-z-]{0,30}") {
+            if let Some(button) = Button::parse(&data) {
+                let id = data.split_once(':').and_then(|(_, id)| id.parse().ok()).unwrap_or_default();
+                let known = [Button::Retry(id), Button::Cancel(id), Button::Block(id), Button::DontBlock(id)];
+                prop_assert!(known.contains(&button));
+            }
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The outbox of a bot: the lease of the worker that may post for the bot now, the due time, and the budgets.
+//! A lease is taken and renewed by compare-and-set on the row. Each transaction of the worker locks the row first and
+//! claims work then. A transaction that adds work makes the outbox due last: it waits for the worker's transaction, or
+//! the worker sees its work. So no work is overlooked.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use uuid::Uuid;
+
+use crate::{
+    bridge::common::telegram_budget::{TelegramBudget, later},
+    planned,
+    platform::db::Statement,
+};
+
+/// The duration of a lease unless the worker renews it; longer than any one call to Telegram takes.
+pub const LEASE: Duration = Duration::from_secs(20);
+
+/// True while a worker holds the lease. No wake-up is needed then: before it releases, the worker locks the outbox row
+/// again and so sees the new work.
+macro_rules! lease_taken {
+    () => {
+        "coalesce(outbox.lease_owner IS NOT NULL AND outbox.lease_until >= now(), false)"
+    };
+}
+
+/// True if no wake-up is needed for an outbox that is due. A worker holds the lease, or another transaction made the
+/// outbox due less than a second ago, at its own `now()`, and sends the wake-up at once. A wake-up that gets lost, or
+/// is scheduled for later, is repaired by the next message after that second, or by the sweep.
+macro_rules! wakeup_pending {
+    () => {
+        concat!(
+            "(",
+            $crate::bridge::rows::bot_outbox::lease_taken!(),
+            " OR outbox.due_at < now() AND outbox.due_at > now() - interval '1 second')"
+        )
+    };
+}
+
+/// Makes the outboxes of `$rows` due: bots, their tenants, and the due times. Returns the bot's id, the whole seconds
+/// until the outbox is due, and `$wakeup_pending`: true if no wake-up is needed.
+macro_rules! make_outbox_due {
+    ($wakeup_pending:expr, $($rows:expr),+) => {
+        concat!(
+            "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at) ",
+            $($rows),+,
+            " ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)
+             RETURNING outbox.bot_id,
+                       ceil(extract(epoch FROM greatest(outbox.due_at - now(), interval '0')))::bigint AS wait_seconds, ",
+            $wakeup_pending,
+            " AS wakeup_pending"
+        )
+    };
+}
+
+/// As `make_outbox_due!`, for the bot of these messages or parts. The bot has work if one of the messages needs a post,
+/// or if the notice of its deletion or correction is pending. The outbox is due when the dialog's hold ends.
+/// A repeated delivery wakes the bot even if the outbox became due within the last second: the first sender may have
+/// died before its wake-up.
+macro_rules! messages_due {
+    ($account:literal, $avito_message_ids:literal) => {
+        $crate::bridge::rows::bot_outbox::make_outbox_due!(
+            $crate::bridge::rows::bot_outbox::lease_taken!(),
+            "SELECT m.bot_id, m.client_id, min(greatest(d.hold_until, now()))
+             FROM messages m JOIN dialogs d ON d.id = m.dialog_id
+             WHERE (m.needs_post AND m.post_id IS NULL OR EXISTS (
+                        SELECT FROM posts p
+                        WHERE p.bot_id = m.bot_id AND p.dedup_key IN ('deleted:' || m.id, 'corrected:' || m.id) AND p.state = 'pending'))
+               -- an array, computed first: with a join, Postgres may read all messages of the client
+               AND m.id = ANY (ARRAY(
+                 SELECT id FROM messages WHERE avito_account_id = ",
+            $account,
+            " AND avito_message_id = ANY(",
+            $avito_message_ids,
+            ")
+                 UNION ALL SELECT message_id FROM parts WHERE avito_account_id = ",
+            $account,
+            " AND avito_message_id = ANY(",
+            $avito_message_ids,
+            ")))
+             GROUP BY 1, 2"
+        )
+    };
+}
+
+/// Makes the bot's outbox due for messages that a poll read back from Avito.
+pub fn make_due_for_messages(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
+    planned!(messages_due!("$1", "$2")).bind(account_id).bind(avito_message_ids)
+}
+
+/// Makes a bot's outbox due for its unfinished posts. Returns the bot's id and the outbox's due time.
+macro_rules! posts_due {
+    ($bot:literal) => {
+        concat!(
+            "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
+             SELECT p.bot_id, p.client_id, min(p.due_at) FROM posts p
+             WHERE p.bot_id = ",
+            $bot,
+            " AND p.state IN ('pending', 'sending') GROUP BY 1, 2
+             ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)
+             RETURNING outbox.bot_id, outbox.due_at"
+        )
+    };
+}
+
+pub(in crate::bridge) use {lease_taken, make_outbox_due, messages_due, posts_due, wakeup_pending};
+
+/// Makes a bot's outbox due for its unfinished posts. Returns the bot's id and the outbox's due time.
+pub fn make_due_for_posts(bot_id: i64) -> Statement {
+    planned!(posts_due!("$1")).bind(bot_id)
+}
+
+/// Makes a bot's outbox due now, whatever it waited for: the bot may work again.
+pub fn make_due_now(bot_id: i64) -> Statement {
+    Statement::new("UPDATE bot_outboxes SET due_at = now() WHERE bot_id = $1 RETURNING bot_id, due_at").bind(bot_id)
+}
+
+/// An outbox as a claim read it.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct BotOutbox {
+    /// The budget of messages.
+    pub budget: TelegramBudget,
+    /// The budget of reactions.
+    pub reactions: TelegramBudget,
+    /// True if topics were switched off in the group.
+    pub topics_off: bool,
+    /// The end of the wait that Telegram ordered last. None: it never ordered one.
+    pub rate_limited_until: Option<Timestamp>,
+    /// The database's clock in the transaction of the claim.
+    pub now: Timestamp,
+    /// The same moment by this process's clock.
+    #[serde(skip, default = "Instant::now")]
+    pub read: Instant,
+}
+
+/// Locks a dialog until the transaction ends. Every transaction that locks both takes the dialog before the outbox; in
+/// different orders two transactions would wait for each other.
+pub fn lock_dialog(dialog_id: Option<i64>) -> Statement {
+    planned!("SELECT id FROM dialogs WHERE id = $1 FOR NO KEY UPDATE").bind(dialog_id)
+}
+
+/// Renews the lease for [`LEASE`]. No row: the lease is lost.
+pub fn renew_lease(bot_id: i64, owner: Uuid) -> Statement {
+    planned!(
+        "UPDATE bot_outboxes SET lease_until = now() + make_interval(secs => $3) WHERE bot_id = $1 AND lease_owner = $2
+         RETURNING bot_id",
+    )
+    .bind(bot_id)
+    .bind(owner)
+    .bind(LEASE.as_secs_f64())
+}
+
+impl BotOutbox {
+    /// The database's clock by now: a call may have taken long since the claim.
+    pub fn current(&self) -> Timestamp {
+        later(self.now, self.read.elapsed())
+    }
+}
+
+/// Stores that topics were switched off in the bot's group. All posts go into one chat until topics are back.
+pub fn mark_topics_off(bot_id: i64) -> Statement {
+    Statement::new("UPDATE bot_outboxes SET topics_off = true WHERE bot_id = $1").bind(bot_id)
+}
+
+/// Stores if the bot's group has topics, as an update from that group reports.
+pub fn store_topic_mode(bot_id: i64, chat_id: i64, has_topics: bool) -> Statement {
+    planned!(
+        "UPDATE bot_outboxes outbox SET topics_off = NOT $3 FROM tenancy_bots r
+         WHERE outbox.bot_id = $1 AND r.bot_id = $1 AND r.group_chat_id = $2 AND outbox.topics_off = $3",
+    )
+    .bind(bot_id)
+    .bind(chat_id)
+    .bind(has_topics)
+}
+
+/// Stores the budget that a send left.
+pub fn charge_budget(bot_id: i64, owner: Uuid, budget: TelegramBudget) -> Statement {
+    planned!("UPDATE bot_outboxes SET budget_left = $3, budget_updated_at = $4 WHERE bot_id = $1 AND lease_owner = $2")
+        .bind(bot_id)
+        .bind(owner)
+        .bind(budget.left)
+        .bind(budget.at)
+}
+
+/// Releases the lease until `due`, whatever is waiting: nothing may be sent before. Returns false if a wake-up is
+/// scheduled already, at most a second after `due`; otherwise the caller sends one.
+pub fn release_until(bot_id: i64, owner: Uuid, due: Timestamp) -> Statement {
+    planned!(
+        "WITH plan AS (
+             SELECT NOT coalesce(wakeup_at > clock_timestamp() AND wakeup_at <= $3::timestamptz + interval '1 second', false) AS book
+             FROM bot_outboxes WHERE bot_id = $1 FOR NO KEY UPDATE)
+         UPDATE bot_outboxes outbox
+         SET lease_owner = NULL, lease_until = NULL, due_at = $3,
+             wakeup_at = CASE WHEN plan.book THEN $3 ELSE outbox.wakeup_at END
+         FROM plan WHERE outbox.bot_id = $1 AND outbox.lease_owner = $2
+         RETURNING plan.book"
+    )
+    .bind(bot_id)
+    .bind(owner)
+    .bind(due)
+}
+
+/// Stores Telegram's order to wait, to the second.
+pub fn store_rate_limit(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
+    let empty = TelegramBudget::emptied(until);
+    Statement::new(
+        "UPDATE bot_outboxes SET rate_limited_until = $3, budget_left = $4, budget_updated_at = $3 WHERE bot_id = $1 AND lease_owner = $2",
+    )
+    .bind(bot_id)
+    .bind(owner)
+    .bind(until)
+    .bind(empty.left)
+}

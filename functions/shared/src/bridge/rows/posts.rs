@@ -1,0 +1,241 @@
+//! The life of a post: `pending`, `sending`, then `sent` or `failed`. The worker commits `sending` before the call to
+//! Telegram, and the outcome after it.
+
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{planned, platform::db::Statement, routine};
+
+/// A post that is not stored yet.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PostDraft {
+    /// `text`, `mirror`, `header`, `notice`, `photo`, `album`, `voice` or `venue`.
+    pub kind: &'static str,
+    /// The request to Telegram: `{text, entities?, reply_to?}`, or the keys that [`super::attachments`] reads.
+    pub content: Value,
+    /// The messages that are posted with this post.
+    pub message_ids: Vec<i64>,
+}
+
+/// Links the messages of a draft to its post, except those that have a post already.
+macro_rules! show {
+    () => {
+        "UPDATE messages m SET post_id = _post
+         WHERE m.id = ANY (ARRAY(SELECT jsonb_array_elements(_draft -> 'message_ids')::bigint)) AND m.post_id IS NULL"
+    };
+}
+
+/// Stores `_drafts` as posts of `$dialog`, in their order. If `_begins`, the first is stored as `sending`, with its id
+/// in `_begun`. Needs the variables `_draft` and `_post`.
+macro_rules! write_down {
+    ($dialog:literal) => {
+        concat!(
+            "FOR _draft IN SELECT value FROM jsonb_array_elements(_drafts) LOOP
+                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, state)
+                 SELECT d.client_id, d.bot_id, d.id, _draft ->> 'kind', _draft -> 'content',
+                        CASE WHEN _begins THEN 'sending' ELSE 'pending' END
+                 FROM dialogs d WHERE d.id = ",
+            $dialog,
+            " RETURNING id INTO _post;
+                 ",
+            $crate::bridge::rows::posts::show!(),
+            ";
+                 _begun := coalesce(_begun, CASE WHEN _begins THEN _post END);
+                 _begins := false;
+             END LOOP"
+        )
+    };
+}
+pub(in crate::bridge) use {show, write_down};
+
+/// Marks a stored post as `sending` and returns its id. No row: the lease is lost, or the post is done.
+/// Cancels a `remove_topic` post if a dialog owns the topic by now; no row then either.
+/// `outcome_unknown`: the post was found `sending`, so its messages may appear twice.
+/// `content` None: the stored content stays. Some: the post was stored before it could be composed.
+pub fn mark_post_sending(
+    bot_id: i64,
+    owner: Uuid,
+    post_id: i64,
+    outcome_unknown: bool,
+    content: Option<Value>,
+) -> Statement {
+    planned!(
+        "WITH begun AS (
+             UPDATE posts p SET state = CASE WHEN keep THEN 'sent' ELSE 'sending' END, content = coalesce($5, p.content)
+             FROM bot_outboxes outbox CROSS JOIN LATERAL (
+                 SELECT EXISTS (SELECT FROM posts r JOIN dialog_topics t
+                     ON t.bot_id = r.bot_id AND t.telegram_chat_id = r.telegram_chat_id
+                    AND t.telegram_topic_id = r.telegram_topic_id
+                     WHERE r.id = $3 AND r.kind = 'remove_topic') AS keep) AS owned
+             WHERE p.id = $3 AND outbox.bot_id = $1 AND outbox.lease_owner = $2 AND p.state IN ('pending', 'sending')
+             RETURNING p.id, p.state
+         ), uncertain AS (
+             UPDATE messages m SET maybe_duplicate = true FROM begun WHERE $4 AND m.post_id = begun.id
+         )
+         SELECT id FROM begun WHERE state = 'sending'",
+    )
+    .bind(bot_id)
+    .bind(owner)
+    .bind(post_id)
+    .bind(outcome_unknown)
+    .bind(content)
+}
+
+/// Adds messages to a post that was just marked as `sending`.
+pub fn attach_messages(post_id: i64, message_ids: Vec<i64>) -> Statement {
+    planned!(
+        "UPDATE messages m SET post_id = p.id FROM posts p
+         WHERE p.id = $1 AND p.state = 'sending' AND m.id = ANY($2) AND m.needs_post AND m.post_id IS NULL",
+    )
+    .bind(post_id)
+    .bind(message_ids)
+}
+
+/// True if a buyer wrote a message of the post.
+macro_rules! buyers {
+    () => {
+        "SELECT EXISTS (SELECT FROM messages m WHERE m.post_id = _post AND m.origin = 'buyer')"
+    };
+}
+
+/// Marks the received messages of a post as delivered.
+macro_rules! deliver {
+    () => {
+        "UPDATE messages SET status = 'delivered' WHERE post_id = _post AND direction = 'in' AND status = 'received'"
+    };
+}
+
+/// Marks `_post` as sent, with `_telegram_message_ids`, and its messages as delivered. If one of them is a buyer's, the
+/// chat is marked read in 30 seconds, if the account wants that. Locks the dialog first, and leaves its id in
+/// `_dialog`.
+macro_rules! finish {
+    () => {
+        concat!(
+            "_dialog := (SELECT p.dialog_id FROM posts p WHERE p.id = _post);
+             PERFORM FROM dialogs d WHERE d.id = _dialog FOR NO KEY UPDATE;
+             UPDATE posts
+             SET state = 'sent', sent_at = now(), error = NULL,
+                 telegram_message_ids = coalesce(_telegram_message_ids, telegram_message_ids)
+             WHERE id = _post;
+             ",
+            $crate::bridge::rows::posts::deliver!(),
+            ";
+             IF FOUND AND (",
+            $crate::bridge::rows::posts::buyers!(),
+            ") THEN
+                 UPDATE dialogs d SET mark_read_at = now() + interval '30 seconds'
+                 FROM tenancy_accounts a
+                 WHERE d.id = _dialog AND a.avito_account_id = d.avito_account_id AND a.mark_read;
+             END IF"
+        )
+    };
+}
+pub(in crate::bridge) use {buyers, deliver, finish};
+
+/// Marks a post that Telegram has as sent. `telegram_message_ids` None: the ids are stored already.
+pub fn mark_post_sent(post_id: i64, telegram_message_ids: Option<Vec<i64>>) -> Statement {
+    routine!(
+        "(_post bigint, _telegram_message_ids bigint[], _dialog bigint DEFAULT NULL) RETURNS void",
+        concat!("BEGIN ", finish!(), "; END"),
+        [deliver!(), buyers!()]
+    )
+    .bind(post_id)
+    .bind(telegram_message_ids)
+}
+
+/// Requeues a post with other content. `message_ids` are its messages that appeared in Telegram so far.
+/// `is_uncertain`: others may have appeared too, so its messages are marked as possible duplicates.
+pub fn replace_content(post_id: i64, content: Value, message_ids: Vec<i64>, is_uncertain: bool) -> Statement {
+    Statement::new(
+        "WITH rewritten AS (
+             UPDATE posts SET content = $2, state = 'pending', attempts = 0,
+                    telegram_message_ids = telegram_message_ids || $3
+             WHERE id = $1
+         )
+         UPDATE messages SET maybe_duplicate = true WHERE $4 AND post_id = $1",
+    )
+    .bind(post_id)
+    .bind(content)
+    .bind(message_ids)
+    .bind(is_uncertain)
+}
+
+/// Requeues a post that Telegram certainly does not have, to be sent after `wait_seconds`. Its dialog is on hold until
+/// then.
+pub fn requeue_post(post_id: i64, is_attempt: bool, wait_seconds: f64) -> Vec<Statement> {
+    delay(post_id, "pending", is_attempt, wait_seconds)
+}
+
+/// Requeues a post of unknown outcome. It stays `sending` and is sent again, as composed, after `wait_seconds`.
+pub fn requeue_uncertain(post_id: i64, wait_seconds: f64) -> Vec<Statement> {
+    delay(post_id, "sending", true, wait_seconds)
+}
+
+fn delay(post_id: i64, state: &'static str, is_attempt: bool, wait_seconds: f64) -> Vec<Statement> {
+    vec![
+        Statement::new(
+            "UPDATE posts SET state = $2, attempts = attempts + CASE WHEN $3 THEN 1 ELSE 0 END,
+                    due_at = CASE WHEN dialog_id IS NULL THEN now() + make_interval(secs => $4) ELSE due_at END
+             WHERE id = $1",
+        )
+        .bind(post_id)
+        .bind(state)
+        .bind(is_attempt)
+        .bind(wait_seconds),
+        Statement::new(
+            "UPDATE dialogs d SET hold_until = now() + make_interval(secs => $2), collecting_album = false
+             FROM posts p WHERE p.id = $1 AND d.id = p.dialog_id AND $2 > 0",
+        )
+        .bind(post_id)
+        .bind(wait_seconds),
+    ]
+}
+
+/// Marks a post and its incoming messages as failed. Posts `notice` in the dialog's topic, if there is one.
+pub fn mark_post_failed(post_id: i64, error: String, notice: Option<Value>) -> Vec<Statement> {
+    vec![
+        Statement::new("UPDATE posts SET state = 'failed', error = $2 WHERE id = $1").bind(post_id).bind(error.clone()),
+        Statement::new("UPDATE messages SET status = 'failed', error = $2 WHERE post_id = $1 AND direction = 'in'")
+            .bind(post_id)
+            .bind(error),
+        Statement::new(
+            "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
+             SELECT client_id, bot_id, dialog_id, 'notice', $2, 'failed:' || id FROM posts
+             WHERE id = $1 AND $2 IS NOT NULL AND dialog_id IS NOT NULL
+             ON CONFLICT (bot_id, dedup_key) DO NOTHING",
+        )
+        .bind(post_id)
+        .bind(notice),
+    ]
+}
+
+/// Postpones all unfinished posts of one kind of a bot, for `seconds`. The kind is one that only decorates.
+pub fn postpone_kind(bot_id: i64, kind: String, seconds: f64) -> Statement {
+    Statement::new(
+        "UPDATE posts SET due_at = now() + make_interval(secs => $3)
+         WHERE bot_id = $1 AND kind = $2 AND state IN ('pending', 'sending')",
+    )
+    .bind(bot_id)
+    .bind(kind)
+    .bind(seconds)
+}
+
+/// Stores the post that pins a message of ours.
+pub fn schedule_pin(post_id: i64, telegram_message_id: i64) -> Statement {
+    Statement::new(
+        "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
+         SELECT client_id, bot_id, dialog_id, 'pin', jsonb_build_object('message_id', $2::bigint), 'pin:' || id
+         FROM posts WHERE id = $1
+         ON CONFLICT (bot_id, dedup_key) DO NOTHING",
+    )
+    .bind(post_id)
+    .bind(telegram_message_id)
+}
+
+/// Postpones one post alone; its dialog goes on.
+pub fn postpone(post_id: i64, seconds: f64) -> Statement {
+    Statement::new("UPDATE posts SET due_at = now() + make_interval(secs => $2) WHERE id = $1")
+        .bind(post_id)
+        .bind(seconds)
+}

@@ -1,0 +1,318 @@
+//! Sends an operator's pictures to Avito. A file that cannot go is refused at once, from its description in the update.
+//! The worker that holds the dialog's lease fetches the file, checks its first bytes and passes it on.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::{
+    work::{self, DialogWork, Part, SentPart},
+    worker::{AvitoSender, AvitoStep, after_failure},
+};
+use crate::{
+    avito,
+    bridge::{
+        common::{
+            text_split,
+            texts::{self, Language},
+        },
+        error::BridgeError,
+    },
+    platform::{db::get, media::MediaError, secrets::Secret},
+    telegram::{
+        Error,
+        update::{Content, File, Media, Message},
+    },
+    tenancy::{accounts, bots},
+};
+
+/// The largest file that Telegram gives to bots (Bot API, `getFile`). Avito takes 24 MB.
+const MAX_FILE_BYTES: usize = 20 * 1024 * 1024;
+/// The time that an album's first pictures wait for the next ones.
+pub const ALBUM_WAIT: Duration = Duration::from_millis(1500);
+
+/// The kinds of picture that Avito takes: MIME type and endings of file names.
+const ACCEPTED: [(&str, &[&str]); 6] = [
+    ("image/jpeg", &["jpg", "jpeg"]),
+    ("image/png", &["png"]),
+    ("image/gif", &["gif"]),
+    ("image/bmp", &["bmp"]),
+    ("image/heic", &["heic"]),
+    ("image/heif", &["heif"]),
+];
+
+/// The outcome of a message that is not a text.
+pub enum Sendable {
+    /// The message goes to Avito in these parts, as `jsonb_to_recordset` reads them.
+    Parts(Value),
+    /// The message does not go, and the operator gets this text.
+    Refused(&'static str),
+}
+
+/// Returns the parts of an operator's picture, or the refusal of anything else that is not a text.
+pub fn sendable(message: &Message, language: Language) -> Sendable {
+    let Content::Media { media, caption, file } = &message.content else {
+        return Sendable::Refused(texts::not_taken("", language));
+    };
+    let Some(file) = file.as_ref().filter(|file| *media == Media::Photo || looks_like_picture(file)) else {
+        return Sendable::Refused(texts::not_taken(media.as_str(), language));
+    };
+    if file.size.is_some_and(|size| size > MAX_FILE_BYTES as u64) {
+        return Sendable::Refused(texts::too_large(language));
+    }
+    let picture = json!({ "file_id": file.id, "name": file.name });
+    let mut parts = vec![json!({ "position": 0, "kind": "image", "attachment": picture })];
+    let caption = caption.as_deref().unwrap_or_default().replace('\0', "");
+    parts.extend((1..).zip(text_split::split(&caption, text_split::AVITO_LIMIT)).map(
+        |(position, part)| json!({ "position": position, "kind": "text", "text_key": text_split::key(&part), "text": part }),
+    ));
+    Sendable::Parts(json!(parts))
+}
+
+fn looks_like_picture(file: &File) -> bool {
+    let mime = file.mime.as_deref().unwrap_or_default().to_ascii_lowercase();
+    let ending =
+        file.name.as_deref().and_then(|name| name.rsplit_once('.')).map(|(_, ending)| ending.to_ascii_lowercase());
+    ACCEPTED.iter().any(|(accepted, endings)| {
+        mime == *accepted || (mime.is_empty() && ending.as_deref().is_some_and(|ending| endings.contains(&ending)))
+    })
+}
+
+/// Returns a picture's kind, by its first bytes, as the ending of a file name. None: Avito does not take the file.
+fn ending(bytes: &[u8]) -> Option<&'static str> {
+    const HEIF: [&[u8]; 8] = [b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"];
+    match bytes {
+        [0xff, 0xd8, 0xff, ..] => Some("jpg"),
+        [0x89, b'P', b'N', b'G', 0x0d, 0x0a, 0x1a, 0x0a, ..] => Some("png"),
+        [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Some("gif"),
+        [b'B', b'M', ..] if bytes.len() > 26 => Some("bmp"),
+        [_, _, _, _, b'f', b't', b'y', b'p', brand @ ..] if HEIF.iter().any(|known| brand.starts_with(known)) => {
+            Some("heic")
+        }
+        _ => None,
+    }
+}
+
+/// The reason for which a picture could not be fetched.
+enum PictureError {
+    /// Another attempt after this time may succeed.
+    Transient(Duration),
+    /// No attempt can succeed. The operator gets this text.
+    Permanent(&'static str),
+}
+
+/// The delay after a failed attempt. After a failed fetch it doubles with each attempt.
+const FILE_DELAY: Duration = Duration::from_secs(3);
+
+impl From<Error> for PictureError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Refused { ref description, .. } if description.contains("too big") => {
+                Self::Permanent(texts::too_large(Language::Russian))
+            }
+            error => match error.retry_in() {
+                Some(wait) => Self::Transient(wait),
+                None => Self::Permanent(texts::not_handed_out(Language::Russian)),
+            },
+        }
+    }
+}
+
+impl From<MediaError> for PictureError {
+    fn from(error: MediaError) -> Self {
+        match error {
+            MediaError::Unavailable => Self::Transient(FILE_DELAY),
+            MediaError::TooLarge => Self::Permanent(texts::too_large(Language::Russian)),
+            MediaError::NotAllowed | MediaError::Refused(_) => {
+                Self::Permanent(texts::not_handed_out(Language::Russian))
+            }
+        }
+    }
+}
+
+impl AvitoSender<'_> {
+    /// Sends a picture: fetches it from Telegram, uploads it to Avito, posts it in the chat. The buyer sees only the
+    /// result of the last call, so only its outcome can be unknown.
+    pub(in crate::bridge) async fn send_picture(
+        &self,
+        work: &DialogWork,
+        part: &Part,
+        picture: &Value,
+        token: Secret,
+    ) -> Result<AvitoStep, BridgeError> {
+        let permit = self.app.media().permit().await;
+        let bytes = match self.fetch(part, picture).await? {
+            Ok(bytes) => bytes,
+            Err(PictureError::Transient(wait)) => {
+                let growing = FILE_DELAY * (1 << part.attempts.clamp(0, 5));
+                return Ok(AvitoStep::ReleaseFor(vec![work::requeue_part(part.id)], wait.max(growing)));
+            }
+            Err(PictureError::Permanent(why)) => {
+                metrics::counter!("parts_failed").increment(1);
+                return Ok(AvitoStep::Commit(work::mark_part_failed(
+                    part.id,
+                    "the file cannot be sent".to_owned(),
+                    &json!({ "text": why }),
+                )));
+            }
+        };
+        let Some(ending) = ending(&bytes) else {
+            let why = texts::not_taken("document", Language::Russian);
+            return Ok(AvitoStep::Commit(work::mark_part_failed(
+                part.id,
+                "not a picture that Avito takes".to_owned(),
+                &json!({ "text": why }),
+            )));
+        };
+        let (avito, user_id) = (accounts::avito(self.app), work.keys.user_id);
+        let name = format!("picture.{ending}");
+        let mut token = token;
+        let mut uploaded = self.within(work, avito.upload_image(&token, user_id, &name, bytes.clone())).await;
+        if matches!(uploaded, Err(avito::Error::Unauthorized { .. })) {
+            token = match self.token(work, Some(&token)).await {
+                Ok(token) => token,
+                Err(next) => return Ok(next),
+            };
+            uploaded = self.within(work, avito.upload_image(&token, user_id, &name, bytes)).await;
+        }
+        drop(permit);
+        let image_id = match uploaded {
+            Ok(reply) => reply.value,
+            // The buyer sees nothing of an upload, so there is nothing to verify.
+            Err(avito::Error::Unknown(_) | avito::Error::Unavailable { .. }) => {
+                return Ok(AvitoStep::ReleaseFor(vec![work::requeue_part(part.id)], FILE_DELAY));
+            }
+            Err(error) => {
+                tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a picture was not uploaded");
+                return Ok(after_failure(work, part, error));
+            }
+        };
+        // The fetch and the upload may have taken longer than the lease.
+        if self.run(vec![work::renew_lease(self.dialog_id, self.owner)]).await?.iter().flatten().next().is_none() {
+            return Ok(AvitoStep::Commit(Vec::new()));
+        }
+        let call = avito.send_image(&token, user_id, &work.avito_chat_id, &image_id);
+        let sent = self.with_waiting_receipt(self.within(work, call)).await;
+        Ok(match sent {
+            Ok(reply) => AvitoStep::CommitSent(SentPart { part_id: part.id, avito_message_id: reply.value.id }),
+            Err(error) => {
+                tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a picture was not sent");
+                after_failure(work, part, error)
+            }
+        })
+    }
+
+    async fn fetch(&self, part: &Part, picture: &Value) -> Result<Result<Bytes, PictureError>, BridgeError> {
+        let results = self.run(vec![work::select_bot_token(part.id)]).await?;
+        let no_file = PictureError::Permanent(texts::not_handed_out(Language::Russian));
+        let (Some(row), Some(file_id)) = (results.iter().flatten().next(), picture["file_id"].as_str()) else {
+            return Ok(Err(no_file));
+        };
+        let sealed: Vec<u8> = get(row, "token")?;
+        let token = self.app.keyring().open(&sealed, bots::token_context(self.client_id))?;
+        let address = match bots::telegram(self.app, token).file_address(file_id).await {
+            Ok(address) => address,
+            Err(error) => {
+                tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a file was not found");
+                return Ok(Err(error.into()));
+            }
+        };
+        let fetched = self.app.media().fetch(address.expose(), MAX_FILE_BYTES).await;
+        Ok(fetched.map_err(|error| {
+            tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a file was not fetched");
+            error.into()
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telegram::update::Update;
+    use proptest::prelude::*;
+
+    fn written(content: &Value) -> Message {
+        let mut message = json!({"message_id": 5, "chat": {"id": -5, "type": "supergroup"}});
+        for (field, value) in content.as_object().into_iter().flatten() {
+            message[field] = value.clone();
+        }
+        let update = Update::from_value(&json!({"update_id": 1, "message": message}));
+        update.message().cloned().unwrap_or_else(|| panic!("a message"))
+    }
+
+    fn refusal(content: &Value) -> &'static str {
+        match sendable(&written(content), Language::Russian) {
+            Sendable::Refused(why) => why,
+            Sendable::Parts(parts) => panic!("{parts}"),
+        }
+    }
+
+    fn parts(content: &Value) -> Value {
+        match sendable(&written(content), Language::Russian) {
+            Sendable::Refused(why) => panic!("{why}"),
+            Sendable::Parts(parts) => parts,
+        }
+    }
+
+    #[test]
+    fn a_photo_is_sent_in_its_largest_size_and_its_caption_follows() {
+        let sizes = json!([{"file_id": "s", "width": 90, "height": 60}, {"file_id": "l", "width": 900, "height": 600}]);
+        let parts = parts(&json!({"photo": sizes, "caption": "Вот"}));
+        assert_eq!(parts[0]["attachment"]["file_id"], "l");
+        assert_eq!(
+            (&parts[1]["text"], &parts[1]["position"], parts.as_array().map(Vec::len)),
+            (&json!("Вот"), &json!(1), Some(2))
+        );
+    }
+
+    #[test]
+    fn pictures_sent_as_files_are_accepted_and_other_files_are_refused() {
+        let document =
+            |mime: &str, name: &str| json!({"document": {"file_id": "d", "mime_type": mime, "file_name": name}});
+        assert_eq!(parts(&document("image/heic", "a"))[0]["attachment"]["file_id"], "d");
+        let nameless_kind = json!({"document": {"file_id": "d", "file_name": "a.PNG"}});
+        assert_eq!(parts(&nameless_kind)[0]["kind"], "image");
+        for (mime, name) in [("application/pdf", "a.pdf"), ("image/webp", "a.webp"), ("text/plain", "a.jpg")] {
+            assert!(refusal(&document(mime, name)).contains("из файлов"), "{mime}");
+        }
+    }
+
+    #[test]
+    fn media_that_avito_does_not_take_is_refused_with_the_reason() {
+        for (kind, word) in [
+            ("voice", "голосовые"),
+            ("audio", "голосовые"),
+            ("video", "видео"),
+            ("video_note", "видео"),
+            ("animation", "видео"),
+            ("sticker", "стикеры"),
+            ("contact", "контакты"),
+            ("location", "места"),
+            ("poll", "опросы"),
+            ("game", "только текст"),
+        ] {
+            assert!(refusal(&json!({ kind: {} })).contains(word), "{kind}");
+        }
+        let large = json!({"document": {"file_id": "d", "mime_type": "image/png", "file_size": 21 * 1024 * 1024}});
+        assert!(refusal(&large).contains("20 МБ"));
+    }
+
+    #[test]
+    fn pictures_are_recognised_by_their_first_bytes() {
+        assert_eq!(ending(b"\xff\xd8\xff\xe0rest"), Some("jpg"));
+        assert_eq!(ending(b"\x89PNG\r\n\x1a\nrest"), Some("png"));
+        assert_eq!(ending(b"GIF89a"), Some("gif"));
+        assert_eq!(ending(b"\0\0\0\x18ftypheic\0\0"), Some("heic"));
+        assert_eq!(ending(b"\0\0\0\x18ftypisom\0\0"), None);
+        assert_eq!(ending(b"BM"), None);
+        assert_eq!(ending(b"%PDF-1.7"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_have_a_known_ending_or_none(bytes in prop::collection::vec(any::<u8>(), 0..40)) {
+            prop_assert!(ending(&bytes).is_none_or(|ending| !ending.is_empty()));
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! The next work of a bot: the dialog that has waited longest, with its unfinished posts and its unposted messages.
+//! Each transaction of the worker also claims the next work, so a message costs no round trip of its own for the claim.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::worker::Target;
+use crate::{
+    bridge::{
+        common::{claim::Claim, telegram_budget::TelegramBudget},
+        rows::{bot_outbox::BotOutbox, posts::PostDraft},
+    },
+    platform::db::{self, ClientId, DbError, ResultSets},
+    tenancy::accounts::Keys,
+};
+
+/// A bot, with all that its worker needs of it.
+#[derive(Deserialize)]
+pub struct ClaimedBot {
+    /// Its tenant.
+    pub client_id: ClientId,
+    /// Its token, sealed.
+    #[serde(deserialize_with = "db::bytes")]
+    pub token: Vec<u8>,
+    /// The group it works in.
+    pub group_chat_id: Option<i64>,
+    /// True if each dialog is to have a topic.
+    pub topic_mode: bool,
+    /// True if it was found unable to post.
+    pub broken: bool,
+    /// True if its client is suspended.
+    pub suspended: bool,
+}
+
+/// The state of a dialog's topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Topic {
+    /// There is none.
+    None,
+    /// Telegram was asked to create it, and the outcome is unknown.
+    Creating {
+        /// The time of the request.
+        since: Timestamp,
+    },
+    /// It exists.
+    Open {
+        /// The group.
+        chat_id: i64,
+        /// The topic's id in the group.
+        thread_id: i64,
+    },
+}
+
+/// The dialog of the claimed work.
+#[derive(Deserialize)]
+pub struct ClaimedDialog {
+    /// The row in `dialogs`.
+    pub id: i64,
+    /// The bot in whose group its messages are posted: not the claiming bot, if its account moved to another.
+    pub bot_id: i64,
+    /// Avito's id of the chat.
+    pub avito_chat_id: String,
+    /// The buyer: `{id, name}`.
+    pub buyer: Option<Value>,
+    /// The item that the chat is about: `{title, price, city, url}`.
+    pub item: Option<Value>,
+    /// True if Avito's API confirmed that the chat exists.
+    pub confirmed: bool,
+    /// Its topic.
+    pub topic: Topic,
+    /// True if the bridge closed the topic.
+    pub topic_closed: bool,
+    /// The emoji that the topic's name bears.
+    pub topic_emoji: String,
+    /// The emoji that the topic's name should bear.
+    pub wanted_emoji: String,
+    /// The emoji of the scheduled rename. None: no rename is needed, or none is scheduled.
+    #[serde(skip)]
+    pub scheduled_emoji: Option<String>,
+    /// `waiting`, `answered`, `closed` or `blocked`.
+    pub state: String,
+    /// The name of the Avito account.
+    pub account_name: String,
+    /// The keys of the Avito account.
+    pub keys: Keys,
+    /// The time zone in which people read times, IANA.
+    pub timezone: String,
+    /// The time, by Avito's clock, of the newest message that has a post. None: there is none.
+    #[serde(skip)]
+    pub last_posted_at: Option<Timestamp>,
+}
+
+/// An unfinished post.
+#[derive(Deserialize)]
+pub struct Post {
+    /// The row in `posts`.
+    pub id: i64,
+    /// The kind of post, as in `posts.kind`.
+    pub kind: String,
+    /// The content that Telegram is asked to post.
+    pub content: Value,
+    /// True if it was found `sending`: an earlier call's outcome is unknown.
+    pub outcome_unknown: bool,
+    /// The number of failed attempts.
+    pub attempts: i32,
+    /// The chat that it goes to. None: it goes to its dialog's topic.
+    pub chat_id: Option<i64>,
+    /// The topic in that chat.
+    pub thread_id: Option<i64>,
+}
+
+/// A message that needs a post and has none yet.
+#[derive(Deserialize)]
+pub struct PendingMessage {
+    /// The row in `messages`.
+    pub id: i64,
+    /// Its writer: `buyer`, `system`, `operator`, `avito_app`, `api` or `auto_reply`.
+    pub origin: String,
+    /// Avito's name of its kind.
+    pub kind: String,
+    /// Its text.
+    pub text: Option<String>,
+    /// All else that it contains.
+    pub attachments: Value,
+    /// The time when it was written, by Avito's clock.
+    pub created: Option<Timestamp>,
+    /// The time when the bridge recorded it.
+    pub arrived: Timestamp,
+    /// The writer's name, if the message was written through the bridge.
+    pub author: Option<String>,
+    /// True if a poll has found it in Avito's list, so that its position there is known.
+    pub confirmed: bool,
+    /// The message in Telegram that shows the one it quotes. None: it quotes none, or that one was not posted.
+    #[serde(default)]
+    pub reply_to: Option<i64>,
+}
+
+/// The claimed work of a bot.
+#[derive(Deserialize)]
+#[serde(from = "BotWorkRow")]
+pub struct BotWork {
+    /// The outbox.
+    pub outbox: BotOutbox,
+    /// The bot.
+    pub bot: ClaimedBot,
+    /// The dialog to work for. None: only posts outside of dialogs, or receipts, are due.
+    pub dialog: Option<ClaimedDialog>,
+    /// The dialog's unfinished posts, in the order of sending.
+    pub posts: Vec<Post>,
+    /// The dialog's messages that need a post, in their order.
+    pub messages: Vec<PendingMessage>,
+    /// The receipts that may be set now, of all the bot's dialogs. If there are any, nothing else is due.
+    pub receipts: Vec<Post>,
+    /// The `xmin` of the rows that were read: the dialog, these messages and its unfinished posts.
+    pub version: String,
+    /// The id of the prepared post that this claim set to `sending`. None: it set none.
+    pub sending_post_id: Option<i64>,
+}
+
+/// Posts that were composed ahead. A claim stores them only if their dialog has not changed since.
+pub struct PreparedPosts {
+    /// Their dialog.
+    pub dialog_id: i64,
+    /// The [`BotWork::version`] that they were composed from.
+    pub version: String,
+    /// The posts, in the order of sending.
+    pub drafts: Vec<PostDraft>,
+    /// True if the first is set to `sending` when it is stored. False: its files must be fetched first.
+    pub is_first_sending: bool,
+}
+
+/// The results of the last call, which the next claim stores.
+#[derive(Default)]
+pub struct Completed {
+    /// The budget for messages that is left. None: it is unchanged.
+    pub messages: Option<TelegramBudget>,
+    /// The budget for reactions that is left. None: no reactions were set.
+    pub reactions: Option<TelegramBudget>,
+    /// The post that was sent. None: the outcome of the transaction marks it itself.
+    pub sent_post: Option<SentPost>,
+}
+
+/// A post that Telegram has.
+pub struct SentPost {
+    /// The row in `posts`.
+    pub post_id: i64,
+    /// Telegram's ids of its messages.
+    pub message_ids: Vec<i64>,
+}
+
+impl Post {
+    /// Returns the post's own target. None: it goes to its dialog's topic.
+    pub fn target(&self) -> Option<Target> {
+        self.chat_id.map(|chat_id| Target { chat_id, thread_id: self.thread_id })
+    }
+}
+
+impl BotWork {
+    /// Returns the target of all posts in a group without topics. None: there are topics, or the bot has no group.
+    pub fn one_chat(&self) -> Option<Target> {
+        let chat_id = self.bot.group_chat_id?;
+        (!self.bot.topic_mode || self.outbox.topics_off).then_some(Target { chat_id, thread_id: None })
+    }
+
+    /// Returns the target of a dialog's posts. None: it has no topic yet or, without topics, is not confirmed yet.
+    pub fn target_of(&self, dialog: &ClaimedDialog) -> Option<Target> {
+        match (self.one_chat(), dialog.topic) {
+            (Some(chat), _) => dialog.confirmed.then_some(chat),
+            (None, Topic::Open { chat_id, thread_id }) => Some(Target { chat_id, thread_id: Some(thread_id) }),
+            (None, Topic::None | Topic::Creating { .. }) => None,
+        }
+    }
+
+    /// Returns the group itself, the target of posts that belong to no topic.
+    pub fn group(&self) -> Target {
+        Target { chat_id: self.bot.group_chat_id.unwrap_or_default(), thread_id: None }
+    }
+}
+
+/// The JSON of claimed work. Empty lists are absent, and values that are read after the dialog stand beside it.
+#[derive(Deserialize)]
+struct BotWorkRow {
+    outbox: BotOutbox,
+    bot: ClaimedBot,
+    dialog: Option<ClaimedDialog>,
+    scheduled_emoji: Option<String>,
+    last_posted_at: Option<Timestamp>,
+    posts: Option<Vec<Post>>,
+    messages: Option<Vec<PendingMessage>>,
+    /// Maps each message that quotes another to the Telegram message that shows the quoted one.
+    replies: Option<HashMap<i64, Option<i64>>>,
+    receipts: Option<Vec<Post>>,
+    version: Option<String>,
+    sending_post_id: Option<i64>,
+}
+
+impl From<BotWorkRow> for BotWork {
+    fn from(row: BotWorkRow) -> Self {
+        let (scheduled_emoji, last_posted_at) = (row.scheduled_emoji, row.last_posted_at);
+        let mut messages = row.messages.unwrap_or_default();
+        for message in &mut messages {
+            message.reply_to = row.replies.as_ref().and_then(|replies| replies.get(&message.id).copied().flatten());
+        }
+        Self {
+            outbox: row.outbox,
+            bot: row.bot,
+            dialog: row.dialog.map(|dialog| ClaimedDialog { scheduled_emoji, last_posted_at, ..dialog }),
+            posts: row.posts.unwrap_or_default(),
+            messages,
+            receipts: row.receipts.unwrap_or_default(),
+            version: row.version.unwrap_or_default(),
+            sending_post_id: row.sending_post_id,
+        }
+    }
+}
+
+/// Reads the result of [`claim_bot_work`].
+pub fn read(results: &ResultSets) -> Result<Claim<BotWork>, DbError> {
+    Ok(Claim::read(results)?.0)
+}
