@@ -1,6 +1,8 @@
 //! The auto-reply and the filters, from a buyer's message to the calls to Avito and Telegram, and their settings.
 
 mod support;
+#[path = "support/window.rs"]
+mod window;
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +18,6 @@ use tuberry::{
         },
         sweep::sweep,
         text_split,
-        window::Window,
     },
     platform::{
         db::{Scope, Statement},
@@ -24,6 +25,7 @@ use tuberry::{
     },
     tenancy::clients::{self, Settings},
 };
+use window::Window;
 
 fn must<T, E: std::fmt::Display>(outcome: Result<T, E>) -> T {
     outcome.unwrap_or_else(|error| panic!("{error}"))

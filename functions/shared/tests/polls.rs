@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use support::{OutsideAccount, Owner, World};
 use tuberry::{
     bridge::{
-        deliver::deliver_to_avito,
-        polls::{self, poll},
-        tasks::PollTask,
+        ingest::polls::{self, poll},
+        queue_tasks::PollTask,
+        to_avito::worker::deliver_to_avito,
     },
     platform::db::{Scope, Statement},
     tenancy::accounts::{self, Keys},

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use support::{Owner, World};
 use tuberry::{
-    bridge::polls,
+    bridge::ingest::polls,
     platform::{
         db::{ClientId, DbError, Scope, Statement},
         http::Problem,

@@ -12,7 +12,7 @@ use symphonia::{
     },
     default::formats::{IsoMp4Reader, OggReader},
 };
-use tuberry::bridge::voice::{VoiceError, remux};
+use tuberry::bridge::to_telegram::voice::{VoiceError, remux};
 
 /// Mono, frames of 20 ms, 1.3 s.
 const VOICE: &[u8] = include_bytes!("fixtures/voice.mp4");

@@ -1,6 +1,6 @@
 //! From Telegram's updates to rows: answers, edits, commands and buttons of operators, stored before the webhook is answered.
 
-pub mod callbacks;
-pub mod commands;
-pub mod edits;
+pub(in crate::bridge) mod callbacks;
+mod commands;
+pub(in crate::bridge) mod edits;
 pub mod webhook;

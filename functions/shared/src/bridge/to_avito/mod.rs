@@ -1,6 +1,6 @@
 //! From rows to Avito: the worker that holds a dialog's lease sends its parts, one at a time, in order.
 
-pub mod blocking;
+mod blocking;
 pub(in crate::bridge) mod pictures;
-pub mod work;
+pub(in crate::bridge) mod work;
 pub mod worker;
