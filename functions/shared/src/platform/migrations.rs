@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    db::{self, DbError},
+    db::{self, DbError, MigrationError},
     plans,
     secrets::Secret,
 };
@@ -16,20 +16,6 @@ mod embedded {
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Any number, as long as nothing else locks it.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(7241984601)";
-
-/// The failure of a migration.
-#[derive(Debug, thiserror::Error)]
-pub enum MigrationError {
-    /// Postgres failed.
-    #[error(transparent)]
-    Db(#[from] DbError),
-    /// A migration does not apply, a file differs from the one applied before, or a statement does not suit the tables.
-    #[error("a migration does not apply: {0}")]
-    Refused(String),
-    /// The server reuses a plan after a change of role, and so returns rows that only the former role may see.
-    #[error("Postgres {0} mixes up roles in the plans that it caches (CVE-2024-10976): use 15.9, 16.5, 17.1 or newer")]
-    Unsafe(String),
-}
 
 /// Applies the missing migrations and returns their names, in order.
 pub async fn apply(address: &Secret, extra_roots: &str) -> Result<Vec<String>, MigrationError> {

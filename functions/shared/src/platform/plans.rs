@@ -9,7 +9,7 @@ use std::{borrow::Cow, collections::HashMap};
 pub use inventory;
 use tokio_postgres::{Client, Transaction};
 
-use super::{db::DbError, migrations::MigrationError};
+use super::db::{DbError, MigrationError};
 
 /// One SQL statement, or a routine of several, that `migrate` makes a function of. Written by
 /// [`planned!`](crate::planned) and [`routine!`](crate::routine).

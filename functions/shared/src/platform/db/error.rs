@@ -24,6 +24,20 @@ pub enum DbError {
     Shape,
 }
 
+/// The failure of a migration.
+#[derive(Debug, thiserror::Error)]
+pub enum MigrationError {
+    /// Postgres failed.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// A migration does not apply, a file differs from the one applied before, or a statement does not suit the tables.
+    #[error("a migration does not apply: {0}")]
+    Refused(String),
+    /// The server reuses a plan after a change of role, and so returns rows that only the former role may see.
+    #[error("Postgres {0} mixes up roles in the plans that it caches (CVE-2024-10976): use 15.9, 16.5, 17.1 or newer")]
+    Unsafe(String),
+}
+
 impl DbError {
     /// The name of the broken constraint. None: another failure.
     pub fn constraint(&self) -> Option<&str> {

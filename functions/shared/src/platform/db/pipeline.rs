@@ -7,7 +7,10 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use super::{ResultSets, Sql, Statement, error::DbError};
+use super::{
+    error::DbError,
+    statement::{ResultSets, Sql, Statement},
+};
 
 type Request<'a> = Pin<Box<dyn Future<Output = Result<Option<Vec<Row>>, tokio_postgres::Error>> + Send + 'a>>;
 

@@ -1,9 +1,4 @@
-//! Postgres. A transaction is a list of statements that are sent in one round trip. So no transaction can be open while
-//! Avito or Telegram is called, and every piece of work costs one round trip. There is no other way to query.
-
-mod connection;
-mod error;
-mod pipeline;
+//! The database: runs a transaction in one round trip.
 
 use std::{
     sync::{
@@ -13,121 +8,22 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeOwned, Error as _},
-};
 use tokio::sync::Semaphore;
-use tokio_postgres::{
-    Client, Row,
-    types::{Json, ToSql, Type},
+use tokio_postgres::{Client, Row};
+
+use super::{
+    connection::connect,
+    error::DbError,
+    pipeline::Pipeline,
+    rows::ClientId,
+    statement::{ResultSets, Scope, Statement},
 };
-
-pub(super) use connection::connect;
-pub use connection::parse_address;
-pub use error::DbError;
-use pipeline::Pipeline;
-
-use super::{last_event::LastEvent, plans::Planned, secrets::Secret};
-
-/// A tenant: the id of a row in `clients`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
-pub struct ClientId(pub i64);
-
-/// A parameter's value, with its built-in Postgres type.
-pub trait Param: ToSql + Sync + Send + 'static {
-    /// The type that the statement sees.
-    const TYPE: Type;
-}
-
-macro_rules! params {
-    ($($rust:ty => $postgres:ident),* $(,)?) => { $(impl Param for $rust { const TYPE: Type = Type::$postgres; })* };
-}
-params! {
-    bool => BOOL, i32 => INT4, i64 => INT8, f64 => FLOAT8, String => TEXT, &'static str => TEXT, Vec<u8> => BYTEA,
-    Timestamp => TIMESTAMPTZ, jiff::civil::Time => TIME, uuid::Uuid => UUID, serde_json::Value => JSONB,
-    Vec<i64> => INT8_ARRAY, Vec<String> => TEXT_ARRAY,
-}
-impl<T: Param> Param for Option<T> {
-    const TYPE: Type = T::TYPE;
-}
-
-enum Sql {
-    Text(&'static str),
-    Planned(&'static Planned),
-}
-
-/// One SQL statement with its parameters.
-pub struct Statement {
-    sql: Sql,
-    params: Vec<(Box<dyn ToSql + Sync + Send>, Type)>,
-}
-
-impl Statement {
-    /// A statement whose parameters `$1`, `$2`, … follow by [`Statement::bind`], in that order.
-    pub fn new(sql: &'static str) -> Self {
-        Self { sql: Sql::Text(sql), params: Vec::new() }
-    }
-
-    /// As [`Statement::new`], with a plan that Postgres caches; see [`planned!`](crate::planned).
-    pub fn planned(planned: &'static Planned) -> Self {
-        Self { sql: Sql::Planned(planned), params: Vec::new() }
-    }
-
-    /// Adds the next parameter.
-    #[must_use]
-    pub fn bind<T: Param>(mut self, value: T) -> Self {
-        self.params.push((Box::new(value), T::TYPE));
-        self
-    }
-}
-
-/// The role and the tenant of a transaction.
-pub enum Scope {
-    /// One tenant's rows, as `tuberry_app`.
-    Tenant(ClientId),
-    /// The tenant of a row that is still to be found. The statement runs as `tuberry_service` and must call
-    /// `set_config('app.client_id', …, true)` for the row that it finds. All later statements run as `tuberry_app`.
-    /// If it finds no row, they see no rows.
-    TenantOf(Statement),
-    /// Users, sessions, tokens and organisations.
-    Identity,
-    /// Schedules and lists over all tenants.
-    Service,
-}
+use crate::platform::{last_event::LastEvent, secrets::Secret};
 
 /// The time for which statements are sent as they are written after their functions were missing.
 const WITHOUT_PLANS: Duration = Duration::from_secs(60);
 /// The most times that a transaction is sent again after it had no effect.
 const REPEATS: usize = 2;
-
-/// Reads a column. [`DbError::Shape`]: the row has no such column, or its type is another.
-pub fn get<'row, T: tokio_postgres::types::FromSql<'row>>(row: &'row Row, column: &str) -> Result<T, DbError> {
-    row.try_get(column).map_err(|_| DbError::Shape)
-}
-
-/// Reads the JSON that the last statement of a transaction returns, a [`routine!`](crate::routine).
-pub fn returned<T: DeserializeOwned>(results: &ResultSets) -> Result<T, DbError> {
-    let row = results.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
-    get::<Json<T>>(row, "result").map(|Json(result)| result)
-}
-
-/// Reads bytes as Postgres writes them into JSON: `\x` and hexadecimal digits.
-pub fn bytes<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<u8>, D::Error> {
-    optional_bytes(json)?.ok_or_else(|| D::Error::custom("no bytes"))
-}
-
-/// As [`bytes()`]. None: the value is null.
-pub fn optional_bytes<'de, D: Deserializer<'de>>(json: D) -> Result<Option<Vec<u8>>, D::Error> {
-    let Some(text) = Option::<String>::deserialize(json)? else { return Ok(None) };
-    let digits = text.strip_prefix("\\x").ok_or_else(|| D::Error::custom("not bytes"))?;
-    hex::decode(digits).map(Some).map_err(|_| D::Error::custom("not bytes"))
-}
-
-/// The rows of each statement of a transaction, in the order given.
-pub type ResultSets = Vec<Vec<Row>>;
 
 /// The time that Postgres may take to connect and to answer.
 #[derive(Clone, Copy)]

@@ -1,0 +1,16 @@
+//! Postgres. A transaction is a list of statements that are sent in one round trip. So no transaction can be open while
+//! Avito or Telegram is called, and every piece of work costs one round trip. There is no other way to query.
+
+mod connection;
+mod database;
+mod error;
+mod pipeline;
+mod rows;
+mod statement;
+
+pub(super) use connection::connect;
+pub use connection::parse_address;
+pub use database::{Db, Timeouts};
+pub use error::{DbError, MigrationError};
+pub use rows::{ClientId, Param, bytes, get, optional_bytes, returned};
+pub use statement::{ResultSets, Scope, Statement};

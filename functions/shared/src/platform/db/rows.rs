@@ -1,0 +1,59 @@
+//! Values between Rust and Postgres: parameters with their types, columns, and JSON.
+
+use jiff::Timestamp;
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error as _},
+};
+use tokio_postgres::{
+    Row,
+    types::{Json, ToSql, Type},
+};
+
+use super::{error::DbError, statement::ResultSets};
+
+/// A tenant: the id of a row in `clients`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct ClientId(pub i64);
+
+/// A parameter's value, with its built-in Postgres type.
+pub trait Param: ToSql + Sync + Send + 'static {
+    /// The type that the statement sees.
+    const TYPE: Type;
+}
+
+macro_rules! params {
+    ($($rust:ty => $postgres:ident),* $(,)?) => { $(impl Param for $rust { const TYPE: Type = Type::$postgres; })* };
+}
+params! {
+    bool => BOOL, i32 => INT4, i64 => INT8, f64 => FLOAT8, String => TEXT, &'static str => TEXT, Vec<u8> => BYTEA,
+    Timestamp => TIMESTAMPTZ, jiff::civil::Time => TIME, uuid::Uuid => UUID, serde_json::Value => JSONB,
+    Vec<i64> => INT8_ARRAY, Vec<String> => TEXT_ARRAY,
+}
+impl<T: Param> Param for Option<T> {
+    const TYPE: Type = T::TYPE;
+}
+
+/// Reads a column. [`DbError::Shape`]: the row has no such column, or its type is another.
+pub fn get<'row, T: tokio_postgres::types::FromSql<'row>>(row: &'row Row, column: &str) -> Result<T, DbError> {
+    row.try_get(column).map_err(|_| DbError::Shape)
+}
+
+/// Reads the JSON that the last statement of a transaction returns, a [`routine!`](crate::routine).
+pub fn returned<T: DeserializeOwned>(results: &ResultSets) -> Result<T, DbError> {
+    let row = results.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
+    get::<Json<T>>(row, "result").map(|Json(result)| result)
+}
+
+/// Reads bytes as Postgres writes them into JSON: `\x` and hexadecimal digits.
+pub fn bytes<'de, D: Deserializer<'de>>(json: D) -> Result<Vec<u8>, D::Error> {
+    optional_bytes(json)?.ok_or_else(|| D::Error::custom("no bytes"))
+}
+
+/// As [`bytes()`]. None: the value is null.
+pub fn optional_bytes<'de, D: Deserializer<'de>>(json: D) -> Result<Option<Vec<u8>>, D::Error> {
+    let Some(text) = Option::<String>::deserialize(json)? else { return Ok(None) };
+    let digits = text.strip_prefix("\\x").ok_or_else(|| D::Error::custom("not bytes"))?;
+    hex::decode(digits).map(Some).map_err(|_| D::Error::custom("not bytes"))
+}
