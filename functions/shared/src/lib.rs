@@ -1,13 +1,14 @@
 //! Everything that more than one function of Tuberry needs, floor by floor.
 //!
 //! A module imports only from floors below its own: domains (`bridge`, `identity`, `tenancy`), outside APIs (`avito`,
-//! `telegram`), the app, the platform. `tests/floors.rs` checks this.
+//! `telegram`), the app, the platform, the SQL of stored functions. `tests/floors.rs` checks this.
 
 pub mod app;
 pub mod avito;
 pub mod bridge;
 pub mod identity;
 pub mod platform;
+pub mod sql;
 pub mod telegram;
 pub mod tenancy;
 

@@ -76,7 +76,7 @@ async fn a_bot_is_woken_unless_a_worker_holds_its_lease_or_a_wakeup_was_just_sen
             .bind(bot.id),
         );
         let result_sets = must(world.app.db().run(scope(), statements).await);
-        let [.., recorded, is_due] = result_sets.as_slice() else { panic!("{result_sets:?}") };
+        let [.., recorded, is_due] = &result_sets[..] else { panic!("{result_sets:?}") };
         let bots: Vec<(i64, bool)> =
             recorded.iter().map(|row| (must(get(row, "bot_id")), must(get(row, "wakeup_pending")))).collect();
         outcomes.push((bots, must(get::<bool>(&is_due[0], "is_due"))));

@@ -189,7 +189,7 @@ async fn open(app: &App, account: &Account, session: &NewSession, widget: &Widge
         Err(error) if error.constraint() == Some("used_logins_pkey") => return Err(SignInError::Used),
         outcome => outcome?,
     };
-    let [_, _, opened, _, ended] = results.as_slice() else { return Err(DbError::Shape.into()) };
+    let [_, _, opened, _, ended] = &results[..] else { return Err(DbError::Shape.into()) };
     if opened.is_empty() {
         return Err(SignInError::Inactive); // it became so a moment ago
     }

@@ -33,6 +33,7 @@ pub async fn apply(address: &Secret, extra_roots: &str) -> Result<Vec<String>, M
         .await
         .map_err(|error| MigrationError::Refused(reason(&error)))?;
     plans::create_functions(&mut client).await?;
+    db::install(&mut client).await?;
     guard.batch_execute("COMMIT").await.map_err(DbError::from)?;
     Ok(report
         .applied_migrations()

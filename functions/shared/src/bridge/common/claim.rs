@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::platform::db::{self, DbError, ResultSets};
+use crate::platform::db::{DbError, ResultSets};
 
 /// The result of a claim.
 pub enum Claim<T> {
@@ -46,7 +46,7 @@ impl<T: DeserializeOwned> Claim<T> {
     /// Reads the result of a transaction whose last statement claims, `{outcome, wake_in, bot_id, work}`: the claim and
     /// the bot to wake.
     pub(in crate::bridge) fn read(results: &ResultSets) -> Result<(Self, Option<i64>), DbError> {
-        let Returned { outcome, wake_in, bot_id, work } = db::returned(results)?;
+        let Returned { outcome, wake_in, bot_id, work } = results.json()?;
         let wake_in = wake_in.map(|seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default());
         let claim = match outcome {
             None => Self::NothingDue,

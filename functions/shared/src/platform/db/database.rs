@@ -20,8 +20,8 @@ use super::{
 };
 use crate::platform::{last_event::LastEvent, secrets::Secret};
 
-/// The time for which statements are sent as they are written after their functions were missing.
-const WITHOUT_PLANS: Duration = Duration::from_secs(60);
+/// The time for which stored functions are made for each transaction after they were missing.
+const WITHOUT_FUNCTIONS: Duration = Duration::from_secs(60);
 /// The most times that a transaction is sent again after it had no effect.
 const REPEATS: usize = 2;
 
@@ -54,7 +54,7 @@ pub struct Db {
     permits: Semaphore,
     idle: Mutex<Vec<Client>>,
     round_trips: AtomicU64,
-    plans_missed: LastEvent,
+    functions_missed: LastEvent,
 }
 
 impl Db {
@@ -67,7 +67,7 @@ impl Db {
             permits: Semaphore::new(MAX_CONNECTIONS),
             idle: Mutex::default(),
             round_trips: AtomicU64::new(0),
-            plans_missed: LastEvent::default(),
+            functions_missed: LastEvent::default(),
         }
     }
 
@@ -85,28 +85,33 @@ impl Db {
     pub async fn run(&self, scope: Scope, statements: Vec<Statement>) -> Result<ResultSets, DbError> {
         for _ in 0..REPEATS {
             // Read before sending: another transaction may find out meanwhile that functions are missing.
-            let has_plans = self.has_plans();
-            match self.run_once(&scope, &statements, has_plans).await {
+            let has_functions = self.has_functions();
+            match self.run_once(&scope, &statements, has_functions).await {
                 Err(error) if error.is_undone() => {
                     metrics::counter!("transactions_retried").increment(1);
                     tracing::warn!(%error, "Postgres rolled back a transaction because of another; it is sent again");
                 }
                 // Happens between a deployment and its `migrate`, and long after a rollback. It only costs time.
-                Err(error) if error.lacks_plans() && has_plans => {
+                Err(error) if error.lacks_functions() && has_functions => {
                     metrics::counter!("sql_functions_missing").increment(1);
-                    tracing::warn!(%error, "SQL functions are missing: run `migrate`; statements are sent as they are written");
-                    self.plans_missed.note();
+                    tracing::warn!(%error, "SQL functions are missing: run `migrate`; they are made for each transaction");
+                    self.functions_missed.note();
                 }
                 outcome => return outcome,
             }
         }
-        self.run_once(&scope, &statements, self.has_plans()).await
+        self.run_once(&scope, &statements, self.has_functions()).await
     }
 
-    async fn run_once(&self, scope: &Scope, statements: &[Statement], has_plans: bool) -> Result<ResultSets, DbError> {
+    async fn run_once(
+        &self,
+        scope: &Scope,
+        statements: &[Statement],
+        has_functions: bool,
+    ) -> Result<ResultSets, DbError> {
         let _permit = self.permits.acquire().await.map_err(|_| DbError::Unavailable("the process ends"))?;
         if let Some(client) = self.idle() {
-            match self.run_on(&client, scope, statements, has_plans).await {
+            match self.run_on(&client, scope, statements, has_functions).await {
                 // The cause has ended the other idle connections too.
                 Err(DbError::Unavailable(_)) => self.with_idle(Vec::clear),
                 outcome => {
@@ -116,7 +121,7 @@ impl Db {
             }
         }
         let client = connect(&self.address, &self.extra_roots, self.timeouts.connect).await?;
-        let outcome = self.run_on(&client, scope, statements, has_plans).await;
+        let outcome = self.run_on(&client, scope, statements, has_functions).await;
         if !matches!(outcome, Err(DbError::Unavailable(_))) {
             self.with_idle(|idle| idle.push(client));
         }
@@ -136,13 +141,13 @@ impl Db {
         act(&mut self.idle.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn has_plans(&self) -> bool {
-        !self.plans_missed.is_within(WITHOUT_PLANS)
+    fn has_functions(&self) -> bool {
+        !self.functions_missed.is_within(WITHOUT_FUNCTIONS)
     }
 
     /// Runs one statement as [`Db::run`] does.
     pub async fn query(&self, scope: Scope, statement: Statement) -> Result<Vec<Row>, DbError> {
-        Ok(self.run(scope, vec![statement]).await?.pop().unwrap_or_default())
+        Ok(self.run(scope, vec![statement]).await?.into_last())
     }
 
     async fn run_on(
@@ -150,30 +155,41 @@ impl Db {
         client: &Client,
         scope: &Scope,
         statements: &[Statement],
-        has_plans: bool,
+        has_functions: bool,
     ) -> Result<ResultSets, DbError> {
         self.round_trips.fetch_add(1, Ordering::Relaxed);
         let timeout_ms = self.timeouts.answer.as_millis();
-        let mut pipeline = Pipeline::new(client, has_plans);
-        // The text has only numbers and words of our own. If one of them were no valid SQL, nothing of the text would
-        // run and no transaction would open.
-        let limit = format!("BEGIN; SET LOCAL statement_timeout = {timeout_ms}; SET LOCAL ROLE");
+        let mut pipeline = Pipeline::new(client, has_functions);
+        // The texts have only numbers and words of our own. If one of them were no valid SQL, nothing of it would run. If the
+        // first were none, no transaction would open.
+        let begin = format!("BEGIN; SET LOCAL statement_timeout = {timeout_ms}");
+        let calls = |statement: &Statement| statement.calls_functions();
+        let finds_by_call = matches!(scope, Scope::TenantOf(find) if calls(find));
+        let makes_functions = !has_functions && (finds_by_call || statements.iter().any(calls));
+        if makes_functions {
+            // Made before the role is taken: only a function's owner may replace it, and all roles share the fragments.
+            pipeline.execute(begin.clone());
+            pipeline.make_functions();
+        }
+        let take_role = |role: &str| {
+            if makes_functions { format!("SET LOCAL ROLE {role}") } else { format!("{begin}; SET LOCAL ROLE {role}") }
+        };
         match scope {
             Scope::Tenant(ClientId(id)) => {
-                pipeline.execute(format!("{limit} tuberry_app; SET LOCAL app.client_id = {id}"));
+                pipeline.execute(format!("{}; SET LOCAL app.client_id = {id}", take_role("tuberry_app")));
             }
             Scope::TenantOf(find) => {
-                pipeline.execute(format!("{limit} tuberry_service"));
+                pipeline.execute(take_role("tuberry_service"));
                 pipeline.query(find);
-                pipeline.execute("SET LOCAL ROLE tuberry_app".to_owned());
+                pipeline.execute("SET LOCAL ROLE tuberry_app");
             }
-            Scope::Identity => pipeline.execute(format!("{limit} tuberry_identity")),
-            Scope::Service => pipeline.execute(format!("{limit} tuberry_service")),
+            Scope::Identity => pipeline.execute(take_role("tuberry_identity")),
+            Scope::Service => pipeline.execute(take_role("tuberry_service")),
         }
         for statement in statements {
             pipeline.query(statement);
         }
-        pipeline.execute("COMMIT".to_owned());
+        pipeline.execute("COMMIT");
         // A connection with unread answers is not used again: the caller has taken it out of `idle`.
         tokio::time::timeout(self.timeouts.answer + Duration::from_millis(100), pipeline.send())
             .await

@@ -54,7 +54,7 @@ impl DbError {
 
     /// True if a function of this code's planned statements is missing or outdated. `migrate` has not created it yet or
     /// has dropped it, or a migration has changed the columns that it returns.
-    pub(super) fn lacks_plans(&self) -> bool {
+    pub(super) fn lacks_functions(&self) -> bool {
         self.is_one_of(&[SqlState::UNDEFINED_FUNCTION, SqlState::INVALID_SCHEMA_NAME, SqlState::DATATYPE_MISMATCH])
     }
 

@@ -4,6 +4,7 @@
 mod connection;
 mod database;
 mod error;
+mod functions;
 mod pipeline;
 mod rows;
 mod statement;
@@ -12,5 +13,6 @@ pub(super) use connection::connect;
 pub use connection::parse_address;
 pub use database::{Db, Timeouts};
 pub use error::{DbError, MigrationError};
-pub use rows::{ClientId, Param, bytes, get, optional_bytes, returned};
+pub(super) use functions::install;
+pub use rows::{ClientId, Param, bytes, get, optional_bytes};
 pub use statement::{ResultSets, Scope, Statement};

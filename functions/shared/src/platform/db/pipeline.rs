@@ -2,67 +2,68 @@
 
 use std::{borrow::Cow, future::Future, pin::Pin, task::Poll};
 
-use tokio_postgres::{
-    Client, Row,
-    types::{ToSql, Type},
-};
+use tokio_postgres::{Client, Row};
 
 use super::{
     error::DbError,
+    functions,
     statement::{ResultSets, Sql, Statement},
 };
+use crate::sql;
 
-type Request<'a> = Pin<Box<dyn Future<Output = Result<Option<Vec<Row>>, tokio_postgres::Error>> + Send + 'a>>;
+type Request<'a> = Pin<Box<dyn Future<Output = Result<Vec<Row>, tokio_postgres::Error>> + Send + 'a>>;
 
 /// Requests under way on one connection. The driver queues a request when its future is first polled, so polling them
 /// all, in order, sends them in one go.
 pub(super) struct Pipeline<'a> {
     client: &'a Client,
-    has_plans: bool,
+    has_functions: bool,
     requests: Vec<Request<'a>>,
+    /// For each request: the label of its statement. None: SQL that returns no rows.
+    statements: Vec<Option<Option<&'static str>>>,
 }
 
 impl<'a> Pipeline<'a> {
-    /// An empty transaction. `has_plans`: planned statements call their functions.
-    pub(super) fn new(client: &'a Client, has_plans: bool) -> Self {
-        Self { client, has_plans, requests: Vec::new() }
+    /// An empty transaction. `has_functions`: the schema of the stored functions is there; if not, [`Pipeline::make_functions`]
+    /// has to come before the first statement that calls one.
+    pub(super) fn new(client: &'a Client, has_functions: bool) -> Self {
+        Self { client, has_functions, requests: Vec::new(), statements: Vec::new() }
     }
 
     /// Adds SQL that returns no rows.
-    pub(super) fn execute(&mut self, sql: String) {
-        let client = self.client;
-        self.requests.push(Box::pin(async move { client.batch_execute(&sql).await.map(|()| None) }));
+    pub(super) fn execute(&mut self, sql: impl Into<Cow<'static, str>>) {
+        let (client, sql) = (self.client, sql.into());
+        self.requests.push(Box::pin(async move { client.batch_execute(&sql).await.map(|()| Vec::new()) }));
+        self.statements.push(None);
+    }
+
+    /// Adds the stored functions themselves, for this transaction.
+    pub(super) fn make_functions(&mut self) {
+        self.execute(functions::temporary());
     }
 
     /// Adds a statement.
     pub(super) fn query(&mut self, statement: &'a Statement) {
         let client = self.client;
         let (definition, sql) = match statement.sql {
-            Sql::Planned(planned) if self.has_plans => (None, Cow::Owned(planned.call(statement.params.len()))),
-            Sql::Planned(planned) => planned.as_written(statement.params.len()),
-            Sql::Text(sql) => (None, Cow::Borrowed(sql)),
+            Sql::Planned(planned) if !self.has_functions => planned.as_written(statement.params.len()),
+            _ => (None, statement.text(if self.has_functions { sql::SCHEMA } else { functions::TEMPORARY })),
         };
         if let Some(definition) = definition {
             self.execute(definition);
         }
-        self.requests.push(Box::pin(async move {
-            let params: Vec<(&(dyn ToSql + Sync), Type)> = statement
-                .params
-                .iter()
-                .map(|(value, kind)| (value.as_ref() as &(dyn ToSql + Sync), kind.clone()))
-                .collect();
-            client.query_typed(&sql, &params).await.map(Some)
-        }));
+        self.requests.push(Box::pin(async move { client.query_typed(&sql, &statement.params()).await }));
+        self.statements.push(Some(statement.label()));
     }
 
     /// Sends the requests and waits for all answers. The first error counts: later ones only say that the transaction
     /// is aborted.
     pub(super) async fn send(mut self) -> Result<ResultSets, DbError> {
-        let mut results: Vec<Option<Result<Option<Vec<Row>>, tokio_postgres::Error>>> =
+        let mut answers: Vec<Option<Result<Vec<Row>, tokio_postgres::Error>>> =
             self.requests.iter().map(|_| None).collect();
         std::future::poll_fn(|context| {
             let mut waiting = false;
-            for (request, answer) in self.requests.iter_mut().zip(&mut results) {
+            for (request, answer) in self.requests.iter_mut().zip(&mut answers) {
                 if answer.is_none() {
                     match request.as_mut().poll(context) {
                         Poll::Ready(outcome) => *answer = Some(outcome),
@@ -73,10 +74,13 @@ impl<'a> Pipeline<'a> {
             if waiting { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
-        let mut rows = Vec::new();
-        for answer in results.into_iter().flatten() {
-            rows.extend(answer?);
+        let mut results = ResultSets::default();
+        for (answer, statement) in answers.into_iter().flatten().zip(self.statements) {
+            let rows = answer?;
+            if let Some(label) = statement {
+                results.push(label, rows);
+            }
         }
-        Ok(rows)
+        Ok(results)
     }
 }

@@ -1,16 +1,13 @@
 //! Values between Rust and Postgres: parameters with their types, columns, and JSON.
 
 use jiff::Timestamp;
-use serde::{
-    Deserialize, Deserializer,
-    de::{DeserializeOwned, Error as _},
-};
+use serde::{Deserialize, Deserializer, de::Error as _};
 use tokio_postgres::{
     Row,
-    types::{Json, ToSql, Type},
+    types::{ToSql, Type},
 };
 
-use super::{error::DbError, statement::ResultSets};
+use super::error::DbError;
 
 /// A tenant: the id of a row in `clients`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -38,12 +35,6 @@ impl<T: Param> Param for Option<T> {
 /// Reads a column. [`DbError::Shape`]: the row has no such column, or its type is another.
 pub fn get<'row, T: tokio_postgres::types::FromSql<'row>>(row: &'row Row, column: &str) -> Result<T, DbError> {
     row.try_get(column).map_err(|_| DbError::Shape)
-}
-
-/// Reads the JSON that the last statement of a transaction returns, a [`routine!`](crate::routine).
-pub fn returned<T: DeserializeOwned>(results: &ResultSets) -> Result<T, DbError> {
-    let row = results.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
-    get::<Json<T>>(row, "result").map(|Json(result)| result)
 }
 
 /// Reads bytes as Postgres writes them into JSON: `\x` and hexadecimal digits.

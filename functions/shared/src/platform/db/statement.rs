@@ -1,34 +1,50 @@
 //! Statements: SQL with its parameters, on whose behalf it runs, and the rows it returns.
 
+use std::{borrow::Cow, ops::Deref};
+
+use serde::de::DeserializeOwned;
 use tokio_postgres::{
     Row,
-    types::{ToSql, Type},
+    types::{Json, ToSql, Type},
 };
 
-use super::rows::{ClientId, Param};
+use super::{
+    error::DbError,
+    functions,
+    rows::{ClientId, Param},
+};
 use crate::platform::plans::Planned;
 
 /// The text of a statement.
 pub(super) enum Sql {
     Text(&'static str),
     Planned(&'static Planned),
+    Call { function: &'static str, arguments: Vec<&'static str> },
 }
 
 /// One SQL statement with its parameters.
 pub struct Statement {
     pub(super) sql: Sql,
     pub(super) params: Vec<(Box<dyn ToSql + Sync + Send>, Type)>,
+    label: Option<&'static str>,
 }
 
 impl Statement {
-    /// A statement whose parameters `$1`, `$2`, … follow by [`Statement::bind`], in that order.
+    /// A statement whose parameters `$1`, `$2`, … follow by [`Statement::bind`], in that order. `sql.` before a function's
+    /// name stands for the schema of the stored functions ([`crate::sql`]).
     pub fn new(sql: &'static str) -> Self {
-        Self { sql: Sql::Text(sql), params: Vec::new() }
+        Self { sql: Sql::Text(sql), params: Vec::new(), label: None }
+    }
+
+    /// A call of a stored function ([`crate::sql`]), whose parameters follow by [`Statement::arg`]. A function that returns
+    /// one value returns one row of one column.
+    pub fn call(function: &'static str) -> Self {
+        Self { sql: Sql::Call { function, arguments: Vec::new() }, params: Vec::new(), label: None }
     }
 
     /// As [`Statement::new`], with a plan that Postgres caches; see [`planned!`](crate::planned).
     pub fn planned(planned: &'static Planned) -> Self {
-        Self { sql: Sql::Planned(planned), params: Vec::new() }
+        Self { sql: Sql::Planned(planned), params: Vec::new(), label: None }
     }
 
     /// Adds the next parameter.
@@ -37,15 +53,63 @@ impl Statement {
         self.params.push((Box::new(value), T::TYPE));
         self
     }
+
+    /// Adds a parameter of the called function by its name: `arg("bot_id", …)` is the function's `_bot_id`.
+    #[must_use]
+    pub fn arg<T: Param>(mut self, name: &'static str, value: T) -> Self {
+        if let Sql::Call { arguments, .. } = &mut self.sql {
+            arguments.push(name);
+        }
+        self.bind(value)
+    }
+
+    /// Names the rows that the statement returns, for [`ResultSets::labelled`].
+    #[must_use]
+    pub fn labelled(mut self, label: &'static str) -> Self {
+        self.label = Some(label);
+        self
+    }
+
+    /// The name of the rows that the statement returns.
+    pub(super) fn label(&self) -> Option<&'static str> {
+        self.label
+    }
+
+    /// True if the statement calls a stored function.
+    pub(super) fn calls_functions(&self) -> bool {
+        match &self.sql {
+            Sql::Text(sql) => matches!(functions::in_schema(sql, ""), Cow::Owned(_)),
+            Sql::Planned(_) => false,
+            Sql::Call { .. } => true,
+        }
+    }
+
+    /// The text that is sent, with the stored functions of `schema`.
+    pub(super) fn text(&self, schema: &str) -> Cow<'static, str> {
+        match &self.sql {
+            Sql::Planned(planned) => Cow::Owned(planned.call(self.params.len())),
+            Sql::Text(sql) => functions::in_schema(sql, schema),
+            Sql::Call { function, arguments } => {
+                let named = (1..).zip(arguments).map(|(number, name)| format!("_{name} => ${number}"));
+                let named: Vec<String> = named.collect();
+                Cow::Owned(format!("SELECT * FROM {schema}.{function}({})", named.join(", ")))
+            }
+        }
+    }
+
+    /// The parameters with their types, as the driver takes them.
+    pub(super) fn params(&self) -> Vec<(&(dyn ToSql + Sync), Type)> {
+        self.params.iter().map(|(value, kind)| (value.as_ref() as &(dyn ToSql + Sync), kind.clone())).collect()
+    }
 }
 
-/// The role and the tenant of a transaction.
+/// The role and the tenant with which a transaction runs.
 pub enum Scope {
     /// One tenant's rows, as `tuberry_app`.
     Tenant(ClientId),
-    /// The tenant of a row that is still to be found. The statement runs as `tuberry_service` and must call
-    /// `set_config('app.client_id', …, true)` for the row that it finds. All later statements run as `tuberry_app`.
-    /// If it finds no row, they see no rows.
+    /// The tenant is that of a row still to be found: the statement runs as `tuberry_service` and must call
+    /// `set_config('app.client_id', …, true)` for the row it finds. All that follows runs as `tuberry_app`.
+    /// When it finds nothing, the rest sees no row.
     TenantOf(Statement),
     /// Users, sessions, tokens and organisations.
     Identity,
@@ -53,5 +117,70 @@ pub enum Scope {
     Service,
 }
 
-/// The rows of each statement of a transaction, in the order given.
-pub type ResultSets = Vec<Vec<Row>>;
+/// The rows of each statement of a transaction, in the order given. The statement of [`Scope::TenantOf`] comes first.
+#[derive(Debug, Default)]
+pub struct ResultSets {
+    rows: Vec<Vec<Row>>,
+    labels: Vec<Option<&'static str>>,
+}
+
+impl Deref for ResultSets {
+    type Target = [Vec<Row>];
+
+    fn deref(&self) -> &Self::Target {
+        &self.rows
+    }
+}
+
+impl ResultSets {
+    /// Adds the rows of the next statement.
+    pub(super) fn push(&mut self, label: Option<&'static str>, rows: Vec<Row>) {
+        self.labels.push(label);
+        self.rows.push(rows);
+    }
+
+    /// All rows of the statements with this label ([`Statement::labelled`]).
+    pub fn labelled(&self, label: &'static str) -> impl Iterator<Item = &Row> {
+        let labelled = self.labels.iter().zip(&self.rows).filter(move |(of, _)| **of == Some(label));
+        labelled.flat_map(|(_, rows)| rows)
+    }
+
+    /// The rows of the last statement.
+    pub fn into_last(mut self) -> Vec<Row> {
+        self.rows.pop().unwrap_or_default()
+    }
+
+    /// Removes the rows of the statement at this index.
+    pub fn remove(&mut self, index: usize) {
+        self.rows.remove(index);
+        self.labels.remove(index);
+    }
+
+    /// Reads the JSON that the last statement returns: one row of one column. [`DbError::Shape`]: it returns something else.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, DbError> {
+        let row = self.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
+        row.try_get(0).map(|Json(value)| value).map_err(|_| DbError::Shape)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_names_its_schema_its_function_and_each_parameter() {
+        let call = Statement::call("claim_bot_work").arg("bot_id", 7_i64).arg("lease_owner", uuid::Uuid::nil());
+        assert_eq!(
+            call.text("sql_1f2e3d4c"),
+            "SELECT * FROM sql_1f2e3d4c.claim_bot_work(_bot_id => $1, _lease_owner => $2)"
+        );
+        assert_eq!(Statement::call("now_due").text("pg_temp"), "SELECT * FROM pg_temp.now_due()");
+    }
+
+    #[test]
+    fn a_statement_calls_functions_only_where_it_names_their_schema() {
+        assert!(Statement::call("f").calls_functions());
+        assert!(Statement::new("SELECT sql.post_priority(kind) FROM posts").calls_functions());
+        assert!(!Statement::new("SELECT kind FROM mysql.posts").calls_functions());
+    }
+}

@@ -1,0 +1,42 @@
+//! The SQL of the stored functions: every `.sql` file of this crate, and the name of the schema they are installed in.
+//! Text only: nothing here knows a database, so it stands below every floor.
+
+/// The files, each with its path below `src/`, in the order in which they are installed.
+pub const FILES: &[(&str, &str)] = &[];
+
+/// The schema of the functions. It bears a digest of all texts, so two versions of the code each call their own functions.
+pub const SCHEMA: &str = match std::str::from_utf8(&SCHEMA_NAME) {
+    Ok(name) => name,
+    Err(_) => panic!("hexadecimal digits are UTF-8"),
+};
+
+const SCHEMA_NAME: [u8; 12] = schema_name();
+
+/// Returns `sql_` and eight hexadecimal digits.
+const fn schema_name() -> [u8; 12] {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digest = digest();
+    let mut name = *b"sql_00000000";
+    let mut index = 0;
+    while index < 8 {
+        name[4 + index] = DIGITS[(digest >> (28 - 4 * index) & 0xf) as usize];
+        index += 1;
+    }
+    name
+}
+
+/// Returns the FNV-1a digest of all texts, folded to 32 bits. It is short, and known when the code is compiled.
+const fn digest() -> u32 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut file = 0;
+    while file < FILES.len() {
+        let text = FILES[file].1.as_bytes();
+        let mut index = 0;
+        while index < text.len() {
+            hash = (hash ^ text[index] as u64).wrapping_mul(0x0100_0000_01b3);
+            index += 1;
+        }
+        file += 1;
+    }
+    (hash >> 32) as u32 ^ (hash & 0xffff_ffff) as u32
+}
