@@ -2,7 +2,22 @@
 //! Text only: nothing here knows a database, so it stands below every floor.
 
 /// The files, each with its path below `src/`, in the order in which they are installed.
-pub const FILES: &[(&str, &str)] = &[];
+pub const FILES: &[(&str, &str)] = &[
+    ("tenancy/tenants.sql", include_str!("tenancy/tenants.sql")),
+    ("tenancy/accounts/keys.sql", include_str!("tenancy/accounts/keys.sql")),
+    ("bridge/common/tenant_cache.sql", include_str!("bridge/common/tenant_cache.sql")),
+    ("bridge/rows/posts.sql", include_str!("bridge/rows/posts.sql")),
+    ("bridge/rows/bot_outbox.sql", include_str!("bridge/rows/bot_outbox.sql")),
+    ("bridge/rows/topic_emoji.sql", include_str!("bridge/rows/topic_emoji.sql")),
+    ("bridge/rows/receipts.sql", include_str!("bridge/rows/receipts.sql")),
+    ("bridge/ingest/record.sql", include_str!("bridge/ingest/record.sql")),
+    ("bridge/operator/insert.sql", include_str!("bridge/operator/insert.sql")),
+    ("bridge/to_telegram/claim.sql", include_str!("bridge/to_telegram/claim.sql")),
+    ("bridge/to_telegram/receipts.sql", include_str!("bridge/to_telegram/receipts.sql")),
+    ("bridge/to_telegram/worker.sql", include_str!("bridge/to_telegram/worker.sql")),
+    ("bridge/to_avito/edits.sql", include_str!("bridge/to_avito/edits.sql")),
+    ("bridge/to_avito/claim.sql", include_str!("bridge/to_avito/claim.sql")),
+];
 
 /// The schema of the functions. It bears a digest of all texts, so two versions of the code each call their own functions.
 pub const SCHEMA: &str = match std::str::from_utf8(&SCHEMA_NAME) {

@@ -1,0 +1,147 @@
+-- Stores an operator's message with its parts.
+
+-- Inserts an operator's message once, cancels the auto-reply, and makes the dialog due. A message that cannot go to Avito is stored
+-- as failed, with a notice. A repeated update changes nothing, but returns again whom to wake. In a topic that no dialog owns, the
+-- writer gets one notice. Returns wake-ups (common/wakeups.rs); in the first row `not_yet` is true if the message replies to a
+-- post whose id may be stored in a moment. Called by operator/insert.rs.
+-- Locks: first the dialog, then the outbox row, as everywhere.
+CREATE FUNCTION sql.store_operator_message(
+    _bot_id bigint,
+    _telegram_chat_id bigint,
+    _thread_id bigint,
+    _telegram_message_id bigint,
+    _kind text,
+    _text text,
+    _author_name text,
+    _telegram_user_id bigint,
+    _parts jsonb,
+    _refusal jsonb,
+    _media_group_id text,
+    _album_wait_seconds double precision,
+    _reply_to_message_id bigint,
+    _is_forum boolean,
+    _unowned_notice jsonb,
+    _is_new boolean
+) RETURNS TABLE (bot_id bigint, dialog_id bigint, wait_seconds bigint, auto_reply_at timestamptz, not_yet boolean)
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    _bot record;
+    _dialog record;
+    _dialog_id bigint;
+    _message messages;
+    _send_at timestamptz;
+BEGIN
+    SELECT b.client_id, b.group_chat_id INTO _bot
+    FROM tenancy_bots b WHERE b.bot_id = _bot_id AND _telegram_chat_id IN (b.group_chat_id, b.former_group_chat_id);
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    IF _thread_id IS NULL THEN
+        -- Read first: a post that is not `sending` any more has its id by the time the dialog is looked up.
+        not_yet := _is_new AND EXISTS (SELECT FROM posts p WHERE p.bot_id = _bot_id AND p.state = 'sending');
+        _dialog_id := find_dialog(_bot_id, _telegram_chat_id, _thread_id, _reply_to_message_id);
+        IF _dialog_id IS NULL THEN
+            RETURN NEXT;
+            RETURN;
+        END IF;
+    ELSE
+        _dialog_id := (
+            -- lookup: dialog_of_topic
+            SELECT t.dialog_id FROM dialog_topics t
+            WHERE t.bot_id = _bot_id AND t.telegram_chat_id = _telegram_chat_id AND t.telegram_topic_id = _thread_id
+            -- end
+        );
+        IF _dialog_id IS NULL THEN
+            RETURN QUERY SELECT *, NULL::boolean FROM sql.notify_unowned_topic(
+                _bot.client_id, _bot_id, _telegram_chat_id, _thread_id, _unowned_notice);
+            RETURN;
+        END IF;
+    END IF;
+    SELECT d.id, d.client_id, d.avito_account_id, d.bot_id INTO _dialog
+    FROM dialogs d WHERE d.id = _dialog_id FOR NO KEY UPDATE;
+    IF _telegram_chat_id = _bot.group_chat_id
+       AND (SELECT outbox.topics_off = _is_forum FROM bot_outboxes outbox WHERE outbox.bot_id = _bot_id) THEN
+        UPDATE bot_outboxes outbox SET topics_off = NOT _is_forum WHERE outbox.bot_id = _bot_id;
+    END IF;
+    INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, author_name,
+                          telegram_chat_id, telegram_message_id, telegram_user_id, status, error, needs_post, media_group_id)
+    VALUES (_dialog.client_id, _dialog.id, _dialog.avito_account_id, _dialog.bot_id, 'out', 'operator', _kind, _text,
+            _author_name, _telegram_chat_id, _telegram_message_id, _telegram_user_id,
+            CASE WHEN _refusal IS NULL THEN 'sending' ELSE 'failed' END,
+            CASE WHEN _refusal IS NOT NULL THEN 'not sendable' END, false, _media_group_id)
+    ON CONFLICT (bot_id, telegram_chat_id, telegram_message_id) DO NOTHING
+    RETURNING * INTO _message;
+    IF _message.id IS NOT NULL THEN
+        PERFORM sql.insert_parts(_message, _parts);
+    END IF;
+    IF _refusal IS NOT NULL THEN
+        IF _message.id IS NOT NULL THEN
+            PERFORM sql.put_notice(_message.client_id, _message.bot_id, _message.dialog_id, _refusal, 'refused:' || _message.id);
+            PERFORM sql.put_receipt(_message, '💔');
+        END IF;
+        RETURN QUERY SELECT *, NULL::boolean FROM sql.make_due_for_posts(_bot_id);
+        RETURN;
+    END IF;
+    IF _message.id IS NULL THEN
+        -- The message came before. As long as it is not sent, its dialog is woken again.
+        SELECT unfinished.dialog_id, unfinished.send_at INTO _dialog_id, _send_at FROM (
+            -- lookup: unfinished_message
+            SELECT m.dialog_id, d.send_at FROM messages m JOIN dialogs d ON d.id = m.dialog_id
+            WHERE m.bot_id = _bot_id AND m.telegram_chat_id = _telegram_chat_id
+              AND m.telegram_message_id = _telegram_message_id AND m.status = 'sending'
+            -- end
+        ) AS unfinished;
+    ELSE
+        UPDATE dialogs d
+        SET state = 'answered', auto_reply_scheduled_at = NULL, last_message_at = now(),
+            send_at = greatest(coalesce(d.send_at, now()), now() + make_interval(secs => _album_wait_seconds))
+        WHERE d.id = _dialog_id
+        RETURNING d.send_at INTO _send_at;
+    END IF;
+    IF _send_at IS NOT NULL THEN
+        RETURN QUERY SELECT NULL::bigint, _dialog_id, ceil(extract(epoch FROM greatest(_send_at - now(), interval '0')))::bigint,
+                            NULL::timestamptz, NULL::boolean;
+    END IF;
+END $$;
+
+-- Inserts the parts of an operator's message. The captions of one album come to stand on one message, each at a position of its
+-- own. Called by store_operator_message.
+CREATE FUNCTION sql.insert_parts(_message messages, _parts jsonb) RETURNS void LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    _captions int := 0;
+BEGIN
+    IF _message.media_group_id IS NOT NULL THEN
+        _captions := (
+            -- lookup: messages_of_album
+            SELECT count(*)::int - 1 FROM messages o
+            WHERE o.bot_id = (_message).bot_id AND o.telegram_chat_id = (_message).telegram_chat_id
+              AND o.media_group_id = (_message).media_group_id
+            -- end
+        );
+    END IF;
+    INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, position, kind, text, text_key, attachment)
+    SELECT _message.client_id, _message.dialog_id, _message.id, _message.avito_account_id,
+           part.position + CASE WHEN part.kind = 'text' THEN 10 * _captions ELSE 0 END,
+           coalesce(part.kind, 'text'), part.text, part.text_key, part.attachment
+    FROM jsonb_to_recordset(_parts) AS part (position int, kind text, text text, text_key text, attachment jsonb)
+    ORDER BY part.position;
+END $$;
+
+-- Stores a notice in a topic that no dialog owns, once per topic. Returns wake-ups. Called by store_operator_message.
+CREATE FUNCTION sql.notify_unowned_topic(
+    _client_id bigint, _bot_id bigint, _telegram_chat_id bigint, _thread_id bigint, _notice jsonb
+) RETURNS TABLE (bot_id bigint, dialog_id bigint, wait_seconds bigint, auto_reply_at timestamptz) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    _dedup_key text := format('unowned_topic:%s:%s', _telegram_chat_id, _thread_id);
+BEGIN
+    INSERT INTO posts (client_id, bot_id, kind, content, telegram_chat_id, telegram_topic_id, dedup_key)
+    VALUES (_client_id, _bot_id, 'notice', _notice, _telegram_chat_id, _thread_id, _dedup_key)
+    ON CONFLICT (bot_id, dedup_key) DO NOTHING;
+    RETURN QUERY
+    SELECT outbox.bot_id, NULL::bigint, outbox.wait_seconds, NULL::timestamptz
+    FROM posts p CROSS JOIN LATERAL sql.make_outbox_due(p.bot_id, p.client_id, p.due_at) AS outbox
+    WHERE p.bot_id = _bot_id AND p.dedup_key = _dedup_key AND p.state = 'pending';
+END $$;

@@ -1,0 +1,60 @@
+-- Changes and deletions of answers, on their way to Avito.
+
+-- Makes parts of a dialog's requested changes that are due: what Avito has is to be deleted, what it does not have is cancelled,
+-- and the new text follows behind. A part of unknown outcome is waited for. Called by claim_dialog_work.
+CREATE FUNCTION sql.apply_changes(_dialog_id bigint) RETURNS void LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    WITH due AS (
+        SELECT m.id, m.client_id, m.dialog_id, m.avito_account_id, m.requested_change, m.text FROM messages m
+        WHERE m.dialog_id = _dialog_id AND m.change_due_at <= now()
+          AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sending')
+    ), given_up AS (
+        UPDATE parts p SET state = CASE WHEN p.state = 'sent' THEN 'deleting' ELSE 'cancelled' END
+        FROM due WHERE p.message_id = due.id AND p.state IN ('sent', 'pending', 'failed')
+    ), instead AS (
+        INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, position, text, text_key)
+        SELECT due.client_id, due.dialog_id, due.id, due.avito_account_id, part.position + 1 +
+               (SELECT max(p.position) FROM parts p WHERE p.message_id = due.id), part.text, part.text_key
+        FROM due CROSS JOIN jsonb_to_recordset(due.requested_change -> 'parts') AS part (position int, text text, text_key text)
+        ORDER BY part.position
+    )
+    UPDATE messages m
+    SET requested_change = jsonb_build_object('was', due.text), change_due_at = NULL,
+        text = coalesce(due.requested_change ->> 'text', m.text),
+        status = CASE WHEN due.requested_change ? 'text' THEN 'sending' WHEN m.status = 'sending' THEN 'failed' ELSE m.status END,
+        error = CASE WHEN due.requested_change ? 'text' THEN NULL ELSE 'deleted by the operator' END
+    FROM due WHERE m.id = due.id;
+END $$;
+
+-- Confirms with 👌 on the `/del` what is deleted for good. Called by claim_dialog_work.
+CREATE FUNCTION sql.confirm_deletions(_dialog_id bigint) RETURNS void LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    _command record;
+BEGIN
+    FOR _command IN
+        WITH finished AS (
+            SELECT m.id, m.delete_command_id FROM messages m
+            WHERE m.dialog_id = _dialog_id AND m.delete_command_id IS NOT NULL AND m.change_due_at IS NULL
+              AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id
+                              AND p.state IN ('pending', 'sending', 'deleting'))
+        ), confirmed AS (
+            UPDATE messages m SET delete_command_id = NULL FROM finished WHERE m.id = finished.id
+            RETURNING m.client_id, m.bot_id, m.dialog_id, m.telegram_chat_id, finished.delete_command_id, m.id
+        ), receipt AS (
+            INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, telegram_chat_id, dedup_key)
+            SELECT client_id, bot_id, dialog_id, 'reaction',
+                   jsonb_build_object('message_id', delete_command_id, 'emoji', '👌'), telegram_chat_id,
+                   'receipt:deleted:' || id
+            FROM confirmed
+            ON CONFLICT (bot_id, dedup_key) DO UPDATE
+            SET content = excluded.content, state = 'pending', attempts = 0, due_at = now()
+            WHERE posts.content IS DISTINCT FROM excluded.content
+            RETURNING bot_id, client_id
+        )
+        SELECT DISTINCT bot_id, client_id FROM receipt
+    LOOP
+        PERFORM sql.make_outbox_due(_command.bot_id, _command.client_id, now());
+    END LOOP;
+END $$;
