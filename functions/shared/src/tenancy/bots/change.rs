@@ -4,7 +4,11 @@
 use axum::http::StatusCode;
 use tokio_postgres::Row;
 
-use super::{Bot, ConnectError, NewBot, checks, token_context, webhook};
+use super::{
+    bot::{Bot, token_context},
+    checks::{self, ConnectError, NewBot},
+    webhook,
+};
 use crate::{
     App,
     platform::{

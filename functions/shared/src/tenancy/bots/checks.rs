@@ -6,7 +6,7 @@ use frankenstein::methods::{GetChatMemberParams, GetChatParams};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::telegram as bot_api;
+use super::bot::telegram as bot_api;
 use crate::{
     App,
     platform::{

@@ -2,7 +2,11 @@
 
 use serde_json::json;
 
-use super::{Bot, Checked, ConnectError, NewBot, token_context, webhook};
+use super::{
+    bot::{Bot, token_context},
+    checks::{Checked, ConnectError, NewBot},
+    webhook,
+};
 use crate::{
     App,
     platform::{

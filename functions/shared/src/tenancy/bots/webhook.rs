@@ -2,7 +2,7 @@
 
 use frankenstein::{AsyncTelegramApi, methods::SetWebhookParams, types::AllowedUpdate};
 
-use super::telegram as bot_api;
+use super::bot::telegram as bot_api;
 use crate::{
     App,
     platform::{config::var, db::Statement, secrets::Secret},

@@ -1,12 +1,10 @@
-//! Bots. Each belongs to one organisation and works in one group. A bot is identified by Telegram's own id for it,
-//! so no second organisation can connect the same one.
+//! The row of a bot: the bot as the API shows it, how its token is sealed, and the statements that find or mark it.
 
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
 use utoipa::ToSchema;
 
-use super::notices;
 use crate::{
     App, planned,
     platform::{
@@ -16,16 +14,8 @@ use crate::{
         secrets::{SealContext, Secret},
     },
     telegram,
+    tenancy::notices,
 };
-
-mod change;
-mod checks;
-mod connection;
-mod webhook;
-
-pub use change::{Change, ChangeError, change, renew_webhook};
-pub use checks::{Checked, ConnectError, NewBot, check};
-pub use connection::connect;
 
 /// Returns the context in which a bot's token is sealed.
 pub fn token_context(client: ClientId) -> SealContext {
@@ -133,7 +123,7 @@ pub struct Bot {
 }
 
 impl Bot {
-    fn read(row: &Row) -> Result<Self, DbError> {
+    pub(super) fn read(row: &Row) -> Result<Self, DbError> {
         Ok(Self {
             id: get(row, "id")?,
             telegram_bot_id: get(row, "telegram_bot_id")?,
