@@ -6,7 +6,7 @@ use lambda_http::Error;
 use serde_json::{Value, json};
 use tuberry::{
     App,
-    tenancy::account_webhooks::{MAX_CHECK_DURATION, check},
+    tenancy::accounts::webhooks::{MAX_CHECK_DURATION, check},
 };
 
 tuberry::schedule!("check-webhooks", check_webhooks, [Database, Secrets, AvitoApi, PublicBaseUrl]);

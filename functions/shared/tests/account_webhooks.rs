@@ -10,7 +10,7 @@ use support::{Owner, World, variable};
 use tokio::sync::{Mutex, MutexGuard};
 use tuberry::{
     platform::db::{Scope, Statement},
-    tenancy::account_webhooks::check,
+    tenancy::accounts::webhooks::check,
 };
 
 /// Lets one shop exist at a time: a check takes every account that is due, of any tenant.

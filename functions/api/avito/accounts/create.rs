@@ -14,8 +14,7 @@ use tuberry::{
         secrets::Secret,
     },
     tenancy::{
-        account_webhooks,
-        accounts::{self, AvitoAccount, ConnectError, NewAccount},
+        accounts::{self, AvitoAccount, ConnectError, NewAccount, webhooks},
         bots,
     },
 };
@@ -85,6 +84,6 @@ async fn create(
     let checked = accounts::check(app, &new).await?;
     let inserted = accounts::insert(app, client, caller.user_id, new, checked).await?;
     app.db().query(Scope::Tenant(client), polls::start_polling(inserted.account.id)).await?;
-    let account = account_webhooks::register(app, client, inserted).await?;
+    let account = webhooks::register(app, client, inserted).await?;
     Ok((StatusCode::CREATED, Json(account)))
 }

@@ -13,10 +13,7 @@ use tuberry::{
         http::{Json, Problem, ProblemBody},
         secrets::Secret,
     },
-    tenancy::{
-        account_changes::{self, Change, Meaning},
-        accounts::AvitoAccount,
-    },
+    tenancy::accounts::{self, AvitoAccount, Change, Meaning},
 };
 use utoipa::ToSchema;
 
@@ -79,8 +76,7 @@ async fn update(
         monitoring_enabled: body.monitoring_enabled,
     };
     let around = |meaning: Meaning| relocation::account_change_statements(account_id, meaning);
-    let (account, results, meaning) =
-        account_changes::change(app, client, caller.user_id, account_id, change, around).await?;
+    let (account, results, meaning) = accounts::change(app, client, caller.user_id, account_id, change, around).await?;
     relocation::wake(app, &results).await?;
     if meaning.resumes {
         relocation::poll(app, account_id).await;

@@ -1,8 +1,6 @@
 //! Tenancy: organisations, their bots and Avito accounts, and the record of who changed what.
 //! Other domains use this module. No other module names its tables.
 
-pub mod account_changes;
-pub mod account_webhooks;
 pub mod accounts;
 pub mod audit;
 pub mod bots;

@@ -22,8 +22,7 @@ use tuberry::{
         secrets::Secret,
     },
     tenancy::{
-        account_webhooks,
-        accounts::{self, AvitoAccount, NewAccount},
+        accounts::{self, AvitoAccount, NewAccount, webhooks},
         bots::{self, Bot, NewBot},
     },
 };
@@ -203,7 +202,7 @@ impl World {
         };
         let checked = accounts::check(self.app, &new).await?;
         let inserted = accounts::insert(self.app, owner.client, owner.user_id, new, checked).await?;
-        Ok(account_webhooks::register(self.app, owner.client, inserted).await?)
+        Ok(webhooks::register(self.app, owner.client, inserted).await?)
     }
 
     /// Creates an owner's Avito account and connects it to a bot.

@@ -9,7 +9,7 @@ use crate::{
     App,
     bridge::common::queue_tasks::{AvitoTask, PollTask, TelegramTask},
     platform::db::{DbError, ResultSets, Statement, get},
-    tenancy::account_changes::Meaning,
+    tenancy::accounts::Meaning,
 };
 
 /// The most dialogs of an account that are woken at once; the sweep finds the others.

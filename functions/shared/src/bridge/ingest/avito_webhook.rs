@@ -24,7 +24,7 @@ use crate::{
         db::{DbError, Scope},
         secrets::{Secret, same},
     },
-    tenancy::{account_webhooks, accounts},
+    tenancy::accounts::{self, webhooks},
 };
 
 /// The result of a webhook.
@@ -121,7 +121,7 @@ async fn record_webhook(
     hash: [u8; 32],
     batch: Option<&IncomingBatch>,
 ) -> Result<Option<Wakeups>, DbError> {
-    let scope = Scope::TenantOf(account_webhooks::find_tenant_by_secret(account_id, hash.to_vec()));
+    let scope = Scope::TenantOf(webhooks::find_tenant_by_secret(account_id, hash.to_vec()));
     let results = app.db().run(scope, batch.map(|batch| record(app, batch)).unwrap_or_default()).await?;
     if results.first().is_none_or(Vec::is_empty) {
         return Ok(None);

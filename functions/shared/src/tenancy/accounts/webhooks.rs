@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use futures_util::{StreamExt, stream};
 use tokio_postgres::Row;
 
-use super::accounts::{self, AvitoAccount, Inserted, Keys, TokenError};
+use super::{
+    account::{self, AvitoAccount},
+    keys::{self, Keys, TokenError},
+};
 use crate::{
     App, avito, planned,
     platform::{
@@ -23,7 +26,7 @@ const CHECK_BATCH: i64 = 500;
 const MAX_CONCURRENT_CHECKS: usize = 8;
 
 /// Returns the context in which a webhook's secret is sealed.
-pub fn secret_context(client: ClientId) -> SealContext {
+pub(super) fn secret_context(client: ClientId) -> SealContext {
     SealContext { table: "avito_accounts", column: "webhook_secret", client_id: client.0 }
 }
 
@@ -39,15 +42,22 @@ pub fn find_tenant_by_secret(account_id: i64, secret_hash: Vec<u8>) -> Statement
     .bind(secret_hash)
 }
 
+/// An account whose row is stored, with the data that registering its webhook needs.
+pub struct Inserted {
+    /// The account.
+    pub account: AvitoAccount,
+    pub(super) token: Secret,
+    pub(super) webhook_secret: Secret,
+}
+
 /// Registers an account's webhook with Avito. If Avito refuses it, the account stays: polls bring its messages.
 pub async fn register(app: &App, client: ClientId, inserted: Inserted) -> Result<AvitoAccount, DbError> {
     let Inserted { account, token, webhook_secret } = inserted;
-    let problem = match accounts::avito(app).register_webhook(&token, &address(app, account.id, &webhook_secret)).await
-    {
+    let problem = match keys::avito(app).register_webhook(&token, &address(app, account.id, &webhook_secret)).await {
         Ok(_) => None,
         Err(error) => {
             tracing::warn!(%error, avito_account_id = account.id, "Avito did not register a webhook");
-            Some(accounts::vendor_message(error))
+            Some(keys::vendor_message(error))
         }
     };
     let rows = app.db().query(Scope::Tenant(client), store_registration(account.id, problem)).await?;
@@ -131,11 +141,11 @@ impl Checked {
 async fn check_account(app: &App, account_id: i64) -> Result<(), CheckError> {
     let Some(account) = claim(app, account_id).await? else { return Ok(()) };
     let scope = || Scope::Tenant(account.keys.client_id);
-    let token = accounts::access_token(app, &account.keys).await?;
-    let (token, known) = match accounts::avito(app).subscriptions(&token).await {
+    let token = keys::access_token(app, &account.keys).await?;
+    let (token, known) = match keys::avito(app).subscriptions(&token).await {
         Err(avito::Error::Unauthorized { .. }) => {
-            let token = accounts::renewed_token(app, &account.keys, &token).await?;
-            let known = accounts::avito(app).subscriptions(&token).await?.value;
+            let token = keys::renewed_token(app, &account.keys, &token).await?;
+            let known = keys::avito(app).subscriptions(&token).await?.value;
             (token, known)
         }
         known => (token, known?.value),
@@ -143,10 +153,10 @@ async fn check_account(app: &App, account_id: i64) -> Result<(), CheckError> {
     let is_known = |url: &str| known.iter().any(|subscription| subscription.url == url);
     let url = address(app, account_id, &account.secret);
     if !is_known(&url) {
-        let problem = match accounts::avito(app).register_webhook(&token, &url).await {
+        let problem = match keys::avito(app).register_webhook(&token, &url).await {
             Ok(_) => None,
             Err(error) if error.retry_in().is_some() => return Err(error.into()),
-            Err(error) => Some(accounts::vendor_message(error)),
+            Err(error) => Some(keys::vendor_message(error)),
         };
         metrics::counter!("webhooks_registered_again").increment(1);
         app.db().run(scope(), vec![store_registration(account_id, problem), schedule_next_check(account_id)]).await?;
@@ -155,7 +165,7 @@ async fn check_account(app: &App, account_id: i64) -> Result<(), CheckError> {
     if let Some(former) = &account.former {
         let former = address(app, account_id, former);
         if is_known(&former) {
-            accounts::avito(app).unsubscribe_webhook(&token, &former).await?;
+            keys::avito(app).unsubscribe_webhook(&token, &former).await?;
         }
         app.db().query(scope(), forget_former(account_id, account.secret.hash().to_vec())).await?;
     }
@@ -170,7 +180,7 @@ async fn check_account(app: &App, account_id: i64) -> Result<(), CheckError> {
 /// before Avito gets it. A secret is replaced only once the secret before it is no longer accepted. `None`: another
 /// worker was faster, or the secret changed meanwhile.
 async fn claim(app: &App, account_id: i64) -> Result<Option<Checked>, CheckError> {
-    let find = Scope::TenantOf(accounts::find_tenant_of_account(account_id));
+    let find = Scope::TenantOf(account::find_tenant_of_account(account_id));
     let statement = Statement::new(
         "UPDATE avito_accounts SET webhook_check_at = now() + interval '1 hour'
          WHERE id = $1 AND webhook_check_at <= now()

@@ -2,8 +2,10 @@
 //! account that Avito refused active again.
 
 use super::{
-    account_webhooks,
-    accounts::{self, AvitoAccount, ConnectError, Inserted, NewAccount},
+    account::AvitoAccount,
+    connection::{self, ConnectError, NewAccount},
+    keys,
+    webhooks::{self, Inserted},
 };
 use crate::{
     App,
@@ -139,7 +141,7 @@ pub async fn change(
     let keys = if change.api_client_id.is_some() || change.api_client_secret.is_some() {
         let secret = match &change.api_client_secret {
             Some(secret) => secret.clone(),
-            None => open("api_client_secret", accounts::secret_context(client))?,
+            None => open("api_client_secret", keys::secret_context(client))?,
         };
         let new = NewAccount {
             name: None,
@@ -148,7 +150,7 @@ pub async fn change(
             bot_id: former.bot_id,
             monitoring_enabled: former.monitoring_enabled,
         };
-        let checked = accounts::check(app, &new).await?;
+        let checked = connection::check(app, &new).await?;
         if checked.user_id != former.user_id {
             return Err(ChangeError::AnotherAccount);
         }
@@ -169,12 +171,12 @@ pub async fn change(
             .bind(change.bot_id)
             .bind(change.monitoring_enabled)
             .bind(keys.as_ref().map(|(new, _)| new.api_client_id.clone()))
-            .bind(keys.as_ref().map(|(new, _)| keyring.seal(&new.api_client_secret, accounts::secret_context(client))))
+            .bind(keys.as_ref().map(|(new, _)| keyring.seal(&new.api_client_secret, keys::secret_context(client))))
             .bind(
                 keys.as_ref()
-                    .map(|(_, checked)| keyring.seal(&checked.token.access_token, accounts::token_context(client))),
+                    .map(|(_, checked)| keyring.seal(&checked.token.access_token, keys::token_context(client))),
             )
-            .bind(keys.as_ref().map(|(_, checked)| accounts::end_of(&checked.token)))
+            .bind(keys.as_ref().map(|(_, checked)| keys::end_of(&checked.token)))
             .bind(user_id),
     );
     statements.extend(after);
@@ -186,7 +188,7 @@ pub async fn change(
     let row = results.last().and_then(|rows| rows.first()).ok_or(ChangeError::NoSuchAccount)?;
     let account = AvitoAccount::read(row)?;
     let Some((_, checked)) = keys else { return Ok((account, results, meaning)) };
-    let webhook_secret = open("webhook_secret", account_webhooks::secret_context(client))?;
+    let webhook_secret = open("webhook_secret", webhooks::secret_context(client))?;
     let inserted = Inserted { account, token: checked.token.access_token, webhook_secret };
-    Ok((account_webhooks::register(app, client, inserted).await?, results, meaning))
+    Ok((webhooks::register(app, client, inserted).await?, results, meaning))
 }
