@@ -5,7 +5,7 @@ use lambda_http::Error;
 use serde_json::{Value, json};
 use tuberry::{
     App, bridge,
-    identity::{owners, telegram_login},
+    identity::{owners, ways::login_widget},
     tenancy::idempotency,
 };
 
@@ -14,7 +14,7 @@ tuberry::schedule!("sweep", sweep, [Database, MasterBotToken, TelegramApi, Teleg
 async fn sweep(app: &'static App, _: Value) -> Result<Value, Error> {
     let bridge::sweep::SweepReport { bots, dialogs, auto_replies } = bridge::sweep::sweep(app).await?;
     let notified = owners::send_notices(app).await?;
-    telegram_login::forget_used(app).await?;
+    login_widget::forget_used(app).await?;
     idempotency::forget_old(app).await?;
     tracing::info!(bots, dialogs, auto_replies, told = notified, "swept");
     Ok(json!({ "bots": bots, "dialogs": dialogs, "auto_replies": auto_replies, "told": notified }))

@@ -6,8 +6,8 @@ use serde::Serialize;
 use tuberry::{
     App,
     identity::{
-        telegram_login::{WidgetFields, sign_in},
         users::User,
+        ways::login_widget::{WidgetFields, sign_in},
     },
     platform::http::{Json, Problem, ProblemBody},
 };

@@ -7,10 +7,11 @@ use support::World;
 use tuberry::{
     App,
     identity::{
+        SignInError,
         caller::Caller,
         sessions,
-        telegram_login::{SignInError, SignedIn, WidgetFields, sign_in},
         users::{Role, find},
+        ways::login_widget::{SignedIn, WidgetFields, sign_in},
     },
     platform::{
         db::{Scope, Statement},

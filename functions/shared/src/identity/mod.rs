@@ -2,8 +2,11 @@
 //! A token only names a session. The live session decides role and tenant.
 
 pub mod caller;
+mod error;
 pub mod owners;
 pub mod sessions;
-pub mod telegram_login;
 pub mod tokens;
 pub mod users;
+pub mod ways;
+
+pub use error::SignInError;

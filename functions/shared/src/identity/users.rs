@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 use utoipa::ToSchema;
 
-use super::telegram_login::SignInError;
+use super::error::SignInError;
 use crate::{
     App,
     platform::db::{ClientId, DbError, Scope, Statement, get},

@@ -15,7 +15,10 @@ use sha2::{Digest, Sha256};
 use tuberry::{
     App,
     app::{Need, variables},
-    identity::telegram_login::{SignInError, SignedIn, WidgetFields, sign_in},
+    identity::{
+        SignInError,
+        ways::login_widget::{SignedIn, WidgetFields, sign_in},
+    },
     platform::{
         config::{Config, var},
         db::{ClientId, Scope, Statement},
