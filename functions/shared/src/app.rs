@@ -12,8 +12,6 @@ use crate::platform::{
     secrets::{Keyring, Secret},
 };
 
-pub mod wiring;
-
 /// A need of a function. It stands for the environment variables behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {

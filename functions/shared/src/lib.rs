@@ -1,7 +1,7 @@
 //! Everything that more than one function of Tuberry needs, floor by floor.
 //!
 //! A module imports only from floors below its own: domains (`bridge`, `identity`, `tenancy`), outside APIs (`avito`,
-//! `telegram`), the app, the platform, the SQL of stored functions. `tests/floors.rs` checks this.
+//! `telegram`), the app, the platform, the SQL of stored functions. `wiring` is for the functions alone. `tests/floors.rs` checks this.
 
 pub mod app;
 pub mod avito;
@@ -11,5 +11,6 @@ pub mod platform;
 pub mod sql;
 pub mod telegram;
 pub mod tenancy;
+pub mod wiring;
 
 pub use app::App;

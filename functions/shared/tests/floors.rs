@@ -12,6 +12,7 @@ use std::{
 const FLOORS: &[(&str, &[&str])] = &[
     ("platform", &[]),
     ("app", &["platform"]),
+    ("wiring", &["app", "platform"]),
     ("avito", &["app", "platform"]),
     ("telegram", &["app", "platform"]),
     ("tenancy", &["app", "platform", "avito", "telegram"]),

@@ -18,11 +18,13 @@ use serde_json::{Value, json};
 use tracing::Instrument;
 use utoipa::openapi::HttpMethod;
 
-use super::{App, Need, variables};
-use crate::platform::{
-    http::{Edge, answer},
-    queue::{Batch, Task},
-    telemetry,
+use crate::{
+    app::{App, Need, variables},
+    platform::{
+        http::{Edge, answer},
+        queue::{Batch, Task},
+        telemetry,
+    },
 };
 
 /// A binary's name and needs.
@@ -195,10 +197,10 @@ macro_rules! lambda {
 
         #[tokio::main(flavor = "current_thread")]
         async fn main() -> std::process::ExitCode {
-            let function = $crate::app::wiring::Function { name: $name, needs: &[$($crate::app::Need::$need),*] };
-            let route = $crate::app::wiring::Route::of::<$operation>();
+            let function = $crate::wiring::Function { name: $name, needs: &[$($crate::app::Need::$need),*] };
+            let route = $crate::wiring::Route::of::<$operation>();
             let handler = axum::routing::on(route.filter, $handler);
-            $crate::app::wiring::serve(function, route, handler, <Document as utoipa::OpenApi>::openapi).await
+            $crate::wiring::serve(function, route, handler, <Document as utoipa::OpenApi>::openapi).await
         }
     };
 }
@@ -209,8 +211,8 @@ macro_rules! worker {
     ($name:literal, $handler:ident, [$($need:ident),* $(,)?]) => {
         #[tokio::main(flavor = "current_thread")]
         async fn main() -> std::process::ExitCode {
-            let function = $crate::app::wiring::Function { name: $name, needs: &[$($crate::app::Need::$need),*] };
-            $crate::app::wiring::work(function, $handler).await
+            let function = $crate::wiring::Function { name: $name, needs: &[$($crate::app::Need::$need),*] };
+            $crate::wiring::work(function, $handler).await
         }
     };
 }
@@ -221,8 +223,8 @@ macro_rules! schedule {
     ($name:literal, $handler:ident, [$($need:ident),* $(,)?]) => {
         #[tokio::main(flavor = "current_thread")]
         async fn main() -> std::process::ExitCode {
-            let function = $crate::app::wiring::Function { name: $name, needs: &[$($crate::app::Need::$need),*] };
-            $crate::app::wiring::tick(function, $handler).await
+            let function = $crate::wiring::Function { name: $name, needs: &[$($crate::app::Need::$need),*] };
+            $crate::wiring::tick(function, $handler).await
         }
     };
 }
