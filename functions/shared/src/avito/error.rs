@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use reqwest::StatusCode;
 use serde_json::Value;
 
+use crate::platform::certainty::Certainty;
+
 /// The reason that a call gave no usable answer.
 #[derive(thiserror::Error)]
 pub enum Error {
@@ -68,6 +70,15 @@ impl Error {
     /// True if Avito may have handled the call although no answer came.
     pub fn is_outcome_unknown(&self) -> bool {
         matches!(self, Self::Unknown(_))
+    }
+
+    /// The effect of the call, as far as it is known.
+    pub fn certainty(&self) -> Certainty {
+        match self {
+            Self::NotSent(_) | Self::RateLimited { .. } => Certainty::NotDone,
+            Self::Unknown(_) | Self::Unavailable { .. } => Certainty::MaybeDone,
+            Self::Unauthorized { .. } | Self::PaymentRequired { .. } | Self::Refused { .. } => Certainty::Refused,
+        }
     }
 
     /// The time after which the same call may succeed. `None`: waiting alone does not help.

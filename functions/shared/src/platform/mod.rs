@@ -2,6 +2,7 @@
 //! Nothing here knows a domain.
 
 pub mod cache;
+pub mod certainty;
 pub mod config;
 pub mod db;
 pub mod http;

@@ -5,6 +5,8 @@ use std::{fmt, time::Duration};
 
 use serde_json::Value;
 
+use crate::platform::certainty::Certainty;
+
 /// The reason that a call gave no usable result.
 #[derive(thiserror::Error)]
 pub enum Error {
@@ -95,6 +97,25 @@ impl Error {
     /// True if Telegram may have handled the call although no answer came.
     pub fn is_outcome_unknown(&self) -> bool {
         matches!(self, Self::Unknown(_))
+    }
+
+    /// The effect of the call, as far as it is known.
+    pub fn certainty(&self) -> Certainty {
+        match self {
+            Self::NotSent(_) | Self::TooManyRequests { .. } => Certainty::NotDone,
+            Self::Unknown(_) | Self::Unavailable { .. } => Certainty::MaybeDone,
+            Self::Unreadable | Self::TopicNotModified | Self::MessageNotModified => Certainty::Done,
+            Self::Migrated { .. }
+            | Self::ThreadNotFound
+            | Self::TopicClosed
+            | Self::MessageNotFound
+            | Self::NotAForum
+            | Self::NoRights(_)
+            | Self::ChatNotFound
+            | Self::Kicked(_)
+            | Self::BadToken
+            | Self::Refused { .. } => Certainty::Refused,
+        }
     }
 
     /// The time after which the same call may succeed. `None`: waiting alone does not help.
