@@ -67,11 +67,6 @@ const USUAL_PAUSE: Duration = Duration::from_secs(3);
 const MESSAGE_CHARS: usize = 200;
 
 impl Error {
-    /// True if Avito may have handled the call although no answer came.
-    pub fn is_outcome_unknown(&self) -> bool {
-        matches!(self, Self::Unknown(_))
-    }
-
     /// The effect of the call, as far as it is known.
     pub fn certainty(&self) -> Certainty {
         match self {
@@ -217,11 +212,12 @@ mod tests {
         assert!(matches!(of(500, body), Error::Unavailable { status: 500 }));
         assert!(of(429, body).retry_in().is_some_and(|pause| (1..=60).contains(&pause.as_secs())));
         for status in [401, 402, 403, 404] {
-            assert_eq!(of(status, body).retry_in(), None);
+            assert_eq!((of(status, body).retry_in(), of(status, body).certainty()), (None, Certainty::Refused));
         }
         for status in [302, 408, 500, 502, 503, 504] {
             assert!(of(status, body).retry_in().is_some());
-            assert_eq!(of(status, body).is_outcome_unknown(), status == 504);
+            assert_eq!(matches!(of(status, body), Error::Unknown(_)), status == 504);
+            assert_eq!(of(status, body).certainty(), Certainty::MaybeDone);
         }
     }
 

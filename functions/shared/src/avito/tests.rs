@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::platform::secrets::Secret;
+use crate::platform::{certainty::Certainty, secrets::Secret};
 
 /// The server's reaction to the one request that it gets.
 enum Act {
@@ -176,9 +176,11 @@ async fn a_person_is_blocked_for_another_reason_and_an_empty_answer_is_success()
 }
 
 #[tokio::test]
-async fn after_an_unreadable_answer_the_outcome_of_a_send_is_unknown_and_that_of_a_read_is_not() {
+async fn after_an_unreadable_answer_a_send_may_be_done_and_to_a_read_avito_is_out_of_order() {
     for body in ["", "<html>", "{}", "[]"] {
-        assert!(sent(&answering(200, body).await).await.is_err_and(|error| error.is_outcome_unknown()), "{body}");
+        let error = sent(&answering(200, body).await).await.err();
+        assert!(matches!(error, Some(Error::Unknown(_))), "{body}");
+        assert_eq!(error.map(|error| error.certainty()), Some(Certainty::MaybeDone), "{body}");
         let read = answering(200, body).await.chat(&token(), 1, "u2i-1").await;
         assert!(matches!(read, Err(Error::Unavailable { status: 200 })), "{body}");
     }
@@ -189,10 +191,12 @@ async fn after_an_unreadable_answer_the_outcome_of_a_send_is_unknown_and_that_of
 #[tokio::test]
 async fn after_a_cut_or_silent_connection_the_outcome_is_unknown() {
     let (client, _server) = server(Act::Reset).await;
-    assert!(sent(&client).await.is_err_and(|error| error.is_outcome_unknown()));
+    assert!(sent(&client).await.is_err_and(|error| error.certainty() == Certainty::MaybeDone));
     let (client, server) = server(Act::Silence).await;
     assert!(
-        sent(&client.with_timeout(Duration::from_millis(100))).await.is_err_and(|error| error.is_outcome_unknown())
+        sent(&client.with_timeout(Duration::from_millis(100)))
+            .await
+            .is_err_and(|error| error.certainty() == Certainty::MaybeDone)
     );
     server.abort();
 }
@@ -203,7 +207,9 @@ async fn a_refused_connection_means_that_nothing_was_sent() {
     let address = listener.local_addr().expect("an address");
     drop(listener);
     let error = sent(&client(&format!("http://{address}"))).await.expect_err("no server listens");
-    assert!(matches!(error, Error::NotSent(_)) && !error.is_outcome_unknown() && error.retry_in().is_some());
+    assert!(
+        matches!(error, Error::NotSent(_)) && error.certainty() == Certainty::NotDone && error.retry_in().is_some()
+    );
     let mut chain = format!("{error}");
     let mut source = std::error::Error::source(&error);
     while let Some(inner) = source {

@@ -94,11 +94,6 @@ fn quotable(description: &str) -> String {
 }
 
 impl Error {
-    /// True if Telegram may have handled the call although no answer came.
-    pub fn is_outcome_unknown(&self) -> bool {
-        matches!(self, Self::Unknown(_))
-    }
-
     /// The effect of the call, as far as it is known.
     pub fn certainty(&self) -> Certainty {
         match self {
@@ -306,9 +301,11 @@ mod tests {
     fn a_page_in_place_of_json_is_an_outage_and_after_a_gateway_timeout_the_outcome_is_unknown() {
         for status in [200, 301, 403, 404, 500, 502, 503] {
             let error = Error::from_answer(status, None, b"<html><h1>Bad Gateway</h1>");
-            assert!(matches!(error, Error::Unavailable { .. }) && !error.is_outcome_unknown(), "{status}");
+            assert!(matches!(error, Error::Unavailable { .. }), "{status}");
+            assert_eq!(error.certainty(), Certainty::MaybeDone, "{status}");
         }
-        assert!(Error::from_answer(504, None, b"").is_outcome_unknown());
+        let error = Error::from_answer(504, None, b"");
+        assert!(matches!(error, Error::Unknown(_)) && error.certainty() == Certainty::MaybeDone);
     }
 
     #[test]

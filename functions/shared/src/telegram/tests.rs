@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::platform::secrets::Secret;
+use crate::platform::{certainty::Certainty, secrets::Secret};
 
 const TOKEN: &str = "123456789:AAFakeTokenForTestsOnly_abcdefghijklmn";
 
@@ -127,9 +127,12 @@ async fn a_file_on_a_disk_is_uploaded_by_the_methods_of_frankenstein() {
 #[tokio::test]
 async fn a_result_of_another_shape_does_not_count_as_a_lost_answer() {
     let odd = sent(&answering(200, r#"{"ok":true,"result":{"id":1}}"#).await).await;
-    assert!(odd.is_err_and(|error| matches!(error, Error::Unreadable) && !error.is_outcome_unknown()));
+    assert!(odd.is_err_and(|error| matches!(error, Error::Unreadable) && error.certainty() == Certainty::Done));
     for body in ["", "<html>", "{}"] {
-        assert!(sent(&answering(200, body).await).await.is_err_and(|error| error.is_outcome_unknown()), "{body}");
+        assert!(
+            sent(&answering(200, body).await).await.is_err_and(|error| error.certainty() == Certainty::MaybeDone),
+            "{body}"
+        );
     }
     let hidden = r#"{"ok":false,"error_code":400,"description":"Bad Request: message thread not found"}"#;
     assert!(matches!(sent(&answering(200, hidden).await).await, Err(Error::ThreadNotFound)));
@@ -138,9 +141,13 @@ async fn a_result_of_another_shape_does_not_count_as_a_lost_answer() {
 #[tokio::test]
 async fn after_a_cut_or_silent_connection_the_outcome_is_unknown() {
     let (bot, _server) = server(Act::Reset).await;
-    assert!(sent(&bot).await.is_err_and(|error| error.is_outcome_unknown()));
+    assert!(sent(&bot).await.is_err_and(|error| error.certainty() == Certainty::MaybeDone));
     let (bot, server) = server(Act::Silence).await;
-    assert!(sent(&bot.with_timeout(Duration::from_millis(100))).await.is_err_and(|error| error.is_outcome_unknown()));
+    assert!(
+        sent(&bot.with_timeout(Duration::from_millis(100)))
+            .await
+            .is_err_and(|error| error.certainty() == Certainty::MaybeDone)
+    );
     server.abort();
 }
 
@@ -150,7 +157,9 @@ async fn a_refused_connection_means_that_nothing_was_sent_and_its_error_contains
     let address = listener.local_addr().expect("an address");
     drop(listener);
     let error = sent(&bot(&format!("http://{address}"))).await.expect_err("no server listens");
-    assert!(matches!(error, Error::NotSent(_)) && !error.is_outcome_unknown() && error.retry_in().is_some());
+    assert!(
+        matches!(error, Error::NotSent(_)) && error.certainty() == Certainty::NotDone && error.retry_in().is_some()
+    );
     let mut chain = format!("{error} {error:?}");
     let mut source = std::error::Error::source(&error);
     while let Some(inner) = source {
