@@ -5,7 +5,7 @@ use frankenstein::{AsyncTelegramApi, methods::SetWebhookParams, types::AllowedUp
 use super::bot::telegram as bot_api;
 use crate::{
     App,
-    platform::{config::var, db::Statement, secrets::Secret},
+    platform::{certainty::Certainty, config::var, db::Statement, secrets::Secret},
     telegram,
 };
 
@@ -70,5 +70,5 @@ pub(super) fn drop_pending_secret(bot_id: i64, secret: &Secret) -> Statement {
 
 /// True if Telegram may have set the webhook in spite of the error.
 pub(super) fn is_outcome_unknown(error: &telegram::Error) -> bool {
-    matches!(error, telegram::Error::Unknown(_) | telegram::Error::Unavailable { .. } | telegram::Error::Unreadable)
+    matches!(error.certainty(), Certainty::MaybeDone | Certainty::Done)
 }
