@@ -1,4 +1,5 @@
 //! The calls. Each is one request with a timeout; the callers repeat calls, renew tokens and count rate limits.
+//! Long because each of Avito's calls is a method of its own here.
 
 use std::{collections::BTreeMap, time::Duration};
 
