@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 use utoipa::ToSchema;
 
 use crate::{
-    App, planned,
+    App,
     platform::{
         db::{ClientId, DbError, Scope, Statement, get},
         page::{Page, Wanted},
@@ -16,11 +16,7 @@ use crate::{
 
 /// Finds the account that a task names, for `Scope::TenantOf`. Columns: `client_id`, `avito_account_id`.
 pub fn find_tenant_of_account(account_id: i64) -> Statement {
-    planned!(
-        "SELECT set_config('app.client_id', client_id::text, true), client_id, id AS avito_account_id
-         FROM avito_accounts WHERE id = $1",
-    )
-    .bind(account_id)
+    Statement::call("find_tenant_of_account").arg("account_id", account_id)
 }
 
 /// Notes that Avito refuses the account, and the reason: `expired` (its keys) or `blocked` (its tariff or rights). If

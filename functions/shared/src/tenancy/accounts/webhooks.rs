@@ -12,7 +12,7 @@ use super::{
     keys::{self, Keys, TokenError},
 };
 use crate::{
-    App, avito, planned,
+    App, avito,
     platform::{
         config::var,
         db::{ClientId, DbError, Scope, Statement, get},
@@ -33,13 +33,7 @@ pub(super) fn secret_context(client: ClientId) -> SealContext {
 /// Finds the account whose webhook has a secret with this hash, or had it before the last change, for
 /// `Scope::TenantOf`. Columns: `client_id`, `avito_account_id`, `user_id`, `bot_id`, `status`.
 pub fn find_tenant_by_secret(account_id: i64, secret_hash: Vec<u8>) -> Statement {
-    planned!(
-        "SELECT set_config('app.client_id', client_id::text, true), client_id, id AS avito_account_id, user_id, bot_id,
-                status
-         FROM avito_accounts WHERE id = $1 AND $2 IN (webhook_secret_hash, former_webhook_secret_hash)",
-    )
-    .bind(account_id)
-    .bind(secret_hash)
+    Statement::call("find_tenant_by_account_secret").arg("account_id", account_id).arg("secret_hash", secret_hash)
 }
 
 /// An account whose row is stored, with the data that registering its webhook needs.

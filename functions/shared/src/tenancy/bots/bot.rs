@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 use utoipa::ToSchema;
 
 use crate::{
-    App, planned,
+    App,
     platform::{
         config::var,
         db::{ClientId, DbError, Scope, Statement, get},
@@ -25,21 +25,12 @@ pub fn token_context(client: ClientId) -> SealContext {
 /// Finds the bot whose webhook has a secret with this hash, for `Scope::TenantOf`. Columns: `client_id`, `bot_id`,
 /// `telegram_bot_id`, `group_chat_id`, `former_group_chat_id`, `topic_mode`, `status`.
 pub fn find_tenant_by_webhook_secret(bot_id: i64, secret_hash: Vec<u8>) -> Statement {
-    planned!(
-        "SELECT set_config('app.client_id', client_id::text, true), client_id, id AS bot_id, telegram_bot_id,
-                group_chat_id, former_group_chat_id, topic_mode, status
-         FROM bots WHERE id = $1 AND ($2 = webhook_secret_hash OR $2 = ANY (pending_webhook_hashes))",
-    )
-    .bind(bot_id)
-    .bind(secret_hash)
+    Statement::call("find_tenant_by_bot_secret").arg("bot_id", bot_id).arg("secret_hash", secret_hash)
 }
 
 /// Finds the bot that a task names, for `Scope::TenantOf`. Columns: `client_id`, `bot_id`.
 pub fn find_tenant_of_bot(bot_id: i64) -> Statement {
-    planned!(
-        "SELECT set_config('app.client_id', client_id::text, true), client_id, id AS bot_id FROM bots WHERE id = $1",
-    )
-    .bind(bot_id)
+    Statement::call("find_tenant_of_bot").arg("bot_id", bot_id)
 }
 
 /// Notes that a bot cannot work, and the reason. If the bot worked before, its owners are notified. Returns a row only
