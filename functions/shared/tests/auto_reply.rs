@@ -13,8 +13,9 @@ use tuberry::{
     bridge::{
         auto_reply,
         ingest::{
+            incoming::{IncomingBatch, IncomingMessage, PolledChat},
             polls,
-            record::{IncomingBatch, IncomingMessage, PolledChat, record},
+            record::record,
         },
         sweep::sweep,
         text_split,

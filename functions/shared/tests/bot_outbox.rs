@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use serde_json::json;
 use support::World;
 use tuberry::{
-    bridge::ingest::record::{IncomingBatch, IncomingMessage, record},
+    bridge::ingest::{
+        incoming::{IncomingBatch, IncomingMessage},
+        record::record,
+    },
     platform::db::{Scope, Statement, get},
 };
 

@@ -7,19 +7,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::{
+    incoming::{IncomingBatch, incoming_batch},
     polls::poll,
-    record::{IncomingBatch, IncomingMessage, Wakeups, record},
+    record::{Wakeups, record},
 };
 use crate::{
     App, avito,
-    bridge::{
-        common::{queue_tasks::IntakeTask, text_split},
-        to_telegram::message_order,
-    },
+    bridge::{common::queue_tasks::IntakeTask, to_telegram::message_order},
     platform::{
         db::{DbError, Scope},
         secrets::{Secret, same},
@@ -129,58 +126,6 @@ async fn record_webhook(
     if batch.is_some() { Wakeups::read(&results).map(Some) } else { Ok(Some(Wakeups::default())) }
 }
 
-/// Converts a notification to a batch of one message. None: Postgres cannot store it; Avito never sends such a thing.
-fn incoming_batch(account_id: i64, notification: &avito::webhook::Notification) -> Option<IncomingBatch> {
-    let message = &notification.message;
-    if notification.chat_id.contains('\0') {
-        return None;
-    }
-    Some(IncomingBatch {
-        account_id,
-        user_id: notification.user_id,
-        chat_id: notification.chat_id.clone(),
-        messages: vec![incoming_message(message, notification.user_id, 0)?],
-        polled: None,
-    })
-}
-
-/// Converts a message of Avito's to the form that is recorded. None: it has no valid time, or Postgres cannot store its
-/// id or kind.
-pub(in crate::bridge) fn incoming_message(
-    message: &avito::Message,
-    own_user_id: i64,
-    position: i32,
-) -> Option<IncomingMessage> {
-    let created = message.created.filter(|second| *second >= 0)?;
-    if message.id.contains('\0') || message.kind.as_str().contains('\0') {
-        return None;
-    }
-    let system = message.is_system();
-    let text = message.content.text.as_deref().map(|text| text.replace('\0', ""));
-    Some(IncomingMessage {
-        id: message.id.clone(),
-        own: !system && message.is_own(own_user_id),
-        system,
-        kind: if system { "system".to_owned() } else { message.kind.as_str().to_owned() },
-        text_key: text.as_deref().map(text_split::key),
-        text,
-        attachments: serde_json::from_str(&serde_json::to_string(&attachments(message)?).ok()?.replace("\\u0000", ""))
-            .ok()?,
-        created: Timestamp::from_second(created).ok()?,
-        position,
-    })
-}
-
-/// The content of a message, with the message that it answers under `quote`: `{id, kind, text}`.
-fn attachments(message: &avito::Message) -> Option<serde_json::Value> {
-    let mut attachments = serde_json::to_value(&message.content).ok()?;
-    if let Some(quote) = &message.quote {
-        attachments["quote"] =
-            serde_json::json!({ "id": quote.id, "kind": quote.kind.as_str(), "text": quote.content.text });
-    }
-    Some(attachments)
-}
-
 /// Remembers a secret's hash, so that the secret can be checked while Postgres is away. Redis gets it once per process
 /// and secret.
 async fn remember_secret(app: &App, account_id: i64, hash: [u8; 32]) {
@@ -268,36 +213,4 @@ pub(in crate::bridge) async fn make_lost_accounts_due(app: &App) -> Result<(), D
         tracing::warn!("Redis did not remove the lost-webhook entries; their accounts are polled once more");
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    /// The batch of a notification that has `value` in this field.
-    fn batch_with(field: &str, value: Value) -> Option<IncomingBatch> {
-        let mut payload = json!({ "payload": { "type": "message", "value": {
-            "id": "m-1", "chat_id": "u2i-1", "user_id": 1, "author_id": 2, "chat_type": "u2i", "type": "text",
-            "content": { "text": "Здравствуйте" }, "created": 1_700_000_000,
-        } } });
-        payload["payload"]["value"][field] = value;
-        avito::webhook::Notification::from_value(payload).and_then(|notification| incoming_batch(1, &notification))
-    }
-
-    #[test]
-    fn a_notification_that_postgres_cannot_store_is_not_recorded() {
-        assert!(batch_with("id", json!("m-1")).is_some());
-        for field in ["id", "chat_id", "type"] {
-            assert!(batch_with(field, json!("a\0b")).is_none(), "{field}");
-        }
-        assert!(batch_with("created", json!(-300_000_000_000_i64)).is_none());
-    }
-
-    #[test]
-    fn a_text_with_a_nul_character_is_recorded_without_it() {
-        let batch = batch_with("content", json!({ "text": "Куп\0лю" }));
-        let texts: Vec<_> = batch.into_iter().flat_map(|batch| batch.messages).map(|message| message.text).collect();
-        assert_eq!(texts, [Some("Куплю".to_owned())]);
-    }
 }

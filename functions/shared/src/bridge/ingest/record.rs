@@ -3,10 +3,9 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-use serde::Serialize;
 use serde_json::Value;
 
+use super::incoming::{IncomingBatch, IncomingMessage};
 use crate::{
     App,
     bridge::{
@@ -21,57 +20,6 @@ use crate::{
     platform::db::{DbError, ResultSets, Statement, get},
     routine,
 };
-
-/// A message as Avito reported it.
-#[derive(Clone, Debug, Serialize)]
-pub struct IncomingMessage {
-    /// Avito's id of the message.
-    pub id: String,
-    /// True if the account itself wrote it, through us or otherwise.
-    pub own: bool,
-    /// True if Avito itself wrote it.
-    pub system: bool,
-    /// Avito's word for the kind: `text`, `image`, ….
-    pub kind: String,
-    /// The text, if the kind has one.
-    pub text: Option<String>,
-    /// The text as it is compared ([`super::text::key`]).
-    pub text_key: Option<String>,
-    /// The content as Avito sent it, with the message that it quotes.
-    pub attachments: Value,
-    /// The time of writing, by Avito's clock, to the second.
-    pub created: Timestamp,
-    /// Its position in Avito's list, oldest first: the order within one second.
-    pub position: i32,
-}
-
-/// A chat's details besides the messages, which only the poll brings.
-#[derive(Clone, Debug)]
-pub struct PolledChat {
-    /// The other person: `{id, name}`.
-    pub buyer: Value,
-    /// The item that the chat is about: `{title, price, city, url}`; null if it is about none.
-    pub item: Value,
-    /// The newest message that the poll has read together with all before it.
-    pub last_message_id: Option<String>,
-    /// The chat's `updated` at that time, seconds.
-    pub updated: i64,
-}
-
-/// The messages of one chat, from one source.
-#[derive(Clone, Debug)]
-pub struct IncomingBatch {
-    /// The row in `avito_accounts`.
-    pub account_id: i64,
-    /// Avito's id of the account: a payload that names another is not recorded.
-    pub user_id: i64,
-    /// Avito's id of the chat.
-    pub chat_id: String,
-    /// The messages, oldest first.
-    pub messages: Vec<IncomingMessage>,
-    /// Set by the poll. None: the batch comes from a webhook.
-    pub polled: Option<PolledChat>,
-}
 
 /// Finds or creates the dialog.
 macro_rules! upsert_dialog {

@@ -16,8 +16,8 @@ use crate::{
             texts::{self, Language},
         },
         ingest::{
-            avito_webhook::incoming_message,
-            record::{self, IncomingMessage},
+            incoming::{IncomingMessage, incoming_message},
+            record,
         },
         rows::{bot_outbox, receipts::make_outboxes_due},
     },

@@ -19,8 +19,8 @@ use crate::{
             queue_tasks::TelegramTask,
         },
         ingest::{
-            avito_webhook::incoming_message,
-            record::{IncomingBatch, PolledChat, Wakeups, record},
+            incoming::{IncomingBatch, PolledChat, incoming_message},
+            record::{Wakeups, record},
         },
         rows::{receipts, topics::snapshot},
     },
