@@ -13,10 +13,11 @@ use super::{
     incoming::{IncomingBatch, incoming_batch},
     polls::poll,
     record::{Wakeups, record},
+    reorder_window,
 };
 use crate::{
     App, avito,
-    bridge::{common::queue_tasks::IntakeTask, to_telegram::message_order},
+    bridge::common::queue_tasks::IntakeTask,
     platform::{
         db::{DbError, Scope},
         secrets::{Secret, same},
@@ -186,7 +187,7 @@ async fn send_to_intake(
     match app.send_in_order(&task, &group, &deduplication).await {
         Ok(()) => {
             metrics::counter!("webhooks_buffered").increment(1);
-            message_order::LAST_BUFFERED.note();
+            reorder_window::LAST_BUFFERED.note();
             WebhookResult::Done
         }
         Err(error) => {

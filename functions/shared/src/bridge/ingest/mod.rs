@@ -4,3 +4,4 @@ pub mod avito_webhook;
 pub mod incoming;
 pub mod polls;
 pub mod record;
+mod reorder_window;

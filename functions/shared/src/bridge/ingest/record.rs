@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::incoming::{IncomingBatch, IncomingMessage};
+use super::{
+    incoming::{IncomingBatch, IncomingMessage},
+    reorder_window,
+};
 use crate::{
     App,
     bridge::{
@@ -15,7 +18,6 @@ use crate::{
             texts::{self, Language},
         },
         rows::{bot_outbox, receipts},
-        to_telegram::message_order,
     },
     platform::db::{DbError, ResultSets, Statement, get},
     routine,
@@ -431,11 +433,11 @@ pub fn record(app: &App, batch: &IncomingBatch) -> Vec<Statement> {
         .bind(texts::deleted_by_writer(Language::Russian))
         .bind(texts::corrected(Language::Russian))
         .bind(auto_reply::delay(app).as_secs_f64())
-        .bind(message_order::REORDER_WINDOW.as_secs_f64())
-        .bind(message_order::REORDER_WAIT.as_secs_f64())
-        .bind(message_order::LAST_BUFFERED.is_within(message_order::OUTAGE_WINDOW))
-        .bind(message_order::OUTAGE_WINDOW.as_secs_f64())
-        .bind(message_order::OUTAGE_REORDER_WAIT.as_secs_f64()),
+        .bind(reorder_window::REORDER_WINDOW.as_secs_f64())
+        .bind(reorder_window::REORDER_WAIT.as_secs_f64())
+        .bind(reorder_window::LAST_BUFFERED.is_within(reorder_window::OUTAGE_WINDOW))
+        .bind(reorder_window::OUTAGE_WINDOW.as_secs_f64())
+        .bind(reorder_window::OUTAGE_REORDER_WAIT.as_secs_f64()),
     ]
 }
 

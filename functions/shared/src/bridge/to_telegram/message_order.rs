@@ -1,6 +1,5 @@
-//! The order of messages that a buyer writes in quick succession. Webhooks overtake each other, and Avito counts in
-//! whole seconds. A message that follows another closely waits a moment. A message that comes just after Postgres was
-//! away waits for those that the intake queue buffered. If messages share one second, Avito's own list has their order.
+//! The order of messages that a buyer writes in quick succession. Avito counts in whole seconds: if messages share one
+//! second, Avito's own list has their order.
 
 use std::{collections::HashSet, sync::Mutex, time::Duration};
 
@@ -13,21 +12,10 @@ use super::{
 use crate::{
     avito,
     bridge::common::avito_rate_limit::{self, CallPriority},
-    platform::{db::Statement, last_event::LastEvent},
+    platform::db::Statement,
     tenancy::accounts::{self, TokenError},
 };
 
-/// A message this soon after another of its dialog may have overtaken a third.
-pub(in crate::bridge) const REORDER_WINDOW: Duration = Duration::from_secs(5);
-/// Such a message waits this long for those that it overtook.
-pub(in crate::bridge) const REORDER_WAIT: Duration = Duration::from_secs(1);
-/// The moment at which this process last put a webhook into the intake queue, because Postgres was away.
-pub(in crate::bridge) static LAST_BUFFERED: LastEvent = LastEvent::never();
-/// The time after Postgres was away in which buffered webhooks may still be in the intake queue.
-pub(in crate::bridge) const OUTAGE_WINDOW: Duration = Duration::from_secs(15);
-/// A message that comes in that time waits this long for them: the queue's consumer tries every second, but for a pause
-/// of two. Nothing waits longer for the sake of order.
-pub(in crate::bridge) const OUTAGE_REORDER_WAIT: Duration = Duration::from_secs(4);
 /// The timeout of the call that reads the order, with the call for a new token. A longer wait is not worth it.
 const POSITIONS_TIMEOUT: Duration = Duration::from_secs(3);
 
