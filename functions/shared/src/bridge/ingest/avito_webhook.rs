@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     incoming::{IncomingBatch, incoming_batch},
-    polls::poll,
+    polls::account,
     record::{Wakeups, record},
     reorder_window,
 };
@@ -209,7 +209,7 @@ pub(in crate::bridge) async fn make_lost_accounts_due(app: &App) -> Result<(), D
         }
     };
     let ids = lost.iter().filter_map(|id| id.parse().ok()).collect();
-    app.db().query(Scope::Service, poll::make_polls_due(ids)).await?;
+    app.db().query(Scope::Service, account::make_polls_due(ids)).await?;
     if app.cache().remove(LOST_WEBHOOKS, &lost).await.is_err() {
         tracing::warn!("Redis did not remove the lost-webhook entries; their accounts are polled once more");
     }

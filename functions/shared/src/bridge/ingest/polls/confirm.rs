@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use super::{
-    poll::{PollError, PolledAccount},
-    sync,
+    account::{PollError, PolledAccount},
+    pages,
 };
 use crate::{
     App, avito,
@@ -33,11 +33,7 @@ const MAX_CHATS: i64 = 10;
 const READ_BACK_MARGIN: i64 = 5;
 
 /// Confirms messages that are still provisional after a minute, or marks them as not found.
-pub(in crate::bridge) async fn confirm_provisional(
-    app: &App,
-    account: &PolledAccount,
-    token: &Secret,
-) -> Result<(), PollError> {
+pub(super) async fn confirm_provisional(app: &App, account: &PolledAccount, token: &Secret) -> Result<(), PollError> {
     let statement = Statement::new(
         "SELECT d.avito_chat_id, extract(epoch FROM min(m.avito_created))::bigint AS since
          FROM messages m JOIN dialogs d ON d.id = m.dialog_id
@@ -66,8 +62,8 @@ async fn read_past(
     since: i64,
 ) -> Result<Option<Vec<avito::Message>>, PollError> {
     let mut messages = Vec::new();
-    for offset in (0..=sync::MAX_OFFSET).step_by(usize::from(avito::MAX_PAGE_SIZE)) {
-        let page = match sync::messages(app, account, token, chat_id, offset).await {
+    for offset in (0..=pages::MAX_OFFSET).step_by(usize::from(avito::MAX_PAGE_SIZE)) {
+        let page = match pages::messages(app, account, token, chat_id, offset).await {
             Err(PollError::Avito(avito::Error::Refused { status: 404, .. })) => return Ok(Some(messages)),
             page => page?,
         };

@@ -1,10 +1,13 @@
 //! Polls: the second source of the same messages, for what no webhook reported. An account whose webhooks report everything is
 //! polled now and then, any other often, and a refused one hourly.
 
+pub(super) mod account;
 mod confirm;
-pub(in crate::bridge) mod poll;
+mod pages;
+mod poll;
 mod schedule;
 mod sync;
 
-pub use poll::{poll, start_polling};
+pub use account::start_polling;
+pub use poll::poll;
 pub use schedule::schedule;

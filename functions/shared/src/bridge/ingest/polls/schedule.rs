@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::poll::{poll_interval, with_intervals};
+use super::account::{poll_interval, with_intervals};
 use crate::{
     App,
     bridge::{common::queue_tasks::PollTask, error::BridgeError, ingest::avito_webhook},

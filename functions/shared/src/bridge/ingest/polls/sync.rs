@@ -8,16 +8,14 @@ use sha2::{Digest, Sha256};
 use tokio_postgres::Row;
 
 use super::{
+    account::{PollError, PolledAccount},
     confirm,
-    poll::{PollError, PolledAccount},
+    pages::{MAX_OFFSET, list, messages},
 };
 use crate::{
     App, avito,
     bridge::{
-        common::{
-            avito_rate_limit::{self, CallPriority},
-            queue_tasks::TelegramTask,
-        },
+        common::queue_tasks::TelegramTask,
         ingest::{
             incoming::{IncomingBatch, PolledChat, incoming_message},
             record::{Wakeups, record},
@@ -31,8 +29,6 @@ use crate::{
     tenancy::accounts,
 };
 
-/// The highest offset Avito serves.
-pub(in crate::bridge) const MAX_OFFSET: u16 = 1000;
 /// `updated` may be this much out of order, seconds.
 const UPDATED_MARGIN: i64 = 120;
 /// Messages that were unread when an account was connected are posted if they are not older than this, seconds.
@@ -48,7 +44,7 @@ struct SyncFindings {
 }
 
 /// Finds new messages and records them. The cursors are stored last, so that nothing is skipped after a failure.
-pub(in crate::bridge) async fn sync(app: &App, account: &PolledAccount, token: &Secret) -> Result<(), PollError> {
+pub(super) async fn sync(app: &App, account: &PolledAccount, token: &Secret) -> Result<(), PollError> {
     let first = list(app, account, token, false, 0).await?;
     let newest = first.chats.iter().filter_map(|chat| chat.updated).max();
     let page_digest = digest(&first.chats);
@@ -133,25 +129,6 @@ fn note_unreported(account_id: i64, avito_message_ids: Vec<String>) -> Statement
 /// The id of a message that the account wrote and the buyer has read. None: one of the two is not so.
 fn read_by_buyer(message: &avito::Message, account: &PolledAccount) -> Option<String> {
     (message.read.is_some() && message.is_own(account.keys.user_id)).then(|| message.id.clone())
-}
-
-async fn list(
-    app: &App,
-    account: &PolledAccount,
-    token: &Secret,
-    unread_only: bool,
-    offset: u16,
-) -> Result<avito::ChatsPage, PollError> {
-    let query = avito::ChatsQuery { unread_only, limit: avito::MAX_PAGE_SIZE, offset, ..avito::ChatsQuery::default() };
-    let (avito, user_id) = (accounts::avito(app), account.keys.user_id);
-    Ok(avito_rate_limit::within(
-        app,
-        account.keys.account_id,
-        CallPriority::Background,
-        avito.chats(token, user_id, &query),
-    )
-    .await?
-    .value)
 }
 
 /// Lists the chats with unread messages, in case Avito's order of all chats is not the one that was observed.
@@ -297,19 +274,6 @@ async fn read_back(
         }
     }
     Ok((unseen, read))
-}
-
-/// A page of a chat's messages, newest first.
-pub(in crate::bridge) async fn messages(
-    app: &App,
-    account: &PolledAccount,
-    token: &Secret,
-    chat_id: &str,
-    offset: u16,
-) -> Result<Vec<avito::Message>, PollError> {
-    let (avito, user_id) = (accounts::avito(app), account.keys.user_id);
-    let call = avito.messages(token, user_id, chat_id, avito::MAX_PAGE_SIZE, offset);
-    Ok(avito_rate_limit::within(app, account.keys.account_id, CallPriority::Background, call).await?.value)
 }
 
 fn is_unread(message: &avito::Message, own_user_id: i64) -> bool {
