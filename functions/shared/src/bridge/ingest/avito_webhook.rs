@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::{
     incoming::{IncomingBatch, incoming_batch},
-    polls::account,
+    polls::schedule::{LOST_TTL, LOST_WEBHOOKS, MAX_LOST},
     record::{Wakeups, record},
     reorder_window,
 };
@@ -44,11 +44,6 @@ const INTAKE_RETRY_DELAY: Duration = Duration::from_secs(1);
 const SECRET_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The most hashes that Redis stores of one account: its secret is renewed monthly.
 const MAX_SECRETS: i64 = 8;
-/// The set in Redis of accounts that lost a webhook. The schedule of the polls empties it.
-const LOST_WEBHOOKS: &str = "avito-webhooks-lost";
-/// The most entries of that set: in an outage a caller without a valid secret can add accounts to it.
-const MAX_LOST: i64 = 10_000;
-const LOST_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// An account and the hash of its secret.
 type AccountSecret = (i64, [u8; 32]);
@@ -195,23 +190,4 @@ async fn send_to_intake(
             WebhookResult::NotStored
         }
     }
-}
-
-/// Makes the accounts due that lost a webhook. An entry is removed after the account's row was updated, and before that
-/// account is polled.
-pub(in crate::bridge) async fn make_lost_accounts_due(app: &App) -> Result<(), DbError> {
-    let lost = match app.cache().members(LOST_WEBHOOKS).await {
-        Ok(lost) if lost.is_empty() => return Ok(()),
-        Ok(lost) => lost,
-        Err(error) => {
-            tracing::warn!(%error, "it is not known whether webhooks were lost");
-            return Ok(());
-        }
-    };
-    let ids = lost.iter().filter_map(|id| id.parse().ok()).collect();
-    app.db().query(Scope::Service, account::make_polls_due(ids)).await?;
-    if app.cache().remove(LOST_WEBHOOKS, &lost).await.is_err() {
-        tracing::warn!("Redis did not remove the lost-webhook entries; their accounts are polled once more");
-    }
-    Ok(())
 }

@@ -1,11 +1,11 @@
 //! Polls: the second source of the same messages, for what no webhook reported. An account whose webhooks report everything is
 //! polled now and then, any other often, and a refused one hourly.
 
-pub(super) mod account;
+mod account;
 mod confirm;
 mod pages;
 mod poll;
-mod schedule;
+pub(super) mod schedule;
 mod sync;
 
 pub use account::start_polling;

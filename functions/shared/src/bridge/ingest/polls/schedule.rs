@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::account::{poll_interval, with_intervals};
+use super::account::{make_polls_due, poll_interval, with_intervals};
 use crate::{
     App,
-    bridge::{common::queue_tasks::PollTask, error::BridgeError, ingest::avito_webhook},
+    bridge::{common::queue_tasks::PollTask, error::BridgeError},
     platform::{
         config::var,
         db::{DbError, Scope, Statement, get},
@@ -18,6 +18,11 @@ use crate::{
 const TASK_ACCOUNTS: usize = 50;
 /// The time that the rounds of one schedule cover, seconds.
 const MINUTE: i32 = 60;
+/// The set in Redis of accounts that lost a webhook. The schedule of the polls empties it.
+pub(in crate::bridge) const LOST_WEBHOOKS: &str = "avito-webhooks-lost";
+/// The most entries of that set: in an outage a caller without a valid secret can add accounts to it.
+pub(in crate::bridge) const MAX_LOST: i64 = 10_000;
+pub(in crate::bridge) const LOST_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// An account that is due within the minute.
 struct Due {
@@ -30,7 +35,7 @@ struct Due {
 
 /// Enqueues the polls of the coming minute: a task per fifty accounts and round. Returns the number of tasks.
 pub async fn schedule(app: &App) -> Result<usize, BridgeError> {
-    avito_webhook::make_lost_accounts_due(app).await?;
+    make_lost_accounts_due(app).await?;
     let statement = Statement::new(concat!(
         "SELECT p.avito_account_id, greatest(0, extract(epoch FROM p.next_poll_at - now()))::float8 AS wait,
                 (",
@@ -69,6 +74,25 @@ pub async fn schedule(app: &App) -> Result<usize, BridgeError> {
         }
     }
     Ok(sent)
+}
+
+/// Makes the accounts due that lost a webhook. An entry is removed after the account's row was updated, and before that
+/// account is polled.
+async fn make_lost_accounts_due(app: &App) -> Result<(), DbError> {
+    let lost = match app.cache().members(LOST_WEBHOOKS).await {
+        Ok(lost) if lost.is_empty() => return Ok(()),
+        Ok(lost) => lost,
+        Err(error) => {
+            tracing::warn!(%error, "it is not known whether webhooks were lost");
+            return Ok(());
+        }
+    };
+    let ids = lost.iter().filter_map(|id| id.parse().ok()).collect();
+    app.db().query(Scope::Service, make_polls_due(ids)).await?;
+    if app.cache().remove(LOST_WEBHOOKS, &lost).await.is_err() {
+        tracing::warn!("Redis did not remove the lost-webhook entries; their accounts are polled once more");
+    }
+    Ok(())
 }
 
 /// Takes the accounts of the round that begins `offset` seconds from now. They are due again after their interval.
