@@ -8,12 +8,15 @@ use jiff::Timestamp;
 
 use super::{
     account::{PollError, PolledAccount, REFUSED_INTERVAL, poll_interval, usual_interval, with_intervals},
-    sync,
+    confirm, sync,
 };
 use crate::{
     App, avito,
     bridge::{common::queue_tasks::PollTask, error::BridgeError},
-    platform::db::{Scope, Statement},
+    platform::{
+        db::{Scope, Statement},
+        secrets::Secret,
+    },
     tenancy::accounts::{self, TokenError},
 };
 
@@ -75,10 +78,10 @@ async fn claim(app: &App, account_ids: Vec<i64>) -> Result<Vec<PolledAccount>, B
 
 async fn poll_account(app: &App, account: &PolledAccount) -> Result<(), PollError> {
     let outcome = match accounts::access_token(app, &account.keys).await {
-        Ok(token) => match sync::sync(app, account, &token).await {
+        Ok(token) => match sync_and_confirm(app, account, &token).await {
             Err(PollError::Avito(avito::Error::Unauthorized { .. })) => {
                 match accounts::renewed_token(app, &account.keys, &token).await {
-                    Ok(token) => sync::sync(app, account, &token).await,
+                    Ok(token) => sync_and_confirm(app, account, &token).await,
                     Err(error) => Err(error.into()),
                 }
             }
@@ -95,6 +98,15 @@ async fn poll_account(app: &App, account: &PolledAccount) -> Result<(), PollErro
     let refused = accounts::mark_refused(account.keys.account_id, status, reason);
     app.db().run(scope(), vec![refused, postpone_refused_poll(account.keys.account_id)]).await?;
     outcome
+}
+
+/// Syncs the account's chats. Where the chats with unread messages are listed as well, confirms provisional messages then.
+async fn sync_and_confirm(app: &App, account: &PolledAccount, token: &Secret) -> Result<(), PollError> {
+    sync::sync(app, account, token).await?;
+    if account.list_unread {
+        confirm::confirm_provisional(app, account, token).await?;
+    }
+    Ok(())
 }
 
 /// Polls accounts again after the usual interval, even with a trusted webhook: the reason of the failure may pass.

@@ -9,7 +9,6 @@ use tokio_postgres::Row;
 
 use super::{
     account::{PollError, PolledAccount},
-    confirm,
     pages::{MAX_OFFSET, list, messages},
 };
 use crate::{
@@ -72,9 +71,6 @@ pub(super) async fn sync(app: &App, account: &PolledAccount, token: &Secret) -> 
             sync_chat(app, account, token, chat, synced, &mut findings).await?;
         }
         store_cursor(app, account, AccountCursor { newest, page_digest, unread_digest }, findings).await?;
-    }
-    if account.list_unread {
-        confirm::confirm_provisional(app, account, token).await?;
     }
     Ok(())
 }
