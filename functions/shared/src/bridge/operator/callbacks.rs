@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::webhook::UpdateOutcome;
+use super::outcome::{ButtonReply, UpdateOutcome};
 use crate::{
     bridge::{
         common::texts::{self, Language},
@@ -51,21 +51,6 @@ pub(in crate::bridge) fn failure_buttons() -> Value {
 pub(in crate::bridge) fn block_buttons() -> Value {
     let (block, keep) = texts::block_and_dont_block(Language::Russian);
     row([(block, "block:{id}"), (keep, "keep:{id}")])
-}
-
-/// The two possible answers to a press: `done` if the button did something, `nothing` if not.
-pub(in crate::bridge) struct ButtonReply {
-    id: String,
-    done: &'static str,
-    nothing: &'static str,
-}
-
-impl ButtonReply {
-    /// Returns the Bot API call that answers the press.
-    pub(in crate::bridge) fn call(&self, acted: bool) -> Value {
-        let text = if acted { self.done } else { self.nothing };
-        json!({ "method": "answerCallbackQuery", "callback_query_id": self.id, "text": text })
-    }
 }
 
 /// A statement that acts on the row that `$target` selects, and inserts the edit that removes the buttons. It returns
@@ -127,7 +112,7 @@ const DONT_BLOCK: &str =
     button_action!("SELECT t.id, t.client_id, t.id AS dialog_id FROM dialogs t", "acted AS (SELECT id FROM target)");
 
 /// Handles a press on a button.
-pub(in crate::bridge) fn handle_callback(bot_id: i64, press: &Press) -> UpdateOutcome {
+pub(super) fn handle_callback(bot_id: i64, press: &Press) -> UpdateOutcome {
     let language = Language::of_code(press.from.as_ref().and_then(|from| from.language_code.as_deref()));
     let nothing = texts::button_did_nothing(language);
     let button = press.data.as_deref().and_then(Button::parse);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     callbacks, edits,
-    webhook::{UpdateOutcome, command},
+    outcome::{UpdateOutcome, command},
 };
 use crate::{
     bridge::{
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Runs a command. None: `word` is another command, or no command at all.
-pub(in crate::bridge) fn run_command(bot_id: i64, message: &Message, word: &str) -> Option<UpdateOutcome> {
+pub(super) fn run_command(bot_id: i64, message: &Message, word: &str) -> Option<UpdateOutcome> {
     let statement = match word {
         "del" => return Some(edits::handle_delete_command(bot_id, message)),
         "close" => command_statement(CLOSE, bot_id, message, texts::closed(Language::Russian), None),
@@ -89,7 +89,7 @@ fn command_statement(
 
 /// Returns the message with which an operator asks for a canned reply, and the reply's name. The name is empty if the
 /// operator asks for the list of names. None: the update is no `/q` of a person.
-pub(in crate::bridge) fn canned_reply(update: &Update) -> Option<(&Message, String)> {
+pub(super) fn canned_reply(update: &Update) -> Option<(&Message, String)> {
     let Kind::Message(message) = &update.kind else { return None };
     let by_person = message.from.as_ref().is_some_and(|from| !from.is_bot) || message.is_by_anonymous_admin();
     let asked = by_person && command(message) == Some("q");
@@ -98,7 +98,7 @@ pub(in crate::bridge) fn canned_reply(update: &Update) -> Option<(&Message, Stri
 }
 
 /// Returns the client's canned reply of this name. An error is a text for the operator, with the names that there are.
-pub(in crate::bridge) fn choose_canned_reply(replies: &Value, name: &str) -> Result<String, String> {
+pub(super) fn choose_canned_reply(replies: &Value, name: &str) -> Result<String, String> {
     let none = serde_json::Map::new();
     let replies = replies.as_object().unwrap_or(&none);
     let wanted = name.to_lowercase();

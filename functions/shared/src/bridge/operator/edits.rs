@@ -4,7 +4,7 @@
 
 use serde_json::{Value, json};
 
-use super::webhook::{UpdateOutcome, command};
+use super::outcome::{UpdateOutcome, command};
 use crate::{
     bridge::{
         common::{
@@ -34,7 +34,7 @@ fn refusal(content: &Content) -> Option<&'static str> {
 }
 
 /// Handles the edit of an operator's message.
-pub(in crate::bridge) fn handle_edit(bot_id: i64, message: &Message) -> UpdateOutcome {
+pub(super) fn handle_edit(bot_id: i64, message: &Message) -> UpdateOutcome {
     let said = message.text().unwrap_or_default().replace('\0', "");
     let why_not = refusal(&message.content)
         .or_else(|| command(message).map(|_| texts::changed_into_no_answer(Language::Russian)));
@@ -94,7 +94,7 @@ pub(in crate::bridge) fn handle_edit(bot_id: i64, message: &Message) -> UpdateOu
 }
 
 /// Handles `/del`, written as a reply to an operator's message.
-pub(in crate::bridge) fn handle_delete_command(bot_id: i64, message: &Message) -> UpdateOutcome {
+pub(super) fn handle_delete_command(bot_id: i64, message: &Message) -> UpdateOutcome {
     let request = Statement::new(
         "WITH requested AS (
              UPDATE messages m SET requested_change = '{}', change_due_at = now(), delete_command_id = $4

@@ -3,4 +3,6 @@
 pub(in crate::bridge) mod callbacks;
 mod commands;
 pub(in crate::bridge) mod edits;
+mod insert;
+mod outcome;
 pub mod webhook;
