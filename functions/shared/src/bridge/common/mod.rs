@@ -2,6 +2,7 @@
 //! writes a row.
 
 pub mod avito_rate_limit;
+pub(in crate::bridge) mod buttons;
 pub mod claim;
 pub mod queue_tasks;
 pub mod telegram_budget;

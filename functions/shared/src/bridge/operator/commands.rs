@@ -4,12 +4,15 @@
 use serde_json::{Value, json};
 
 use super::{
-    callbacks, edits,
+    edits,
     outcome::{UpdateOutcome, command},
 };
 use crate::{
     bridge::{
-        common::texts::{self, Language},
+        common::{
+            buttons,
+            texts::{self, Language},
+        },
         rows::bot_outbox,
     },
     platform::db::Statement,
@@ -24,7 +27,7 @@ pub(super) fn run_command(bot_id: i64, message: &Message, word: &str) -> Option<
         "reopen" => command_statement(REOPEN, bot_id, message, texts::reopened(Language::Russian), None),
         "block" => {
             let question = texts::block_whom(Language::Russian);
-            command_statement(BLOCK, bot_id, message, question, Some(callbacks::block_buttons()))
+            command_statement(BLOCK, bot_id, message, question, Some(buttons::block_buttons()))
         }
         _ => return None,
     };

@@ -1,6 +1,6 @@
 //! From Telegram's updates to rows: answers, edits, commands and buttons of operators, stored before the webhook is answered.
 
-pub(in crate::bridge) mod callbacks;
+mod callbacks;
 mod commands;
 pub(in crate::bridge) mod edits;
 mod insert;

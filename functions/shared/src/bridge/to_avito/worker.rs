@@ -17,16 +17,14 @@ use crate::{
         auto_reply,
         common::{
             avito_rate_limit::{self, CallPriority},
+            buttons,
             claim::Claim,
             queue_tasks::{AvitoTask, TelegramTask},
             tenant_cache, text_split,
             texts::{self, Language},
         },
         error::BridgeError,
-        operator::{
-            callbacks,
-            edits::{self, PartToDelete},
-        },
+        operator::edits::{self, PartToDelete},
         rows::{bot_outbox, receipts},
     },
     platform::{
@@ -504,7 +502,7 @@ pub(in crate::bridge) fn after_failure(work: &DialogWork, part: &Part, error: av
             metrics::counter!("parts_failed").increment(1);
             let notice = json!({
                 "text": format!("{} {message}", texts::refused_by_avito(Language::Russian)),
-                "reply_markup": callbacks::failure_buttons(),
+                "reply_markup": buttons::failure_buttons(),
             });
             let error = if message.is_empty() { "refused by Avito".to_owned() } else { message };
             AvitoStep::Commit(work::mark_part_failed(part.id, error, &notice))
