@@ -21,6 +21,9 @@ use crate::platform::secrets::Secret;
 /// The most time a call takes, from connecting to the last byte of the answer.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The largest file that Telegram gives to bots (Bot API, `getFile`).
+pub const MAX_DOWNLOAD_BYTES: usize = 20 * 1024 * 1024;
+
 /// The characters of a token. Any other one in it, typed by a person, must not lead to another address.
 const TOKEN: &AsciiSet = &NON_ALPHANUMERIC.remove(b':').remove(b'-').remove(b'_');
 

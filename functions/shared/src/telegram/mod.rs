@@ -10,5 +10,5 @@ mod tests;
 pub mod text;
 pub mod update;
 
-pub use bot::{Attachment, Bot, CALL_TIMEOUT, Sent, SentTo};
+pub use bot::{Attachment, Bot, CALL_TIMEOUT, MAX_DOWNLOAD_BYTES, Sent, SentTo};
 pub use error::Error;

@@ -2,12 +2,11 @@
 
 use serde_json::Value;
 
-use super::outcome::UpdateOutcome;
+use super::{outcome::UpdateOutcome, pictures};
 use crate::{
     bridge::{
         common::texts::{self, Language},
         rows::{bot_outbox, receipts::receipt},
-        to_avito::pictures,
         to_telegram::compose::post_text,
     },
     routine,

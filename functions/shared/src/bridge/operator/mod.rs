@@ -5,4 +5,5 @@ mod commands;
 pub(in crate::bridge) mod edits;
 mod insert;
 mod outcome;
+mod pictures;
 pub mod webhook;

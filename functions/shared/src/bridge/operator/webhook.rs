@@ -11,6 +11,7 @@ use super::{
     callbacks, commands, edits,
     insert::insert,
     outcome::{UpdateOutcome, command},
+    pictures::{self, Sendable},
 };
 use crate::{
     App,
@@ -21,7 +22,6 @@ use crate::{
             texts::{self, Language},
         },
         rows::{bot_outbox, topics},
-        to_avito::pictures::{self, Sendable},
         to_telegram::compose::post_text,
     },
     platform::{

@@ -1,6 +1,6 @@
 //! From rows to Avito: the worker that holds a dialog's lease sends its parts, one at a time, in order.
 
 mod blocking;
-pub(in crate::bridge) mod pictures;
+mod pictures;
 pub(in crate::bridge) mod work;
 pub mod worker;
