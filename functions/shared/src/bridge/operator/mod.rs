@@ -2,7 +2,7 @@
 
 mod callbacks;
 mod commands;
-pub(in crate::bridge) mod edits;
+mod edits;
 mod insert;
 mod outcome;
 mod pictures;

@@ -8,11 +8,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::blocking::BlockRequest;
+use super::{
+    blocking::BlockRequest,
+    edits::{self, PartToDelete},
+};
 use crate::{
     bridge::{
         common::claim::Claim,
-        operator::edits::{self, PartToDelete},
         rows::{
             bot_outbox,
             receipts::{make_due_for_receipts, make_outboxes_due, receipt},

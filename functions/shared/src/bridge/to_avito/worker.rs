@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     blocking::{self, BlockRequest},
+    edits::{self, PartToDelete},
     work::{self, DialogWork, Part, SentPart},
 };
 use crate::{
@@ -24,7 +25,6 @@ use crate::{
             texts::{self, Language},
         },
         error::BridgeError,
-        operator::edits::{self, PartToDelete},
         rows::{bot_outbox, receipts},
     },
     platform::{
