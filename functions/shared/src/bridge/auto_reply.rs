@@ -10,9 +10,8 @@ use serde_json::{Value, json};
 use crate::{
     App, avito,
     bridge::{
-        common::{queue_tasks::AvitoTask, text_split},
+        common::{queue_tasks::AvitoTask, tenant_cache, text_split},
         error::BridgeError,
-        to_avito::work,
     },
     platform::{
         config::var,
@@ -74,7 +73,7 @@ const SEND: &str = "
 /// Starts to send the auto-reply if the dialog still has this scheduled time. True if it did.
 pub async fn send(app: &App, dialog_id: i64, scheduled_at: Timestamp) -> Result<bool, BridgeError> {
     let find = Statement::new(TEXT).bind(dialog_id).bind(scheduled_at);
-    let found = app.db().run(Scope::TenantOf(work::find_tenant_of_dialog(dialog_id)), vec![find]).await?;
+    let found = app.db().run(Scope::TenantOf(tenant_cache::find_tenant_of_dialog(dialog_id)), vec![find]).await?;
     let Some(row) = found.last().and_then(|rows| rows.first()) else {
         return Ok(false); // an answer came first, or it was sent already
     };

@@ -6,7 +6,10 @@ use std::{
     sync::{LazyLock, Mutex},
 };
 
-use crate::platform::db::{ClientId, Scope, Statement};
+use crate::{
+    planned,
+    platform::db::{ClientId, Scope, Statement},
+};
 
 /// The most entries of each map; a full map is emptied.
 const MAX_ENTRIES: usize = 10_000;
@@ -33,4 +36,9 @@ pub(in crate::bridge) fn remember(tenants: &Tenants, id: i64, client_id: ClientI
         }
         known.insert(id, client_id);
     }
+}
+
+/// Finds the tenant of a dialog, for [`crate::platform::db::Scope::TenantOf`].
+pub(in crate::bridge) fn find_tenant_of_dialog(dialog_id: i64) -> Statement {
+    planned!("SELECT set_config('app.client_id', client_id::text, true) FROM dialogs WHERE id = $1").bind(dialog_id)
 }

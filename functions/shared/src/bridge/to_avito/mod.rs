@@ -3,5 +3,5 @@
 mod blocking;
 mod edits;
 mod pictures;
-pub(in crate::bridge) mod work;
+mod work;
 pub mod worker;

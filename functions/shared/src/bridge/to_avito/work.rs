@@ -29,11 +29,6 @@ use crate::{
 /// The length of a lease from each claim or renewal: longer than any one call to Avito takes.
 pub const LEASE: Duration = Duration::from_secs(20);
 
-/// Finds the tenant of a dialog, for [`crate::platform::db::Scope::TenantOf`].
-pub fn find_tenant_of_dialog(dialog_id: i64) -> Statement {
-    planned!("SELECT set_config('app.client_id', client_id::text, true) FROM dialogs WHERE id = $1").bind(dialog_id)
-}
-
 /// A part that is to be sent, or to be verified.
 pub struct Part {
     /// The row in `parts`.

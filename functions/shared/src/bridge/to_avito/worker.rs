@@ -77,7 +77,7 @@ pub(in crate::bridge) struct AvitoSender<'a> {
 pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Result<WorkerOutcome, BridgeError> {
     let owner = Uuid::new_v4();
     let first = work::claim_dialog_work(dialog_id, owner, Vec::new(), None);
-    let scope = tenant_cache::scope(&tenant_cache::OF_DIALOGS, dialog_id, work::find_tenant_of_dialog);
+    let scope = tenant_cache::scope(&tenant_cache::OF_DIALOGS, dialog_id, tenant_cache::find_tenant_of_dialog);
     let first = app.db().run(scope, first).await?;
     let (mut claim, bot_to_wake) = work::read(&first)?;
     wake_bot(app, bot_to_wake).await;
