@@ -3,6 +3,7 @@
 
 pub mod avito_rate_limit;
 pub(in crate::bridge) mod buttons;
+pub(in crate::bridge) mod chat_snapshot;
 pub mod claim;
 pub mod queue_tasks;
 pub mod telegram_budget;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use frankenstein::methods::CreateForumTopicParams;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::bot_outbox;
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     bridge::{
         common::{
             avito_rate_limit::{self, CallPriority},
+            chat_snapshot::snapshot,
             telegram_budget::{TelegramBudget, later},
         },
         error::BridgeError,
@@ -189,17 +190,6 @@ async fn ask_avito(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> Resul
         Err(avito::Error::Refused { status: 404, .. }) => Err(NotConfirmed::Unknown),
         Err(error) => Err(later(&error)),
     }
-}
-
-/// Returns the parts of a chat that a dialog stores: `{id, name}` of the other side, and `{id, title, price, city, url,
-/// photo}` of the item.
-pub fn snapshot(chat: &avito::Chat, own_user_id: i64) -> (Option<Value>, Option<Value>) {
-    let buyer = avito::counterpart(chat, own_user_id).map(|user| json!({ "id": user.id, "name": user.name }));
-    let item = chat.item().map(|item| {
-        json!({ "id": item.id, "title": item.title, "price": item.price_string, "city": item.city(), "url": item.url,
-                               "photo": item.image_url() })
-    });
-    (buyer, item)
 }
 
 /// Stores that a topic of this name is requested. An earlier request is replaced only if it is the one that the claim

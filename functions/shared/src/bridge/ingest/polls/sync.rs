@@ -14,12 +14,12 @@ use super::{
 use crate::{
     App, avito,
     bridge::{
-        common::queue_tasks::TelegramTask,
+        common::{chat_snapshot::snapshot, queue_tasks::TelegramTask},
         ingest::{
             incoming::{IncomingBatch, PolledChat, incoming_message},
             record::{Wakeups, record},
         },
-        rows::{receipts, topics::snapshot},
+        rows::receipts,
     },
     platform::{
         db::{DbError, Scope, Statement, get},
