@@ -5,12 +5,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::{
-    App,
-    bridge::common::queue_tasks::{AvitoTask, PollTask, TelegramTask},
-    platform::db::{DbError, ResultSets, Statement, get},
-    tenancy::accounts::Meaning,
-};
+use crate::{App, bridge::common::queue_tasks::PollTask, platform::db::Statement, tenancy::accounts::Meaning};
+
+pub use crate::bridge::common::wakeups::wake;
 
 /// The most dialogs of an account that are woken at once; the sweep finds the others.
 const WAKE_BATCH: i64 = 1000;
@@ -52,17 +49,6 @@ fn move_dialogs_to_bot(account_id: i64) -> Vec<Statement> {
         .into_iter()
         .map(|sql| Statement::new(sql).bind(account_id))
         .collect()
-}
-
-/// Gives the messages of a dialog that need a post to the dialog's current bot. Returns that bot.
-pub(in crate::bridge) fn hand_over_messages(dialog_id: i64) -> Vec<Statement> {
-    let give = "UPDATE messages m SET bot_id = d.bot_id FROM dialogs d
-                WHERE d.id = $1 AND m.client_id = d.client_id AND m.dialog_id = d.id AND m.needs_post AND m.post_id IS NULL";
-    let make_due = "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
-                SELECT bot_id, client_id, now() FROM dialogs WHERE id = $1
-                ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)
-                RETURNING bot_id AS bot_to_wake";
-    [give, make_due].into_iter().map(|sql| Statement::new(sql).bind(dialog_id)).collect()
 }
 
 /// Locks a bot's dialogs and then its outbox. They are locked before the bot itself, as in every transaction.
@@ -122,22 +108,6 @@ fn resume_account(account_id: i64) -> Vec<Statement> {
     );
     let poll = Statement::new("UPDATE account_polls SET next_poll_at = now() WHERE avito_account_id = $1");
     vec![send.bind(account_id).bind(WAKE_BATCH), poll.bind(account_id)]
-}
-
-/// Wakes the bots and dialogs that the statements above returned.
-pub async fn wake(app: &App, results: &ResultSets) -> Result<(), DbError> {
-    let ids = |name: &'static str| {
-        let named = move |row: &&tokio_postgres::Row| row.columns().iter().any(|column| column.name() == name);
-        results.iter().flatten().filter(named).map(move |row| get::<i64>(row, name)).collect::<Result<Vec<_>, _>>()
-    };
-    for bot_id in ids("bot_to_wake")? {
-        app.wake(&TelegramTask::V1 { bot_id }, Duration::ZERO).await;
-    }
-    let dialogs: Vec<_> = ids("dialog_to_wake")?.into_iter().map(|dialog_id| AvitoTask::V1 { dialog_id }).collect();
-    if let Err(error) = app.send_many(&dialogs, Duration::ZERO).await {
-        tracing::warn!(%error, "dialogs could not be woken; the sweep finds them");
-    }
-    Ok(())
 }
 
 /// Sends the task that polls an account now.

@@ -10,3 +10,4 @@ pub mod telegram_budget;
 pub mod tenant_cache;
 pub mod text_split;
 pub mod texts;
+pub(in crate::bridge) mod wakeups;

@@ -2,6 +2,7 @@
 //! none calls anything outside.
 
 pub mod bot_outbox;
+pub(in crate::bridge) mod handover;
 pub mod posts;
 pub mod receipts;
 pub mod topic_emoji;

@@ -21,15 +21,14 @@ use super::{
 use crate::{
     App,
     bridge::{
-        api::relocation,
         common::{
             claim::Claim,
             queue_tasks::TelegramTask,
             telegram_budget::{TelegramBudget, later},
-            tenant_cache,
+            tenant_cache, wakeups,
         },
         error::BridgeError,
-        rows::{bot_outbox, posts, receipts, topic_emoji, topics},
+        rows::{bot_outbox, handover, posts, receipts, topic_emoji, topics},
     },
     planned,
     platform::db::{ClientId, DbError, ResultSets, Scope, Statement, get},
@@ -191,12 +190,12 @@ async fn run_round(app: &App, bot_id: i64, stop: Instant) -> Result<RoundEnd, Br
                 let statements = claim::claim_bot_work(
                     bot_id,
                     owner,
-                    relocation::hand_over_messages(dialog_id),
+                    handover::hand_over_messages(dialog_id),
                     Completed::default(),
                     None,
                 );
                 let results = sender.run_with_dialog_lock(&work, statements).await?;
-                relocation::wake(app, &results).await?;
+                wakeups::wake(app, &results).await?;
                 (results, None)
             }
             TelegramStep::ReleaseUntil(mut outcome, until) => {
