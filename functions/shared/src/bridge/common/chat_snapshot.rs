@@ -1,4 +1,4 @@
-//! The snapshot of a chat that a dialog stores: its buyer and its item.
+//! The snapshot of a chat that a dialog stores: its buyer and its item. Made of Avito's answer, and read.
 
 use serde_json::{Value, json};
 
@@ -13,4 +13,9 @@ pub(in crate::bridge) fn snapshot(chat: &avito::Chat, own_user_id: i64) -> (Opti
                                "photo": item.image_url() })
     });
     (buyer, item)
+}
+
+/// Returns a text of a snapshot, trimmed. None: the snapshot or the text is missing, or the text is empty.
+pub(in crate::bridge) fn snapshot_text<'a>(snapshot: Option<&'a Value>, field: &str) -> Option<&'a str> {
+    snapshot?.get(field)?.as_str().map(str::trim).filter(|text| !text.is_empty())
 }

@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use super::{
     album,
-    post_text::{self, LANGUAGE, POST_LIMIT, is_link, one_line, text_of},
+    post_text::{self, LANGUAGE, POST_LIMIT, is_link, one_line},
 };
 use crate::{
     bridge::{
-        common::texts,
+        common::{chat_snapshot::snapshot_text, texts},
         rows::posts::{self, PostDraft},
         to_telegram::work::{BotWork, ClaimedDialog, Post},
     },
@@ -23,14 +23,14 @@ use crate::{
 pub(in crate::bridge) fn header(dialog: &ClaimedDialog) -> Value {
     let item = dialog.item.as_ref();
     let labels = texts::header_labels(LANGUAGE);
-    let title = text_of(item, "title").map(one_line);
-    let about = [text_of(item, "price"), text_of(item, "city")]
+    let title = snapshot_text(item, "title").map(one_line);
+    let about = [snapshot_text(item, "price"), snapshot_text(item, "city")]
         .into_iter()
         .flatten()
         .map(one_line)
         .collect::<Vec<_>>()
         .join(" · ");
-    let buyer = text_of(dialog.buyer.as_ref(), "name").unwrap_or(texts::nameless_buyer(LANGUAGE));
+    let buyer = snapshot_text(dialog.buyer.as_ref(), "name").unwrap_or(texts::nameless_buyer(LANGUAGE));
     let lines = [
         title.clone().unwrap_or_default(),
         about,
@@ -39,10 +39,10 @@ pub(in crate::bridge) fn header(dialog: &ClaimedDialog) -> Value {
     ];
     let text = lines.iter().filter(|line| !line.is_empty()).cloned().collect::<Vec<_>>().join("\n");
     let mut content = json!({ "text": text });
-    if let Some((title, url)) = title.zip(text_of(item, "url").filter(|url| is_link(url))) {
+    if let Some((title, url)) = title.zip(snapshot_text(item, "url").filter(|url| is_link(url))) {
         content["entities"] = json!([{ "type": "text_link", "offset": 0, "length": utf16_len(&title), "url": url }]);
     }
-    if let Some(photo) = text_of(item, "photo").filter(|url| is_link(url)) {
+    if let Some(photo) = snapshot_text(item, "photo").filter(|url| is_link(url)) {
         content["preview"] = json!(photo);
     }
     content

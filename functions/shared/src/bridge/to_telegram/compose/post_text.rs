@@ -8,7 +8,10 @@ use super::album;
 use crate::{
     avito,
     bridge::{
-        common::texts::{self, Language},
+        common::{
+            chat_snapshot::snapshot_text,
+            texts::{self, Language},
+        },
         rows::posts::PostDraft,
         to_telegram::work::{ClaimedDialog, PendingMessage},
     },
@@ -246,10 +249,6 @@ fn labelled(label: &str, text: Option<String>, kind: &str) -> String {
     }
 }
 
-pub(in crate::bridge) fn text_of<'a>(snapshot: Option<&'a Value>, field: &str) -> Option<&'a str> {
-    snapshot?.get(field)?.as_str().map(str::trim).filter(|text| !text.is_empty())
-}
-
 /// Returns a text as one line, without control characters: a name that a person chose must not look like another line.
 pub(in crate::bridge) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).collect()
@@ -257,8 +256,8 @@ pub(in crate::bridge) fn one_line(text: &str) -> String {
 
 /// Returns the name of a dialog's topic: item and buyer.
 pub fn topic_name(buyer: Option<&Value>, item: Option<&Value>) -> String {
-    let buyer = text_of(buyer, "name").unwrap_or(texts::nameless_buyer(LANGUAGE));
-    let name = match text_of(item, "title") {
+    let buyer = snapshot_text(buyer, "name").unwrap_or(texts::nameless_buyer(LANGUAGE));
+    let name = match snapshot_text(item, "title") {
         Some(title) => {
             let room = NAME_LIMIT.saturating_sub(utf16_len(buyer) + 3).max(NAME_LIMIT / 2);
             format!("{} · {buyer}", truncate_utf16(&one_line(title), room))
@@ -270,7 +269,7 @@ pub fn topic_name(buyer: Option<&Value>, item: Option<&Value>) -> String {
 
 /// Returns the name of a dialog's buyer.
 pub(in crate::bridge) fn buyer(dialog: &ClaimedDialog) -> &str {
-    text_of(dialog.buyer.as_ref(), "name").unwrap_or(texts::nameless_buyer(LANGUAGE))
+    snapshot_text(dialog.buyer.as_ref(), "name").unwrap_or(texts::nameless_buyer(LANGUAGE))
 }
 
 /// Returns a message as one line of a replay.
