@@ -197,7 +197,12 @@ impl App {
 
     /// Sends a wake-up. If SQS does not take it, the sweep finds the rows.
     pub async fn wake<T: Task>(&self, task: &T, delay: Duration) {
-        if let Err(error) = self.send(task, delay).await {
+        self.wake_many(std::slice::from_ref(task), delay).await;
+    }
+
+    /// Sends wake-ups. If SQS does not take them, the sweep finds the rows.
+    pub async fn wake_many<T: Task>(&self, tasks: &[T], delay: Duration) {
+        if let Err(error) = self.send_many(tasks, delay).await {
             metrics::counter!("wakeups_lost").increment(1);
             tracing::warn!(%error, "a wake-up was lost; the sweep will find the rows");
         }

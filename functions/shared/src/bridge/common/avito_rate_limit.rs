@@ -95,7 +95,7 @@ pub(in crate::bridge) fn within<T>(
 }
 
 /// Stores the number of calls left that an answer reports. If Redis does not take it, the next answer reports it again.
-async fn note<T>(app: &App, account_id: i64, answer: &Result<Reply<T>, Error>) {
+pub(super) async fn note<T>(app: &App, account_id: i64, answer: &Result<Reply<T>, Error>) {
     let reported = match answer {
         Ok(Reply { rate_limit: Some(rate_limit), .. }) => {
             Some([i64::from(rate_limit.remaining), rate_limit.limit.map_or(0, i64::from), 0])
@@ -108,7 +108,7 @@ async fn note<T>(app: &App, account_id: i64, answer: &Result<Reply<T>, Error>) {
     }
 }
 
-async fn take(app: &App, account_id: i64, priority: CallPriority) -> Result<(), Error> {
+pub(super) async fn take(app: &App, account_id: i64, priority: CallPriority) -> Result<(), Error> {
     let (key, arguments) = (key(account_id), [DEFAULT_CALLS_A_MINUTE, priority.reserved()]);
     let taking = app.cache().script(TAKE, &key, &arguments);
     match tokio::time::timeout(REDIS_TIMEOUT, taking).await {

@@ -1,6 +1,7 @@
 //! What every room of the bridge uses: queue tasks, claims, texts, and calls to Avito within its rate limit. Nothing here
 //! writes a row.
 
+pub mod avito_call;
 pub mod avito_rate_limit;
 pub(in crate::bridge) mod buttons;
 pub(in crate::bridge) mod chat_snapshot;

@@ -100,8 +100,7 @@ BEGIN
         RETURNING d.send_at INTO _send_at;
     END IF;
     IF _send_at IS NOT NULL THEN
-        RETURN QUERY SELECT NULL::bigint, _dialog_id, ceil(extract(epoch FROM greatest(_send_at - now(), interval '0')))::bigint,
-                            NULL::timestamptz, NULL::boolean;
+        RETURN QUERY SELECT NULL::bigint, _dialog_id, sql.seconds_until(_send_at), NULL::timestamptz, NULL::boolean;
     END IF;
 END $$;
 

@@ -14,6 +14,11 @@ LANGUAGE sql STABLE AS $$
         OR _due_at < now() AND _due_at > now() - interval '1 second'
 $$;
 
+-- Returns the whole seconds until a time, 0 if it has come: SQS' delays are whole seconds.
+CREATE FUNCTION sql.seconds_until(_due_at timestamptz) RETURNS bigint LANGUAGE sql STABLE AS $$
+    SELECT ceil(extract(epoch FROM greatest(_due_at - now(), interval '0')))::bigint
+$$;
+
 -- Makes the outbox of a bot due at the latest then. Returns the bot, the whole seconds until it is due, and if no wake-up is
 -- needed. Called by all that add work for a bot.
 CREATE FUNCTION sql.make_outbox_due(_bot_id bigint, _client_id bigint, _due_at timestamptz)
@@ -24,7 +29,7 @@ BEGIN
     RETURN QUERY
     INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at) VALUES (_bot_id, _client_id, _due_at)
     ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)
-    RETURNING outbox.bot_id, ceil(extract(epoch FROM greatest(outbox.due_at - now(), interval '0')))::bigint, outbox.due_at,
+    RETURNING outbox.bot_id, sql.seconds_until(outbox.due_at), outbox.due_at,
               sql.is_lease_taken(outbox.lease_owner, outbox.lease_until),
               sql.is_wakeup_pending(outbox.lease_owner, outbox.lease_until, outbox.due_at);
 END $$;

@@ -19,8 +19,8 @@ pub(super) struct Pipeline<'a> {
     client: &'a Client,
     has_functions: bool,
     requests: Vec<Request<'a>>,
-    /// For each request: the label of its statement. None: SQL that returns no rows.
-    statements: Vec<Option<Option<&'static str>>>,
+    /// For each request: its statement. None: SQL that returns no rows.
+    statements: Vec<Option<&'a Statement>>,
 }
 
 impl<'a> Pipeline<'a> {
@@ -53,7 +53,7 @@ impl<'a> Pipeline<'a> {
             self.execute(definition);
         }
         self.requests.push(Box::pin(async move { client.query_typed(&sql, &statement.params()).await }));
-        self.statements.push(Some(statement.label()));
+        self.statements.push(Some(statement));
     }
 
     /// Sends the requests and waits for all answers. The first error counts: later ones only say that the transaction
@@ -77,8 +77,8 @@ impl<'a> Pipeline<'a> {
         let mut results = ResultSets::default();
         for (answer, statement) in answers.into_iter().flatten().zip(self.statements) {
             let rows = answer?;
-            if let Some(label) = statement {
-                results.push(label, rows);
+            if let Some(statement) = statement {
+                results.push(statement.labels(), rows);
             }
         }
         Ok(results)

@@ -26,25 +26,25 @@ pub(super) enum Sql {
 pub struct Statement {
     pub(super) sql: Sql,
     pub(super) params: Vec<(Box<dyn ToSql + Sync + Send>, Type)>,
-    label: Option<&'static str>,
+    labels: Vec<&'static str>,
 }
 
 impl Statement {
     /// A statement whose parameters `$1`, `$2`, … follow by [`Statement::bind`], in that order. `sql.` before a function's
     /// name stands for the schema of the stored functions ([`crate::sql`]).
     pub fn new(sql: &'static str) -> Self {
-        Self { sql: Sql::Text(sql), params: Vec::new(), label: None }
+        Self { sql: Sql::Text(sql), params: Vec::new(), labels: Vec::new() }
     }
 
     /// A call of a stored function ([`crate::sql`]), whose parameters follow by [`Statement::arg`]. A function that returns
     /// one value returns one row of one column.
     pub fn call(function: &'static str) -> Self {
-        Self { sql: Sql::Call { function, arguments: Vec::new() }, params: Vec::new(), label: None }
+        Self { sql: Sql::Call { function, arguments: Vec::new() }, params: Vec::new(), labels: Vec::new() }
     }
 
     /// As [`Statement::new`], with a plan that Postgres caches; see [`planned!`](crate::planned).
     pub fn planned(planned: &'static Planned) -> Self {
-        Self { sql: Sql::Planned(planned), params: Vec::new(), label: None }
+        Self { sql: Sql::Planned(planned), params: Vec::new(), labels: Vec::new() }
     }
 
     /// Adds the next parameter.
@@ -63,16 +63,16 @@ impl Statement {
         self.bind(value)
     }
 
-    /// Names the rows that the statement returns, for [`ResultSets::labelled`].
+    /// Adds a label, which says what columns the returned rows have, for [`ResultSets::labelled`].
     #[must_use]
     pub fn labelled(mut self, label: &'static str) -> Self {
-        self.label = Some(label);
+        self.labels.push(label);
         self
     }
 
-    /// The name of the rows that the statement returns.
-    pub(super) fn label(&self) -> Option<&'static str> {
-        self.label
+    /// The labels of the rows that the statement returns.
+    pub(super) fn labels(&self) -> &[&'static str] {
+        &self.labels
     }
 
     /// True if the statement calls a stored function.
@@ -121,7 +121,7 @@ pub enum Scope {
 #[derive(Debug, Default)]
 pub struct ResultSets {
     rows: Vec<Vec<Row>>,
-    labels: Vec<Option<&'static str>>,
+    labels: Vec<Vec<&'static str>>,
 }
 
 impl Deref for ResultSets {
@@ -134,14 +134,14 @@ impl Deref for ResultSets {
 
 impl ResultSets {
     /// Adds the rows of the next statement.
-    pub(super) fn push(&mut self, label: Option<&'static str>, rows: Vec<Row>) {
-        self.labels.push(label);
+    pub(super) fn push(&mut self, labels: &[&'static str], rows: Vec<Row>) {
+        self.labels.push(labels.to_vec());
         self.rows.push(rows);
     }
 
     /// All rows of the statements with this label ([`Statement::labelled`]).
     pub fn labelled(&self, label: &'static str) -> impl Iterator<Item = &Row> {
-        let labelled = self.labels.iter().zip(&self.rows).filter(move |(of, _)| **of == Some(label));
+        let labelled = self.labels.iter().zip(&self.rows).filter(move |(labels, _)| labels.contains(&label));
         labelled.flat_map(|(_, rows)| rows)
     }
 
