@@ -13,17 +13,8 @@ use crate::{
         common::{queue_tasks::AvitoTask, tenant_cache, text_split},
         error::BridgeError,
     },
-    platform::{
-        config::var,
-        db::{ClientId, Scope, Statement, get},
-    },
+    platform::db::{ClientId, Scope, Statement, get},
 };
-
-/// The time in which people may answer first.
-pub fn delay(app: &App) -> Duration {
-    let seconds = app.config().number(var::AUTO_REPLY_DELAY_SECONDS);
-    Duration::from_secs(seconds.and_then(|seconds| seconds.try_into().ok()).unwrap_or_default())
-}
 
 /// Cancels every scheduled auto-reply of the transaction's tenant: the auto-reply was switched off or on.
 pub fn cancel_all_scheduled() -> Statement {

@@ -6,10 +6,7 @@ use std::{
     sync::{LazyLock, Mutex},
 };
 
-use crate::{
-    planned,
-    platform::db::{ClientId, Scope, Statement},
-};
+use crate::platform::db::{ClientId, Scope, Statement};
 
 /// The most entries of each map; a full map is emptied.
 const MAX_ENTRIES: usize = 10_000;
@@ -40,5 +37,5 @@ pub(in crate::bridge) fn remember(tenants: &Tenants, id: i64, client_id: ClientI
 
 /// Finds the tenant of a dialog, for [`crate::platform::db::Scope::TenantOf`].
 pub(in crate::bridge) fn find_tenant_of_dialog(dialog_id: i64) -> Statement {
-    planned!("SELECT set_config('app.client_id', client_id::text, true) FROM dialogs WHERE id = $1").bind(dialog_id)
+    Statement::call("find_tenant_of_dialog").arg("dialog_id", dialog_id)
 }

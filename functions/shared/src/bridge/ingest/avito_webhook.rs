@@ -12,12 +12,12 @@ use sha2::{Digest, Sha256};
 use super::{
     incoming::{IncomingBatch, incoming_batch},
     polls::schedule::{LOST_TTL, LOST_WEBHOOKS, MAX_LOST},
-    record::{Wakeups, record},
+    record::record,
     reorder_window,
 };
 use crate::{
     App, avito,
-    bridge::common::queue_tasks::IntakeTask,
+    bridge::common::{queue_tasks::IntakeTask, wakeups::Wakeups},
     platform::{
         db::{DbError, Scope},
         secrets::{Secret, same},
@@ -94,7 +94,10 @@ pub async fn record_from_intake(app: &App, account_id: i64, payload: &str, deadl
     };
     let attempts = async {
         loop {
-            match app.db().run(Scope::TenantOf(accounts::find_tenant_of_account(account_id)), record(app, &batch)).await
+            match app
+                .db()
+                .run(Scope::TenantOf(accounts::find_tenant_of_account(account_id)), vec![record(app, &batch)])
+                .await
             {
                 Err(DbError::Unavailable(_)) => tokio::time::sleep(INTAKE_RETRY_DELAY).await,
                 outcome => return outcome,
@@ -115,11 +118,11 @@ async fn record_webhook(
     batch: Option<&IncomingBatch>,
 ) -> Result<Option<Wakeups>, DbError> {
     let scope = Scope::TenantOf(webhooks::find_tenant_by_secret(account_id, hash.to_vec()));
-    let results = app.db().run(scope, batch.map(|batch| record(app, batch)).unwrap_or_default()).await?;
+    let results = app.db().run(scope, batch.map(|batch| record(app, batch)).into_iter().collect()).await?;
     if results.first().is_none_or(Vec::is_empty) {
         return Ok(None);
     }
-    if batch.is_some() { Wakeups::read(&results).map(Some) } else { Ok(Some(Wakeups::default())) }
+    Wakeups::read(&results).map(Some)
 }
 
 /// Remembers a secret's hash, so that the secret can be checked while Postgres is away. Redis gets it once per process

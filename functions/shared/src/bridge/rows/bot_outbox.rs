@@ -10,7 +10,10 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::{
-    bridge::common::telegram_budget::{TelegramBudget, later},
+    bridge::common::{
+        telegram_budget::{TelegramBudget, later},
+        wakeups::WAKEUPS,
+    },
     planned,
     platform::db::Statement,
 };
@@ -39,55 +42,12 @@ macro_rules! wakeup_pending {
     };
 }
 
-/// Makes the outboxes of `$rows` due: bots, their tenants, and the due times. Returns the bot's id, the whole seconds
-/// until the outbox is due, and `$wakeup_pending`: true if no wake-up is needed.
-macro_rules! make_outbox_due {
-    ($wakeup_pending:expr, $($rows:expr),+) => {
-        concat!(
-            "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at) ",
-            $($rows),+,
-            " ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)
-             RETURNING outbox.bot_id,
-                       ceil(extract(epoch FROM greatest(outbox.due_at - now(), interval '0')))::bigint AS wait_seconds, ",
-            $wakeup_pending,
-            " AS wakeup_pending"
-        )
-    };
-}
-
-/// As `make_outbox_due!`, for the bot of these messages or parts. The bot has work if one of the messages needs a post,
-/// or if the notice of its deletion or correction is pending. The outbox is due when the dialog's hold ends.
-/// A repeated delivery wakes the bot even if the outbox became due within the last second: the first sender may have
-/// died before its wake-up.
-macro_rules! messages_due {
-    ($account:literal, $avito_message_ids:literal) => {
-        $crate::bridge::rows::bot_outbox::make_outbox_due!(
-            $crate::bridge::rows::bot_outbox::lease_taken!(),
-            "SELECT m.bot_id, m.client_id, min(greatest(d.hold_until, now()))
-             FROM messages m JOIN dialogs d ON d.id = m.dialog_id
-             WHERE (m.needs_post AND m.post_id IS NULL OR EXISTS (
-                        SELECT FROM posts p
-                        WHERE p.bot_id = m.bot_id AND p.dedup_key IN ('deleted:' || m.id, 'corrected:' || m.id) AND p.state = 'pending'))
-               -- an array, computed first: with a join, Postgres may read all messages of the client
-               AND m.id = ANY (ARRAY(
-                 SELECT id FROM messages WHERE avito_account_id = ",
-            $account,
-            " AND avito_message_id = ANY(",
-            $avito_message_ids,
-            ")
-                 UNION ALL SELECT message_id FROM parts WHERE avito_account_id = ",
-            $account,
-            " AND avito_message_id = ANY(",
-            $avito_message_ids,
-            ")))
-             GROUP BY 1, 2"
-        )
-    };
-}
-
 /// Makes the bot's outbox due for messages that a poll read back from Avito.
 pub fn make_due_for_messages(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
-    planned!(messages_due!("$1", "$2")).bind(account_id).bind(avito_message_ids)
+    Statement::call("make_due_for_messages")
+        .arg("account_id", account_id)
+        .arg("avito_message_ids", avito_message_ids)
+        .labelled(WAKEUPS)
 }
 
 /// Makes a bot's outbox due for its unfinished posts. Returns the bot's id and the outbox's due time.
@@ -105,7 +65,7 @@ macro_rules! posts_due {
     };
 }
 
-pub(in crate::bridge) use {lease_taken, make_outbox_due, messages_due, posts_due, wakeup_pending};
+pub(in crate::bridge) use {lease_taken, posts_due, wakeup_pending};
 
 /// Makes a bot's outbox due for its unfinished posts. Returns the bot's id and the outbox's due time.
 pub fn make_due_for_posts(bot_id: i64) -> Statement {

@@ -11,7 +11,10 @@ use uuid::Uuid;
 use super::topic_emoji;
 use crate::{
     bridge::{
-        common::telegram_budget::{TelegramBudget, later},
+        common::{
+            telegram_budget::{TelegramBudget, later},
+            wakeups::WAKEUPS,
+        },
         to_telegram::{
             failures,
             send::media::Files,
@@ -105,51 +108,13 @@ pub(in crate::bridge) fn put_waiting_receipts(dialog_id: i64, wait_seconds: f64)
     .bind(WAITING_RECEIPT_AFTER.as_secs_f64())
 }
 
-/// Puts 👌 on answers that a webhook or a poll reports as sent, in case Avito's answer to our own send never comes.
-/// Returns the bots to wake.
-macro_rules! put_sent_receipts {
-    ($account:literal, $avito_message_ids:literal) => {
-        concat!(
-            "WITH whole AS (
-                 SELECT DISTINCT m.* FROM parts p JOIN messages m ON m.id = p.message_id AND m.status = 'sent'
-                 WHERE p.avito_account_id = ",
-            $account,
-            " AND p.avito_message_id = ANY(",
-            $avito_message_ids,
-            ") AND p.state = 'sent'
-             ), receipt AS (",
-            $crate::bridge::rows::receipts::receipt!("👌", "whole"),
-            ")",
-            $crate::bridge::rows::receipts::make_outboxes_due!("receipt"),
-            " RETURNING outbox.bot_id"
-        )
-    };
-}
-pub(in crate::bridge) use put_sent_receipts;
-
 /// Puts 👍 on the answers that buyers have read: in each chat, all up to the newest own message that Avito shows as
-/// read. `newest` has the ids of these newest messages. Returns the bots to wake as `read_bot_id`.
+/// read. `newest` has the ids of these newest messages.
 pub(in crate::bridge) fn put_read_receipts(account_id: i64, newest: Vec<String>) -> Statement {
-    Statement::new(concat!(
-        "WITH up_to AS (
-             SELECT p.dialog_id, p.message_id FROM parts p
-             WHERE p.avito_account_id = $1 AND p.avito_message_id = ANY($2) AND p.state = 'sent'
-             UNION
-             SELECT m.dialog_id, m.id FROM messages m
-             WHERE m.avito_account_id = $1 AND m.avito_message_id = ANY($2) AND m.direction = 'out'
-         ), seen AS (
-             UPDATE messages m SET status = 'read' FROM up_to
-             WHERE m.dialog_id = up_to.dialog_id AND m.id <= up_to.message_id AND m.direction = 'out' AND m.status = 'sent'
-             RETURNING m.*
-         ), receipt AS (",
-        receipt!("👍", "seen"),
-        "), woken AS (",
-        make_outboxes_due!("receipt"),
-        ")
-         SELECT DISTINCT bot_id AS read_bot_id FROM receipt"
-    ))
-    .bind(account_id)
-    .bind(newest)
+    Statement::call("put_read_receipts")
+        .arg("account_id", account_id)
+        .arg("avito_message_ids", newest)
+        .labelled(WAKEUPS)
 }
 
 /// Selects the receipts of all the bot's dialogs that may be set now: at most eight, so that a new message waits for

@@ -6,6 +6,7 @@ use tokio_postgres::Row;
 
 use crate::{
     App, avito,
+    bridge::common::avito_call::CallError,
     platform::{
         config::{Variable, var},
         db::{DbError, Statement, get},
@@ -18,24 +19,11 @@ pub(super) const REFUSED_INTERVAL: f64 = 3600.0;
 /// Shortens the configured intervals a little, so that a round that comes a moment early does not skip an account.
 const INTERVAL_FACTOR: f64 = 0.9;
 
-/// The interval until an account's next poll, by `account_polls p`, `tenancy_accounts a` and `tenancy_webhooks w`.
-/// A webhook is trusted if it was registered at its last check and reported everything in the last 24 h.
-/// `$2`: the usual interval, `$3`: that of a trusted webhook, `$4`: that of a refused account.
-macro_rules! poll_interval {
-    () => {
-        "CASE WHEN a.status <> 'active' THEN $4
-              WHEN w.is_registered AND p.unreported_since IS NULL
-                   AND coalesce(p.webhook_missed_at < now() - interval '24 hours', true) THEN $3
-              ELSE $2 END"
-    };
-}
-pub(super) use poll_interval;
-
-/// Binds the intervals of `poll_interval!`, after the first parameter of its statement.
-pub(super) fn with_intervals(app: &App, statement: Statement) -> Statement {
+/// Adds the intervals of `sql.poll_interval` to a call.
+pub(super) fn with_intervals(app: &App, call: Statement) -> Statement {
     let usual = usual_interval(app);
     let trusted = interval(app, var::WEBHOOK_POLL_INTERVAL_SECONDS).map_or(usual, |seconds| seconds * INTERVAL_FACTOR);
-    statement.bind(usual).bind(trusted.max(usual)).bind(REFUSED_INTERVAL)
+    call.arg("usual_seconds", usual).arg("trusted_seconds", trusted.max(usual)).arg("refused_seconds", REFUSED_INTERVAL)
 }
 
 pub(super) fn usual_interval(app: &App) -> f64 {
@@ -108,6 +96,16 @@ pub(super) enum PollError {
     Tariff,
     #[error("it took too long")]
     TooLong,
+}
+
+impl From<CallError> for PollError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Token(error) => Self::Token(error),
+            CallError::Avito(error) => Self::Avito(error),
+            CallError::TooLate => Self::TooLong,
+        }
+    }
 }
 
 impl PollError {

@@ -2,8 +2,6 @@
 //! that finds the message confirms it. If a poll read the chat back past the message's time without finding it, a
 //! notice in the topic says so, once.
 
-use std::time::Duration;
-
 use super::{
     account::{PollError, PolledAccount},
     pages,
@@ -12,19 +10,17 @@ use crate::{
     App, avito,
     bridge::{
         common::{
-            queue_tasks::TelegramTask,
+            avito_call::AvitoCaller,
             texts::{self, Language},
+            wakeups::{WAKEUPS, Wakeups},
         },
         ingest::{
             incoming::{IncomingMessage, incoming_message},
             record,
         },
-        rows::{bot_outbox, receipts::make_outboxes_due},
+        rows::bot_outbox,
     },
-    platform::{
-        db::{DbError, Scope, Statement, get},
-        secrets::Secret,
-    },
+    platform::db::{DbError, Scope, Statement, get},
 };
 
 /// The most chats that one poll reads for this.
@@ -33,7 +29,11 @@ const MAX_CHATS: i64 = 10;
 const READ_BACK_MARGIN: i64 = 5;
 
 /// Confirms messages that are still provisional after a minute, or marks them as not found.
-pub(super) async fn confirm_provisional(app: &App, account: &PolledAccount, token: &Secret) -> Result<(), PollError> {
+pub(super) async fn confirm_provisional(
+    app: &App,
+    account: &PolledAccount,
+    caller: &AvitoCaller<'_>,
+) -> Result<(), PollError> {
     let statement = Statement::new(
         "SELECT d.avito_chat_id, extract(epoch FROM min(m.avito_created))::bigint AS since
          FROM messages m JOIN dialogs d ON d.id = m.dialog_id
@@ -46,7 +46,7 @@ pub(super) async fn confirm_provisional(app: &App, account: &PolledAccount, toke
     let chats: Vec<(String, i64)> =
         rows.iter().map(|row| Ok((get(row, "avito_chat_id")?, get(row, "since")?))).collect::<Result<_, DbError>>()?;
     for (chat_id, since) in chats {
-        if let Some(messages) = read_past(app, account, token, &chat_id, since).await? {
+        if let Some(messages) = read_past(caller, &chat_id, since).await? {
             judge(app, account, chat_id, since, &messages).await?;
         }
     }
@@ -55,15 +55,13 @@ pub(super) async fn confirm_provisional(app: &App, account: &PolledAccount, toke
 
 /// Reads a chat's messages back to `since`. None: Avito does not serve that many.
 async fn read_past(
-    app: &App,
-    account: &PolledAccount,
-    token: &Secret,
+    caller: &AvitoCaller<'_>,
     chat_id: &str,
     since: i64,
 ) -> Result<Option<Vec<avito::Message>>, PollError> {
     let mut messages = Vec::new();
     for offset in (0..=pages::MAX_OFFSET).step_by(usize::from(avito::MAX_PAGE_SIZE)) {
-        let page = match pages::messages(app, account, token, chat_id, offset).await {
+        let page = match pages::messages(caller, chat_id, offset).await {
             Err(PollError::Avito(avito::Error::Refused { status: 404, .. })) => return Ok(Some(messages)),
             page => page?,
         };
@@ -99,10 +97,8 @@ async fn judge(
         mark_not_found(account_id, chat_id, since),
     ];
     let results = app.db().run(Scope::Tenant(account.keys.client_id), statements).await?;
-    metrics::counter!("messages_not_found").increment(results.last().map_or(0, Vec::len) as u64);
-    for row in results.iter().flatten() {
-        app.wake(&TelegramTask::V1 { bot_id: get(row, "bot_id")? }, Duration::ZERO).await;
-    }
+    metrics::counter!("messages_not_found").increment(results.labelled(NOT_FOUND).count() as u64);
+    Wakeups::read(&results)?.wake(app).await;
     Ok(())
 }
 
@@ -117,30 +113,16 @@ fn confirm(account_id: i64, chat_id: &str, avito_message_ids: Vec<String>) -> St
     .bind(avito_message_ids)
 }
 
+/// The label of the wake-ups for messages that were not found.
+const NOT_FOUND: &str = "not_found";
+
 /// Puts a notice for each posted message that is still provisional. One that is not posted yet waits for the next poll.
-/// Returns the bots to wake.
 fn mark_not_found(account_id: i64, chat_id: String, since: i64) -> Statement {
-    Statement::new(concat!(
-        "WITH not_found AS (
-             UPDATE messages m SET not_found_at = now() FROM dialogs d, posts p
-             WHERE d.avito_account_id = $1 AND d.avito_chat_id = $2 AND m.dialog_id = d.id
-               AND m.confirmed_at IS NULL AND m.not_found_at IS NULL AND m.avito_message_id IS NOT NULL
-               AND m.avito_created >= to_timestamp($3::float8) AND m.created_at <= now() - interval '1 minute'
-               AND p.id = m.post_id AND p.state = 'sent'
-             RETURNING m.id, m.client_id, m.bot_id, m.dialog_id, p.telegram_message_ids[1] AS post_message_id
-         ), note AS (
-             INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
-             SELECT client_id, bot_id, dialog_id, 'notice', jsonb_build_object('text', $4::text, 'reply_to', post_message_id),
-                    'not_found:' || id
-             FROM not_found
-             ON CONFLICT (bot_id, dedup_key) DO NOTHING
-             RETURNING bot_id, client_id
-         )",
-        make_outboxes_due!("note"),
-        " RETURNING outbox.bot_id"
-    ))
-    .bind(account_id)
-    .bind(chat_id)
-    .bind(since)
-    .bind(texts::not_confirmed(Language::Russian))
+    Statement::call("mark_not_found")
+        .arg("account_id", account_id)
+        .arg("avito_chat_id", chat_id)
+        .arg("since", since)
+        .arg("text", texts::not_confirmed(Language::Russian))
+        .labelled(WAKEUPS)
+        .labelled(NOT_FOUND)
 }

@@ -7,16 +7,16 @@ use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::{
-    account::{PollError, PolledAccount, REFUSED_INTERVAL, poll_interval, usual_interval, with_intervals},
+    account::{PollError, PolledAccount, REFUSED_INTERVAL, usual_interval, with_intervals},
     confirm, sync,
 };
 use crate::{
     App, avito,
-    bridge::{common::queue_tasks::PollTask, error::BridgeError},
-    platform::{
-        db::{Scope, Statement},
-        secrets::Secret,
+    bridge::{
+        common::{avito_call::AvitoCaller, queue_tasks::PollTask},
+        error::BridgeError,
     },
+    platform::db::{Scope, Statement},
     tenancy::accounts::{self, TokenError},
 };
 
@@ -57,38 +57,13 @@ pub async fn poll(app: &App, task: &PollTask, stop: Instant) -> Result<(), Bridg
 
 /// Claims the accounts that are due, and sets their next due times: one round trip for all of them.
 async fn claim(app: &App, account_ids: Vec<i64>) -> Result<Vec<PolledAccount>, BridgeError> {
-    let statement = Statement::new(concat!(
-        "UPDATE account_polls p
-         SET next_poll_at = now() + make_interval(secs => ",
-        poll_interval!(),
-        "),
-             unread_list_at = CASE WHEN p.unread_list_at > now() THEN p.unread_list_at ELSE now() + interval '10 minutes' END
-         FROM tenancy_accounts a JOIN tenancy_webhooks w ON w.avito_account_id = a.avito_account_id
-         WHERE p.avito_account_id = ANY($1) AND a.avito_account_id = p.avito_account_id AND p.next_poll_at <= now()
-           AND a.monitoring_enabled AND a.suspended_at IS NULL
-         RETURNING p.started_at, p.watermark, p.page_digest, p.unread_digest,
-                   p.unread_list_at = now() + interval '10 minutes' AS list_unread,
-                   coalesce(p.unreported_since <= now() - interval '60 seconds', false) AS judge_webhook,
-                   a.client_id, a.avito_account_id, a.user_id, a.api_client_id, a.api_client_secret, a.access_token,
-                   a.token_expires_at, a.status"
-    ));
-    let rows = app.db().query(Scope::Service, with_intervals(app, statement.bind(account_ids))).await?;
+    let claim = Statement::call("claim_due_polls").arg("account_ids", account_ids);
+    let rows = app.db().query(Scope::Service, with_intervals(app, claim)).await?;
     Ok(rows.iter().map(PolledAccount::read).collect::<Result<_, _>>()?)
 }
 
 async fn poll_account(app: &App, account: &PolledAccount) -> Result<(), PollError> {
-    let outcome = match accounts::access_token(app, &account.keys).await {
-        Ok(token) => match sync_and_confirm(app, account, &token).await {
-            Err(PollError::Avito(avito::Error::Unauthorized { .. })) => {
-                match accounts::renewed_token(app, &account.keys, &token).await {
-                    Ok(token) => sync_and_confirm(app, account, &token).await,
-                    Err(error) => Err(error.into()),
-                }
-            }
-            outcome => outcome,
-        },
-        Err(error) => Err(error.into()),
-    };
+    let outcome = sync_and_confirm(app, account, &AvitoCaller::new(app, &account.keys)).await;
     let scope = || Scope::Tenant(account.keys.client_id);
     if account.judge_webhook {
         app.db().query(scope(), judge_webhook(account.keys.account_id)).await?;
@@ -101,10 +76,10 @@ async fn poll_account(app: &App, account: &PolledAccount) -> Result<(), PollErro
 }
 
 /// Syncs the account's chats. Where the chats with unread messages are listed as well, confirms provisional messages then.
-async fn sync_and_confirm(app: &App, account: &PolledAccount, token: &Secret) -> Result<(), PollError> {
-    sync::sync(app, account, token).await?;
+async fn sync_and_confirm(app: &App, account: &PolledAccount, caller: &AvitoCaller<'_>) -> Result<(), PollError> {
+    sync::sync(app, account, caller).await?;
     if account.list_unread {
-        confirm::confirm_provisional(app, account, token).await?;
+        confirm::confirm_provisional(app, account, caller).await?;
     }
     Ok(())
 }
@@ -130,20 +105,7 @@ fn postpone_refused_poll(account_id: i64) -> Statement {
 
 /// Judges the webhook by messages that polls found first: those that it has not reported after a minute are missed.
 fn judge_webhook(account_id: i64) -> Statement {
-    Statement::new(
-        "WITH unreported AS (
-             SELECT m.created_at FROM messages m
-             JOIN account_polls p ON p.avito_account_id = m.avito_account_id AND m.created_at >= p.unreported_since
-             JOIN tenancy_webhooks w ON w.avito_account_id = m.avito_account_id AND m.avito_created > w.webhook_registered_at
-             WHERE m.avito_account_id = $1 AND m.webhook_reported_at IS NULL AND m.origin = 'buyer'
-         )
-         UPDATE account_polls
-         SET webhook_missed_at = CASE WHEN EXISTS (SELECT FROM unreported WHERE created_at <= now() - interval '60 seconds')
-                                      THEN now() ELSE webhook_missed_at END,
-             unreported_since = (SELECT min(created_at) FROM unreported WHERE created_at > now() - interval '60 seconds')
-         WHERE avito_account_id = $1",
-    )
-    .bind(account_id)
+    Statement::call("judge_webhook").arg("account_id", account_id)
 }
 
 /// The status and the reason of an account that Avito refuses. None: the error is no refusal.

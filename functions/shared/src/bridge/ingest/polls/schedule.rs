@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::account::{make_polls_due, poll_interval, with_intervals};
+use super::account::{make_polls_due, with_intervals};
 use crate::{
     App,
     bridge::{common::queue_tasks::PollTask, error::BridgeError},
@@ -36,24 +36,15 @@ struct Due {
 /// Enqueues the polls of the coming minute: a task per fifty accounts and round. Returns the number of tasks.
 pub async fn schedule(app: &App) -> Result<usize, BridgeError> {
     make_lost_accounts_due(app).await?;
-    let statement = Statement::new(concat!(
-        "SELECT p.avito_account_id, greatest(0, extract(epoch FROM p.next_poll_at - now()))::float8 AS wait,
-                (",
-        poll_interval!(),
-        ")::float8 AS interval
-         FROM account_polls p JOIN tenancy_accounts a ON a.avito_account_id = p.avito_account_id
-         JOIN tenancy_webhooks w ON w.avito_account_id = p.avito_account_id
-         WHERE a.monitoring_enabled AND a.suspended_at IS NULL AND p.next_poll_at <= now() + make_interval(secs => $1)
-         ORDER BY p.avito_account_id"
-    ));
-    let rows = app.db().query(Scope::Service, with_intervals(app, statement.bind(f64::from(MINUTE)))).await?;
+    let due_polls = Statement::call("due_polls").arg("within_seconds", f64::from(MINUTE));
+    let rows = app.db().query(Scope::Service, with_intervals(app, due_polls)).await?;
     let mut due: Vec<Due> = rows
         .iter()
         .map(|row| {
             Ok(Due {
                 account_id: get(row, "avito_account_id")?,
-                wait: get(row, "wait")?,
-                interval: get(row, "interval")?,
+                wait: get(row, "wait_seconds")?,
+                interval: get(row, "interval_seconds")?,
             })
         })
         .collect::<Result<_, DbError>>()?;

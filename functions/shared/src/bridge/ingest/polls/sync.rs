@@ -2,7 +2,7 @@
 //! unchanged. Any other is read back to the newest message that the poll has read together with all before it. Our
 //! newest row is no such limit: a lost webhook followed by a good one hides a gap.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 use tokio_postgres::Row;
@@ -14,17 +14,14 @@ use super::{
 use crate::{
     App, avito,
     bridge::{
-        common::{chat_snapshot::snapshot, queue_tasks::TelegramTask},
+        common::{avito_call::AvitoCaller, chat_snapshot::snapshot, wakeups::Wakeups},
         ingest::{
             incoming::{IncomingBatch, PolledChat, incoming_message},
-            record::{Wakeups, record},
+            record::record,
         },
         rows::receipts,
     },
-    platform::{
-        db::{DbError, Scope, Statement, get},
-        secrets::Secret,
-    },
+    platform::db::{DbError, Scope, Statement, get},
     tenancy::accounts,
 };
 
@@ -43,8 +40,8 @@ struct SyncFindings {
 }
 
 /// Finds new messages and records them. The cursors are stored last, so that nothing is skipped after a failure.
-pub(super) async fn sync(app: &App, account: &PolledAccount, token: &Secret) -> Result<(), PollError> {
-    let first = list(app, account, token, false, 0).await?;
+pub(super) async fn sync(app: &App, account: &PolledAccount, caller: &AvitoCaller<'_>) -> Result<(), PollError> {
+    let first = list(caller, false, 0).await?;
     let newest = first.chats.iter().filter_map(|chat| chat.updated).max();
     let page_digest = digest(&first.chats);
     let last_messages = first.chats.iter().filter_map(|chat| chat.last_message.as_ref());
@@ -53,10 +50,10 @@ pub(super) async fn sync(app: &App, account: &PolledAccount, token: &Secret) -> 
         ..SyncFindings::default()
     };
     let has_changes = !account.is_active || account.digest.as_ref() != Some(&page_digest);
-    let mut chats = if has_changes { changed_chats(app, account, token, first).await? } else { Vec::new() };
+    let mut chats = if has_changes { changed_chats(account, caller, first).await? } else { Vec::new() };
     let mut unread_digest = account.unread_digest.clone();
     if account.list_unread {
-        let unread = unread_chats(app, account, token).await?;
+        let unread = unread_chats(account, caller).await?;
         let seen = digest(&unread);
         if unread_digest.as_ref() != Some(&seen) {
             let others = unread.into_iter().filter(|unread| !chats.iter().any(|chat| chat.id == unread.id));
@@ -68,7 +65,7 @@ pub(super) async fn sync(app: &App, account: &PolledAccount, token: &Secret) -> 
         let cursors = read_cursors(app, account, &chats).await?;
         for chat in chats.iter().filter(|chat| cursors.get(&chat.id).is_none_or(|cursor| *cursor != cursor_of(chat))) {
             let synced = cursors.get(&chat.id).and_then(|cursor| cursor.1.as_deref());
-            sync_chat(app, account, token, chat, synced, &mut findings).await?;
+            sync_chat(app, account, caller, chat, synced, &mut findings).await?;
         }
         store_cursor(app, account, AccountCursor { newest, page_digest, unread_digest }, findings).await?;
     }
@@ -100,9 +97,7 @@ async fn store_cursor(
     }
     statements.push(receipts::put_read_receipts(account_id, findings.read));
     let results = app.db().run(Scope::Tenant(account.keys.client_id), statements).await?;
-    for row in results.last().into_iter().flatten() {
-        app.wake(&TelegramTask::V1 { bot_id: get(row, "read_bot_id")? }, Duration::ZERO).await;
-    }
+    Wakeups::read(&results)?.wake(app).await;
     Ok(())
 }
 
@@ -128,8 +123,8 @@ fn read_by_buyer(message: &avito::Message, account: &PolledAccount) -> Option<St
 }
 
 /// Lists the chats with unread messages, in case Avito's order of all chats is not the one that was observed.
-async fn unread_chats(app: &App, account: &PolledAccount, token: &Secret) -> Result<Vec<avito::Chat>, PollError> {
-    let mut unread = list(app, account, token, true, 0).await?.chats;
+async fn unread_chats(account: &PolledAccount, caller: &AvitoCaller<'_>) -> Result<Vec<avito::Chat>, PollError> {
+    let mut unread = list(caller, true, 0).await?.chats;
     unread.retain(|chat| chat.updated.is_none_or(|updated| updated >= account.started - MAX_UNREAD_AGE));
     Ok(unread)
 }
@@ -152,9 +147,8 @@ fn digest(chats: &[avito::Chat]) -> Vec<u8> {
 
 /// The chats that may have changed since the watermark, from the first page and those after it.
 async fn changed_chats(
-    app: &App,
     account: &PolledAccount,
-    token: &Secret,
+    caller: &AvitoCaller<'_>,
     first: avito::ChatsPage,
 ) -> Result<Vec<avito::Chat>, PollError> {
     let floor = account.watermark.map_or(account.started - MAX_UNREAD_AGE, |watermark| watermark - UPDATED_MARGIN);
@@ -169,7 +163,7 @@ async fn changed_chats(
         if !is_full || reaches_back || offset > MAX_OFFSET {
             return Ok(changed);
         }
-        page = list(app, account, token, false, offset).await?;
+        page = list(caller, false, offset).await?;
     }
 }
 
@@ -202,13 +196,13 @@ async fn read_cursors(
 async fn sync_chat(
     app: &App,
     account: &PolledAccount,
-    token: &Secret,
+    caller: &AvitoCaller<'_>,
     chat: &avito::Chat,
     synced: Option<&str>,
     findings: &mut SyncFindings,
 ) -> Result<(), PollError> {
     let user_id = account.keys.user_id;
-    let (unseen, read) = read_back(app, account, token, chat, synced).await?;
+    let (unseen, read) = read_back(account, caller, chat, synced).await?;
     findings.read.extend(read);
     if unseen.iter().filter_map(|message| message.content.text.as_deref()).any(avito::is_tariff_placeholder) {
         return Err(PollError::Tariff);
@@ -233,7 +227,7 @@ async fn sync_chat(
             updated: chat.updated.unwrap_or_default(),
         }),
     };
-    let results = app.db().run(Scope::Tenant(account.keys.client_id), record(app, &batch)).await?;
+    let results = app.db().run(Scope::Tenant(account.keys.client_id), vec![record(app, &batch)]).await?;
     Wakeups::read(&results)?.wake(app).await;
     findings.seen.extend(unseen.into_iter().map(|message| message.id));
     Ok(())
@@ -242,15 +236,14 @@ async fn sync_chat(
 /// Reads the messages after `synced`, newest first: those since the account was connected, and those still unread then.
 /// Also returns the newest own message that the buyer has read, among the pages that were read.
 async fn read_back(
-    app: &App,
     account: &PolledAccount,
-    token: &Secret,
+    caller: &AvitoCaller<'_>,
     chat: &avito::Chat,
     synced: Option<&str>,
 ) -> Result<(Vec<avito::Message>, Option<String>), PollError> {
     let (mut unseen, mut read) = (Vec::new(), None);
     for offset in (0..=MAX_OFFSET).step_by(usize::from(avito::MAX_PAGE_SIZE)) {
-        let page = messages(app, account, token, &chat.id, offset).await?;
+        let page = messages(caller, &chat.id, offset).await?;
         let last_page = page.len() < usize::from(avito::MAX_PAGE_SIZE);
         read = read.or_else(|| page.iter().find_map(|message| read_by_buyer(message, account)));
         for message in page {
