@@ -381,7 +381,7 @@ impl AvitoSender<'_> {
                     Ok(AvitoStep::Commit(if list.value.iter().any(is_gone) {
                         vec![edits::mark_part_deleted(part_to_delete.part_id)]
                     } else {
-                        edits::mark_delete_refused(part_to_delete.part_id, &vendor_message(error))
+                        edits::mark_delete_refused(part_to_delete.part_id, error.vendor_message().unwrap_or_default())
                     }))
                 }
                 Err(error) => Ok(AvitoStep::ReleaseFor(Vec::new(), error.retry_in().unwrap_or(SECOND_VERIFY_DELAY))),
@@ -407,7 +407,7 @@ impl AvitoSender<'_> {
                 None => AvitoStep::Commit(vec![blocking::mark_block_refused(
                     self.dialog_id,
                     block_request,
-                    &vendor_message(error),
+                    error.vendor_message().unwrap_or_default(),
                 )]),
             }),
         }
@@ -470,16 +470,6 @@ fn looks_like(part: &Part, message: &avito::Message) -> bool {
 fn account_refused(work: &DialogWork, reason: String) -> AvitoStep {
     metrics::counter!("accounts_refused").increment(1);
     work.release(vec![accounts::mark_refused(work.keys.account_id, "blocked", reason)], REFUSED_DELAY)
-}
-
-/// Returns Avito's message about its refusal, for the people in the topic. Empty: it gave none.
-fn vendor_message(error: avito::Error) -> String {
-    match error {
-        avito::Error::Refused { message, .. }
-        | avito::Error::Unauthorized { message, .. }
-        | avito::Error::PaymentRequired { message } => message,
-        _ => String::new(),
-    }
 }
 
 pub(in crate::bridge) fn after_failure(work: &DialogWork, part: &Part, error: avito::Error) -> AvitoStep {
