@@ -36,14 +36,7 @@ use crate::{
     tenancy::accounts::{self, TokenError},
 };
 
-/// The end of a worker's run for one dialog.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WorkerOutcome {
-    /// Nothing is left to do now. Work that is due later has its wake-up.
-    Done,
-    /// Another worker holds the lease.
-    LeaseTaken,
-}
+pub use crate::bridge::common::claim::WorkerOutcome;
 
 /// A part of unknown outcome is verified after this time at the earliest: it may still appear in Avito's list.
 const FIRST_VERIFY_DELAY: Duration = Duration::from_secs(3);
