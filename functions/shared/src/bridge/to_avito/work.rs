@@ -8,11 +8,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::blocking::BlockRequest;
 use crate::{
     bridge::{
         common::claim::Claim,
-        operator::edits::{self, PartToDelete},
+        operator::edits,
         rows::{
             bot_outbox,
             receipts::{make_due_for_receipts, make_outboxes_due, receipt},
@@ -25,7 +24,7 @@ use crate::{
 };
 
 /// The length of a lease from each claim or renewal: longer than any one call to Avito takes.
-pub const LEASE: Duration = Duration::from_secs(20);
+pub(super) const LEASE: Duration = Duration::from_secs(20);
 
 /// Finds the tenant of a dialog, for [`crate::platform::db::Scope::TenantOf`].
 pub fn find_tenant_of_dialog(dialog_id: i64) -> Statement {
@@ -33,49 +32,73 @@ pub fn find_tenant_of_dialog(dialog_id: i64) -> Statement {
 }
 
 /// A part that is to be sent, or to be verified.
-pub struct Part {
+pub(super) struct Part {
     /// The row in `parts`.
-    pub id: i64,
+    pub(super) id: i64,
     /// The text. Empty for a picture.
-    pub text: String,
+    pub(super) text: String,
     /// The form of the text by which the part is recognised in the chat.
-    pub text_key: String,
+    pub(super) text_key: String,
     /// The picture, `{file_id, name}`. None: the part is a text.
-    pub picture: Option<Value>,
+    pub(super) picture: Option<Value>,
     /// True if an earlier claim set it to `sending` and its outcome is unknown.
-    pub outcome_unknown: bool,
+    pub(super) outcome_unknown: bool,
     /// The time when it was set to `sending`.
-    pub sending_since: Timestamp,
+    pub(super) sending_since: Timestamp,
     /// The number of verifications that did not find it.
-    pub verify_attempts: i32,
+    pub(super) verify_attempts: i32,
     /// The number of attempts that did not send it.
-    pub attempts: i32,
+    pub(super) attempts: i32,
     /// True if it is an auto-reply: it is sent only while no person has answered.
-    pub is_auto_reply: bool,
+    pub(super) is_auto_reply: bool,
+}
+
+/// A part that is to be deleted in Avito.
+pub(super) struct PartToDelete {
+    /// The row in `parts`.
+    pub(super) part_id: i64,
+    /// Avito's id of the message.
+    pub(super) avito_message_id: String,
+}
+
+/// A request to block a buyer.
+pub(super) struct BlockRequest {
+    pub(super) requested_at: Timestamp,
+    /// Avito's id of the buyer. None: the buyer's account is gone.
+    pub(super) buyer_id: Option<i64>,
+    /// Avito's id of the item that the chat is about.
+    pub(super) item_id: Option<i64>,
+}
+
+impl BlockRequest {
+    /// Builds the request that was made at that time, for a dialog with this buyer about this item.
+    pub(super) fn of(requested_at: Timestamp, buyer: &Value, item: &Value) -> Self {
+        Self { requested_at, buyer_id: buyer["id"].as_i64(), item_id: item["id"].as_i64() }
+    }
 }
 
 /// The claimed work of a dialog.
 #[derive(Deserialize)]
 #[serde(from = "DialogWorkRow")]
-pub struct DialogWork {
+pub(super) struct DialogWork {
     /// The keys of the dialog's account.
-    pub keys: Keys,
+    pub(super) keys: Keys,
     /// Avito's id of the chat.
-    pub avito_chat_id: String,
+    pub(super) avito_chat_id: String,
     /// True if the chat is to be marked read now.
-    pub mark_read: bool,
+    pub(super) mark_read: bool,
     /// True if the account's client is suspended: nothing may be sent.
-    pub is_suspended: bool,
+    pub(super) is_suspended: bool,
     /// The database's clock.
-    pub now: Timestamp,
+    pub(super) now: Timestamp,
     /// The time when the lease was taken or renewed, by this process's clock.
-    pub leased_at: Instant,
+    pub(super) leased_at: Instant,
     /// The part that is to be deleted in Avito before anything else is done.
-    pub part_to_delete: Option<PartToDelete>,
+    pub(super) part_to_delete: Option<PartToDelete>,
     /// The request to block the buyer.
-    pub block_request: Option<BlockRequest>,
+    pub(super) block_request: Option<BlockRequest>,
     /// The next part, committed as `sending`. None: no part may be sent now.
-    pub part: Option<Part>,
+    pub(super) part: Option<Part>,
 }
 
 /// Selects the dialog's next part: first one to delete in Avito, then one in `sending`, then the oldest.
@@ -278,17 +301,17 @@ const CLAIM: &str = concat!(
 );
 
 /// A part that Avito has.
-pub struct SentPart {
+pub(super) struct SentPart {
     /// The row in `parts`.
-    pub part_id: i64,
+    pub(super) part_id: i64,
     /// Avito's id of its message.
-    pub avito_message_id: String,
+    pub(super) avito_message_id: String,
 }
 
 /// Builds the transaction that stores `outcome` or the `sent` part and claims the next work, or releases the lease. It
 /// also returns the bot to wake, if the outcome or the claim created a receipt or a notice. A claim does so for an
 /// answer that was deleted before it was sent.
-pub fn claim_dialog_work(
+pub(super) fn claim_dialog_work(
     dialog_id: i64,
     owner: Uuid,
     outcome: Vec<Statement>,
@@ -314,7 +337,7 @@ pub fn claim_dialog_work(
 }
 
 /// Reads the result of [`claim_dialog_work`]: the claim, and the bot to wake.
-pub fn read(results: &ResultSets) -> Result<(Claim<DialogWork>, Option<i64>), DbError> {
+pub(super) fn read(results: &ResultSets) -> Result<(Claim<DialogWork>, Option<i64>), DbError> {
     Claim::read(results)
 }
 
@@ -395,13 +418,13 @@ impl PartRow {
 }
 
 /// Selects the bot to wake for a dialog's receipts and notices. No row: its outbox is not due, or a wake-up is pending.
-pub fn select_bot_to_wake(dialog_id: i64) -> Statement {
+pub(super) fn select_bot_to_wake(dialog_id: i64) -> Statement {
     planned!(bot_to_wake!("$1")).bind(dialog_id)
 }
 
 /// Marks a part and the unsent rest of its message as failed for good. A notice in the topic reports it; `{id}` in the
 /// notice becomes the message's id.
-pub fn mark_part_failed(part_id: i64, error: String, notice: &Value) -> Vec<Statement> {
+pub(super) fn mark_part_failed(part_id: i64, error: String, notice: &Value) -> Vec<Statement> {
     vec![
         Statement::new(
             "UPDATE parts o SET state = 'failed', error = $2 FROM parts p
@@ -433,19 +456,19 @@ pub fn mark_part_failed(part_id: i64, error: String, notice: &Value) -> Vec<Stat
 }
 
 /// Sets a part back to `pending`: Avito certainly does not have it.
-pub fn requeue_part(part_id: i64) -> Statement {
+pub(super) fn requeue_part(part_id: i64) -> Statement {
     Statement::new("UPDATE parts SET state = 'pending', attempts = attempts + 1 WHERE id = $1 AND state = 'sending'")
         .bind(part_id)
 }
 
 /// Counts a verification that did not find the part.
-pub fn count_verification(part_id: i64) -> Statement {
+pub(super) fn count_verification(part_id: i64) -> Statement {
     Statement::new("UPDATE parts SET verify_attempts = verify_attempts + 1 WHERE id = $1 AND state = 'sending'")
         .bind(part_id)
 }
 
 /// Starts the sending of a part anew: no verification found it, so Avito does not have it. No row: it is not `sending`.
-pub fn restart_sending(part_id: i64) -> Statement {
+pub(super) fn restart_sending(part_id: i64) -> Statement {
     Statement::new(
         "UPDATE parts SET sending_since = now(), verify_attempts = 0, attempts = attempts + 1 WHERE id = $1 AND state = 'sending'
          RETURNING sending_since",
@@ -454,12 +477,12 @@ pub fn restart_sending(part_id: i64) -> Statement {
 }
 
 /// Clears the request to mark the chat read: it is done, or Avito refuses it.
-pub fn clear_mark_read(dialog_id: i64) -> Statement {
+pub(super) fn clear_mark_read(dialog_id: i64) -> Statement {
     Statement::new("UPDATE dialogs SET mark_read_at = NULL WHERE id = $1 AND mark_read_at <= now()").bind(dialog_id)
 }
 
 /// Renews the lease. No row: another worker has taken it.
-pub fn renew_lease(dialog_id: i64, owner: Uuid) -> Statement {
+pub(super) fn renew_lease(dialog_id: i64, owner: Uuid) -> Statement {
     Statement::new(
         "UPDATE dialogs SET lease_until = now() + make_interval(secs => $3) WHERE id = $1 AND lease_owner = $2
          RETURNING id",
@@ -470,7 +493,7 @@ pub fn renew_lease(dialog_id: i64, owner: Uuid) -> Statement {
 }
 
 /// Selects the sealed token of the bot that received a part's message: Telegram gives no other bot its files.
-pub fn select_bot_token(part_id: i64) -> Statement {
+pub(super) fn select_bot_token(part_id: i64) -> Statement {
     Statement::new(
         "SELECT r.token FROM parts p JOIN messages m ON m.id = p.message_id JOIN tenancy_bots r ON r.bot_id = m.bot_id
          WHERE p.id = $1",
@@ -479,7 +502,7 @@ pub fn select_bot_token(part_id: i64) -> Statement {
 }
 
 /// Releases the lease. The dialog is due again after `seconds`.
-pub fn release_for(dialog_id: i64, owner: Uuid, seconds: f64) -> Statement {
+pub(super) fn release_for(dialog_id: i64, owner: Uuid, seconds: f64) -> Statement {
     planned!(
         "UPDATE dialogs SET lease_owner = NULL, lease_until = NULL,
                 send_at = CASE WHEN send_at IS NOT NULL THEN now() + make_interval(secs => $3) END,
@@ -493,7 +516,7 @@ pub fn release_for(dialog_id: i64, owner: Uuid, seconds: f64) -> Statement {
 
 /// Selects those of these Avito ids that a part or a message of the account already has. Messages that were recorded as
 /// written in Avito's app do not count: one of them may be the part.
-pub fn select_known_ids(account_id: i64, ids: Vec<String>) -> Statement {
+pub(super) fn select_known_ids(account_id: i64, ids: Vec<String>) -> Statement {
     Statement::new(
         "SELECT avito_message_id FROM parts WHERE avito_account_id = $1 AND avito_message_id = ANY($2)
          UNION SELECT avito_message_id FROM messages

@@ -8,8 +8,8 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    blocking::{self, BlockRequest},
-    work::{self, DialogWork, Part, SentPart},
+    blocking,
+    work::{self, BlockRequest, DialogWork, Part, PartToDelete, SentPart},
 };
 use crate::{
     App, avito,
@@ -23,10 +23,7 @@ use crate::{
             texts::{self, Language},
         },
         error::BridgeError,
-        operator::{
-            callbacks,
-            edits::{self, PartToDelete},
-        },
+        operator::{callbacks, edits},
         rows::{bot_outbox, receipts},
     },
     platform::{
@@ -50,7 +47,7 @@ const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(10);
 const REFUSED_DELAY: Duration = Duration::from_secs(300);
 
 /// The result of one step: the transaction to run next.
-pub(in crate::bridge) enum AvitoStep {
+pub(super) enum AvitoStep {
     /// Run these statements and claim the next work.
     Commit(Vec<Statement>),
     /// Store that Avito has this part, and claim the next work.
@@ -60,11 +57,11 @@ pub(in crate::bridge) enum AvitoStep {
 }
 
 /// The worker that holds a dialog's lease, with all it needs to send.
-pub(in crate::bridge) struct AvitoSender<'a> {
-    pub(in crate::bridge) app: &'a App,
-    pub(in crate::bridge) dialog_id: i64,
-    pub(in crate::bridge) owner: Uuid,
-    pub(in crate::bridge) client_id: ClientId,
+pub(super) struct AvitoSender<'a> {
+    pub(super) app: &'a App,
+    pub(super) dialog_id: i64,
+    pub(super) owner: Uuid,
+    pub(super) client_id: ClientId,
 }
 
 /// Works for one dialog until nothing is left, `stop` is reached, or Avito wants a pause. Errors: our Postgres failed,
@@ -137,10 +134,7 @@ fn read_bot_to_wake(results: &[Vec<tokio_postgres::Row>]) -> Result<Option<i64>,
 }
 
 impl AvitoSender<'_> {
-    pub(in crate::bridge) async fn run(
-        &self,
-        statements: Vec<Statement>,
-    ) -> Result<crate::platform::db::ResultSets, BridgeError> {
+    pub(super) async fn run(&self, statements: Vec<Statement>) -> Result<crate::platform::db::ResultSets, BridgeError> {
         Ok(self.app.db().run(Scope::Tenant(self.client_id), statements).await?)
     }
 
@@ -160,11 +154,7 @@ impl AvitoSender<'_> {
     }
 
     /// Returns the access token, a new one if Avito `refused` this. The error is the step to take without a token.
-    pub(in crate::bridge) async fn token(
-        &self,
-        work: &DialogWork,
-        refused: Option<&Secret>,
-    ) -> Result<Secret, AvitoStep> {
+    pub(super) async fn token(&self, work: &DialogWork, refused: Option<&Secret>) -> Result<Secret, AvitoStep> {
         let token = match refused {
             None => accounts::access_token(self.app, &work.keys).await,
             Some(refused) => accounts::renewed_token(self.app, &work.keys, refused).await,
@@ -179,7 +169,7 @@ impl AvitoSender<'_> {
     }
 
     /// Makes a call that a person waits for, within the account's rate limit.
-    pub(in crate::bridge) fn within<T>(
+    pub(super) fn within<T>(
         &self,
         work: &DialogWork,
         call: impl Future<Output = Result<avito::Reply<T>, avito::Error>>,
@@ -226,7 +216,7 @@ impl AvitoSender<'_> {
     }
 
     /// Makes a call. If it takes longer than [`receipts::WAITING_RECEIPT_AFTER`], the waiting answers get 👀 meanwhile.
-    pub(in crate::bridge) async fn with_waiting_receipt<T>(&self, call: impl Future<Output = T>) -> T {
+    pub(super) async fn with_waiting_receipt<T>(&self, call: impl Future<Output = T>) -> T {
         let mut call = std::pin::pin!(call);
         match tokio::time::timeout(receipts::WAITING_RECEIPT_AFTER, &mut call).await {
             Ok(answer) => answer,
@@ -465,7 +455,7 @@ fn account_refused(work: &DialogWork, reason: String) -> AvitoStep {
     work.release(vec![accounts::mark_refused(work.keys.account_id, "blocked", reason)], REFUSED_DELAY)
 }
 
-pub(in crate::bridge) fn after_failure(work: &DialogWork, part: &Part, error: avito::Error) -> AvitoStep {
+pub(super) fn after_failure(work: &DialogWork, part: &Part, error: avito::Error) -> AvitoStep {
     let growing = Duration::from_secs(1 << part.attempts.clamp(0, 6));
     match error {
         // A gateway's 5xx may hide a message that was sent, so the part is verified as after a lost answer.
