@@ -1,6 +1,7 @@
 //! From rows to Avito: the worker that holds a dialog's lease sends its parts, one at a time, in order.
 
 mod blocking;
+mod claim;
 pub(in crate::bridge) mod pictures;
 pub(in crate::bridge) mod work;
 pub mod worker;

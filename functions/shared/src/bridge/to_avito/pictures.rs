@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
+    claim,
     work::{self, DialogWork, Part, SentPart},
     worker::{AvitoSender, AvitoStep, after_failure},
 };
@@ -146,7 +147,7 @@ impl AvitoSender<'_> {
             Ok(bytes) => bytes,
             Err(PictureError::Transient(wait)) => {
                 let growing = FILE_DELAY * (1 << part.attempts.clamp(0, 5));
-                return Ok(AvitoStep::ReleaseFor(vec![work::requeue_part(part.id)], wait.max(growing)));
+                return Ok(AvitoStep::ReleaseFor(vec![claim::requeue_part(part.id)], wait.max(growing)));
             }
             Err(PictureError::Permanent(why)) => {
                 metrics::counter!("parts_failed").increment(1);
@@ -181,7 +182,7 @@ impl AvitoSender<'_> {
             Ok(reply) => reply.value,
             // The buyer sees nothing of an upload, so there is nothing to verify.
             Err(avito::Error::Unknown(_) | avito::Error::Unavailable { .. }) => {
-                return Ok(AvitoStep::ReleaseFor(vec![work::requeue_part(part.id)], FILE_DELAY));
+                return Ok(AvitoStep::ReleaseFor(vec![claim::requeue_part(part.id)], FILE_DELAY));
             }
             Err(error) => {
                 tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a picture was not uploaded");
@@ -189,7 +190,7 @@ impl AvitoSender<'_> {
             }
         };
         // The fetch and the upload may have taken longer than the lease.
-        if self.run(vec![work::renew_lease(self.dialog_id, self.owner)]).await?.iter().flatten().next().is_none() {
+        if self.run(vec![claim::renew_lease(self.dialog_id, self.owner)]).await?.iter().flatten().next().is_none() {
             return Ok(AvitoStep::Commit(Vec::new()));
         }
         let call = avito.send_image(&token, user_id, &work.avito_chat_id, &image_id);

@@ -8,7 +8,7 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    blocking,
+    blocking, claim,
     work::{self, BlockRequest, DialogWork, Part, PartToDelete, SentPart},
 };
 use crate::{
@@ -68,10 +68,10 @@ pub(super) struct AvitoSender<'a> {
 /// or a secret does not open. The next worker finds unfinished parts again.
 pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Result<WorkerOutcome, BridgeError> {
     let owner = Uuid::new_v4();
-    let first = work::claim_dialog_work(dialog_id, owner, Vec::new(), None);
+    let first = claim::claim_dialog_work(dialog_id, owner, Vec::new(), None);
     let scope = tenant_cache::scope(&tenant_cache::OF_DIALOGS, dialog_id, work::find_tenant_of_dialog);
     let first = app.db().run(scope, first).await?;
-    let (mut claim, bot_to_wake) = work::read(&first)?;
+    let (mut claim, bot_to_wake) = claim::read(&first)?;
     wake_bot(app, bot_to_wake).await;
     let outcome_of_worker =
         if matches!(claim, Claim::LeaseTaken) { WorkerOutcome::LeaseTaken } else { WorkerOutcome::Done };
@@ -92,13 +92,13 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
                     outcome.insert(0, bot_outbox::lock_dialog(Some(dialog_id)));
                 }
                 let (next, bot_to_wake) =
-                    work::read(&sender.run(work::claim_dialog_work(dialog_id, owner, outcome, None)).await?)?;
+                    claim::read(&sender.run(claim::claim_dialog_work(dialog_id, owner, outcome, None)).await?)?;
                 claim = next;
                 bot_to_wake
             }
             AvitoStep::CommitSent(sent) => {
-                let statements = work::claim_dialog_work(dialog_id, owner, Vec::new(), Some(sent));
-                let (next, bot_to_wake) = work::read(&sender.run(statements).await?)?;
+                let statements = claim::claim_dialog_work(dialog_id, owner, Vec::new(), Some(sent));
+                let (next, bot_to_wake) = claim::read(&sender.run(statements).await?)?;
                 claim = next;
                 bot_to_wake
             }
@@ -107,10 +107,10 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
                 if !wait.is_zero() {
                     outcome.push(receipts::put_waiting_receipts(dialog_id, wait.as_secs_f64()));
                 }
-                outcome.push(work::release_for(dialog_id, owner, wait.as_secs_f64()));
-                outcome.push(work::select_bot_to_wake(dialog_id));
+                outcome.push(claim::release_for(dialog_id, owner, wait.as_secs_f64()));
+                outcome.push(claim::select_bot_to_wake(dialog_id));
                 claim = Claim::Idle { wake_in: Some(wait) };
-                read_bot_to_wake(&sender.run(outcome).await?)?
+                claim::read_bot_to_wake(&sender.run(outcome).await?)?
             }
         };
         // Now, not at the end: for one second other transactions rely on this wake-up (`wakeup_pending`).
@@ -126,11 +126,6 @@ async fn wake_bot(app: &App, bot_id: Option<i64>) {
     if let Some(bot_id) = bot_id {
         app.wake(&TelegramTask::V1 { bot_id }, Duration::ZERO).await;
     }
-}
-
-fn read_bot_to_wake(results: &[Vec<tokio_postgres::Row>]) -> Result<Option<i64>, BridgeError> {
-    let is_bot = |row: &&tokio_postgres::Row| row.columns().iter().any(|column| column.name() == "bot_id");
-    Ok(results.iter().flatten().find(is_bot).map(|row| get(row, "bot_id")).transpose()?)
 }
 
 impl AvitoSender<'_> {
@@ -227,9 +222,9 @@ impl AvitoSender<'_> {
     /// Puts 👀 on the answers that wait for Avito now. A failure is only logged: it costs nothing but the receipt.
     async fn put_waiting_receipt(&self) {
         let results = self
-            .run(vec![receipts::put_waiting_receipts(self.dialog_id, 0.0), work::select_bot_to_wake(self.dialog_id)])
+            .run(vec![receipts::put_waiting_receipts(self.dialog_id, 0.0), claim::select_bot_to_wake(self.dialog_id)])
             .await;
-        match results.and_then(|results| read_bot_to_wake(&results)) {
+        match results.and_then(|results| claim::read_bot_to_wake(&results)) {
             Ok(bot_id) => wake_bot(self.app, bot_id).await,
             Err(error) => tracing::warn!(dialog_id = self.dialog_id, %error, "no receipt was put on a waiting answer"),
         }
@@ -429,13 +424,13 @@ impl DialogWork {
     /// True if another worker could take the lease before Avito answers, because to get a token took long. To send now
     /// might send twice.
     fn lease_ends_too_soon(&self) -> bool {
-        self.leased_at.elapsed() + avito_rate_limit::REDIS_TIMEOUT + avito::CALL_TIMEOUT >= work::LEASE
+        self.leased_at.elapsed() + avito_rate_limit::REDIS_TIMEOUT + avito::CALL_TIMEOUT >= claim::LEASE
     }
 
     /// Releases the lease for a while. A part that was committed as `sending` and certainly not sent is requeued first.
     fn release(&self, mut outcome: Vec<Statement>, wait: Duration) -> AvitoStep {
         if let Some(part) = self.part.as_ref().filter(|part| !part.outcome_unknown) {
-            outcome.insert(0, work::requeue_part(part.id));
+            outcome.insert(0, claim::requeue_part(part.id));
         }
         AvitoStep::ReleaseFor(outcome, wait)
     }
@@ -463,15 +458,15 @@ pub(super) fn after_failure(work: &DialogWork, part: &Part, error: avito::Error)
             metrics::counter!("avito_outcomes_unknown").increment(1);
             AvitoStep::ReleaseFor(Vec::new(), FIRST_VERIFY_DELAY)
         }
-        avito::Error::NotSent(_) => AvitoStep::ReleaseFor(vec![work::requeue_part(part.id)], growing),
+        avito::Error::NotSent(_) => AvitoStep::ReleaseFor(vec![claim::requeue_part(part.id)], growing),
         avito::Error::RateLimited { retry_after } => {
             metrics::counter!("avito_429").increment(1);
-            AvitoStep::ReleaseFor(vec![work::requeue_part(part.id)], retry_after)
+            AvitoStep::ReleaseFor(vec![claim::requeue_part(part.id)], retry_after)
         }
         avito::Error::Unauthorized { message, .. } | avito::Error::PaymentRequired { message } => {
             metrics::counter!("accounts_refused").increment(1);
             let refused = accounts::mark_refused(work.keys.account_id, "blocked", message);
-            AvitoStep::ReleaseFor(vec![work::requeue_part(part.id), refused], REFUSED_DELAY)
+            AvitoStep::ReleaseFor(vec![claim::requeue_part(part.id), refused], REFUSED_DELAY)
         }
         avito::Error::Refused { message, .. } => {
             metrics::counter!("parts_failed").increment(1);
