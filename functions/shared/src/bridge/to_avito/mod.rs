@@ -3,5 +3,6 @@
 mod blocking;
 mod claim;
 pub(in crate::bridge) mod pictures;
+mod sender;
 pub(in crate::bridge) mod work;
 pub mod worker;

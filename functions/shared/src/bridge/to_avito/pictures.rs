@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::{
     claim,
+    sender::{AvitoSender, AvitoStep},
     work::{self, DialogWork, Part, SentPart},
-    worker::{AvitoSender, AvitoStep, after_failure},
+    worker::after_failure,
 };
 use crate::{
     avito,

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     blocking, claim,
+    sender::{self, AvitoSender, AvitoStep, FIRST_VERIFY_DELAY, REFUSED_DELAY, SECOND_VERIFY_DELAY},
     work::{self, BlockRequest, DialogWork, Part, PartToDelete, SentPart},
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
         common::{
             avito_rate_limit::{self, CallPriority},
             claim::Claim,
-            queue_tasks::{AvitoTask, TelegramTask},
+            queue_tasks::AvitoTask,
             tenant_cache, text_split,
             texts::{self, Language},
         },
@@ -26,43 +27,16 @@ use crate::{
         operator::{callbacks, edits},
         rows::{bot_outbox, receipts},
     },
-    platform::{
-        db::{ClientId, Scope, Statement, get},
-        secrets::Secret,
-    },
-    tenancy::accounts::{self, TokenError},
+    platform::{db::get, secrets::Secret},
+    tenancy::accounts,
 };
 
 pub use crate::bridge::common::claim::WorkerOutcome;
 
-/// A part of unknown outcome is verified after this time at the earliest: it may still appear in Avito's list.
-const FIRST_VERIFY_DELAY: Duration = Duration::from_secs(3);
-/// Delay between two verifications that do not find the part.
-const SECOND_VERIFY_DELAY: Duration = Duration::from_secs(5);
 /// After so many verifications that do not find it, a part counts as not sent.
 const MAX_VERIFY_ATTEMPTS: i32 = 2;
 /// The largest difference that is allowed for between Avito's clock and ours.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(10);
-/// Delay of a dialog whose account Avito refuses, or whose client is suspended.
-const REFUSED_DELAY: Duration = Duration::from_secs(300);
-
-/// The result of one step: the transaction to run next.
-pub(super) enum AvitoStep {
-    /// Run these statements and claim the next work.
-    Commit(Vec<Statement>),
-    /// Store that Avito has this part, and claim the next work.
-    CommitSent(SentPart),
-    /// Run these statements and release the lease for a while.
-    ReleaseFor(Vec<Statement>, Duration),
-}
-
-/// The worker that holds a dialog's lease, with all it needs to send.
-pub(super) struct AvitoSender<'a> {
-    pub(super) app: &'a App,
-    pub(super) dialog_id: i64,
-    pub(super) owner: Uuid,
-    pub(super) client_id: ClientId,
-}
 
 /// Works for one dialog until nothing is left, `stop` is reached, or Avito wants a pause. Errors: our Postgres failed,
 /// or a secret does not open. The next worker finds unfinished parts again.
@@ -72,7 +46,7 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
     let scope = tenant_cache::scope(&tenant_cache::OF_DIALOGS, dialog_id, work::find_tenant_of_dialog);
     let first = app.db().run(scope, first).await?;
     let (mut claim, bot_to_wake) = claim::read(&first)?;
-    wake_bot(app, bot_to_wake).await;
+    sender::wake_bot(app, bot_to_wake).await;
     let outcome_of_worker =
         if matches!(claim, Claim::LeaseTaken) { WorkerOutcome::LeaseTaken } else { WorkerOutcome::Done };
     while let Claim::Claimed(work) = claim {
@@ -114,7 +88,7 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
             }
         };
         // Now, not at the end: for one second other transactions rely on this wake-up (`wakeup_pending`).
-        wake_bot(app, bot_to_wake).await;
+        sender::wake_bot(app, bot_to_wake).await;
     }
     if let Claim::Idle { wake_in: Some(wait) } = claim {
         app.wake(&AvitoTask::V1 { dialog_id }, wait).await;
@@ -122,17 +96,7 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
     Ok(outcome_of_worker)
 }
 
-async fn wake_bot(app: &App, bot_id: Option<i64>) {
-    if let Some(bot_id) = bot_id {
-        app.wake(&TelegramTask::V1 { bot_id }, Duration::ZERO).await;
-    }
-}
-
 impl AvitoSender<'_> {
-    pub(super) async fn run(&self, statements: Vec<Statement>) -> Result<crate::platform::db::ResultSets, BridgeError> {
-        Ok(self.app.db().run(Scope::Tenant(self.client_id), statements).await?)
-    }
-
     async fn step(&self, work: &DialogWork) -> Result<AvitoStep, BridgeError> {
         if let Some(part_to_delete) = &work.part_to_delete {
             return self.delete_part(work, part_to_delete).await;
@@ -146,30 +110,6 @@ impl AvitoSender<'_> {
             None if work.mark_read => self.mark_read(work).await,
             None => Ok(AvitoStep::ReleaseFor(Vec::new(), FIRST_VERIFY_DELAY)),
         }
-    }
-
-    /// Returns the access token, a new one if Avito `refused` this. The error is the step to take without a token.
-    pub(super) async fn token(&self, work: &DialogWork, refused: Option<&Secret>) -> Result<Secret, AvitoStep> {
-        let token = match refused {
-            None => accounts::access_token(self.app, &work.keys).await,
-            Some(refused) => accounts::renewed_token(self.app, &work.keys, refused).await,
-        };
-        token.map_err(|error| {
-            tracing::warn!(dialog_id = self.dialog_id, %error, "there is no token for Avito");
-            match error {
-                TokenError::Refused(reason) => account_refused(work, reason),
-                _ => work.release(Vec::new(), FIRST_VERIFY_DELAY),
-            }
-        })
-    }
-
-    /// Makes a call that a person waits for, within the account's rate limit.
-    pub(super) fn within<T>(
-        &self,
-        work: &DialogWork,
-        call: impl Future<Output = Result<avito::Reply<T>, avito::Error>>,
-    ) -> impl Future<Output = Result<avito::Reply<T>, avito::Error>> {
-        avito_rate_limit::within(self.app, work.keys.account_id, CallPriority::Reply, call)
     }
 
     async fn send(&self, work: &DialogWork, part: &Part) -> Result<AvitoStep, BridgeError> {
@@ -208,26 +148,6 @@ impl AvitoSender<'_> {
                 after_failure(work, part, error)
             }
         })
-    }
-
-    /// Makes a call. If it takes longer than [`receipts::WAITING_RECEIPT_AFTER`], the waiting answers get 👀 meanwhile.
-    pub(super) async fn with_waiting_receipt<T>(&self, call: impl Future<Output = T>) -> T {
-        let mut call = std::pin::pin!(call);
-        match tokio::time::timeout(receipts::WAITING_RECEIPT_AFTER, &mut call).await {
-            Ok(answer) => answer,
-            Err(_) => tokio::join!(call, Box::pin(self.put_waiting_receipt())).0,
-        }
-    }
-
-    /// Puts 👀 on the answers that wait for Avito now. A failure is only logged: it costs nothing but the receipt.
-    async fn put_waiting_receipt(&self) {
-        let results = self
-            .run(vec![receipts::put_waiting_receipts(self.dialog_id, 0.0), claim::select_bot_to_wake(self.dialog_id)])
-            .await;
-        match results.and_then(|results| claim::read_bot_to_wake(&results)) {
-            Ok(bot_id) => wake_bot(self.app, bot_id).await,
-            Err(error) => tracing::warn!(dialog_id = self.dialog_id, %error, "no receipt was put on a waiting answer"),
-        }
     }
 
     /// Checks just before an auto-reply is sent that no person has answered. None: it is sent; else the step to take.
@@ -391,14 +311,6 @@ impl AvitoSender<'_> {
         }
     }
 
-    /// Renews a refused token and has the step repeated. If Avito refuses the keys too, the account is marked refused.
-    async fn renew_token(&self, work: &DialogWork, refused: &Secret) -> Result<AvitoStep, BridgeError> {
-        Ok(match self.token(work, Some(refused)).await {
-            Ok(_) => AvitoStep::ReleaseFor(Vec::new(), FIRST_VERIFY_DELAY),
-            Err(next) => next,
-        })
-    }
-
     async fn mark_read(&self, work: &DialogWork) -> Result<AvitoStep, BridgeError> {
         let token = match self.token(work, None).await {
             Ok(token) => token,
@@ -426,14 +338,6 @@ impl DialogWork {
     fn lease_ends_too_soon(&self) -> bool {
         self.leased_at.elapsed() + avito_rate_limit::REDIS_TIMEOUT + avito::CALL_TIMEOUT >= claim::LEASE
     }
-
-    /// Releases the lease for a while. A part that was committed as `sending` and certainly not sent is requeued first.
-    fn release(&self, mut outcome: Vec<Statement>, wait: Duration) -> AvitoStep {
-        if let Some(part) = self.part.as_ref().filter(|part| !part.outcome_unknown) {
-            outcome.insert(0, claim::requeue_part(part.id));
-        }
-        AvitoStep::ReleaseFor(outcome, wait)
-    }
 }
 
 fn looks_like(part: &Part, message: &avito::Message) -> bool {
@@ -442,12 +346,6 @@ fn looks_like(part: &Part, message: &avito::Message) -> bool {
     }
     let text = message.content.text.as_deref().filter(|_| message.kind == avito::Kind::Text);
     text.is_some_and(|text| text_split::key(text) == part.text_key)
-}
-
-/// Marks the account as refused by Avito, so that its owner sees why, and releases the dialog. Its parts wait.
-fn account_refused(work: &DialogWork, reason: String) -> AvitoStep {
-    metrics::counter!("accounts_refused").increment(1);
-    work.release(vec![accounts::mark_refused(work.keys.account_id, "blocked", reason)], REFUSED_DELAY)
 }
 
 pub(super) fn after_failure(work: &DialogWork, part: &Part, error: avito::Error) -> AvitoStep {
