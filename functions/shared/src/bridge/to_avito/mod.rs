@@ -2,6 +2,7 @@
 
 mod blocking;
 mod claim;
+mod outcomes;
 pub(in crate::bridge) mod pictures;
 mod sender;
 pub(in crate::bridge) mod work;

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use super::{
     claim,
+    outcomes::{self, after_failure},
     sender::{AvitoSender, AvitoStep},
     work::{self, DialogWork, Part, SentPart},
-    worker::after_failure,
 };
 use crate::{
     avito,
@@ -152,7 +152,7 @@ impl AvitoSender<'_> {
             }
             Err(PictureError::Permanent(why)) => {
                 metrics::counter!("parts_failed").increment(1);
-                return Ok(AvitoStep::Commit(work::mark_part_failed(
+                return Ok(AvitoStep::Commit(outcomes::mark_part_failed(
                     part.id,
                     "the file cannot be sent".to_owned(),
                     &json!({ "text": why }),
@@ -161,7 +161,7 @@ impl AvitoSender<'_> {
         };
         let Some(ending) = ending(&bytes) else {
             let why = texts::not_taken("document", Language::Russian);
-            return Ok(AvitoStep::Commit(work::mark_part_failed(
+            return Ok(AvitoStep::Commit(outcomes::mark_part_failed(
                 part.id,
                 "not a picture that Avito takes".to_owned(),
                 &json!({ "text": why }),

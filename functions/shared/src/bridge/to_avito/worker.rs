@@ -4,12 +4,12 @@
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
 use uuid::Uuid;
 
 use super::{
     blocking, claim,
-    sender::{self, AvitoSender, AvitoStep, FIRST_VERIFY_DELAY, REFUSED_DELAY, SECOND_VERIFY_DELAY},
+    outcomes::after_failure,
+    sender::{AvitoSender, AvitoStep, FIRST_VERIFY_DELAY, REFUSED_DELAY, SECOND_VERIFY_DELAY, wake_bot},
     work::{self, BlockRequest, DialogWork, Part, PartToDelete, SentPart},
 };
 use crate::{
@@ -21,10 +21,9 @@ use crate::{
             claim::Claim,
             queue_tasks::AvitoTask,
             tenant_cache, text_split,
-            texts::{self, Language},
         },
         error::BridgeError,
-        operator::{callbacks, edits},
+        operator::edits,
         rows::{bot_outbox, receipts},
     },
     platform::{db::get, secrets::Secret},
@@ -46,7 +45,7 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
     let scope = tenant_cache::scope(&tenant_cache::OF_DIALOGS, dialog_id, work::find_tenant_of_dialog);
     let first = app.db().run(scope, first).await?;
     let (mut claim, bot_to_wake) = claim::read(&first)?;
-    sender::wake_bot(app, bot_to_wake).await;
+    wake_bot(app, bot_to_wake).await;
     let outcome_of_worker =
         if matches!(claim, Claim::LeaseTaken) { WorkerOutcome::LeaseTaken } else { WorkerOutcome::Done };
     while let Claim::Claimed(work) = claim {
@@ -88,7 +87,7 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
             }
         };
         // Now, not at the end: for one second other transactions rely on this wake-up (`wakeup_pending`).
-        sender::wake_bot(app, bot_to_wake).await;
+        wake_bot(app, bot_to_wake).await;
     }
     if let Claim::Idle { wake_in: Some(wait) } = claim {
         app.wake(&AvitoTask::V1 { dialog_id }, wait).await;
@@ -346,34 +345,4 @@ fn looks_like(part: &Part, message: &avito::Message) -> bool {
     }
     let text = message.content.text.as_deref().filter(|_| message.kind == avito::Kind::Text);
     text.is_some_and(|text| text_split::key(text) == part.text_key)
-}
-
-pub(super) fn after_failure(work: &DialogWork, part: &Part, error: avito::Error) -> AvitoStep {
-    let growing = Duration::from_secs(1 << part.attempts.clamp(0, 6));
-    match error {
-        // A gateway's 5xx may hide a message that was sent, so the part is verified as after a lost answer.
-        avito::Error::Unknown(_) | avito::Error::Unavailable { .. } => {
-            metrics::counter!("avito_outcomes_unknown").increment(1);
-            AvitoStep::ReleaseFor(Vec::new(), FIRST_VERIFY_DELAY)
-        }
-        avito::Error::NotSent(_) => AvitoStep::ReleaseFor(vec![claim::requeue_part(part.id)], growing),
-        avito::Error::RateLimited { retry_after } => {
-            metrics::counter!("avito_429").increment(1);
-            AvitoStep::ReleaseFor(vec![claim::requeue_part(part.id)], retry_after)
-        }
-        avito::Error::Unauthorized { message, .. } | avito::Error::PaymentRequired { message } => {
-            metrics::counter!("accounts_refused").increment(1);
-            let refused = accounts::mark_refused(work.keys.account_id, "blocked", message);
-            AvitoStep::ReleaseFor(vec![claim::requeue_part(part.id), refused], REFUSED_DELAY)
-        }
-        avito::Error::Refused { message, .. } => {
-            metrics::counter!("parts_failed").increment(1);
-            let notice = json!({
-                "text": format!("{} {message}", texts::refused_by_avito(Language::Russian)),
-                "reply_markup": callbacks::failure_buttons(),
-            });
-            let error = if message.is_empty() { "refused by Avito".to_owned() } else { message };
-            AvitoStep::Commit(work::mark_part_failed(part.id, error, &notice))
-        }
-    }
 }
