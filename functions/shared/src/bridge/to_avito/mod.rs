@@ -5,5 +5,6 @@ mod claim;
 mod outcomes;
 pub(in crate::bridge) mod pictures;
 mod sender;
+mod verify;
 pub(in crate::bridge) mod work;
 pub mod worker;

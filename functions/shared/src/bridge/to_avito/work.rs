@@ -168,21 +168,6 @@ impl PartRow {
     }
 }
 
-/// Counts a verification that did not find the part.
-pub(super) fn count_verification(part_id: i64) -> Statement {
-    Statement::new("UPDATE parts SET verify_attempts = verify_attempts + 1 WHERE id = $1 AND state = 'sending'")
-        .bind(part_id)
-}
-
-/// Starts the sending of a part anew: no verification found it, so Avito does not have it. No row: it is not `sending`.
-pub(super) fn restart_sending(part_id: i64) -> Statement {
-    Statement::new(
-        "UPDATE parts SET sending_since = now(), verify_attempts = 0, attempts = attempts + 1 WHERE id = $1 AND state = 'sending'
-         RETURNING sending_since",
-    )
-    .bind(part_id)
-}
-
 /// Clears the request to mark the chat read: it is done, or Avito refuses it.
 pub(super) fn clear_mark_read(dialog_id: i64) -> Statement {
     Statement::new("UPDATE dialogs SET mark_read_at = NULL WHERE id = $1 AND mark_read_at <= now()").bind(dialog_id)
@@ -195,16 +180,4 @@ pub(super) fn select_bot_token(part_id: i64) -> Statement {
          WHERE p.id = $1",
     )
     .bind(part_id)
-}
-
-/// Selects those of these Avito ids that a part or a message of the account already has. Messages that were recorded as
-/// written in Avito's app do not count: one of them may be the part.
-pub(super) fn select_known_ids(account_id: i64, ids: Vec<String>) -> Statement {
-    Statement::new(
-        "SELECT avito_message_id FROM parts WHERE avito_account_id = $1 AND avito_message_id = ANY($2)
-         UNION SELECT avito_message_id FROM messages
-         WHERE avito_account_id = $1 AND avito_message_id = ANY($2) AND origin <> 'avito_app'",
-    )
-    .bind(account_id)
-    .bind(ids)
 }

@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::{
@@ -20,22 +19,17 @@ use crate::{
             avito_rate_limit::{self, CallPriority},
             claim::Claim,
             queue_tasks::AvitoTask,
-            tenant_cache, text_split,
+            tenant_cache,
         },
         error::BridgeError,
         operator::edits,
         rows::{bot_outbox, receipts},
     },
-    platform::{db::get, secrets::Secret},
+    platform::secrets::Secret,
     tenancy::accounts,
 };
 
 pub use crate::bridge::common::claim::WorkerOutcome;
-
-/// After so many verifications that do not find it, a part counts as not sent.
-const MAX_VERIFY_ATTEMPTS: i32 = 2;
-/// The largest difference that is allowed for between Avito's clock and ours.
-const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(10);
 
 /// Works for one dialog until nothing is left, `stop` is reached, or Avito wants a pause. Errors: our Postgres failed,
 /// or a secret does not open. The next worker finds unfinished parts again.
@@ -111,7 +105,7 @@ impl AvitoSender<'_> {
         }
     }
 
-    async fn send(&self, work: &DialogWork, part: &Part) -> Result<AvitoStep, BridgeError> {
+    pub(super) async fn send(&self, work: &DialogWork, part: &Part) -> Result<AvitoStep, BridgeError> {
         let token = match self.token(work, None).await {
             Ok(token) => token,
             Err(next) => return Ok(next),
@@ -181,73 +175,6 @@ impl AvitoSender<'_> {
         let results = self.run(vec![auto_reply::select_obsolete(part.id)]).await?;
         let is_obsolete = results.iter().flatten().next().is_some();
         Ok(is_obsolete.then(|| AvitoStep::Commit(auto_reply::cancel(part.id))))
-    }
-
-    /// Looks for a part of unknown outcome among the chat's newest messages, and sends it again if it is not there.
-    async fn verify_sent(&self, work: &DialogWork, part: &Part) -> Result<AvitoStep, BridgeError> {
-        let waited = Duration::try_from(work.now.duration_since(part.sending_since)).unwrap_or_default();
-        if let Some(left) = FIRST_VERIFY_DELAY.checked_sub(waited).filter(|left| !left.is_zero()) {
-            return Ok(AvitoStep::ReleaseFor(Vec::new(), left));
-        }
-        let token = match self.token(work, None).await {
-            Ok(token) => token,
-            Err(next) => return Ok(next),
-        };
-        let avito = accounts::avito(self.app);
-        let list = avito.messages(&token, work.keys.user_id, &work.avito_chat_id, avito::MAX_PAGE_SIZE, 0);
-        let list = self.within(work, list).await;
-        let messages = match list {
-            Ok(reply) => reply.value,
-            Err(avito::Error::Unauthorized { .. }) => {
-                let renewed = self.token(work, Some(&token)).await;
-                return Ok(renewed.map_or_else(|next| next, |_| AvitoStep::ReleaseFor(Vec::new(), Duration::ZERO)));
-            }
-            Err(error) => {
-                tracing::warn!(dialog_id = self.dialog_id, %error, "a chat could not be read to verify a part");
-                return Ok(AvitoStep::ReleaseFor(Vec::new(), error.retry_in().unwrap_or(SECOND_VERIFY_DELAY)));
-            }
-        };
-        match self.find_sent(work, part, &messages).await? {
-            Some(id) => {
-                metrics::counter!("parts_verified_sent").increment(1);
-                Ok(AvitoStep::CommitSent(SentPart { part_id: part.id, avito_message_id: id }))
-            }
-            None if part.verify_attempts + 1 < MAX_VERIFY_ATTEMPTS => {
-                Ok(AvitoStep::ReleaseFor(vec![work::count_verification(part.id)], SECOND_VERIFY_DELAY))
-            }
-            None => {
-                let results = self.run(vec![work::restart_sending(part.id)]).await?;
-                if results.iter().flatten().next().is_none() {
-                    return Ok(AvitoStep::Commit(Vec::new())); // Avito reported the message in the meantime
-                }
-                self.send(work, part).await
-            }
-        }
-    }
-
-    /// Returns the oldest own message that looks like the part, is not older, and belongs to no other part or message.
-    /// All pictures look alike. None: there is no such message.
-    async fn find_sent(
-        &self,
-        work: &DialogWork,
-        part: &Part,
-        newest: &[avito::Message],
-    ) -> Result<Option<String>, BridgeError> {
-        let earliest = part.sending_since.checked_sub(CLOCK_SKEW).unwrap_or(Timestamp::MIN).as_second();
-        let candidates: Vec<String> = newest
-            .iter()
-            .rev()
-            .filter(|message| message.is_own(work.keys.user_id) && looks_like(part, message))
-            .filter(|message| message.created.is_some_and(|created| created >= earliest))
-            .map(|message| message.id.clone())
-            .collect();
-        if candidates.is_empty() {
-            return Ok(None);
-        }
-        let results = self.run(vec![work::select_known_ids(work.keys.account_id, candidates.clone())]).await?;
-        let known: Vec<String> =
-            results.iter().flatten().map(|row| get(row, "avito_message_id")).collect::<Result<_, _>>()?;
-        Ok(candidates.into_iter().find(|id| !known.contains(id)))
     }
 
     /// Deletes a part in Avito. Avito refuses to delete twice or too late alike, so after a refusal the chat is read.
@@ -337,12 +264,4 @@ impl DialogWork {
     fn lease_ends_too_soon(&self) -> bool {
         self.leased_at.elapsed() + avito_rate_limit::REDIS_TIMEOUT + avito::CALL_TIMEOUT >= claim::LEASE
     }
-}
-
-fn looks_like(part: &Part, message: &avito::Message) -> bool {
-    if part.picture.is_some() {
-        return message.kind == avito::Kind::Image;
-    }
-    let text = message.content.text.as_deref().filter(|_| message.kind == avito::Kind::Text);
-    text.is_some_and(|text| text_split::key(text) == part.text_key)
 }
