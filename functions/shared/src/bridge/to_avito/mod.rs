@@ -4,6 +4,7 @@ mod blocking;
 mod claim;
 mod outcomes;
 pub(in crate::bridge) mod pictures;
+mod send;
 mod sender;
 mod verify;
 pub(in crate::bridge) mod work;
