@@ -3,22 +3,58 @@
 
 use serde_json::json;
 
-use super::work::BlockRequest;
+use super::{
+    sender::{AvitoSender, AvitoStep},
+    work::{BlockRequest, DialogWork},
+};
 use crate::{
+    avito,
     bridge::{
         common::texts::{self, Language},
+        error::BridgeError,
         rows::receipts::make_outboxes_due,
     },
     platform::db::Statement,
+    tenancy::accounts,
 };
 
+impl AvitoSender<'_> {
+    /// Has Avito block the buyer. To block twice changes nothing.
+    pub(super) async fn block_buyer(
+        &self,
+        work: &DialogWork,
+        block_request: &BlockRequest,
+    ) -> Result<AvitoStep, BridgeError> {
+        let Some(buyer_id) = block_request.buyer_id else {
+            return Ok(AvitoStep::Commit(vec![mark_block_refused(self.dialog_id, block_request, "")]));
+        };
+        let token = match self.token(work, None).await {
+            Ok(token) => token,
+            Err(next) => return Ok(next),
+        };
+        let avito = accounts::avito(self.app);
+        match self.within(work, avito.block(&token, work.keys.user_id, buyer_id, block_request.item_id)).await {
+            Ok(_) => Ok(AvitoStep::Commit(vec![mark_blocked(self.dialog_id, block_request)])),
+            Err(avito::Error::Unauthorized { .. }) => self.renew_token(work, &token).await,
+            Err(error) => Ok(match error.retry_in() {
+                Some(wait) => AvitoStep::ReleaseFor(Vec::new(), wait),
+                None => AvitoStep::Commit(vec![mark_block_refused(
+                    self.dialog_id,
+                    block_request,
+                    error.vendor_message().unwrap_or_default(),
+                )]),
+            }),
+        }
+    }
+}
+
 /// Stores that Avito has blocked the buyer, with a notice.
-pub(super) fn mark_blocked(dialog_id: i64, request: &BlockRequest) -> Statement {
+fn mark_blocked(dialog_id: i64, request: &BlockRequest) -> Statement {
     store_block_result(dialog_id, request, Some("blocked"), texts::blocked(Language::Russian))
 }
 
 /// Stores that Avito has not blocked the buyer and will not, with a notice.
-pub(super) fn mark_block_refused(dialog_id: i64, request: &BlockRequest, reason: &str) -> Statement {
+fn mark_block_refused(dialog_id: i64, request: &BlockRequest, reason: &str) -> Statement {
     store_block_result(dialog_id, request, None, &format!("{} {reason}", texts::not_blocked(Language::Russian)))
 }
 

@@ -2,6 +2,8 @@
 
 mod blocking;
 mod claim;
+mod delete;
+mod mark_read;
 mod outcomes;
 pub(in crate::bridge) mod pictures;
 mod send;

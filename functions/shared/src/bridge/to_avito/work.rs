@@ -46,6 +46,7 @@ pub(super) struct PartToDelete {
 
 /// A request to block a buyer.
 pub(super) struct BlockRequest {
+    /// The time of the request.
     pub(super) requested_at: Timestamp,
     /// Avito's id of the buyer. None: the buyer's account is gone.
     pub(super) buyer_id: Option<i64>,
@@ -55,7 +56,7 @@ pub(super) struct BlockRequest {
 
 impl BlockRequest {
     /// Builds the request that was made at that time, for a dialog with this buyer about this item.
-    pub(super) fn of(requested_at: Timestamp, buyer: &Value, item: &Value) -> Self {
+    fn of(requested_at: Timestamp, buyer: &Value, item: &Value) -> Self {
         Self { requested_at, buyer_id: buyer["id"].as_i64(), item_id: item["id"].as_i64() }
     }
 }
@@ -166,11 +167,6 @@ impl PartRow {
             is_auto_reply: self.is_auto_reply,
         }
     }
-}
-
-/// Clears the request to mark the chat read: it is done, or Avito refuses it.
-pub(super) fn clear_mark_read(dialog_id: i64) -> Statement {
-    Statement::new("UPDATE dialogs SET mark_read_at = NULL WHERE id = $1 AND mark_read_at <= now()").bind(dialog_id)
 }
 
 /// Selects the sealed token of the bot that received a part's message: Telegram gives no other bot its files.

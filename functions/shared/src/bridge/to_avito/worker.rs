@@ -6,24 +6,17 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::{
-    blocking, claim,
-    sender::{AvitoSender, AvitoStep, FIRST_VERIFY_DELAY, REFUSED_DELAY, SECOND_VERIFY_DELAY, wake_bot},
-    work::{self, BlockRequest, DialogWork, PartToDelete},
+    claim,
+    sender::{AvitoSender, AvitoStep, FIRST_VERIFY_DELAY, REFUSED_DELAY, wake_bot},
+    work::{self, DialogWork},
 };
 use crate::{
-    App, avito,
+    App,
     bridge::{
-        common::{
-            avito_rate_limit::{self, CallPriority},
-            claim::Claim,
-            queue_tasks::AvitoTask,
-            tenant_cache,
-        },
+        common::{claim::Claim, queue_tasks::AvitoTask, tenant_cache},
         error::BridgeError,
-        operator::edits,
         rows::{bot_outbox, receipts},
     },
-    tenancy::accounts,
 };
 
 pub use crate::bridge::common::claim::WorkerOutcome;
@@ -100,85 +93,5 @@ impl AvitoSender<'_> {
             None if work.mark_read => self.mark_read(work).await,
             None => Ok(AvitoStep::ReleaseFor(Vec::new(), FIRST_VERIFY_DELAY)),
         }
-    }
-
-    /// Deletes a part in Avito. Avito refuses to delete twice or too late alike, so after a refusal the chat is read.
-    async fn delete_part(&self, work: &DialogWork, part_to_delete: &PartToDelete) -> Result<AvitoStep, BridgeError> {
-        let token = match self.token(work, None).await {
-            Ok(token) => token,
-            Err(next) => return Ok(next),
-        };
-        let (avito, user_id) = (accounts::avito(self.app), work.keys.user_id);
-        let (chat_id, message_id) = (&work.avito_chat_id, &part_to_delete.avito_message_id);
-        let answer = self.within(work, avito.delete_message(&token, user_id, chat_id, message_id)).await;
-        let error = match answer {
-            Ok(_) | Err(avito::Error::Refused { status: 404, .. }) => {
-                return Ok(AvitoStep::Commit(vec![edits::mark_part_deleted(part_to_delete.part_id)]));
-            }
-            Err(error) => error,
-        };
-        tracing::warn!(dialog_id = self.dialog_id, part_id = part_to_delete.part_id, %error, "a part was not deleted");
-        match error {
-            avito::Error::Unauthorized { .. } => self.renew_token(work, &token).await,
-            error if error.retry_in().is_some() => {
-                Ok(AvitoStep::ReleaseFor(Vec::new(), error.retry_in().unwrap_or(FIRST_VERIFY_DELAY)))
-            }
-            error => match self.within(work, avito.messages(&token, user_id, chat_id, avito::MAX_PAGE_SIZE, 0)).await {
-                Ok(list) => {
-                    let is_gone =
-                        |message: &avito::Message| message.id == *message_id && message.kind == avito::Kind::Deleted;
-                    Ok(AvitoStep::Commit(if list.value.iter().any(is_gone) {
-                        vec![edits::mark_part_deleted(part_to_delete.part_id)]
-                    } else {
-                        edits::mark_delete_refused(part_to_delete.part_id, error.vendor_message().unwrap_or_default())
-                    }))
-                }
-                Err(error) => Ok(AvitoStep::ReleaseFor(Vec::new(), error.retry_in().unwrap_or(SECOND_VERIFY_DELAY))),
-            },
-        }
-    }
-
-    /// Has Avito block the buyer. To block twice changes nothing.
-    async fn block_buyer(&self, work: &DialogWork, block_request: &BlockRequest) -> Result<AvitoStep, BridgeError> {
-        let Some(buyer_id) = block_request.buyer_id else {
-            return Ok(AvitoStep::Commit(vec![blocking::mark_block_refused(self.dialog_id, block_request, "")]));
-        };
-        let token = match self.token(work, None).await {
-            Ok(token) => token,
-            Err(next) => return Ok(next),
-        };
-        let avito = accounts::avito(self.app);
-        match self.within(work, avito.block(&token, work.keys.user_id, buyer_id, block_request.item_id)).await {
-            Ok(_) => Ok(AvitoStep::Commit(vec![blocking::mark_blocked(self.dialog_id, block_request)])),
-            Err(avito::Error::Unauthorized { .. }) => self.renew_token(work, &token).await,
-            Err(error) => Ok(match error.retry_in() {
-                Some(wait) => AvitoStep::ReleaseFor(Vec::new(), wait),
-                None => AvitoStep::Commit(vec![blocking::mark_block_refused(
-                    self.dialog_id,
-                    block_request,
-                    error.vendor_message().unwrap_or_default(),
-                )]),
-            }),
-        }
-    }
-
-    async fn mark_read(&self, work: &DialogWork) -> Result<AvitoStep, BridgeError> {
-        let token = match self.token(work, None).await {
-            Ok(token) => token,
-            Err(next) => return Ok(next),
-        };
-        let avito = accounts::avito(self.app);
-        let call = avito.mark_read(&token, work.keys.user_id, &work.avito_chat_id);
-        let answer = avito_rate_limit::within(self.app, work.keys.account_id, CallPriority::Background, call).await;
-        Ok(match answer {
-            Err(avito::Error::Unauthorized { .. }) => match self.token(work, Some(&token)).await {
-                Ok(_) => AvitoStep::ReleaseFor(Vec::new(), Duration::ZERO),
-                Err(next) => next,
-            },
-            Err(error) if error.retry_in().is_some() => {
-                AvitoStep::ReleaseFor(Vec::new(), error.retry_in().unwrap_or(FIRST_VERIFY_DELAY))
-            }
-            _ => AvitoStep::Commit(vec![work::clear_mark_read(self.dialog_id)]),
-        })
     }
 }
