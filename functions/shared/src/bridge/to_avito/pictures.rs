@@ -10,7 +10,7 @@ use super::{
     claim,
     outcomes::{self, after_failure},
     sender::{AvitoSender, AvitoStep},
-    work::{self, DialogWork, Part, SentPart},
+    work::{DialogWork, Part, SentPart},
 };
 use crate::{
     avito,
@@ -21,7 +21,11 @@ use crate::{
         },
         error::BridgeError,
     },
-    platform::{db::get, media::MediaError, secrets::Secret},
+    platform::{
+        db::{Statement, get},
+        media::MediaError,
+        secrets::Secret,
+    },
     telegram::{
         Error,
         update::{Content, File, Media, Message},
@@ -133,6 +137,15 @@ impl From<MediaError> for PictureError {
     }
 }
 
+/// Selects the sealed token of the bot that received a part's message: Telegram gives no other bot its files.
+fn select_bot_token(part_id: i64) -> Statement {
+    Statement::new(
+        "SELECT r.token FROM parts p JOIN messages m ON m.id = p.message_id JOIN tenancy_bots r ON r.bot_id = m.bot_id
+         WHERE p.id = $1",
+    )
+    .bind(part_id)
+}
+
 impl AvitoSender<'_> {
     /// Sends a picture: fetches it from Telegram, uploads it to Avito, posts it in the chat. The buyer sees only the
     /// result of the last call, so only its outcome can be unknown.
@@ -206,7 +219,7 @@ impl AvitoSender<'_> {
     }
 
     async fn fetch(&self, part: &Part, picture: &Value) -> Result<Result<Bytes, PictureError>, BridgeError> {
-        let results = self.run(vec![work::select_bot_token(part.id)]).await?;
+        let results = self.run(vec![select_bot_token(part.id)]).await?;
         let no_file = PictureError::Permanent(texts::not_handed_out(Language::Russian));
         let (Some(row), Some(file_id)) = (results.iter().flatten().next(), picture["file_id"].as_str()) else {
             return Ok(Err(no_file));

@@ -168,12 +168,3 @@ impl PartRow {
         }
     }
 }
-
-/// Selects the sealed token of the bot that received a part's message: Telegram gives no other bot its files.
-pub(super) fn select_bot_token(part_id: i64) -> Statement {
-    Statement::new(
-        "SELECT r.token FROM parts p JOIN messages m ON m.id = p.message_id JOIN tenancy_bots r ON r.bot_id = m.bot_id
-         WHERE p.id = $1",
-    )
-    .bind(part_id)
-}
