@@ -76,6 +76,16 @@ impl Error {
         }
     }
 
+    /// Returns Avito's message about its refusal, for people. None: the failure has no message, or an empty one.
+    pub fn vendor_message(&self) -> Option<&str> {
+        match self {
+            Self::Unauthorized { message, .. } | Self::PaymentRequired { message } | Self::Refused { message, .. } => {
+                Some(message.as_str()).filter(|message| !message.is_empty())
+            }
+            _ => None,
+        }
+    }
+
     /// The time after which the same call may succeed. `None`: waiting alone does not help.
     pub fn retry_in(&self) -> Option<Duration> {
         match self {
@@ -172,12 +182,7 @@ mod tests {
     }
 
     fn message(error: &Error) -> &str {
-        match error {
-            Error::Refused { message, .. }
-            | Error::Unauthorized { message, .. }
-            | Error::PaymentRequired { message } => message,
-            _ => "",
-        }
+        error.vendor_message().unwrap_or_default()
     }
 
     #[test]

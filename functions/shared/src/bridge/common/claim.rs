@@ -1,4 +1,4 @@
-//! The result of a worker's claim: of a bot's outbox ([`super::work`]) or of a dialog ([`super::dialog_work`]).
+//! The result of a worker's claim, of a bot's outbox or of a dialog, and the end of its run.
 
 use std::time::Duration;
 
@@ -21,6 +21,15 @@ pub enum Claim<T> {
     LeaseTaken,
     /// The row does not exist, or nothing of it is due.
     NothingDue,
+}
+
+/// The end of a worker's run for one bot or dialog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerOutcome {
+    /// Nothing is left to do now. Work that is due later has its wake-up.
+    Done,
+    /// Another worker holds the lease.
+    LeaseTaken,
 }
 
 /// The JSON that a claim returns.

@@ -1,40 +1,60 @@
 //! `/block`: a buyer goes on Avito's black list. The request is stored in the dialog once an operator confirmed it. The
 //! worker that holds the dialog's lease carries it out.
 
-use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use super::{
+    sender::{AvitoSender, AvitoStep},
+    work::{BlockRequest, DialogWork},
+};
 use crate::{
+    avito,
     bridge::{
         common::texts::{self, Language},
+        error::BridgeError,
         rows::receipts::make_outboxes_due,
     },
     platform::db::Statement,
+    tenancy::accounts,
 };
 
-/// A request to block a buyer.
-pub struct BlockRequest {
-    requested_at: Timestamp,
-    /// Avito's id of the buyer. None: the buyer's account is gone.
-    pub(in crate::bridge) buyer_id: Option<i64>,
-    /// Avito's id of the item that the chat is about.
-    pub(in crate::bridge) item_id: Option<i64>,
-}
-
-impl BlockRequest {
-    /// Builds the request that was made at that time, for a dialog with this buyer about this item.
-    pub(in crate::bridge) fn of(requested_at: Timestamp, buyer: &Value, item: &Value) -> Self {
-        Self { requested_at, buyer_id: buyer["id"].as_i64(), item_id: item["id"].as_i64() }
+impl AvitoSender<'_> {
+    /// Has Avito block the buyer. To block twice changes nothing.
+    pub(super) async fn block_buyer(
+        &self,
+        work: &DialogWork,
+        block_request: &BlockRequest,
+    ) -> Result<AvitoStep, BridgeError> {
+        let Some(buyer_id) = block_request.buyer_id else {
+            return Ok(AvitoStep::Commit(vec![mark_block_refused(self.dialog_id, block_request, "")]));
+        };
+        let token = match self.token(work, None).await {
+            Ok(token) => token,
+            Err(next) => return Ok(next),
+        };
+        let avito = accounts::avito(self.app);
+        match self.within(work, avito.block(&token, work.keys.user_id, buyer_id, block_request.item_id)).await {
+            Ok(_) => Ok(AvitoStep::Commit(vec![mark_blocked(self.dialog_id, block_request)])),
+            Err(avito::Error::Unauthorized { .. }) => self.renew_token(work, &token).await,
+            Err(error) => Ok(match error.retry_in() {
+                Some(wait) => AvitoStep::ReleaseFor(Vec::new(), wait),
+                None => AvitoStep::Commit(vec![mark_block_refused(
+                    self.dialog_id,
+                    block_request,
+                    error.vendor_message().unwrap_or_default(),
+                )]),
+            }),
+        }
     }
 }
 
 /// Stores that Avito has blocked the buyer, with a notice.
-pub(in crate::bridge) fn mark_blocked(dialog_id: i64, request: &BlockRequest) -> Statement {
+fn mark_blocked(dialog_id: i64, request: &BlockRequest) -> Statement {
     store_block_result(dialog_id, request, Some("blocked"), texts::blocked(Language::Russian))
 }
 
 /// Stores that Avito has not blocked the buyer and will not, with a notice.
-pub(in crate::bridge) fn mark_block_refused(dialog_id: i64, request: &BlockRequest, reason: &str) -> Statement {
+fn mark_block_refused(dialog_id: i64, request: &BlockRequest, reason: &str) -> Statement {
     store_block_result(dialog_id, request, None, &format!("{} {reason}", texts::not_blocked(Language::Russian)))
 }
 

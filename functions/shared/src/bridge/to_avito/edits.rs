@@ -61,14 +61,6 @@ macro_rules! confirm {
 }
 pub(super) use {apply, confirm};
 
-/// A part that is to be deleted in Avito.
-pub(in crate::bridge) struct PartToDelete {
-    /// The row in `parts`.
-    pub(super) part_id: i64,
-    /// Avito's id of the message.
-    pub(super) avito_message_id: String,
-}
-
 /// Marks a part as deleted: Avito does not show it any more.
 pub(super) fn mark_part_deleted(part_id: i64) -> Statement {
     Statement::new("UPDATE parts SET state = 'deleted' WHERE id = $1 AND state = 'deleting'").bind(part_id)

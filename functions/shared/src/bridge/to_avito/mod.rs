@@ -1,7 +1,14 @@
 //! From rows to Avito: the worker that holds a dialog's lease sends its parts, one at a time, in order.
 
 mod blocking;
+mod claim;
+mod delete;
 mod edits;
+mod mark_read;
+mod outcomes;
 mod pictures;
+mod send;
+mod sender;
+mod verify;
 mod work;
 pub mod worker;

@@ -7,8 +7,10 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    work::{self, DialogWork, Part, SentPart},
-    worker::{AvitoSender, AvitoStep, after_failure},
+    claim,
+    outcomes::{self, after_failure},
+    sender::{AvitoSender, AvitoStep},
+    work::{DialogWork, Part, SentPart},
 };
 use crate::{
     avito,
@@ -16,7 +18,11 @@ use crate::{
         common::texts::{self, Language},
         error::BridgeError,
     },
-    platform::{db::get, media::MediaError, secrets::Secret},
+    platform::{
+        db::{Statement, get},
+        media::MediaError,
+        secrets::Secret,
+    },
     telegram::{Error, MAX_DOWNLOAD_BYTES},
     tenancy::{accounts, bots},
 };
@@ -73,6 +79,15 @@ impl From<MediaError> for PictureError {
     }
 }
 
+/// Selects the sealed token of the bot that received a part's message: Telegram gives no other bot its files.
+fn select_bot_token(part_id: i64) -> Statement {
+    Statement::new(
+        "SELECT r.token FROM parts p JOIN messages m ON m.id = p.message_id JOIN tenancy_bots r ON r.bot_id = m.bot_id
+         WHERE p.id = $1",
+    )
+    .bind(part_id)
+}
+
 impl AvitoSender<'_> {
     /// Sends a picture: fetches it from Telegram, uploads it to Avito, posts it in the chat. The buyer sees only the
     /// result of the last call, so only its outcome can be unknown.
@@ -88,11 +103,11 @@ impl AvitoSender<'_> {
             Ok(bytes) => bytes,
             Err(PictureError::Transient(wait)) => {
                 let growing = FILE_DELAY * (1 << part.attempts.clamp(0, 5));
-                return Ok(AvitoStep::ReleaseFor(vec![work::requeue_part(part.id)], wait.max(growing)));
+                return Ok(AvitoStep::ReleaseFor(vec![claim::requeue_part(part.id)], wait.max(growing)));
             }
             Err(PictureError::Permanent(why)) => {
                 metrics::counter!("parts_failed").increment(1);
-                return Ok(AvitoStep::Commit(work::mark_part_failed(
+                return Ok(AvitoStep::Commit(outcomes::mark_part_failed(
                     part.id,
                     "the file cannot be sent".to_owned(),
                     &json!({ "text": why }),
@@ -101,7 +116,7 @@ impl AvitoSender<'_> {
         };
         let Some(ending) = ending(&bytes) else {
             let why = texts::not_taken("document", Language::Russian);
-            return Ok(AvitoStep::Commit(work::mark_part_failed(
+            return Ok(AvitoStep::Commit(outcomes::mark_part_failed(
                 part.id,
                 "not a picture that Avito takes".to_owned(),
                 &json!({ "text": why }),
@@ -123,7 +138,7 @@ impl AvitoSender<'_> {
             Ok(reply) => reply.value,
             // The buyer sees nothing of an upload, so there is nothing to verify.
             Err(avito::Error::Unknown(_) | avito::Error::Unavailable { .. }) => {
-                return Ok(AvitoStep::ReleaseFor(vec![work::requeue_part(part.id)], FILE_DELAY));
+                return Ok(AvitoStep::ReleaseFor(vec![claim::requeue_part(part.id)], FILE_DELAY));
             }
             Err(error) => {
                 tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a picture was not uploaded");
@@ -131,7 +146,7 @@ impl AvitoSender<'_> {
             }
         };
         // The fetch and the upload may have taken longer than the lease.
-        if self.run(vec![work::renew_lease(self.dialog_id, self.owner)]).await?.iter().flatten().next().is_none() {
+        if self.run(vec![claim::renew_lease(self.dialog_id, self.owner)]).await?.iter().flatten().next().is_none() {
             return Ok(AvitoStep::Commit(Vec::new()));
         }
         let call = avito.send_image(&token, user_id, &work.avito_chat_id, &image_id);
@@ -146,7 +161,7 @@ impl AvitoSender<'_> {
     }
 
     async fn fetch(&self, part: &Part, picture: &Value) -> Result<Result<Bytes, PictureError>, BridgeError> {
-        let results = self.run(vec![work::select_bot_token(part.id)]).await?;
+        let results = self.run(vec![select_bot_token(part.id)]).await?;
         let no_file = PictureError::Permanent(texts::not_handed_out(Language::Russian));
         let (Some(row), Some(file_id)) = (results.iter().flatten().next(), picture["file_id"].as_str()) else {
             return Ok(Err(no_file));

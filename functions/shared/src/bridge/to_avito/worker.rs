@@ -3,83 +3,32 @@
 
 use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
 use uuid::Uuid;
 
 use super::{
-    blocking::{self, BlockRequest},
-    edits::{self, PartToDelete},
-    work::{self, DialogWork, Part, SentPart},
+    claim,
+    sender::{AvitoSender, AvitoStep, FIRST_VERIFY_DELAY, REFUSED_DELAY, wake_bot},
+    work::DialogWork,
 };
 use crate::{
-    App, avito,
+    App,
     bridge::{
-        auto_reply,
-        common::{
-            avito_rate_limit::{self, CallPriority},
-            buttons,
-            claim::Claim,
-            queue_tasks::{AvitoTask, TelegramTask},
-            tenant_cache, text_split,
-            texts::{self, Language},
-        },
+        common::{claim::Claim, queue_tasks::AvitoTask, tenant_cache},
         error::BridgeError,
         rows::{bot_outbox, receipts},
     },
-    platform::{
-        db::{ClientId, Scope, Statement, get},
-        secrets::Secret,
-    },
-    tenancy::accounts::{self, TokenError},
 };
 
-/// The end of a worker's run for one dialog.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WorkerOutcome {
-    /// Nothing is left to do now. Work that is due later has its wake-up.
-    Done,
-    /// Another worker holds the lease.
-    LeaseTaken,
-}
-
-/// A part of unknown outcome is verified after this time at the earliest: it may still appear in Avito's list.
-const FIRST_VERIFY_DELAY: Duration = Duration::from_secs(3);
-/// Delay between two verifications that do not find the part.
-const SECOND_VERIFY_DELAY: Duration = Duration::from_secs(5);
-/// After so many verifications that do not find it, a part counts as not sent.
-const MAX_VERIFY_ATTEMPTS: i32 = 2;
-/// The largest difference that is allowed for between Avito's clock and ours.
-const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(10);
-/// Delay of a dialog whose account Avito refuses, or whose client is suspended.
-const REFUSED_DELAY: Duration = Duration::from_secs(300);
-
-/// The result of one step: the transaction to run next.
-pub(in crate::bridge) enum AvitoStep {
-    /// Run these statements and claim the next work.
-    Commit(Vec<Statement>),
-    /// Store that Avito has this part, and claim the next work.
-    CommitSent(SentPart),
-    /// Run these statements and release the lease for a while.
-    ReleaseFor(Vec<Statement>, Duration),
-}
-
-/// The worker that holds a dialog's lease, with all it needs to send.
-pub(in crate::bridge) struct AvitoSender<'a> {
-    pub(in crate::bridge) app: &'a App,
-    pub(in crate::bridge) dialog_id: i64,
-    pub(in crate::bridge) owner: Uuid,
-    pub(in crate::bridge) client_id: ClientId,
-}
+pub use crate::bridge::common::claim::WorkerOutcome;
 
 /// Works for one dialog until nothing is left, `stop` is reached, or Avito wants a pause. Errors: our Postgres failed,
 /// or a secret does not open. The next worker finds unfinished parts again.
 pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Result<WorkerOutcome, BridgeError> {
     let owner = Uuid::new_v4();
-    let first = work::claim_dialog_work(dialog_id, owner, Vec::new(), None);
+    let first = claim::claim_dialog_work(dialog_id, owner, Vec::new(), None);
     let scope = tenant_cache::scope(&tenant_cache::OF_DIALOGS, dialog_id, tenant_cache::find_tenant_of_dialog);
     let first = app.db().run(scope, first).await?;
-    let (mut claim, bot_to_wake) = work::read(&first)?;
+    let (mut claim, bot_to_wake) = claim::read(&first)?;
     wake_bot(app, bot_to_wake).await;
     let outcome_of_worker =
         if matches!(claim, Claim::LeaseTaken) { WorkerOutcome::LeaseTaken } else { WorkerOutcome::Done };
@@ -100,13 +49,13 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
                     outcome.insert(0, bot_outbox::lock_dialog(Some(dialog_id)));
                 }
                 let (next, bot_to_wake) =
-                    work::read(&sender.run(work::claim_dialog_work(dialog_id, owner, outcome, None)).await?)?;
+                    claim::read(&sender.run(claim::claim_dialog_work(dialog_id, owner, outcome, None)).await?)?;
                 claim = next;
                 bot_to_wake
             }
             AvitoStep::CommitSent(sent) => {
-                let statements = work::claim_dialog_work(dialog_id, owner, Vec::new(), Some(sent));
-                let (next, bot_to_wake) = work::read(&sender.run(statements).await?)?;
+                let statements = claim::claim_dialog_work(dialog_id, owner, Vec::new(), Some(sent));
+                let (next, bot_to_wake) = claim::read(&sender.run(statements).await?)?;
                 claim = next;
                 bot_to_wake
             }
@@ -115,10 +64,10 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
                 if !wait.is_zero() {
                     outcome.push(receipts::put_waiting_receipts(dialog_id, wait.as_secs_f64()));
                 }
-                outcome.push(work::release_for(dialog_id, owner, wait.as_secs_f64()));
-                outcome.push(work::select_bot_to_wake(dialog_id));
+                outcome.push(claim::release_for(dialog_id, owner, wait.as_secs_f64()));
+                outcome.push(claim::select_bot_to_wake(dialog_id));
                 claim = Claim::Idle { wake_in: Some(wait) };
-                read_bot_to_wake(&sender.run(outcome).await?)?
+                claim::read_bot_to_wake(&sender.run(outcome).await?)?
             }
         };
         // Now, not at the end: for one second other transactions rely on this wake-up (`wakeup_pending`).
@@ -130,25 +79,7 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
     Ok(outcome_of_worker)
 }
 
-async fn wake_bot(app: &App, bot_id: Option<i64>) {
-    if let Some(bot_id) = bot_id {
-        app.wake(&TelegramTask::V1 { bot_id }, Duration::ZERO).await;
-    }
-}
-
-fn read_bot_to_wake(results: &[Vec<tokio_postgres::Row>]) -> Result<Option<i64>, BridgeError> {
-    let is_bot = |row: &&tokio_postgres::Row| row.columns().iter().any(|column| column.name() == "bot_id");
-    Ok(results.iter().flatten().find(is_bot).map(|row| get(row, "bot_id")).transpose()?)
-}
-
 impl AvitoSender<'_> {
-    pub(in crate::bridge) async fn run(
-        &self,
-        statements: Vec<Statement>,
-    ) -> Result<crate::platform::db::ResultSets, BridgeError> {
-        Ok(self.app.db().run(Scope::Tenant(self.client_id), statements).await?)
-    }
-
     async fn step(&self, work: &DialogWork) -> Result<AvitoStep, BridgeError> {
         if let Some(part_to_delete) = &work.part_to_delete {
             return self.delete_part(work, part_to_delete).await;
@@ -161,351 +92,6 @@ impl AvitoSender<'_> {
             Some(part) => self.send(work, part).await,
             None if work.mark_read => self.mark_read(work).await,
             None => Ok(AvitoStep::ReleaseFor(Vec::new(), FIRST_VERIFY_DELAY)),
-        }
-    }
-
-    /// Returns the access token, a new one if Avito `refused` this. The error is the step to take without a token.
-    pub(in crate::bridge) async fn token(
-        &self,
-        work: &DialogWork,
-        refused: Option<&Secret>,
-    ) -> Result<Secret, AvitoStep> {
-        let token = match refused {
-            None => accounts::access_token(self.app, &work.keys).await,
-            Some(refused) => accounts::renewed_token(self.app, &work.keys, refused).await,
-        };
-        token.map_err(|error| {
-            tracing::warn!(dialog_id = self.dialog_id, %error, "there is no token for Avito");
-            match error {
-                TokenError::Refused(reason) => account_refused(work, reason),
-                _ => work.release(Vec::new(), FIRST_VERIFY_DELAY),
-            }
-        })
-    }
-
-    /// Makes a call that a person waits for, within the account's rate limit.
-    pub(in crate::bridge) fn within<T>(
-        &self,
-        work: &DialogWork,
-        call: impl Future<Output = Result<avito::Reply<T>, avito::Error>>,
-    ) -> impl Future<Output = Result<avito::Reply<T>, avito::Error>> {
-        avito_rate_limit::within(self.app, work.keys.account_id, CallPriority::Reply, call)
-    }
-
-    async fn send(&self, work: &DialogWork, part: &Part) -> Result<AvitoStep, BridgeError> {
-        let token = match self.token(work, None).await {
-            Ok(token) => token,
-            Err(next) => return Ok(next),
-        };
-        if part.is_auto_reply
-            && let Some(next) = self.check_auto_reply(work, part, &token).await?
-        {
-            return Ok(next);
-        }
-        if work.lease_ends_too_soon() {
-            return Ok(work.release(Vec::new(), Duration::ZERO));
-        }
-        if let Some(picture) = &part.picture {
-            return self.send_picture(work, part, picture, token).await;
-        }
-        let (avito, user_id) = (accounts::avito(self.app), work.keys.user_id);
-        let call = avito.send_text(&token, user_id, &work.avito_chat_id, &part.text);
-        let mut answer = self.with_waiting_receipt(self.within(work, call)).await;
-        if matches!(answer, Err(avito::Error::Unauthorized { .. })) {
-            let token = match self.token(work, Some(&token)).await {
-                Ok(token) => token,
-                Err(next) => return Ok(next),
-            };
-            if work.lease_ends_too_soon() {
-                return Ok(work.release(Vec::new(), Duration::ZERO));
-            }
-            answer = self.within(work, avito.send_text(&token, user_id, &work.avito_chat_id, &part.text)).await;
-        }
-        Ok(match answer {
-            Ok(reply) => AvitoStep::CommitSent(SentPart { part_id: part.id, avito_message_id: reply.value.id }),
-            Err(error) => {
-                tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a part was not sent");
-                after_failure(work, part, error)
-            }
-        })
-    }
-
-    /// Makes a call. If it takes longer than [`receipts::WAITING_RECEIPT_AFTER`], the waiting answers get 👀 meanwhile.
-    pub(in crate::bridge) async fn with_waiting_receipt<T>(&self, call: impl Future<Output = T>) -> T {
-        let mut call = std::pin::pin!(call);
-        match tokio::time::timeout(receipts::WAITING_RECEIPT_AFTER, &mut call).await {
-            Ok(answer) => answer,
-            Err(_) => tokio::join!(call, Box::pin(self.put_waiting_receipt())).0,
-        }
-    }
-
-    /// Puts 👀 on the answers that wait for Avito now. A failure is only logged: it costs nothing but the receipt.
-    async fn put_waiting_receipt(&self) {
-        let results = self
-            .run(vec![receipts::put_waiting_receipts(self.dialog_id, 0.0), work::select_bot_to_wake(self.dialog_id)])
-            .await;
-        match results.and_then(|results| read_bot_to_wake(&results)) {
-            Ok(bot_id) => wake_bot(self.app, bot_id).await,
-            Err(error) => tracing::warn!(dialog_id = self.dialog_id, %error, "no receipt was put on a waiting answer"),
-        }
-    }
-
-    /// Checks just before an auto-reply is sent that no person has answered. None: it is sent; else the step to take.
-    async fn check_auto_reply(
-        &self,
-        work: &DialogWork,
-        part: &Part,
-        token: &Secret,
-    ) -> Result<Option<AvitoStep>, BridgeError> {
-        let (avito, user_id) = (accounts::avito(self.app), work.keys.user_id);
-        let newest_first =
-            match self.within(work, avito.messages(token, user_id, &work.avito_chat_id, avito::MAX_PAGE_SIZE, 0)).await
-            {
-                Ok(reply) => reply.value,
-                Err(avito::Error::Unauthorized { .. }) => {
-                    let renewed = self.token(work, Some(token)).await;
-                    return Ok(Some(renewed.map_or_else(|next| next, |_| work.release(Vec::new(), Duration::ZERO))));
-                }
-                Err(error) => {
-                    tracing::warn!(dialog_id = self.dialog_id, %error, "a chat could not be read before an auto-reply");
-                    return Ok(Some(match error {
-                        avito::Error::Unknown(_) | avito::Error::Unavailable { .. } => {
-                            work.release(Vec::new(), FIRST_VERIFY_DELAY)
-                        }
-                        error => after_failure(work, part, error),
-                    }));
-                }
-            };
-        if !auto_reply::buyer_waits(&newest_first, user_id) {
-            return Ok(Some(AvitoStep::Commit(auto_reply::cancel(part.id))));
-        }
-        let results = self.run(vec![auto_reply::select_obsolete(part.id)]).await?;
-        let is_obsolete = results.iter().flatten().next().is_some();
-        Ok(is_obsolete.then(|| AvitoStep::Commit(auto_reply::cancel(part.id))))
-    }
-
-    /// Looks for a part of unknown outcome among the chat's newest messages, and sends it again if it is not there.
-    async fn verify_sent(&self, work: &DialogWork, part: &Part) -> Result<AvitoStep, BridgeError> {
-        let waited = Duration::try_from(work.now.duration_since(part.sending_since)).unwrap_or_default();
-        if let Some(left) = FIRST_VERIFY_DELAY.checked_sub(waited).filter(|left| !left.is_zero()) {
-            return Ok(AvitoStep::ReleaseFor(Vec::new(), left));
-        }
-        let token = match self.token(work, None).await {
-            Ok(token) => token,
-            Err(next) => return Ok(next),
-        };
-        let avito = accounts::avito(self.app);
-        let list = avito.messages(&token, work.keys.user_id, &work.avito_chat_id, avito::MAX_PAGE_SIZE, 0);
-        let list = self.within(work, list).await;
-        let messages = match list {
-            Ok(reply) => reply.value,
-            Err(avito::Error::Unauthorized { .. }) => {
-                let renewed = self.token(work, Some(&token)).await;
-                return Ok(renewed.map_or_else(|next| next, |_| AvitoStep::ReleaseFor(Vec::new(), Duration::ZERO)));
-            }
-            Err(error) => {
-                tracing::warn!(dialog_id = self.dialog_id, %error, "a chat could not be read to verify a part");
-                return Ok(AvitoStep::ReleaseFor(Vec::new(), error.retry_in().unwrap_or(SECOND_VERIFY_DELAY)));
-            }
-        };
-        match self.find_sent(work, part, &messages).await? {
-            Some(id) => {
-                metrics::counter!("parts_verified_sent").increment(1);
-                Ok(AvitoStep::CommitSent(SentPart { part_id: part.id, avito_message_id: id }))
-            }
-            None if part.verify_attempts + 1 < MAX_VERIFY_ATTEMPTS => {
-                Ok(AvitoStep::ReleaseFor(vec![work::count_verification(part.id)], SECOND_VERIFY_DELAY))
-            }
-            None => {
-                let results = self.run(vec![work::restart_sending(part.id)]).await?;
-                if results.iter().flatten().next().is_none() {
-                    return Ok(AvitoStep::Commit(Vec::new())); // Avito reported the message in the meantime
-                }
-                self.send(work, part).await
-            }
-        }
-    }
-
-    /// Returns the oldest own message that looks like the part, is not older, and belongs to no other part or message.
-    /// All pictures look alike. None: there is no such message.
-    async fn find_sent(
-        &self,
-        work: &DialogWork,
-        part: &Part,
-        newest: &[avito::Message],
-    ) -> Result<Option<String>, BridgeError> {
-        let earliest = part.sending_since.checked_sub(CLOCK_SKEW).unwrap_or(Timestamp::MIN).as_second();
-        let candidates: Vec<String> = newest
-            .iter()
-            .rev()
-            .filter(|message| message.is_own(work.keys.user_id) && looks_like(part, message))
-            .filter(|message| message.created.is_some_and(|created| created >= earliest))
-            .map(|message| message.id.clone())
-            .collect();
-        if candidates.is_empty() {
-            return Ok(None);
-        }
-        let results = self.run(vec![work::select_known_ids(work.keys.account_id, candidates.clone())]).await?;
-        let known: Vec<String> =
-            results.iter().flatten().map(|row| get(row, "avito_message_id")).collect::<Result<_, _>>()?;
-        Ok(candidates.into_iter().find(|id| !known.contains(id)))
-    }
-
-    /// Deletes a part in Avito. Avito refuses to delete twice or too late alike, so after a refusal the chat is read.
-    async fn delete_part(&self, work: &DialogWork, part_to_delete: &PartToDelete) -> Result<AvitoStep, BridgeError> {
-        let token = match self.token(work, None).await {
-            Ok(token) => token,
-            Err(next) => return Ok(next),
-        };
-        let (avito, user_id) = (accounts::avito(self.app), work.keys.user_id);
-        let (chat_id, message_id) = (&work.avito_chat_id, &part_to_delete.avito_message_id);
-        let answer = self.within(work, avito.delete_message(&token, user_id, chat_id, message_id)).await;
-        let error = match answer {
-            Ok(_) | Err(avito::Error::Refused { status: 404, .. }) => {
-                return Ok(AvitoStep::Commit(vec![edits::mark_part_deleted(part_to_delete.part_id)]));
-            }
-            Err(error) => error,
-        };
-        tracing::warn!(dialog_id = self.dialog_id, part_id = part_to_delete.part_id, %error, "a part was not deleted");
-        match error {
-            avito::Error::Unauthorized { .. } => self.renew_token(work, &token).await,
-            error if error.retry_in().is_some() => {
-                Ok(AvitoStep::ReleaseFor(Vec::new(), error.retry_in().unwrap_or(FIRST_VERIFY_DELAY)))
-            }
-            error => match self.within(work, avito.messages(&token, user_id, chat_id, avito::MAX_PAGE_SIZE, 0)).await {
-                Ok(list) => {
-                    let is_gone =
-                        |message: &avito::Message| message.id == *message_id && message.kind == avito::Kind::Deleted;
-                    Ok(AvitoStep::Commit(if list.value.iter().any(is_gone) {
-                        vec![edits::mark_part_deleted(part_to_delete.part_id)]
-                    } else {
-                        edits::mark_delete_refused(part_to_delete.part_id, &vendor_message(error))
-                    }))
-                }
-                Err(error) => Ok(AvitoStep::ReleaseFor(Vec::new(), error.retry_in().unwrap_or(SECOND_VERIFY_DELAY))),
-            },
-        }
-    }
-
-    /// Has Avito block the buyer. To block twice changes nothing.
-    async fn block_buyer(&self, work: &DialogWork, block_request: &BlockRequest) -> Result<AvitoStep, BridgeError> {
-        let Some(buyer_id) = block_request.buyer_id else {
-            return Ok(AvitoStep::Commit(vec![blocking::mark_block_refused(self.dialog_id, block_request, "")]));
-        };
-        let token = match self.token(work, None).await {
-            Ok(token) => token,
-            Err(next) => return Ok(next),
-        };
-        let avito = accounts::avito(self.app);
-        match self.within(work, avito.block(&token, work.keys.user_id, buyer_id, block_request.item_id)).await {
-            Ok(_) => Ok(AvitoStep::Commit(vec![blocking::mark_blocked(self.dialog_id, block_request)])),
-            Err(avito::Error::Unauthorized { .. }) => self.renew_token(work, &token).await,
-            Err(error) => Ok(match error.retry_in() {
-                Some(wait) => AvitoStep::ReleaseFor(Vec::new(), wait),
-                None => AvitoStep::Commit(vec![blocking::mark_block_refused(
-                    self.dialog_id,
-                    block_request,
-                    &vendor_message(error),
-                )]),
-            }),
-        }
-    }
-
-    /// Renews a refused token and has the step repeated. If Avito refuses the keys too, the account is marked refused.
-    async fn renew_token(&self, work: &DialogWork, refused: &Secret) -> Result<AvitoStep, BridgeError> {
-        Ok(match self.token(work, Some(refused)).await {
-            Ok(_) => AvitoStep::ReleaseFor(Vec::new(), FIRST_VERIFY_DELAY),
-            Err(next) => next,
-        })
-    }
-
-    async fn mark_read(&self, work: &DialogWork) -> Result<AvitoStep, BridgeError> {
-        let token = match self.token(work, None).await {
-            Ok(token) => token,
-            Err(next) => return Ok(next),
-        };
-        let avito = accounts::avito(self.app);
-        let call = avito.mark_read(&token, work.keys.user_id, &work.avito_chat_id);
-        let answer = avito_rate_limit::within(self.app, work.keys.account_id, CallPriority::Background, call).await;
-        Ok(match answer {
-            Err(avito::Error::Unauthorized { .. }) => match self.token(work, Some(&token)).await {
-                Ok(_) => AvitoStep::ReleaseFor(Vec::new(), Duration::ZERO),
-                Err(next) => next,
-            },
-            Err(error) if error.retry_in().is_some() => {
-                AvitoStep::ReleaseFor(Vec::new(), error.retry_in().unwrap_or(FIRST_VERIFY_DELAY))
-            }
-            _ => AvitoStep::Commit(vec![work::clear_mark_read(self.dialog_id)]),
-        })
-    }
-}
-
-impl DialogWork {
-    /// True if another worker could take the lease before Avito answers, because to get a token took long. To send now
-    /// might send twice.
-    fn lease_ends_too_soon(&self) -> bool {
-        self.leased_at.elapsed() + avito_rate_limit::REDIS_TIMEOUT + avito::CALL_TIMEOUT >= work::LEASE
-    }
-
-    /// Releases the lease for a while. A part that was committed as `sending` and certainly not sent is requeued first.
-    fn release(&self, mut outcome: Vec<Statement>, wait: Duration) -> AvitoStep {
-        if let Some(part) = self.part.as_ref().filter(|part| !part.outcome_unknown) {
-            outcome.insert(0, work::requeue_part(part.id));
-        }
-        AvitoStep::ReleaseFor(outcome, wait)
-    }
-}
-
-fn looks_like(part: &Part, message: &avito::Message) -> bool {
-    if part.picture.is_some() {
-        return message.kind == avito::Kind::Image;
-    }
-    let text = message.content.text.as_deref().filter(|_| message.kind == avito::Kind::Text);
-    text.is_some_and(|text| text_split::key(text) == part.text_key)
-}
-
-/// Marks the account as refused by Avito, so that its owner sees why, and releases the dialog. Its parts wait.
-fn account_refused(work: &DialogWork, reason: String) -> AvitoStep {
-    metrics::counter!("accounts_refused").increment(1);
-    work.release(vec![accounts::mark_refused(work.keys.account_id, "blocked", reason)], REFUSED_DELAY)
-}
-
-/// Returns Avito's message about its refusal, for the people in the topic. Empty: it gave none.
-fn vendor_message(error: avito::Error) -> String {
-    match error {
-        avito::Error::Refused { message, .. }
-        | avito::Error::Unauthorized { message, .. }
-        | avito::Error::PaymentRequired { message } => message,
-        _ => String::new(),
-    }
-}
-
-pub(in crate::bridge) fn after_failure(work: &DialogWork, part: &Part, error: avito::Error) -> AvitoStep {
-    let growing = Duration::from_secs(1 << part.attempts.clamp(0, 6));
-    match error {
-        // A gateway's 5xx may hide a message that was sent, so the part is verified as after a lost answer.
-        avito::Error::Unknown(_) | avito::Error::Unavailable { .. } => {
-            metrics::counter!("avito_outcomes_unknown").increment(1);
-            AvitoStep::ReleaseFor(Vec::new(), FIRST_VERIFY_DELAY)
-        }
-        avito::Error::NotSent(_) => AvitoStep::ReleaseFor(vec![work::requeue_part(part.id)], growing),
-        avito::Error::RateLimited { retry_after } => {
-            metrics::counter!("avito_429").increment(1);
-            AvitoStep::ReleaseFor(vec![work::requeue_part(part.id)], retry_after)
-        }
-        avito::Error::Unauthorized { message, .. } | avito::Error::PaymentRequired { message } => {
-            metrics::counter!("accounts_refused").increment(1);
-            let refused = accounts::mark_refused(work.keys.account_id, "blocked", message);
-            AvitoStep::ReleaseFor(vec![work::requeue_part(part.id), refused], REFUSED_DELAY)
-        }
-        avito::Error::Refused { message, .. } => {
-            metrics::counter!("parts_failed").increment(1);
-            let notice = json!({
-                "text": format!("{} {message}", texts::refused_by_avito(Language::Russian)),
-                "reply_markup": buttons::failure_buttons(),
-            });
-            let error = if message.is_empty() { "refused by Avito".to_owned() } else { message };
-            AvitoStep::Commit(work::mark_part_failed(part.id, error, &notice))
         }
     }
 }

@@ -36,14 +36,7 @@ use crate::{
     tenancy::bots,
 };
 
-/// The end of a worker's run for one bot.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WorkerOutcome {
-    /// Nothing is left to do now. Work that is due later has its wake-up.
-    Done,
-    /// Another worker holds the lease.
-    LeaseTaken,
-}
+pub use crate::bridge::common::claim::WorkerOutcome;
 
 /// The end of one round, from taking the lease to its release.
 enum RoundEnd {

@@ -108,22 +108,8 @@ impl From<avito::Error> for TokenError {
     fn from(error: avito::Error) -> Self {
         match error.retry_in() {
             Some(pause) => Self::Unavailable(pause),
-            None => Self::Refused(vendor_message(error)),
+            None => Self::Refused(error.vendor_message().map_or_else(|| error.to_string(), str::to_owned)),
         }
-    }
-}
-
-/// Returns Avito's message, for the account's owner. Without one, returns the error's own text.
-pub(super) fn vendor_message(error: avito::Error) -> String {
-    match error {
-        avito::Error::Unauthorized { message, .. }
-        | avito::Error::PaymentRequired { message }
-        | avito::Error::Refused { message, .. }
-            if !message.is_empty() =>
-        {
-            message
-        }
-        error => error.to_string(),
     }
 }
 

@@ -51,7 +51,7 @@ pub async fn register(app: &App, client: ClientId, inserted: Inserted) -> Result
         Ok(_) => None,
         Err(error) => {
             tracing::warn!(%error, avito_account_id = account.id, "Avito did not register a webhook");
-            Some(keys::vendor_message(error))
+            Some(error.vendor_message().map_or_else(|| error.to_string(), str::to_owned))
         }
     };
     let rows = app.db().query(Scope::Tenant(client), store_registration(account.id, problem)).await?;
@@ -150,7 +150,7 @@ async fn check_account(app: &App, account_id: i64) -> Result<(), CheckError> {
         let problem = match keys::avito(app).register_webhook(&token, &url).await {
             Ok(_) => None,
             Err(error) if error.retry_in().is_some() => return Err(error.into()),
-            Err(error) => Some(keys::vendor_message(error)),
+            Err(error) => Some(error.vendor_message().map_or_else(|| error.to_string(), str::to_owned)),
         };
         metrics::counter!("webhooks_registered_again").increment(1);
         app.db().run(scope(), vec![store_registration(account_id, problem), schedule_next_check(account_id)]).await?;

@@ -1,0 +1,132 @@
+//! The worker that holds a dialog's lease, with what every step needs: transactions, access tokens, and calls to Avito
+//! within the account's rate limit. A step ends with the transaction to run next.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::{
+    claim,
+    work::{DialogWork, SentPart},
+};
+use crate::{
+    App, avito,
+    bridge::{
+        common::{
+            avito_rate_limit::{self, CallPriority},
+            queue_tasks::TelegramTask,
+        },
+        error::BridgeError,
+        rows::receipts,
+    },
+    platform::{
+        db::{ClientId, ResultSets, Scope, Statement},
+        secrets::Secret,
+    },
+    tenancy::accounts::{self, TokenError},
+};
+
+/// A part of unknown outcome is verified after this time at the earliest: it may still appear in Avito's list.
+pub(super) const FIRST_VERIFY_DELAY: Duration = Duration::from_secs(3);
+/// Delay between two verifications that do not find the part.
+pub(super) const SECOND_VERIFY_DELAY: Duration = Duration::from_secs(5);
+/// Delay of a dialog whose account Avito refuses, or whose client is suspended.
+pub(super) const REFUSED_DELAY: Duration = Duration::from_secs(300);
+
+/// The result of one step: the transaction to run next.
+pub(super) enum AvitoStep {
+    /// Run these statements and claim the next work.
+    Commit(Vec<Statement>),
+    /// Store that Avito has this part, and claim the next work.
+    CommitSent(SentPart),
+    /// Run these statements and release the lease for a while.
+    ReleaseFor(Vec<Statement>, Duration),
+}
+
+/// The worker that holds a dialog's lease, with all it needs to send.
+pub(super) struct AvitoSender<'a> {
+    pub(super) app: &'a App,
+    pub(super) dialog_id: i64,
+    pub(super) owner: Uuid,
+    pub(super) client_id: ClientId,
+}
+
+impl AvitoSender<'_> {
+    pub(super) async fn run(&self, statements: Vec<Statement>) -> Result<ResultSets, BridgeError> {
+        Ok(self.app.db().run(Scope::Tenant(self.client_id), statements).await?)
+    }
+
+    /// Returns the access token, a new one if Avito `refused` this. The error is the step to take without a token.
+    pub(super) async fn token(&self, work: &DialogWork, refused: Option<&Secret>) -> Result<Secret, AvitoStep> {
+        let token = match refused {
+            None => accounts::access_token(self.app, &work.keys).await,
+            Some(refused) => accounts::renewed_token(self.app, &work.keys, refused).await,
+        };
+        token.map_err(|error| {
+            tracing::warn!(dialog_id = self.dialog_id, %error, "there is no token for Avito");
+            match error {
+                TokenError::Refused(reason) => account_refused(work, reason),
+                _ => work.release(Vec::new(), FIRST_VERIFY_DELAY),
+            }
+        })
+    }
+
+    /// Renews a refused token and has the step repeated. If Avito refuses the keys too, the account is marked refused.
+    pub(super) async fn renew_token(&self, work: &DialogWork, refused: &Secret) -> Result<AvitoStep, BridgeError> {
+        Ok(match self.token(work, Some(refused)).await {
+            Ok(_) => AvitoStep::ReleaseFor(Vec::new(), FIRST_VERIFY_DELAY),
+            Err(next) => next,
+        })
+    }
+
+    /// Makes a call that a person waits for, within the account's rate limit.
+    pub(super) fn within<T>(
+        &self,
+        work: &DialogWork,
+        call: impl Future<Output = Result<avito::Reply<T>, avito::Error>>,
+    ) -> impl Future<Output = Result<avito::Reply<T>, avito::Error>> {
+        avito_rate_limit::within(self.app, work.keys.account_id, CallPriority::Reply, call)
+    }
+
+    /// Makes a call. If it takes longer than [`receipts::WAITING_RECEIPT_AFTER`], the waiting answers get 👀 meanwhile.
+    pub(super) async fn with_waiting_receipt<T>(&self, call: impl Future<Output = T>) -> T {
+        let mut call = std::pin::pin!(call);
+        match tokio::time::timeout(receipts::WAITING_RECEIPT_AFTER, &mut call).await {
+            Ok(answer) => answer,
+            Err(_) => tokio::join!(call, Box::pin(self.put_waiting_receipt())).0,
+        }
+    }
+
+    /// Puts 👀 on the answers that wait for Avito now. A failure is only logged: it costs nothing but the receipt.
+    async fn put_waiting_receipt(&self) {
+        let results = self
+            .run(vec![receipts::put_waiting_receipts(self.dialog_id, 0.0), claim::select_bot_to_wake(self.dialog_id)])
+            .await;
+        match results.and_then(|results| claim::read_bot_to_wake(&results)) {
+            Ok(bot_id) => wake_bot(self.app, bot_id).await,
+            Err(error) => tracing::warn!(dialog_id = self.dialog_id, %error, "no receipt was put on a waiting answer"),
+        }
+    }
+}
+
+impl DialogWork {
+    /// Releases the lease for a while. A part that was committed as `sending` and certainly not sent is requeued first.
+    pub(super) fn release(&self, mut outcome: Vec<Statement>, wait: Duration) -> AvitoStep {
+        if let Some(part) = self.part.as_ref().filter(|part| !part.outcome_unknown) {
+            outcome.insert(0, claim::requeue_part(part.id));
+        }
+        AvitoStep::ReleaseFor(outcome, wait)
+    }
+}
+
+/// Marks the account as refused by Avito, so that its owner sees why, and releases the dialog. Its parts wait.
+fn account_refused(work: &DialogWork, reason: String) -> AvitoStep {
+    metrics::counter!("accounts_refused").increment(1);
+    work.release(vec![accounts::mark_refused(work.keys.account_id, "blocked", reason)], REFUSED_DELAY)
+}
+
+pub(super) async fn wake_bot(app: &App, bot_id: Option<i64>) {
+    if let Some(bot_id) = bot_id {
+        app.wake(&TelegramTask::V1 { bot_id }, Duration::ZERO).await;
+    }
+}
