@@ -13,28 +13,28 @@ use crate::{
 };
 
 /// A request to block a buyer.
-pub struct BlockRequest {
+pub(in crate::bridge) struct BlockRequest {
     requested_at: Timestamp,
     /// Avito's id of the buyer. None: the buyer's account is gone.
-    pub(in crate::bridge) buyer_id: Option<i64>,
+    pub(super) buyer_id: Option<i64>,
     /// Avito's id of the item that the chat is about.
-    pub(in crate::bridge) item_id: Option<i64>,
+    pub(super) item_id: Option<i64>,
 }
 
 impl BlockRequest {
     /// Builds the request that was made at that time, for a dialog with this buyer about this item.
-    pub(in crate::bridge) fn of(requested_at: Timestamp, buyer: &Value, item: &Value) -> Self {
+    pub(super) fn of(requested_at: Timestamp, buyer: &Value, item: &Value) -> Self {
         Self { requested_at, buyer_id: buyer["id"].as_i64(), item_id: item["id"].as_i64() }
     }
 }
 
 /// Stores that Avito has blocked the buyer, with a notice.
-pub(in crate::bridge) fn mark_blocked(dialog_id: i64, request: &BlockRequest) -> Statement {
+pub(super) fn mark_blocked(dialog_id: i64, request: &BlockRequest) -> Statement {
     store_block_result(dialog_id, request, Some("blocked"), texts::blocked(Language::Russian))
 }
 
 /// Stores that Avito has not blocked the buyer and will not, with a notice.
-pub(in crate::bridge) fn mark_block_refused(dialog_id: i64, request: &BlockRequest, reason: &str) -> Statement {
+pub(super) fn mark_block_refused(dialog_id: i64, request: &BlockRequest, reason: &str) -> Statement {
     store_block_result(dialog_id, request, None, &format!("{} {reason}", texts::not_blocked(Language::Russian)))
 }
 
