@@ -312,13 +312,13 @@ pub async fn messages(
 }
 
 /// Selects the message that the transaction created, by `app.result_id`.
-pub(in crate::bridge) fn select_created() -> Statement {
+pub(super) fn select_created() -> Statement {
     Statement::new(select_messages!("WHERE m.id = nullif(current_setting('app.result_id', true), '')::bigint"))
 }
 
 impl Message {
     /// Reads a row of [`select_created`] and of the list.
-    pub(in crate::bridge) fn read(row: &Row) -> Result<Self, DbError> {
+    pub(super) fn read(row: &Row) -> Result<Self, DbError> {
         Ok(Self {
             id: get(row, "id")?,
             dialog_id: get(row, "dialog_id")?,
@@ -337,7 +337,7 @@ impl Message {
     }
 
     /// Returns the message as it was accepted, whatever its status is by now.
-    pub(in crate::bridge) fn when_taken(self) -> Self {
+    pub(super) fn when_taken(self) -> Self {
         Self { status: "sending".to_owned(), maybe_duplicate: false, error: None, ..self }
     }
 }

@@ -1,4 +1,4 @@
-//! The snapshot of a chat that a dialog stores: its buyer and its item. Made of Avito's answer, and read.
+//! The snapshot of a chat that a dialog stores, its buyer and its item: made of Avito's answer, and read.
 
 use serde_json::{Value, json};
 

@@ -1,14 +1,14 @@
 //! What every room of the bridge uses: queue tasks, claims, texts, and calls to Avito within its rate limit. Nothing here
 //! writes a row.
 
-pub mod avito_call;
-pub mod avito_rate_limit;
+pub(in crate::bridge) mod avito_call;
+pub(in crate::bridge) mod avito_rate_limit;
 pub(in crate::bridge) mod buttons;
 pub(in crate::bridge) mod chat_snapshot;
-pub mod claim;
+pub(in crate::bridge) mod claim;
 pub mod queue_tasks;
-pub mod telegram_budget;
-pub mod tenant_cache;
+pub(in crate::bridge) mod telegram_budget;
+pub(in crate::bridge) mod tenant_cache;
 pub mod text_split;
-pub mod texts;
+pub(in crate::bridge) mod texts;
 pub(in crate::bridge) mod wakeups;

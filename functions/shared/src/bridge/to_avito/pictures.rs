@@ -91,7 +91,7 @@ fn select_bot_token(part_id: i64) -> Statement {
 impl AvitoSender<'_> {
     /// Sends a picture: fetches it from Telegram, uploads it to Avito, posts it in the chat. The buyer sees only the
     /// result of the last call, so only its outcome can be unknown.
-    pub(in crate::bridge) async fn send_picture(
+    pub(super) async fn send_picture(
         &self,
         work: &DialogWork,
         part: &Part,
