@@ -19,6 +19,8 @@ pub const FILES: &[(&str, &str)] = &[
     ("bridge/to_telegram/claim.sql", include_str!("bridge/to_telegram/claim.sql")),
     ("bridge/to_telegram/receipts.sql", include_str!("bridge/to_telegram/receipts.sql")),
     ("bridge/to_telegram/worker.sql", include_str!("bridge/to_telegram/worker.sql")),
+    ("bridge/to_avito/blocking.sql", include_str!("bridge/to_avito/blocking.sql")),
+    ("bridge/to_avito/outcomes.sql", include_str!("bridge/to_avito/outcomes.sql")),
     ("bridge/to_avito/edits.sql", include_str!("bridge/to_avito/edits.sql")),
     ("bridge/to_avito/claim.sql", include_str!("bridge/to_avito/claim.sql")),
 ];

@@ -58,3 +58,29 @@ BEGIN
         PERFORM sql.make_outbox_due(_command.bot_id, _command.client_id, now());
     END LOOP;
 END $$;
+
+-- Takes back the deletion of a part that Avito refused: the part and its message are sent again, with the former text, the parts
+-- of the new text are cancelled, and a notice informs the writer. Called by to_avito/edits.rs, which has the dialog locked.
+CREATE FUNCTION sql.mark_delete_refused(_part_id bigint, _notice jsonb) RETURNS void LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    _message messages;
+BEGIN
+    UPDATE messages m
+    SET delete_command_id = NULL, status = CASE WHEN m.status = 'read' THEN 'read' ELSE 'sent' END,
+        text = coalesce(m.requested_change ->> 'was', m.text), error = NULL
+    FROM parts p WHERE p.id = _part_id AND p.state = 'deleting' AND m.id = p.message_id
+    RETURNING m.* INTO _message;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    IF sql.put_notice(
+        _message.client_id, _message.bot_id, _message.dialog_id,
+        jsonb_strip_nulls(_notice || jsonb_build_object('reply_to', _message.telegram_message_id)),
+        'delete_refused:' || _part_id
+    ) THEN
+        PERFORM sql.make_outbox_due(_message.bot_id, _message.client_id, now());
+    END IF;
+    UPDATE parts o SET state = CASE WHEN o.state = 'deleting' THEN 'sent' ELSE 'cancelled' END
+    WHERE o.message_id = _message.id AND o.state IN ('deleting', 'pending');
+END $$;

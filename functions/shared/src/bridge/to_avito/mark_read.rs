@@ -1,39 +1,23 @@
 //! Marks a chat read in Avito.
 
-use std::time::Duration;
-
 use super::{
-    sender::{AvitoSender, AvitoStep, FIRST_VERIFY_DELAY},
+    sender::{AvitoSender, AvitoStep},
     work::DialogWork,
 };
 use crate::{
     avito,
-    bridge::{
-        common::avito_rate_limit::{self, CallPriority},
-        error::BridgeError,
-    },
-    platform::db::Statement,
-    tenancy::accounts,
+    bridge::{common::avito_rate_limit::CallPriority, error::BridgeError},
+    platform::{db::Statement, secrets::Secret},
 };
 
 impl AvitoSender<'_> {
     pub(super) async fn mark_read(&self, work: &DialogWork) -> Result<AvitoStep, BridgeError> {
-        let token = match self.token(work, None).await {
-            Ok(token) => token,
-            Err(next) => return Ok(next),
-        };
-        let avito = accounts::avito(self.app);
-        let call = avito.mark_read(&token, work.keys.user_id, &work.avito_chat_id);
-        let answer = avito_rate_limit::within(self.app, work.keys.account_id, CallPriority::Background, call).await;
-        Ok(match answer {
-            Err(avito::Error::Unauthorized { .. }) => match self.token(work, Some(&token)).await {
-                Ok(_) => AvitoStep::ReleaseFor(Vec::new(), Duration::ZERO),
-                Err(next) => next,
-            },
-            Err(error) if error.retry_in().is_some() => {
-                AvitoStep::ReleaseFor(Vec::new(), error.retry_in().unwrap_or(FIRST_VERIFY_DELAY))
-            }
-            _ => AvitoStep::Commit(vec![clear_mark_read(self.dialog_id)]),
+        let (user_id, chat_id) = (work.keys.user_id, &work.avito_chat_id);
+        let mark = async |avito: &avito::Client, token: &Secret| avito.mark_read(token, user_id, chat_id).await;
+        Ok(match self.call_with_priority(CallPriority::Background, work, mark).await {
+            Ok(Err(error)) if let Some(wait) = error.retry_in() => AvitoStep::ReleaseFor(Vec::new(), wait),
+            Ok(_) => AvitoStep::Commit(vec![clear_mark_read(self.dialog_id)]),
+            Err(next) => next,
         })
     }
 }

@@ -2,7 +2,6 @@
 
 mod blocking;
 mod claim;
-mod delete;
 mod edits;
 mod mark_read;
 mod outcomes;

@@ -14,7 +14,6 @@ use crate::{
     bridge::{
         common::buttons,
         common::texts::{self, Language},
-        rows::receipts::{make_outboxes_due, receipt},
     },
     platform::db::Statement,
     tenancy::accounts,
@@ -45,40 +44,13 @@ pub(super) fn after_failure(work: &DialogWork, part: &Part, error: avito::Error)
                 "reply_markup": buttons::failure_buttons(),
             });
             let error = if message.is_empty() { "refused by Avito".to_owned() } else { message };
-            AvitoStep::Commit(mark_part_failed(part.id, error, &notice))
+            AvitoStep::Commit(vec![mark_part_failed(part.id, error, &notice)])
         }
     }
 }
 
 /// Marks a part and the unsent rest of its message as failed for good. A notice in the topic reports it; `{id}` in the
 /// notice becomes the message's id.
-pub(super) fn mark_part_failed(part_id: i64, error: String, notice: &Value) -> Vec<Statement> {
-    vec![
-        Statement::new(
-            "UPDATE parts o SET state = 'failed', error = $2 FROM parts p
-             WHERE p.id = $1 AND o.message_id = p.message_id AND o.state IN ('pending', 'sending')",
-        )
-        .bind(part_id)
-        .bind(error.clone()),
-        Statement::new(concat!(
-            "WITH whole AS (
-                 UPDATE messages m SET status = 'failed', error = $2 FROM parts p
-                 WHERE p.id = $1 AND m.id = p.message_id RETURNING m.*, p.sending_since
-             ), receipt AS (",
-            receipt!("💔", "whole"),
-            "), notice AS (
-                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
-                 SELECT client_id, bot_id, dialog_id, 'notice',
-                        jsonb_strip_nulls(replace($3::text, '{id}', id::text)::jsonb
-                                          || jsonb_build_object('reply_to', telegram_message_id)),
-                        format('refused:%s:%s', id, extract(epoch FROM sending_since))
-                 FROM whole ON CONFLICT (bot_id, dedup_key) DO NOTHING
-                 RETURNING bot_id, client_id
-             )",
-            make_outboxes_due!("notice")
-        ))
-        .bind(part_id)
-        .bind(error)
-        .bind(notice.to_string()),
-    ]
+pub(super) fn mark_part_failed(part_id: i64, error: String, notice: &Value) -> Statement {
+    Statement::call("mark_part_failed").arg("part_id", part_id).arg("error", error).arg("notice", notice.to_string())
 }

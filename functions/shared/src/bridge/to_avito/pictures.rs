@@ -1,7 +1,7 @@
 //! Sends an operator's pictures to Avito: the worker that holds the dialog's lease fetches the file, checks its first
 //! bytes and passes it on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -19,12 +19,13 @@ use crate::{
         error::BridgeError,
     },
     platform::{
+        certainty::Certainty,
         db::{Statement, get},
         media::MediaError,
         secrets::Secret,
     },
     telegram::{Error, MAX_DOWNLOAD_BYTES},
-    tenancy::{accounts, bots},
+    tenancy::bots,
 };
 
 /// Returns a picture's kind, by its first bytes, as the ending of a file name. None: Avito does not take the file.
@@ -96,7 +97,6 @@ impl AvitoSender<'_> {
         work: &DialogWork,
         part: &Part,
         picture: &Value,
-        token: Secret,
     ) -> Result<AvitoStep, BridgeError> {
         let permit = self.app.media().permit().await;
         let bytes = match self.fetch(part, picture).await? {
@@ -107,56 +107,47 @@ impl AvitoSender<'_> {
             }
             Err(PictureError::Permanent(why)) => {
                 metrics::counter!("parts_failed").increment(1);
-                return Ok(AvitoStep::Commit(outcomes::mark_part_failed(
-                    part.id,
-                    "the file cannot be sent".to_owned(),
-                    &json!({ "text": why }),
-                )));
+                return Ok(picture_refused(part, "the file cannot be sent", why));
             }
         };
         let Some(ending) = ending(&bytes) else {
             let why = texts::not_taken("document", Language::Russian);
-            return Ok(AvitoStep::Commit(outcomes::mark_part_failed(
-                part.id,
-                "not a picture that Avito takes".to_owned(),
-                &json!({ "text": why }),
-            )));
+            return Ok(picture_refused(part, "not a picture that Avito takes", why));
         };
-        let (avito, user_id) = (accounts::avito(self.app), work.keys.user_id);
         let name = format!("picture.{ending}");
-        let mut token = token;
-        let mut uploaded = self.within(work, avito.upload_image(&token, user_id, &name, bytes.clone())).await;
-        if matches!(uploaded, Err(avito::Error::Unauthorized { .. })) {
-            token = match self.token(work, Some(&token)).await {
-                Ok(token) => token,
-                Err(next) => return Ok(next),
-            };
-            uploaded = self.within(work, avito.upload_image(&token, user_id, &name, bytes)).await;
-        }
+        let user_id = work.keys.user_id;
+        let upload = async |avito: &avito::Client, token: &Secret| {
+            avito.upload_image(token, user_id, &name, bytes.clone()).await
+        };
+        let uploaded = self.call(work, upload).await;
         drop(permit);
         let image_id = match uploaded {
-            Ok(reply) => reply.value,
+            Ok(Ok(image_id)) => image_id,
             // The buyer sees nothing of an upload, so there is nothing to verify.
-            Err(avito::Error::Unknown(_) | avito::Error::Unavailable { .. }) => {
+            Ok(Err(error)) if error.certainty() == Certainty::MaybeDone => {
                 return Ok(AvitoStep::ReleaseFor(vec![claim::requeue_part(part.id)], FILE_DELAY));
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a picture was not uploaded");
                 return Ok(after_failure(work, part, error));
             }
+            Err(next) => return Ok(next),
         };
         // The fetch and the upload may have taken longer than the lease.
+        let leased_at = Instant::now();
         if self.run(vec![claim::renew_lease(self.dialog_id, self.owner)]).await?.iter().flatten().next().is_none() {
             return Ok(AvitoStep::Commit(Vec::new()));
         }
-        let call = avito.send_image(&token, user_id, &work.avito_chat_id, &image_id);
-        let sent = self.with_waiting_receipt(self.within(work, call)).await;
-        Ok(match sent {
-            Ok(reply) => AvitoStep::CommitSent(SentPart { part_id: part.id, avito_message_id: reply.value.id }),
-            Err(error) => {
+        let chat_id = &work.avito_chat_id;
+        let send =
+            async |avito: &avito::Client, token: &Secret| avito.send_image(token, user_id, chat_id, &image_id).await;
+        Ok(match self.call_within_lease(work, leased_at, send).await {
+            Ok(Ok(sent)) => AvitoStep::CommitSent(SentPart { part_id: part.id, avito_message_id: sent.id }),
+            Ok(Err(error)) => {
                 tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a picture was not sent");
                 after_failure(work, part, error)
             }
+            Err(next) => next,
         })
     }
 
@@ -181,6 +172,12 @@ impl AvitoSender<'_> {
             error.into()
         }))
     }
+}
+
+/// Gives up a part whose file is no picture that Avito takes, with the reason for the operator.
+fn picture_refused(part: &Part, error: &str, why: &str) -> AvitoStep {
+    let notice = json!({ "text": why });
+    AvitoStep::Commit(vec![outcomes::mark_part_failed(part.id, error.to_owned(), &notice)])
 }
 
 #[cfg(test)]

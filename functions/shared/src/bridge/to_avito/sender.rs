@@ -1,7 +1,7 @@
 //! The worker that holds a dialog's lease, with what every step needs: transactions, access tokens, and calls to Avito
 //! within the account's rate limit. A step ends with the transaction to run next.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -13,8 +13,10 @@ use crate::{
     App, avito,
     bridge::{
         common::{
-            avito_rate_limit::{self, CallPriority},
+            avito_call::{AvitoCaller, CallError},
+            avito_rate_limit::CallPriority,
             queue_tasks::TelegramTask,
+            wakeups::Wakeups,
         },
         error::BridgeError,
         rows::receipts,
@@ -49,6 +51,7 @@ pub(super) struct AvitoSender<'a> {
     pub(super) dialog_id: i64,
     pub(super) owner: Uuid,
     pub(super) client_id: ClientId,
+    pub(super) avito: AvitoCaller<'a>,
 }
 
 impl AvitoSender<'_> {
@@ -56,36 +59,59 @@ impl AvitoSender<'_> {
         Ok(self.app.db().run(Scope::Tenant(self.client_id), statements).await?)
     }
 
-    /// Returns the access token, a new one if Avito `refused` this. The error is the step to take without a token.
-    pub(super) async fn token(&self, work: &DialogWork, refused: Option<&Secret>) -> Result<Secret, AvitoStep> {
-        let token = match refused {
-            None => accounts::access_token(self.app, &work.keys).await,
-            Some(refused) => accounts::renewed_token(self.app, &work.keys, refused).await,
-        };
-        token.map_err(|error| {
-            tracing::warn!(dialog_id = self.dialog_id, %error, "there is no token for Avito");
-            match error {
-                TokenError::Refused(reason) => account_refused(work, reason),
-                _ => work.release(Vec::new(), FIRST_VERIFY_DELAY),
-            }
-        })
-    }
-
-    /// Renews a refused token and has the step repeated. If Avito refuses the keys too, the account is marked refused.
-    pub(super) async fn renew_token(&self, work: &DialogWork, refused: &Secret) -> Result<AvitoStep, BridgeError> {
-        Ok(match self.token(work, Some(refused)).await {
-            Ok(_) => AvitoStep::ReleaseFor(Vec::new(), FIRST_VERIFY_DELAY),
-            Err(next) => next,
-        })
-    }
-
-    /// Makes a call that a person waits for, within the account's rate limit.
-    pub(super) fn within<T>(
+    /// Makes a call that people wait for. The outer error is the step to take without an answer: there is no token, or Avito
+    /// refuses the account.
+    pub(super) async fn call<T>(
         &self,
         work: &DialogWork,
-        call: impl Future<Output = Result<avito::Reply<T>, avito::Error>>,
-    ) -> impl Future<Output = Result<avito::Reply<T>, avito::Error>> {
-        avito_rate_limit::within(self.app, work.keys.account_id, CallPriority::Reply, call)
+        call: impl AsyncFn(&avito::Client, &Secret) -> Result<avito::Reply<T>, avito::Error>,
+    ) -> Result<Result<T, avito::Error>, AvitoStep> {
+        self.call_with_priority(CallPriority::Reply, work, call).await
+    }
+
+    /// As [`AvitoSender::call`], with the priority that the account's rate limit is to give it.
+    pub(super) async fn call_with_priority<T>(
+        &self,
+        priority: CallPriority,
+        work: &DialogWork,
+        call: impl AsyncFn(&avito::Client, &Secret) -> Result<avito::Reply<T>, avito::Error>,
+    ) -> Result<Result<T, avito::Error>, AvitoStep> {
+        match self.answered(work, self.avito.call(priority, None, call).await)? {
+            Err(avito::Error::Unauthorized { message, .. }) => Err(account_refused(work, message)),
+            answer => Ok(answer),
+        }
+    }
+
+    /// Makes a call whose effect the buyer sees, while the lease taken at `leased_at` lasts: after it, another worker may send
+    /// the same part. Puts the waiting receipt if the call takes long.
+    pub(super) async fn call_within_lease<T>(
+        &self,
+        work: &DialogWork,
+        leased_at: Instant,
+        call: impl AsyncFn(&avito::Client, &Secret) -> Result<avito::Reply<T>, avito::Error>,
+    ) -> Result<Result<T, avito::Error>, AvitoStep> {
+        let not_after = leased_at + (claim::LEASE - avito::CALL_TIMEOUT);
+        let call = self.avito.call(CallPriority::Reply, Some(not_after), call);
+        self.answered(work, self.with_waiting_receipt(call).await)
+    }
+
+    /// Returns Avito's answer, or the step to take because Avito was not asked.
+    fn answered<T>(
+        &self,
+        work: &DialogWork,
+        answer: Result<T, CallError>,
+    ) -> Result<Result<T, avito::Error>, AvitoStep> {
+        let error = match answer {
+            Ok(value) => return Ok(Ok(value)),
+            Err(CallError::Avito(error)) => return Ok(Err(error)),
+            Err(error) => error,
+        };
+        tracing::warn!(dialog_id = self.dialog_id, %error, "Avito was not called");
+        Err(match error {
+            CallError::Token(TokenError::Refused(reason)) => account_refused(work, reason),
+            CallError::TooLate => work.release(Vec::new(), Duration::ZERO),
+            _ => work.release(Vec::new(), FIRST_VERIFY_DELAY),
+        })
     }
 
     /// Makes a call. If it takes longer than [`receipts::WAITING_RECEIPT_AFTER`], the waiting answers get 👀 meanwhile.
@@ -102,8 +128,8 @@ impl AvitoSender<'_> {
         let results = self
             .run(vec![receipts::put_waiting_receipts(self.dialog_id, 0.0), claim::select_bot_to_wake(self.dialog_id)])
             .await;
-        match results.and_then(|results| claim::read_bot_to_wake(&results)) {
-            Ok(bot_id) => wake_bot(self.app, bot_id).await,
+        match results.and_then(|results| Ok(Wakeups::read(&results)?)) {
+            Ok(wakeups) => wakeups.wake(self.app).await,
             Err(error) => tracing::warn!(dialog_id = self.dialog_id, %error, "no receipt was put on a waiting answer"),
         }
     }

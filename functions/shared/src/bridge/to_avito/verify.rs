@@ -5,6 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
+    send::newest_messages,
     sender::{AvitoSender, AvitoStep, FIRST_VERIFY_DELAY, SECOND_VERIFY_DELAY},
     work::{DialogWork, Part, SentPart},
 };
@@ -12,7 +13,6 @@ use crate::{
     avito,
     bridge::{common::text_split, error::BridgeError},
     platform::db::{Statement, get},
-    tenancy::accounts,
 };
 
 /// After so many verifications that do not find it, a part counts as not sent.
@@ -27,23 +27,13 @@ impl AvitoSender<'_> {
         if let Some(left) = FIRST_VERIFY_DELAY.checked_sub(waited).filter(|left| !left.is_zero()) {
             return Ok(AvitoStep::ReleaseFor(Vec::new(), left));
         }
-        let token = match self.token(work, None).await {
-            Ok(token) => token,
-            Err(next) => return Ok(next),
-        };
-        let avito = accounts::avito(self.app);
-        let list = avito.messages(&token, work.keys.user_id, &work.avito_chat_id, avito::MAX_PAGE_SIZE, 0);
-        let list = self.within(work, list).await;
-        let messages = match list {
-            Ok(reply) => reply.value,
-            Err(avito::Error::Unauthorized { .. }) => {
-                let renewed = self.token(work, Some(&token)).await;
-                return Ok(renewed.map_or_else(|next| next, |_| AvitoStep::ReleaseFor(Vec::new(), Duration::ZERO)));
-            }
-            Err(error) => {
+        let messages = match self.call(work, newest_messages(work)).await {
+            Ok(Ok(messages)) => messages,
+            Ok(Err(error)) => {
                 tracing::warn!(dialog_id = self.dialog_id, %error, "a chat could not be read to verify a part");
                 return Ok(AvitoStep::ReleaseFor(Vec::new(), error.retry_in().unwrap_or(SECOND_VERIFY_DELAY)));
             }
+            Err(next) => return Ok(next),
         };
         match self.find_sent(work, part, &messages).await? {
             Some(id) => {

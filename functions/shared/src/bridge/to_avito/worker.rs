@@ -13,7 +13,7 @@ use super::{
 use crate::{
     App,
     bridge::{
-        common::{claim::Claim, queue_tasks::AvitoTask, tenant_cache},
+        common::{avito_call::AvitoCaller, claim::Claim, queue_tasks::AvitoTask, tenant_cache, wakeups::Wakeups},
         error::BridgeError,
         rows::{bot_outbox, receipts},
     },
@@ -33,7 +33,13 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
     let outcome_of_worker =
         if matches!(claim, Claim::LeaseTaken) { WorkerOutcome::LeaseTaken } else { WorkerOutcome::Done };
     while let Claim::Claimed(work) = claim {
-        let sender = AvitoSender { app, dialog_id, owner, client_id: work.keys.client_id };
+        let sender = AvitoSender {
+            app,
+            dialog_id,
+            owner,
+            client_id: work.keys.client_id,
+            avito: AvitoCaller::new(app, &work.keys),
+        };
         tenant_cache::remember(&tenant_cache::OF_DIALOGS, dialog_id, sender.client_id);
         let next = if work.is_suspended {
             work.release(Vec::new(), REFUSED_DELAY)
@@ -42,22 +48,23 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
         } else {
             sender.step(&work).await?
         };
-        let bot_to_wake = match next {
+        // Each arm wakes the bot at once: for a second other transactions rely on this wake-up (`is_wakeup_pending`).
+        match next {
             AvitoStep::Commit(mut outcome) => {
                 // As every transaction that touches both: first the dialog, then the outbox that becomes due.
                 if !outcome.is_empty() {
                     outcome.insert(0, bot_outbox::lock_dialog(Some(dialog_id)));
                 }
-                let (next, bot_to_wake) =
-                    claim::read(&sender.run(claim::claim_dialog_work(dialog_id, owner, outcome, None)).await?)?;
+                let statements = claim::claim_dialog_work(dialog_id, owner, outcome, None);
+                let (next, bot_to_wake) = claim::read(&sender.run(statements).await?)?;
                 claim = next;
-                bot_to_wake
+                wake_bot(app, bot_to_wake).await;
             }
             AvitoStep::CommitSent(sent) => {
                 let statements = claim::claim_dialog_work(dialog_id, owner, Vec::new(), Some(sent));
                 let (next, bot_to_wake) = claim::read(&sender.run(statements).await?)?;
                 claim = next;
-                bot_to_wake
+                wake_bot(app, bot_to_wake).await;
             }
             AvitoStep::ReleaseFor(mut outcome, wait) => {
                 outcome.insert(0, bot_outbox::lock_dialog(Some(dialog_id)));
@@ -67,11 +74,9 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
                 outcome.push(claim::release_for(dialog_id, owner, wait.as_secs_f64()));
                 outcome.push(claim::select_bot_to_wake(dialog_id));
                 claim = Claim::Idle { wake_in: Some(wait) };
-                claim::read_bot_to_wake(&sender.run(outcome).await?)?
+                Wakeups::read(&sender.run(outcome).await?)?.wake(app).await;
             }
-        };
-        // Now, not at the end: for one second other transactions rely on this wake-up (`wakeup_pending`).
-        wake_bot(app, bot_to_wake).await;
+        }
     }
     if let Claim::Idle { wake_in: Some(wait) } = claim {
         app.wake(&AvitoTask::V1 { dialog_id }, wait).await;
