@@ -3,6 +3,7 @@
 
 pub mod avito_rate_limit;
 pub mod claim;
+pub(in crate::bridge) mod post_kind;
 pub mod queue_tasks;
 pub mod telegram_budget;
 pub mod tenant_cache;

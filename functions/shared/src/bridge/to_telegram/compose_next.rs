@@ -14,7 +14,10 @@ use super::{
     worker::{Target, TelegramSender, TelegramStep},
 };
 use crate::bridge::{
-    common::telegram_budget::{TelegramBudget, later},
+    common::{
+        post_kind,
+        telegram_budget::{TelegramBudget, later},
+    },
     rows::topics,
 };
 
@@ -45,7 +48,7 @@ impl SendPlan {
                 draft.content = post_text::with_heading(draft.kind, std::mem::take(&mut draft.content), &name);
             }
         }
-        let is_first_sending = !media::needs_files(drafts[0].kind);
+        let is_first_sending = !post_kind::needs_files(drafts[0].kind);
         let prepared = PreparedPosts { dialog_id: dialog.id, version: work.version.clone(), drafts, is_first_sending };
         let cost = media::cost(&prepared.first_post(0));
         Ok(Self { prepared, target, left: budget.take(cost, work.outbox.now)? })
@@ -104,7 +107,7 @@ impl TelegramSender<'_> {
         let target = work.target_of(dialog)?;
         let (ready, _) = album::ready_messages(&work.messages, work.outbox.now);
         let is_sent_next = Self::blocked_until(&work).is_none()
-            && work.posts.first().is_none_or(|post| failures::only_decorates(&post.kind))
+            && work.posts.first().is_none_or(|post| post_kind::only_decorates(&post.kind))
             && ready > 0
             && !message_order::needs_positions(self, &work.messages[..ready]);
         let plan = is_sent_next.then(|| SendPlan::of(&work, dialog, ready, target, left))?.ok()?;

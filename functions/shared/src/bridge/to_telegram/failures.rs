@@ -16,6 +16,7 @@ use super::{
 use crate::{
     bridge::{
         common::{
+            post_kind,
             telegram_budget::later,
             texts::{self, Language},
         },
@@ -32,11 +33,6 @@ const ATTEMPTS: i32 = 10;
 pub(in crate::bridge) const BROKEN_PAUSE: Duration = Duration::from_secs(300);
 /// The delay of a post whose call did not leave, seconds.
 const NOT_SENT_PAUSE: f64 = 2.0;
-
-/// True if a kind of post carries nothing that people would miss.
-pub(in crate::bridge) fn only_decorates(kind: &str) -> bool {
-    matches!(kind, "pin" | "reaction" | "delete" | "remove_topic" | "edit" | "rename" | "close_topic" | "reopen_topic")
-}
 
 /// The seconds until the next attempt: 1, 2, 4 … 60.
 pub(in crate::bridge) fn backoff(attempts: i32) -> f64 {
@@ -69,7 +65,7 @@ pub(in crate::bridge) async fn after_failure(
     if let Error::TooManyRequests { retry_after } = error {
         return after_rate_limit(sender, post, now, retry_after, outcome);
     }
-    if only_decorates(&post.kind) {
+    if post_kind::only_decorates(&post.kind) {
         outcome.extend(after_decoration_failure(post, &error));
         return TelegramStep::Commit(outcome);
     }

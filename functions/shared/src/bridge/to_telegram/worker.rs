@@ -24,6 +24,7 @@ use crate::{
         api::relocation,
         common::{
             claim::Claim,
+            post_kind::{self, is_one_message},
             queue_tasks::TelegramTask,
             telegram_budget::{TelegramBudget, later},
             tenant_cache,
@@ -268,16 +269,6 @@ async fn wake_in(app: &App, bot_id: i64, wait: Duration) {
 /// A bot without a group, or of a suspended client, is claimed again after this time.
 const SUSPENDED_PAUSE: Duration = Duration::from_secs(3600);
 
-/// True if carrying out a post of this kind twice has the same result as once.
-fn is_repeatable(kind: &str) -> bool {
-    matches!(kind, "pin" | "edit" | "rename" | "close_topic" | "reopen_topic")
-}
-
-/// True if a post of this kind becomes one Telegram message, so that nothing but its being sent has to be stored.
-fn is_one_message(kind: &str) -> bool {
-    matches!(kind, "text" | "mirror" | "notice" | "photo" | "voice" | "venue")
-}
-
 /// True if the reason for a post is gone: the dialog is open again, or closed again, or its topic is gone.
 fn is_obsolete(kind: &str, dialog: &ClaimedDialog, one_chat: bool) -> bool {
     let has_topic = matches!(dialog.topic, Topic::Open { .. }) && !one_chat;
@@ -327,8 +318,8 @@ impl TelegramSender<'_> {
     }
 
     async fn step(&self, work: &BotWork) -> Result<TelegramStep, BridgeError> {
-        let content = work.posts.first().filter(|post| !failures::only_decorates(&post.kind));
-        let decoration = work.posts.first().filter(|post| failures::only_decorates(&post.kind));
+        let content = work.posts.first().filter(|post| !post_kind::only_decorates(&post.kind));
+        let decoration = work.posts.first().filter(|post| post_kind::only_decorates(&post.kind));
         // Posts that are left of a dialog which moved to another bot go to their own target, or to the group.
         let (dialog, moved) = match &work.dialog {
             Some(dialog) if dialog.bot_id != self.bot_id => (None, Some(dialog)),
@@ -381,7 +372,7 @@ impl TelegramSender<'_> {
             Preparation::Not(outcome) => return Ok(TelegramStep::Commit(outcome)),
         };
         // A repeatable post needs no `sending` before its call: to send it again changes nothing.
-        if !is_repeatable(&post.kind) {
+        if !post_kind::is_repeatable(&post.kind) {
             let statements = vec![
                 bot_outbox::renew_lease(self.bot_id, self.owner),
                 posts::mark_post_sending(self.bot_id, self.owner, post.id, post.outcome_unknown, composed.clone()),
@@ -417,7 +408,7 @@ impl TelegramSender<'_> {
             }
             kind if one_chat
                 && !post.outcome_unknown
-                && !failures::only_decorates(kind)
+                && !post_kind::only_decorates(kind)
                 && post.content.get("has_heading").is_none() =>
             {
                 PostContent::Composed(post_text::with_heading(kind, post.content.clone(), &post_text::name_of(dialog)))

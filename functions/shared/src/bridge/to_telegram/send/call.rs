@@ -17,11 +17,14 @@ use frankenstein::{
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::media::{self, Files};
+use super::media::Files;
 use crate::{
-    bridge::to_telegram::{
-        work::Post,
-        worker::{Target, TelegramSender},
+    bridge::{
+        common::post_kind,
+        to_telegram::{
+            work::Post,
+            worker::{Target, TelegramSender},
+        },
     },
     telegram::{
         Error, Sent,
@@ -47,7 +50,7 @@ impl TelegramSender<'_> {
         files: Files<'_>,
     ) -> Result<Vec<i64>, Error> {
         match post.kind.as_str() {
-            kind if media::is_media(kind) => self.send_media(post, target, files).await,
+            kind if post_kind::is_media(kind) => self.send_media(post, target, files).await,
             "pin" => {
                 let params = PinChatMessageParams::builder()
                     .chat_id(target.chat_id)

@@ -16,7 +16,10 @@ use super::{call::narrow, voice};
 use crate::{
     avito,
     bridge::{
-        common::avito_rate_limit::{self, CallPriority},
+        common::{
+            avito_rate_limit::{self, CallPriority},
+            post_kind,
+        },
         rows::posts,
         to_telegram::{
             compose::{album, post_text},
@@ -71,7 +74,7 @@ impl DeliveryMethod {
 
     fn of(post: &Post) -> Self {
         let named = post.content.get("method").and_then(Value::as_str);
-        let usual = if is_picture(&post.kind) { Self::Url } else { Self::Native };
+        let usual = if post_kind::is_picture(&post.kind) { Self::Url } else { Self::Native };
         Self::ALL.iter().find(|(name, _)| Some(*name) == named).map_or(usual, |(_, method)| *method)
     }
 
@@ -97,27 +100,13 @@ impl DeliveryMethod {
     }
 }
 
-fn is_picture(kind: &str) -> bool {
-    matches!(kind, "photo" | "album")
-}
-
-/// True if this module sends posts of this kind.
-pub(in crate::bridge) fn is_media(kind: &str) -> bool {
-    is_picture(kind) || matches!(kind, "voice" | "venue")
-}
-
-/// True if posts of this kind need their files before they are marked `sending`.
-pub(in crate::bridge) fn needs_files(kind: &str) -> bool {
-    kind == "voice"
-}
-
 /// Returns the number of messages that a post costs of the budget. An edit or a rename costs one too.
 pub(in crate::bridge) fn cost(post: &Post) -> u32 {
     if matches!(post.kind.as_str(), "edit" | "rename") {
         1
-    } else if failures::only_decorates(&post.kind) {
+    } else if post_kind::only_decorates(&post.kind) {
         0
-    } else if is_picture(&post.kind) && DeliveryMethod::of(post).is_whole() {
+    } else if post_kind::is_picture(&post.kind) && DeliveryMethod::of(post).is_whole() {
         u32::try_from(addresses(post).len()).unwrap_or(1).max(1)
     } else {
         1
@@ -388,7 +377,7 @@ fn reply(post: &Post) -> Option<ReplyParameters> {
 /// Has the post sent by the next delivery method. `is_uncertain`: some of its messages may be in the topic already.
 /// None: no method is left.
 pub(in crate::bridge) fn use_next_method(post: &Post, is_uncertain: bool) -> Option<Vec<Statement>> {
-    let next = DeliveryMethod::of(post).next(&post.kind).filter(|_| is_media(&post.kind))?;
+    let next = DeliveryMethod::of(post).next(&post.kind).filter(|_| post_kind::is_media(&post.kind))?;
     let mut content = post.content.clone();
     content["method"] = json!(next.as_str());
     metrics::counter!("posts_fallback_used").increment(1);
