@@ -16,9 +16,8 @@ use crate::{
             text_split,
             texts::{self, Language},
         },
-        rows::{bot_outbox, receipts::receipt, topics},
+        rows::{bot_outbox, posts, receipts::receipt, topics},
         to_avito::pictures::{self, Sendable},
-        to_telegram::compose::post_text,
     },
     platform::{
         db::{DbError, Scope, Statement, get},
@@ -301,7 +300,7 @@ fn refuse(bot_id: i64, message: &Message, why: &str) -> UpdateOutcome {
         Content::Text(_) => "command",
         Content::Service(_) | Content::Unknown => "unknown",
     };
-    insert(bot_id, message, kind, json!([]), Some(post_text::notice(why, Some(message.message_id))))
+    insert(bot_id, message, kind, json!([]), Some(posts::notice(why, Some(message.message_id))))
 }
 
 /// The dialog of a topic.
@@ -457,7 +456,7 @@ fn insert(bot_id: i64, message: &Message, kind: &'static str, parts: Value, refu
     .bind(message.media_group_id.as_ref().map_or(0.0, |_| pictures::ALBUM_WAIT.as_secs_f64()))
     .bind(message.answers())
     .bind(message.chat.is_forum)
-    .bind(post_text::notice(texts::unowned_topic(Language::Russian), None))
+    .bind(posts::notice(texts::unowned_topic(Language::Russian), None))
     .bind(is_new);
     UpdateOutcome { statements: vec![row], stores_topic_mode: true, ..UpdateOutcome::default() }
 }

@@ -2,7 +2,7 @@
 //! Telegram, and the outcome after it.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{planned, platform::db::Statement, routine};
@@ -238,4 +238,12 @@ pub fn postpone(post_id: i64, seconds: f64) -> Statement {
     Statement::new("UPDATE posts SET due_at = now() + make_interval(secs => $2) WHERE id = $1")
         .bind(post_id)
         .bind(seconds)
+}
+
+/// Returns the content of a notice. `reply_to`: the message that it answers.
+pub fn notice(text: &str, reply_to: Option<i64>) -> Value {
+    match reply_to {
+        Some(message_id) => json!({ "text": text, "reply_to": message_id }),
+        None => json!({ "text": text }),
+    }
 }

@@ -8,7 +8,6 @@ use frankenstein::{AsyncTelegramApi, methods::ReopenForumTopicParams};
 use jiff::Timestamp;
 
 use super::{
-    compose::post_text,
     send::call::narrow,
     work::{BotWork, Post},
     worker::{Target, TelegramSender, TelegramStep},
@@ -102,7 +101,7 @@ pub(in crate::bridge) async fn after_failure(
         }
         error if post.attempts + 1 >= ATTEMPTS => {
             metrics::counter!("posts_failed").increment(1);
-            let notice = post_text::notice(texts::could_not_post(Language::Russian), None);
+            let notice = posts::notice(texts::could_not_post(Language::Russian), None);
             outcome.extend(posts::mark_post_failed(
                 post.id,
                 error.to_string(),

@@ -302,14 +302,6 @@ pub(in crate::bridge) fn with_heading(kind: &str, mut content: Value, whose: &st
     content
 }
 
-/// Returns the content of a notice. `reply_to`: the message that it answers.
-pub fn notice(text: &str, reply_to: Option<i64>) -> Value {
-    match reply_to {
-        Some(message_id) => json!({ "text": text, "reply_to": message_id }),
-        None => json!({ "text": text }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

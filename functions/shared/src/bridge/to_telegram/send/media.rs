@@ -22,7 +22,7 @@ use crate::{
         },
         rows::posts,
         to_telegram::{
-            compose::{album, post_text},
+            compose::album,
             failures,
             work::{BotWork, Post},
             worker::{Target, TelegramSender},
@@ -351,7 +351,7 @@ impl<'a> TelegramSender<'a> {
     async fn send_text_line(&self, post: &Post, target: Target) -> Result<Vec<i64>, Error> {
         let line = post.content.get("fallback_text").and_then(Value::as_str).map(str::to_owned);
         let text = [caption(post), line].into_iter().flatten().collect::<Vec<_>>().join("\n");
-        let params = super::call::message(&post_text::notice(&text, reply_id(post)), target)?;
+        let params = super::call::message(&posts::notice(&text, reply_id(post)), target)?;
         self.send_one("sendMessage", &params, Vec::new()).await
     }
 }
