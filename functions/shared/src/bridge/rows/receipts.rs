@@ -15,8 +15,8 @@ use crate::{
         to_telegram::{
             failures,
             send::media::Files,
+            sender::{TelegramSender, TelegramStep},
             work::{BotWork, Completed, Post},
-            worker::{TelegramSender, TelegramStep},
         },
     },
     planned,

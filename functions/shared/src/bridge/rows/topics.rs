@@ -20,8 +20,8 @@ use crate::{
         to_telegram::{
             compose::post_text,
             failures::{self, BROKEN_PAUSE},
+            sender::{TelegramSender, TelegramStep},
             work::{BotWork, ClaimedDialog, Topic},
-            worker::{TelegramSender, TelegramStep},
         },
     },
     platform::{db::Statement, secrets::Secret},

@@ -10,8 +10,8 @@ use super::{
     compose::{album, post_text},
     failures, message_order,
     send::media,
-    work::{BotWork, ClaimedDialog, Post, PreparedPosts},
-    worker::{Target, TelegramSender, TelegramStep},
+    sender::{SendPlan, TelegramSender, TelegramStep},
+    work::{BotWork, ClaimedDialog, PreparedPosts, Target},
 };
 use crate::bridge::{
     common::{
@@ -20,16 +20,6 @@ use crate::bridge::{
     },
     rows::topics,
 };
-
-/// A dialog's waiting messages as prepared posts, with their target and budget.
-pub(in crate::bridge) struct SendPlan {
-    /// The posts to store.
-    pub(in crate::bridge) prepared: PreparedPosts,
-    /// The target of all these posts.
-    pub(in crate::bridge) target: Target,
-    /// The budget that is left after the first post.
-    pub(in crate::bridge) left: TelegramBudget,
-}
 
 impl SendPlan {
     /// Plans the first `count` messages of a dialog. The error is the time until `budget` suffices for the first post.
@@ -52,22 +42,6 @@ impl SendPlan {
         let prepared = PreparedPosts { dialog_id: dialog.id, version: work.version.clone(), drafts, is_first_sending };
         let cost = media::cost(&prepared.first_post(0));
         Ok(Self { prepared, target, left: budget.take(cost, work.outbox.now)? })
-    }
-}
-
-impl PreparedPosts {
-    /// Returns the first post, as the row `id`.
-    pub(in crate::bridge) fn first_post(&self, id: i64) -> Post {
-        let first = &self.drafts[0];
-        Post {
-            id,
-            kind: first.kind.to_owned(),
-            content: first.content.clone(),
-            outcome_unknown: false,
-            attempts: 0,
-            chat_id: None,
-            thread_id: None,
-        }
     }
 }
 

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 
 use super::{
     send::call::narrow,
-    work::{BotWork, Post},
-    worker::{Target, TelegramSender, TelegramStep},
+    sender::{TelegramSender, TelegramStep},
+    work::{BotWork, Post, Target},
 };
 use crate::{
     bridge::{

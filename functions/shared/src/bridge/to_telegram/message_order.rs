@@ -2,13 +2,13 @@
 //! whole seconds. A message that follows another closely waits a moment. A message that comes just after Postgres was
 //! away waits for those that the intake queue buffered. If messages share one second, Avito's own list has their order.
 
-use std::{collections::HashSet, sync::Mutex, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{
+    sender::{TelegramSender, TelegramStep},
     work::{ClaimedDialog, PendingMessage},
-    worker::{TelegramSender, TelegramStep},
 };
 use crate::{
     avito,
@@ -30,9 +30,6 @@ pub(in crate::bridge) const OUTAGE_WINDOW: Duration = Duration::from_secs(15);
 pub(in crate::bridge) const OUTAGE_REORDER_WAIT: Duration = Duration::from_secs(4);
 /// The timeout of the call that reads the order, with the call for a new token. A longer wait is not worth it.
 const POSITIONS_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// The messages whose order was asked for already: once each, whatever the outcome.
-pub(in crate::bridge) type AskedPositions = Mutex<HashSet<i64>>;
 
 /// Asks Avito for the order of messages that share one second. None: the order is known, was asked for before, or could
 /// not be read.

@@ -7,8 +7,8 @@ use tokio_postgres::types::Json;
 
 use super::{
     compose::post_text,
+    sender::TelegramSender,
     work::{BotWork, ClaimedDialog},
-    worker::TelegramSender,
 };
 use crate::{
     bridge::{

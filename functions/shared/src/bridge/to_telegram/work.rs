@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::worker::Target;
 use crate::{
     bridge::{
         common::{claim::Claim, telegram_budget::TelegramBudget},
@@ -92,6 +91,13 @@ pub struct ClaimedDialog {
     /// The time, by Avito's clock, of the newest message that has a post. None: there is none.
     #[serde(skip)]
     pub last_posted_at: Option<Timestamp>,
+}
+
+/// The chat and topic that a post goes to. No `thread_id`: the chat itself.
+#[derive(Clone, Copy)]
+pub(in crate::bridge) struct Target {
+    pub(in crate::bridge) chat_id: i64,
+    pub(in crate::bridge) thread_id: Option<i64>,
 }
 
 /// An unfinished post.
@@ -196,6 +202,22 @@ impl Post {
     /// Returns the post's own target. None: it goes to its dialog's topic.
     pub fn target(&self) -> Option<Target> {
         self.chat_id.map(|chat_id| Target { chat_id, thread_id: self.thread_id })
+    }
+}
+
+impl PreparedPosts {
+    /// Returns the first post, as the row `id`.
+    pub(in crate::bridge) fn first_post(&self, id: i64) -> Post {
+        let first = &self.drafts[0];
+        Post {
+            id,
+            kind: first.kind.to_owned(),
+            content: first.content.clone(),
+            outcome_unknown: false,
+            attempts: 0,
+            chat_id: None,
+            thread_id: None,
+        }
     }
 }
 

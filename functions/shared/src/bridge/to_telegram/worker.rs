@@ -6,17 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
     claim,
     compose::{header, post_text},
-    compose_next::SendPlan,
-    failures, message_order, replay,
+    failures, replay,
     send::media::{self, Files, Preparation},
-    work::{self, BotWork, ClaimedDialog, Completed, Post, SentPost, Topic},
+    sender::{AskedPositions, SendPlan, TelegramSender, TelegramStep},
+    work::{self, BotWork, ClaimedDialog, Completed, Post, SentPost, Target, Topic},
 };
 use crate::{
     App,
@@ -33,7 +32,7 @@ use crate::{
         rows::{bot_outbox, posts, receipts, topic_emoji, topics},
     },
     planned,
-    platform::db::{ClientId, DbError, ResultSets, Scope, Statement, get},
+    platform::db::{DbError, Scope, get},
     telegram,
     tenancy::bots,
 };
@@ -54,35 +53,6 @@ enum RoundEnd {
     DueSoon(Duration),
 }
 
-/// The result of one step: the transaction to run next.
-pub(in crate::bridge) enum TelegramStep {
-    /// Run these statements and claim the next work.
-    Commit(Vec<Statement>),
-    /// As `Commit`, for statements that lock the dialog before the outbox themselves, and for a call that is completed.
-    CommitSent(Vec<Statement>, Completed),
-    /// Store the prepared posts if their dialog has not changed, and send the first.
-    SendPlanned(SendPlan),
-    /// Give the waiting messages of this dialog to the bot that shows it now.
-    HandOver(i64),
-    /// Run these statements and release the lease until then: nothing can be sent before.
-    ReleaseUntil(Vec<Statement>, Timestamp),
-    /// Another worker has taken the lease.
-    LeaseLost,
-}
-
-/// The worker that holds the lease of a bot's outbox, with all it needs to send.
-pub(in crate::bridge) struct TelegramSender<'a> {
-    pub(in crate::bridge) app: &'a App,
-    pub(in crate::bridge) bot_id: i64,
-    pub(in crate::bridge) owner: Uuid,
-    pub(in crate::bridge) client_id: ClientId,
-    pub(in crate::bridge) telegram: telegram::Bot,
-    /// True if Telegram has just put a post that was meant for a topic outside of all topics.
-    pub(in crate::bridge) topics_gone: AtomicBool,
-    /// The messages whose positions Avito was already asked for.
-    pub(in crate::bridge) asked_positions: message_order::AskedPositions,
-}
-
 /// The state of a worker between two transactions.
 enum WorkerState {
     /// Work is claimed, and its next step is not decided yet.
@@ -101,13 +71,6 @@ struct SendingPost {
     left: TelegramBudget,
     /// The next claimed work, which may be composed during the call.
     next_work: Box<BotWork>,
-}
-
-/// The chat and topic that a post goes to. No `thread_id`: the chat itself.
-#[derive(Clone, Copy)]
-pub(in crate::bridge) struct Target {
-    pub(in crate::bridge) chat_id: i64,
-    pub(in crate::bridge) thread_id: Option<i64>,
 }
 
 /// Works for one bot until nothing is left, `stop` is reached, or nothing may be sent. Errors: our Postgres failed, or
@@ -154,7 +117,7 @@ async fn run_round(app: &App, bot_id: i64, stop: Instant) -> Result<RoundEnd, Br
         client_id,
         telegram,
         topics_gone: AtomicBool::new(false),
-        asked_positions: message_order::AskedPositions::default(),
+        asked_positions: AskedPositions::default(),
     };
     let mut state = WorkerState::Claimed(work);
     loop {
@@ -266,9 +229,6 @@ async fn wake_in(app: &App, bot_id: i64, wait: Duration) {
     }
 }
 
-/// A bot without a group, or of a suspended client, is claimed again after this time.
-const SUSPENDED_PAUSE: Duration = Duration::from_secs(3600);
-
 /// True if the reason for a post is gone: the dialog is open again, or closed again, or its topic is gone.
 fn is_obsolete(kind: &str, dialog: &ClaimedDialog, one_chat: bool) -> bool {
     let has_topic = matches!(dialog.topic, Topic::Open { .. }) && !one_chat;
@@ -291,32 +251,6 @@ enum PostContent {
 }
 
 impl TelegramSender<'_> {
-    /// Runs a transaction for `work` that first locks its dialog. A transaction that records a message locks the dialog
-    /// and then the outbox; in the other order the two would deadlock.
-    pub(in crate::bridge) async fn run_with_dialog_lock(
-        &self,
-        work: &BotWork,
-        mut statements: Vec<Statement>,
-    ) -> Result<ResultSets, BridgeError> {
-        statements.insert(0, bot_outbox::lock_dialog(work.dialog.as_ref().map(|dialog| dialog.id)));
-        let mut results = self.run(statements).await?;
-        results.remove(0);
-        Ok(results)
-    }
-
-    /// Runs a transaction whose statements lock the dialog themselves, if they touch one.
-    async fn run(&self, statements: Vec<Statement>) -> Result<ResultSets, BridgeError> {
-        Ok(self.app.db().run(Scope::Tenant(self.client_id), statements).await?)
-    }
-
-    /// Returns the time before which nothing at all can be sent. None: posts may be sent now.
-    pub(in crate::bridge) fn blocked_until(work: &BotWork) -> Option<Timestamp> {
-        if let Some(until) = work.outbox.rate_limited_until.filter(|until| *until > work.outbox.now) {
-            return Some(until);
-        }
-        (work.bot.suspended || work.bot.group_chat_id.is_none()).then(|| later(work.outbox.now, SUSPENDED_PAUSE))
-    }
-
     async fn step(&self, work: &BotWork) -> Result<TelegramStep, BridgeError> {
         let content = work.posts.first().filter(|post| !post_kind::only_decorates(&post.kind));
         let decoration = work.posts.first().filter(|post| post_kind::only_decorates(&post.kind));

@@ -22,8 +22,8 @@ use crate::{
     bridge::{
         common::post_kind,
         to_telegram::{
-            work::Post,
-            worker::{Target, TelegramSender},
+            sender::TelegramSender,
+            work::{Post, Target},
         },
     },
     telegram::{

@@ -24,8 +24,8 @@ use crate::{
         to_telegram::{
             compose::album,
             failures,
-            work::{BotWork, Post},
-            worker::{Target, TelegramSender},
+            sender::TelegramSender,
+            work::{BotWork, Post, Target},
         },
     },
     platform::{db::Statement, media::MediaError, secrets::Secret},
