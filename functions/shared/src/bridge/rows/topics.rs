@@ -19,7 +19,7 @@ use crate::{
         error::BridgeError,
         to_telegram::{
             compose::post_text,
-            failures::{self, BROKEN_PAUSE},
+            failures, retry,
             sender::{TelegramSender, TelegramStep},
             work::{BotWork, ClaimedDialog, Topic},
         },
@@ -126,7 +126,7 @@ async fn create_topic(
     outcome.push(reset_topic(dialog.id));
     match error {
         Error::TooManyRequests { retry_after } => {
-            let until = failures::rate_limited_until(now, retry_after);
+            let until = retry::rate_limited_until(now, retry_after);
             outcome.push(bot_outbox::store_rate_limit(sender.bot_id, sender.owner, until));
             TelegramStep::ReleaseUntil(outcome, until)
         }
@@ -146,7 +146,7 @@ async fn create_topic(
             };
             metrics::counter!("bots_broken").increment(1);
             outcome.push(bots::mark_broken(sender.bot_id, reason));
-            TelegramStep::ReleaseUntil(outcome, later(now, BROKEN_PAUSE))
+            TelegramStep::ReleaseUntil(outcome, later(now, retry::BROKEN_PAUSE))
         }
     }
 }

@@ -3,13 +3,15 @@
 use std::{
     collections::HashSet,
     sync::{Mutex, atomic::AtomicBool},
-    time::Duration,
 };
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::work::{BotWork, Completed, PreparedPosts, Target};
+use super::{
+    retry,
+    work::{BotWork, Completed, PreparedPosts, Target},
+};
 use crate::{
     App,
     bridge::{
@@ -20,9 +22,6 @@ use crate::{
     platform::db::{ClientId, ResultSets, Scope, Statement},
     telegram,
 };
-
-/// A bot without a group, or of a suspended client, is claimed again after this time.
-const SUSPENDED_PAUSE: Duration = Duration::from_secs(3600);
 
 /// The result of one step: the transaction to run next.
 pub(in crate::bridge) enum TelegramStep {
@@ -90,6 +89,6 @@ impl TelegramSender<'_> {
         if let Some(until) = work.outbox.rate_limited_until.filter(|until| *until > work.outbox.now) {
             return Some(until);
         }
-        (work.bot.suspended || work.bot.group_chat_id.is_none()).then(|| later(work.outbox.now, SUSPENDED_PAUSE))
+        (work.bot.suspended || work.bot.group_chat_id.is_none()).then(|| later(work.outbox.now, retry::SUSPENDED_PAUSE))
     }
 }

@@ -23,7 +23,7 @@ use crate::{
         rows::posts,
         to_telegram::{
             compose::album,
-            failures,
+            retry,
             sender::TelegramSender,
             work::{BotWork, Post, Target},
         },
@@ -171,7 +171,7 @@ impl<'a> TelegramSender<'a> {
         match fetched {
             Ok(files) => Preparation::Ready(files),
             Err(FileError::Transient) if post.attempts < FILE_ATTEMPTS => {
-                let wait = failures::backoff(post.attempts);
+                let wait = retry::backoff(post.attempts);
                 Preparation::Not(if post.outcome_unknown {
                     posts::requeue_uncertain(post.id, wait)
                 } else {
