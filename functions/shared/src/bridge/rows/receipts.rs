@@ -14,7 +14,7 @@ use crate::{
         common::telegram_budget::{TelegramBudget, later},
         to_telegram::{
             failures,
-            send::media::Files,
+            send::files::Files,
             sender::{TelegramSender, TelegramStep},
             work::{BotWork, Completed, Post},
         },

@@ -8,8 +8,8 @@ use jiff::tz::TimeZone;
 
 use super::{
     compose::{album, post_text},
-    failures, message_order,
-    send::media,
+    message_order,
+    send::{call, media},
     sender::{SendPlan, TelegramSender, TelegramStep},
     work::{BotWork, ClaimedDialog, PreparedPosts, Target},
 };
@@ -61,7 +61,7 @@ impl TelegramSender<'_> {
         if let Some(next) = message_order::fetch_positions(self, dialog, &work.messages[..ready]).await {
             return next;
         }
-        if dialog.topic_closed && failures::reopen_topic(self, target).await {
+        if dialog.topic_closed && call::reopen_topic(self, target).await {
             return TelegramStep::Commit(vec![topics::set_topic_closed(dialog.id, false)]);
         }
         match SendPlan::of(work, dialog, ready, target, work.outbox.budget) {

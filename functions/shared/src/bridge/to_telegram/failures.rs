@@ -4,12 +4,11 @@
 
 use std::time::Duration;
 
-use frankenstein::{AsyncTelegramApi, methods::ReopenForumTopicParams};
 use jiff::Timestamp;
 
 use super::{
     retry,
-    send::call::narrow,
+    send::call,
     sender::{TelegramSender, TelegramStep},
     work::{BotWork, Post, Target},
 };
@@ -74,7 +73,7 @@ pub(in crate::bridge) async fn after_failure(
             outcome.extend(target.thread_id.map(|thread| topics::forget_topic(sender.bot_id, target.chat_id, thread)));
         }
         Error::TopicClosed => {
-            let reopened = reopen_topic(sender, target).await;
+            let reopened = call::reopen_topic(sender, target).await;
             outcome.extend(posts::requeue_post(
                 post.id,
                 !reopened,
@@ -147,11 +146,4 @@ fn after_decoration_failure(post: &Post, error: &Error) -> Vec<Statement> {
     } else {
         posts::mark_post_failed(post.id, error.to_string(), None)
     }
-}
-
-/// Reopens a closed topic. True: it is open now.
-pub(in crate::bridge) async fn reopen_topic(sender: &TelegramSender<'_>, target: Target) -> bool {
-    let Some(thread_id) = target.thread_id else { return false };
-    let params = ReopenForumTopicParams::builder().chat_id(target.chat_id).message_thread_id(narrow(thread_id)).build();
-    matches!(sender.telegram.reopen_forum_topic(&params).await, Ok(_) | Err(Error::TopicNotModified))
 }

@@ -13,7 +13,11 @@ use super::{
     claim,
     compose::{header, post_text},
     failures, replay,
-    send::media::{self, Files, Preparation},
+    send::{
+        delivery_method::{plainer, use_next_method},
+        files::{Files, Preparation},
+        media,
+    },
     sender::{AskedPositions, SendPlan, TelegramSender, TelegramStep},
     work::{self, BotWork, ClaimedDialog, Completed, Post, SentPost, Target, Topic},
 };
@@ -420,7 +424,7 @@ impl TelegramSender<'_> {
             Err(error) => {
                 tracing::warn!(bot_id = self.bot_id, post_id = post.id, kind = post.kind, %error, "a post was not sent");
                 if let telegram::Error::Refused { .. } = error
-                    && let Some(mut outcome) = media::use_next_method(post, false).or_else(|| header::plainer(post))
+                    && let Some(mut outcome) = use_next_method(post, false).or_else(|| plainer(post))
                 {
                     outcome.push(charge());
                     return TelegramStep::Commit(outcome);

@@ -11,10 +11,9 @@ use super::{
 use crate::{
     bridge::{
         common::texts,
-        rows::posts::{self, PostDraft},
+        rows::posts::PostDraft,
         to_telegram::work::{BotWork, ClaimedDialog, Post},
     },
-    platform::db::Statement,
     telegram::text::utf16_len,
 };
 
@@ -72,13 +71,6 @@ fn with_first(header: &Value, first: &PostDraft) -> Option<Value> {
     })
 }
 
-/// Requeues a header that Telegram refused, without its photo. None: the post is no header, or has no photo.
-pub(in crate::bridge) fn plainer(post: &Post) -> Option<Vec<Statement>> {
-    let mut content = post.content.clone();
-    content.as_object_mut()?.remove("preview").filter(|_| post.kind == "header")?;
-    Some(vec![posts::replace_content(post.id, content, Vec::new(), false)])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,21 +102,5 @@ mod tests {
         ] {
             assert_eq!(with_first(&header, &first), None, "{first:?}");
         }
-    }
-
-    #[test]
-    fn a_header_without_a_photo_has_no_plainer_form() {
-        let mut post = Post {
-            id: 1,
-            kind: "header".to_owned(),
-            content: json!({ "text": "Стол", "preview": "https://avito.st/1" }),
-            outcome_unknown: true,
-            attempts: 0,
-            chat_id: None,
-            thread_id: None,
-        };
-        assert!(plainer(&post).is_some());
-        post.content = json!({ "text": "Стол" });
-        assert!(plainer(&post).is_none());
     }
 }
