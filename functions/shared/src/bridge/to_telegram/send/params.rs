@@ -24,7 +24,6 @@ pub(super) fn unreadable() -> Error {
 }
 
 pub(super) fn message(content: &Value, target: Target) -> Result<SendMessageParams, Error> {
-    let unreadable = || Error::Refused { code: 0, description: "a stored post cannot be read".to_owned() };
     let text = content.get("text").and_then(Value::as_str).ok_or_else(unreadable)?;
     let entities: Option<Vec<MessageEntity>> = content
         .get("entities")
