@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use frankenstein::methods::CreateForumTopicParams;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -237,6 +238,13 @@ fn hold_dialog(dialog_id: i64, seconds: f64) -> Statement {
     Statement::new("UPDATE dialogs SET hold_until = now() + make_interval(secs => $2) WHERE id = $1")
         .bind(dialog_id)
         .bind(seconds)
+}
+
+/// Holds the dialog until its pictures are together; any other message ends the hold.
+pub(in crate::bridge) fn hold_for_album(dialog_id: i64, until: Timestamp) -> Statement {
+    Statement::new("UPDATE dialogs SET hold_until = $2, collecting_album = true WHERE id = $1")
+        .bind(dialog_id)
+        .bind(until)
 }
 
 /// Filters the messages of a chat that Avito does not know: they stay stored, and are not posted.

@@ -56,7 +56,7 @@ impl TelegramSender<'_> {
     ) -> TelegramStep {
         let (ready, complete_at) = album::ready_messages(&work.messages, work.outbox.now);
         if ready == 0 {
-            return TelegramStep::Commit(vec![album::hold_for_album(dialog.id, complete_at)]);
+            return TelegramStep::Commit(vec![topics::hold_for_album(dialog.id, complete_at)]);
         }
         if let Some(next) = message_order::fetch_positions(self, dialog, &work.messages[..ready]).await {
             return next;

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use super::{
     album,
-    post_text::{self, LANGUAGE, POST_LIMIT, is_link, one_line, text_of},
+    message_text::{LANGUAGE, is_link, one_line},
+    post_text::{self, POST_LIMIT, text_of},
 };
 use crate::{
     bridge::{

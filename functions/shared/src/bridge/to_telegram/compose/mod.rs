@@ -2,4 +2,5 @@
 
 pub mod album;
 pub mod header;
+pub mod message_text;
 pub mod post_text;

@@ -1,5 +1,5 @@
-//! The files that a post's call uploads. Rows store Avito's address or id, never bytes: those are fetched just before the
-//! post is sent.
+//! The files that a post's call uploads. Rows store Avito's address or id, never bytes: those are fetched just before
+//! the post is sent.
 
 use serde_json::Value;
 use tokio::sync::SemaphorePermit;

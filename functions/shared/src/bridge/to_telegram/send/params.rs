@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     bridge::to_telegram::{
-        compose::album,
+        compose::post_text::MAX_PICTURES,
         work::{Post, Target},
     },
     telegram::Error,
@@ -69,7 +69,7 @@ pub(super) fn reply(post: &Post) -> Option<ReplyParameters> {
 
 pub(super) fn addresses(post: &Post) -> Vec<&str> {
     let media = post.content.get("media").and_then(Value::as_array);
-    media.into_iter().flatten().filter_map(Value::as_str).take(album::MAX_PICTURES).collect()
+    media.into_iter().flatten().filter_map(Value::as_str).take(MAX_PICTURES).collect()
 }
 
 /// Returns the index of the next picture of an album that is sent one by one.
