@@ -19,6 +19,7 @@ use super::{
         media,
     },
     sender::{AskedPositions, SendPlan, TelegramSender, TelegramStep},
+    topic,
     work::{self, BotWork, ClaimedDialog, Completed, Post, SentPost, Target, Topic},
 };
 use crate::{
@@ -271,8 +272,8 @@ impl TelegramSender<'_> {
                 match (work.target_of(dialog), content) {
                     (Some(target), Some(post)) => self.send_stored_post(work, post, target).await,
                     (Some(target), None) => Ok(self.plan_messages(work, dialog, target).await),
-                    (None, _) if work.one_chat().is_some() => Ok(topics::confirm_chat(self, dialog).await),
-                    (None, _) => topics::ensure_topic(self, work, dialog).await,
+                    (None, _) if work.one_chat().is_some() => Ok(topic::confirm_chat(self, dialog).await),
+                    (None, _) => topic::ensure_topic(self, work, dialog).await,
                 }
             }
             (_, Some(post), _) | (_, _, Some(post)) => {
