@@ -213,3 +213,14 @@ pub fn store_rate_limit(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement
     .bind(until)
     .bind(empty.left)
 }
+
+/// Holds reactions until `until`; everything else goes on.
+pub(in crate::bridge) fn hold_reactions(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
+    // Of several holds the longest counts.
+    Statement::new(
+        "UPDATE bot_outboxes SET reactions_hold_until = greatest(reactions_hold_until, $3) WHERE bot_id = $1 AND lease_owner = $2",
+    )
+    .bind(bot_id)
+    .bind(owner)
+    .bind(until)
+}

@@ -3,9 +3,12 @@
 
 use uuid::Uuid;
 
-use super::work::{Completed, PreparedPosts};
+use super::{
+    receipts,
+    work::{Completed, PreparedPosts},
+};
 use crate::{
-    bridge::rows::{bot_outbox, posts, receipts, topic_emoji},
+    bridge::rows::{bot_outbox, posts, topic_emoji},
     platform::db::Statement,
     routine,
     tenancy::accounts,

@@ -19,7 +19,7 @@ use crate::{
             telegram_budget::later,
             texts::{self, Language},
         },
-        rows::{bot_outbox, posts, receipts, topics},
+        rows::{bot_outbox, posts, topics},
     },
     platform::db::Statement,
     telegram::Error,
@@ -131,7 +131,7 @@ pub(in crate::bridge) fn after_receipt_failure(
     if let Error::TooManyRequests { retry_after } = error {
         metrics::counter!("telegram_429").increment(1);
         let until = retry::rate_limited_until(work.outbox.current(), *retry_after);
-        return vec![receipts::hold_reactions(sender.bot_id, sender.owner, until)];
+        return vec![bot_outbox::hold_reactions(sender.bot_id, sender.owner, until)];
     }
     after_decoration_failure(post, error)
 }

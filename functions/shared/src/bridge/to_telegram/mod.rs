@@ -5,6 +5,7 @@ pub(in crate::bridge) mod compose;
 mod compose_next;
 pub(in crate::bridge) mod failures;
 pub(in crate::bridge) mod message_order;
+mod receipts;
 mod replay;
 pub(in crate::bridge) mod retry;
 pub(in crate::bridge) mod send;

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     claim,
     compose::{header, post_text},
-    failures, replay,
+    failures, receipts, replay,
     send::{
         delivery_method::{plainer, use_next_method},
         files::{Files, Preparation},
@@ -34,7 +34,7 @@ use crate::{
             tenant_cache,
         },
         error::BridgeError,
-        rows::{bot_outbox, posts, receipts, topic_emoji, topics},
+        rows::{bot_outbox, posts, topic_emoji, topics},
     },
     planned,
     platform::db::{DbError, Scope, get},
