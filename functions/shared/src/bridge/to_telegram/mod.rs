@@ -6,6 +6,7 @@ mod compose_next;
 pub(in crate::bridge) mod failures;
 pub(in crate::bridge) mod message_order;
 mod receipts;
+mod rename;
 mod replay;
 pub(in crate::bridge) mod retry;
 pub(in crate::bridge) mod send;

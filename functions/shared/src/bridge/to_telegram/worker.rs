@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     claim,
     compose::{header, post_text},
-    failures, receipts, replay,
+    failures, receipts, rename, replay,
     send::{
         delivery_method::{plainer, use_next_method},
         files::{Files, Preparation},
@@ -340,7 +340,7 @@ impl TelegramSender<'_> {
         let one_chat = work.one_chat().is_some();
         Ok(match post.kind.as_str() {
             kind if is_obsolete(kind, dialog, one_chat) => PostContent::Obsolete,
-            "rename" => topic_emoji::rename_content(post, dialog).map_or(PostContent::Obsolete, PostContent::Composed),
+            "rename" => rename::rename_content(post, dialog).map_or(PostContent::Obsolete, PostContent::Composed),
             "header" if !has_text => PostContent::Composed(header::header(dialog)),
             "replay" if !has_text => {
                 replay::compose(self, work, dialog).await?.map_or(PostContent::Obsolete, PostContent::Composed)

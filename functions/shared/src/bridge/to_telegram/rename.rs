@@ -1,0 +1,19 @@
+//! The new name of a topic, once its emoji has changed.
+
+use serde_json::{Value, json};
+
+use super::{
+    compose::post_text,
+    work::{ClaimedDialog, Post},
+};
+use crate::telegram::text::truncate_utf16;
+
+/// Returns the content of a rename that is due. None: the state has changed, or the name is right already.
+pub(in crate::bridge) fn rename_content(post: &Post, dialog: &ClaimedDialog) -> Option<Value> {
+    let emoji = dialog.wanted_emoji.as_str();
+    let is_stale = post.content["emoji"].as_str() != Some(emoji) || emoji == dialog.topic_emoji;
+    (!is_stale).then(|| {
+        let name = post_text::name_of(dialog);
+        json!({ "emoji": emoji, "name": truncate_utf16(format!("{emoji} {name}").trim_start(), post_text::NAME_LIMIT) })
+    })
+}
