@@ -2,7 +2,7 @@
 //! much as a message. So a topic is renamed only for a state that lasts, for the latest alone, and while the budget has
 //! room.
 
-use crate::{bridge::to_telegram::work::ClaimedDialog, planned, platform::db::Statement};
+use crate::{planned, platform::db::Statement};
 
 /// The delay between a change of state and the rename, seconds.
 pub(in crate::bridge) const RENAME_DELAY: f64 = 60.0;
@@ -59,11 +59,9 @@ macro_rules! schedule_renames {
 }
 pub(in crate::bridge) use {renames_needed, schedule_renames, wanted_emoji};
 
-/// Schedules the rename of a post's topic. None: no rename is needed, or it is scheduled already.
-pub(in crate::bridge) fn schedule_rename(dialog: &ClaimedDialog, post_id: i64) -> Option<Statement> {
-    let is_needed =
-        dialog.wanted_emoji != dialog.topic_emoji && dialog.scheduled_emoji.as_ref() != Some(&dialog.wanted_emoji);
-    is_needed.then(|| planned!(schedule_renames!("$1", "$2")).bind(vec![post_id]).bind(RENAME_DELAY))
+/// Schedules the rename of a post's topic, if one is needed.
+pub(in crate::bridge) fn schedule_rename(post_id: i64) -> Statement {
+    planned!(schedule_renames!("$1", "$2")).bind(vec![post_id]).bind(RENAME_DELAY)
 }
 
 /// Stores the emoji that the topic bears now.

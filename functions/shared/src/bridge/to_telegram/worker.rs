@@ -398,8 +398,8 @@ impl TelegramSender<'_> {
                     _ => outcome.extend(media::after_sending_media(post, message_ids)),
                 }
                 if post.kind != "rename" && work.one_chat().is_none() {
-                    outcome
-                        .extend(work.dialog.as_ref().and_then(|dialog| topic_emoji::schedule_rename(dialog, post.id)));
+                    let is_rename_needed = work.dialog.as_ref().is_some_and(rename::needs_rename);
+                    outcome.extend(is_rename_needed.then(|| topic_emoji::schedule_rename(post.id)));
                 }
                 let topics_gone = self.topics_gone.swap(false, Ordering::Relaxed);
                 if topics_gone {
