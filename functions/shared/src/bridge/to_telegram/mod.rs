@@ -11,6 +11,7 @@ mod replay;
 pub(in crate::bridge) mod retry;
 pub(in crate::bridge) mod send;
 pub(in crate::bridge) mod sender;
+mod steps;
 mod topic;
 pub(in crate::bridge) mod work;
 pub mod worker;
