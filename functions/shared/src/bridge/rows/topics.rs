@@ -65,7 +65,12 @@ pub(in crate::bridge) fn store_created_topic(
 }
 
 /// Stores a new topic that the bot's own update reports, for the dialog that has waited longest for one of this name.
-pub fn store_reported_topic(bot_id: i64, chat_id: i64, thread_id: i64, name: String) -> Vec<Statement> {
+pub(in crate::bridge) fn store_reported_topic(
+    bot_id: i64,
+    chat_id: i64,
+    thread_id: i64,
+    name: String,
+) -> Vec<Statement> {
     let take = Statement::new(
         "UPDATE dialogs d SET topic_state = 'open', telegram_chat_id = $3, telegram_topic_id = $4, hold_until = NULL,
                 topic_emoji = '', topic_closed = false

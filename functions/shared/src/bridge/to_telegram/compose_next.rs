@@ -48,12 +48,7 @@ impl SendPlan {
 impl TelegramSender<'_> {
     /// Plans the posts of a dialog's waiting messages, once they can be posted: albums are complete, positions are
     /// known or were asked for, the topic is open, and the budget suffices.
-    pub(in crate::bridge) async fn plan_messages(
-        &self,
-        work: &BotWork,
-        dialog: &ClaimedDialog,
-        target: Target,
-    ) -> TelegramStep {
+    pub(super) async fn plan_messages(&self, work: &BotWork, dialog: &ClaimedDialog, target: Target) -> TelegramStep {
         let (ready, complete_at) = album::ready_messages(&work.messages, work.outbox.now);
         if ready == 0 {
             return TelegramStep::Commit(vec![topics::hold_for_album(dialog.id, complete_at)]);
@@ -72,11 +67,7 @@ impl TelegramSender<'_> {
 
     /// Plans the next dialog's posts during the call of a post that leaves `left` of the budget. None: the dialog needs
     /// another step first, or the budget does not suffice.
-    pub(in crate::bridge) fn compose_next(
-        &self,
-        work: Box<BotWork>,
-        left: TelegramBudget,
-    ) -> Option<(Box<BotWork>, SendPlan)> {
+    pub(super) fn compose_next(&self, work: Box<BotWork>, left: TelegramBudget) -> Option<(Box<BotWork>, SendPlan)> {
         let dialog = work.dialog.as_ref().filter(|dialog| dialog.bot_id == self.bot_id && !dialog.topic_closed)?;
         let target = work.target_of(dialog)?;
         let (ready, _) = album::ready_messages(&work.messages, work.outbox.now);

@@ -30,7 +30,7 @@ use crate::{
 const ATTEMPTS: i32 = 10;
 
 /// The reason for which a bot cannot post. None: the error says something else.
-pub(in crate::bridge) fn broken_reason(error: &Error) -> Option<String> {
+pub(super) fn broken_reason(error: &Error) -> Option<String> {
     match error {
         Error::Kicked(_) | Error::NoRights(_) | Error::ChatNotFound | Error::BadToken => Some(error.to_string()),
         _ => None,
@@ -38,7 +38,7 @@ pub(in crate::bridge) fn broken_reason(error: &Error) -> Option<String> {
 }
 
 /// Returns the next step after `error`, with the statements to run; `outcome` has those that come first.
-pub(in crate::bridge) async fn after_failure(
+pub(super) async fn after_failure(
     sender: &TelegramSender<'_>,
     work: &BotWork,
     post: &Post,
@@ -122,7 +122,7 @@ fn after_rate_limit(
 }
 
 /// Returns the statements that follow a receipt that was not set.
-pub(in crate::bridge) fn after_receipt_failure(
+pub(super) fn after_receipt_failure(
     sender: &TelegramSender<'_>,
     work: &BotWork,
     post: &Post,

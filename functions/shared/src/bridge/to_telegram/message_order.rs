@@ -33,7 +33,7 @@ const POSITIONS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Asks Avito for the order of messages that share one second. None: the order is known, was asked for before, or could
 /// not be read.
-pub(in crate::bridge) async fn fetch_positions(
+pub(super) async fn fetch_positions(
     sender: &TelegramSender<'_>,
     dialog: &ClaimedDialog,
     messages: &[PendingMessage],
@@ -58,7 +58,7 @@ pub(in crate::bridge) async fn fetch_positions(
 }
 
 /// True if [`fetch_positions`] would ask Avito.
-pub(in crate::bridge) fn needs_positions(sender: &TelegramSender<'_>, messages: &[PendingMessage]) -> bool {
+pub(super) fn needs_positions(sender: &TelegramSender<'_>, messages: &[PendingMessage]) -> bool {
     sender.asked_positions.lock().is_ok_and(|asked| of_unknown_order(messages).iter().any(|id| !asked.contains(id)))
 }
 

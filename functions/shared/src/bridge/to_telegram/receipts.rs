@@ -41,7 +41,7 @@ macro_rules! receipts_due {
          ORDER BY p.id LIMIT 8"
     };
 }
-pub(in crate::bridge) use {batch_delay, receipts_due};
+pub(super) use {batch_delay, receipts_due};
 
 /// Marks the reactions of these posts as set. Skips a post whose content a later receipt has changed, or is just
 /// changing. `have_topics`: schedules the renames that their topics need.
@@ -72,7 +72,7 @@ fn mark_reactions_set<'a>(posts: impl Iterator<Item = &'a Post> + Clone, have_to
 }
 
 /// Sets the due receipts together. Each is on a message of its own, and setting one twice changes nothing.
-pub(in crate::bridge) async fn set_reactions(sender: &TelegramSender<'_>, work: &BotWork) -> TelegramStep {
+pub(super) async fn set_reactions(sender: &TelegramSender<'_>, work: &BotWork) -> TelegramStep {
     let waiting = &work.receipts;
     let (now, mut left) = (work.outbox.now, work.outbox.reactions);
     let affordable = waiting.iter().map_while(|_| left.take(1, now).map(|remaining| left = remaining).ok()).count();

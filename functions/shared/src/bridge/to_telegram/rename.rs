@@ -9,12 +9,12 @@ use super::{
 use crate::telegram::text::truncate_utf16;
 
 /// True if a dialog's topic needs a rename that is not scheduled yet.
-pub(in crate::bridge) fn needs_rename(dialog: &ClaimedDialog) -> bool {
+pub(super) fn needs_rename(dialog: &ClaimedDialog) -> bool {
     dialog.wanted_emoji != dialog.topic_emoji && dialog.scheduled_emoji.as_ref() != Some(&dialog.wanted_emoji)
 }
 
 /// Returns the content of a rename that is due. None: the state has changed, or the name is right already.
-pub(in crate::bridge) fn rename_content(post: &Post, dialog: &ClaimedDialog) -> Option<Value> {
+pub(super) fn rename_content(post: &Post, dialog: &ClaimedDialog) -> Option<Value> {
     let emoji = dialog.wanted_emoji.as_str();
     let is_stale = post.content["emoji"].as_str() != Some(emoji) || emoji == dialog.topic_emoji;
     (!is_stale).then(|| {

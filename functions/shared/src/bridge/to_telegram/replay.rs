@@ -39,7 +39,7 @@ fn delivered(dialog_id: i64) -> Statement {
 }
 
 /// Composes the replay of a dialog. None: nothing was delivered.
-pub(in crate::bridge) async fn compose(
+pub(super) async fn compose(
     sender: &TelegramSender<'_>,
     work: &BotWork,
     dialog: &ClaimedDialog,

@@ -7,19 +7,19 @@ use jiff::Timestamp;
 use crate::bridge::common::telegram_budget::later;
 
 /// The pause of a bot that cannot post, unless its outbox is made due earlier.
-pub(in crate::bridge) const BROKEN_PAUSE: Duration = Duration::from_secs(300);
+pub(super) const BROKEN_PAUSE: Duration = Duration::from_secs(300);
 /// A bot without a group, or of a suspended client, is claimed again after this time.
-pub(in crate::bridge) const SUSPENDED_PAUSE: Duration = Duration::from_secs(3600);
+pub(super) const SUSPENDED_PAUSE: Duration = Duration::from_secs(3600);
 /// The delay of a post whose call did not leave, seconds.
-pub(in crate::bridge) const NOT_SENT_PAUSE: f64 = 2.0;
+pub(super) const NOT_SENT_PAUSE: f64 = 2.0;
 
 /// The seconds until the next attempt: 1, 2, 4 … 60.
-pub(in crate::bridge) fn backoff(attempts: i32) -> f64 {
+pub(super) fn backoff(attempts: i32) -> f64 {
     f64::from(1 << attempts.clamp(0, 6)).min(60.0)
 }
 
 /// The end of the wait that Telegram orders, to the second, and half a second more, so that no call comes too early.
-pub(in crate::bridge) fn rate_limited_until(now: Timestamp, retry_after: Duration) -> Timestamp {
+pub(super) fn rate_limited_until(now: Timestamp, retry_after: Duration) -> Timestamp {
     later(now, retry_after + Duration::from_millis(500))
 }
 

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The result of one step: the transaction to run next.
-pub(in crate::bridge) enum TelegramStep {
+pub(super) enum TelegramStep {
     /// Run these statements and claim the next work.
     Commit(Vec<Statement>),
     /// As `Commit`, for statements that lock the dialog before the outbox themselves, and for a call that is completed.
@@ -40,35 +40,35 @@ pub(in crate::bridge) enum TelegramStep {
 }
 
 /// A dialog's waiting messages as prepared posts, with their target and budget.
-pub(in crate::bridge) struct SendPlan {
+pub(super) struct SendPlan {
     /// The posts to store.
-    pub(in crate::bridge) prepared: PreparedPosts,
+    pub(super) prepared: PreparedPosts,
     /// The target of all these posts.
-    pub(in crate::bridge) target: Target,
+    pub(super) target: Target,
     /// The budget that is left after the first post.
-    pub(in crate::bridge) left: TelegramBudget,
+    pub(super) left: TelegramBudget,
 }
 
 /// The messages whose order was asked for already: once each, whatever the outcome.
-pub(in crate::bridge) type AskedPositions = Mutex<HashSet<i64>>;
+pub(super) type AskedPositions = Mutex<HashSet<i64>>;
 
 /// The worker that holds the lease of a bot's outbox, with all it needs to send.
-pub(in crate::bridge) struct TelegramSender<'a> {
-    pub(in crate::bridge) app: &'a App,
-    pub(in crate::bridge) bot_id: i64,
-    pub(in crate::bridge) owner: Uuid,
-    pub(in crate::bridge) client_id: ClientId,
-    pub(in crate::bridge) telegram: telegram::Bot,
+pub(super) struct TelegramSender<'a> {
+    pub(super) app: &'a App,
+    pub(super) bot_id: i64,
+    pub(super) owner: Uuid,
+    pub(super) client_id: ClientId,
+    pub(super) telegram: telegram::Bot,
     /// True if Telegram has just put a post that was meant for a topic outside of all topics.
-    pub(in crate::bridge) topics_gone: AtomicBool,
+    pub(super) topics_gone: AtomicBool,
     /// The messages whose positions Avito was already asked for.
-    pub(in crate::bridge) asked_positions: AskedPositions,
+    pub(super) asked_positions: AskedPositions,
 }
 
 impl TelegramSender<'_> {
     /// Runs a transaction for `work` that first locks its dialog. A transaction that records a message locks the dialog
     /// and then the outbox; in the other order the two would deadlock.
-    pub(in crate::bridge) async fn run_with_dialog_lock(
+    pub(super) async fn run_with_dialog_lock(
         &self,
         work: &BotWork,
         mut statements: Vec<Statement>,
@@ -80,12 +80,12 @@ impl TelegramSender<'_> {
     }
 
     /// Runs a transaction whose statements lock the dialog themselves, if they touch one.
-    pub(in crate::bridge) async fn run(&self, statements: Vec<Statement>) -> Result<ResultSets, BridgeError> {
+    pub(super) async fn run(&self, statements: Vec<Statement>) -> Result<ResultSets, BridgeError> {
         Ok(self.app.db().run(Scope::Tenant(self.client_id), statements).await?)
     }
 
     /// Returns the time before which nothing at all can be sent. None: posts may be sent now.
-    pub(in crate::bridge) fn blocked_until(work: &BotWork) -> Option<Timestamp> {
+    pub(super) fn blocked_until(work: &BotWork) -> Option<Timestamp> {
         if let Some(until) = work.outbox.rate_limited_until.filter(|until| *until > work.outbox.now) {
             return Some(until);
         }

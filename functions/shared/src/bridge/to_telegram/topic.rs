@@ -38,7 +38,7 @@ const LOST_ANSWER_WAIT: Duration = Duration::from_secs(5);
 const AVITO_WAIT: f64 = 10.0;
 
 /// Brings a dialog one step nearer to its topic.
-pub(in crate::bridge) async fn ensure_topic(
+pub(super) async fn ensure_topic(
     sender: &TelegramSender<'_>,
     work: &BotWork,
     dialog: &ClaimedDialog,
@@ -78,7 +78,7 @@ pub(in crate::bridge) async fn ensure_topic(
 }
 
 /// Asks Avito if the chat exists, and with which buyer, in a group without topics.
-pub(in crate::bridge) async fn confirm_chat(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> TelegramStep {
+pub(super) async fn confirm_chat(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> TelegramStep {
     match ask_avito(sender, dialog).await {
         Ok(context) => TelegramStep::Commit(vec![
             Statement::new(

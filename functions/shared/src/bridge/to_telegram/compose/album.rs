@@ -15,7 +15,10 @@ const MAX_ALBUM_DELAY: Duration = Duration::from_secs(8);
 
 /// Returns the number of pending messages that may be posted now, and the time at which the run of pictures behind them
 /// is complete.
-pub(in crate::bridge) fn ready_messages(messages: &[PendingMessage], now: Timestamp) -> (usize, Timestamp) {
+pub(in crate::bridge::to_telegram) fn ready_messages(
+    messages: &[PendingMessage],
+    now: Timestamp,
+) -> (usize, Timestamp) {
     let run = messages.iter().rev().take_while(|message| message_text::joins_album(message)).count();
     let arrivals = || messages.iter().rev().take(run).map(|message| message.arrived);
     let complete_at = match (arrivals().min(), arrivals().max()) {

@@ -20,7 +20,7 @@ use crate::{
 
 /// Composes a header: the item as a link, its price and city, the buyer, the account. The item's photo is a preview,
 /// which costs no call of its own and cannot fail the post.
-pub(in crate::bridge) fn header(dialog: &ClaimedDialog) -> Value {
+pub(in crate::bridge::to_telegram) fn header(dialog: &ClaimedDialog) -> Value {
     let item = dialog.item.as_ref();
     let labels = texts::header_labels(LANGUAGE);
     let title = text_of(item, "title").map(one_line);
@@ -50,7 +50,11 @@ pub(in crate::bridge) fn header(dialog: &ClaimedDialog) -> Value {
 
 /// Returns a new topic's header with the first text below it, and the ids of the messages of that text. None: at least
 /// half of the budget is left, another post must come first, or the first draft is not a whole text that fits.
-pub(in crate::bridge) fn under_pressure(work: &BotWork, post: &Post, header: &Value) -> Option<(Value, Vec<i64>)> {
+pub(in crate::bridge::to_telegram) fn under_pressure(
+    work: &BotWork,
+    post: &Post,
+    header: &Value,
+) -> Option<(Value, Vec<i64>)> {
     let dialog = work.dialog.as_ref()?;
     if post.kind != "header" || work.posts.len() > 1 || work.outbox.budget.is_half_free(work.outbox.now) {
         return None;

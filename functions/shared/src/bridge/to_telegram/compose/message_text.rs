@@ -116,7 +116,7 @@ pub(super) fn body(message: &PendingMessage) -> String {
 }
 
 /// Returns a message as one line of a replay.
-pub(in crate::bridge) fn replay_line(message: &PendingMessage, who: &str, zone: &TimeZone) -> String {
+pub(in crate::bridge::to_telegram) fn replay_line(message: &PendingMessage, who: &str, zone: &TimeZone) -> String {
     format!("{} {}: {}", clock(message, zone), one_line(who), one_line(&body(message)))
 }
 

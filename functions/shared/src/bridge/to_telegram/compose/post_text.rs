@@ -16,18 +16,22 @@ use crate::{
 
 /// The most UTF-16 units of a post: those of a message (Bot API, `sendMessage`), less the room for the heading in a
 /// group without topics.
-pub(in crate::bridge) const POST_LIMIT: usize = TEXT_LIMIT - 160;
+pub(super) const POST_LIMIT: usize = TEXT_LIMIT - 160;
 /// The most pictures of one album (Bot API, `sendMediaGroup`).
-pub(in crate::bridge) const MAX_PICTURES: usize = 10;
+pub(in crate::bridge::to_telegram) const MAX_PICTURES: usize = 10;
 /// The most characters of a topic's name (Bot API, `createForumTopic`).
-pub(in crate::bridge) const NAME_LIMIT: usize = 128;
+pub(in crate::bridge::to_telegram) const NAME_LIMIT: usize = 128;
 
 /// Composes the drafts that post these messages, in order.
 ///
 /// Consecutive texts that wait together are one post, a paragraph each, with its time. Consecutive pictures are one
 /// album. An answer that was not written in the topic has a post of its own. So has a message that quotes another, and
 /// a message that is older than the last posted one.
-pub fn drafts(messages: &[PendingMessage], last_posted_at: Option<Timestamp>, zone: &TimeZone) -> Vec<PostDraft> {
+pub(in crate::bridge::to_telegram) fn drafts(
+    messages: &[PendingMessage],
+    last_posted_at: Option<Timestamp>,
+    zone: &TimeZone,
+) -> Vec<PostDraft> {
     let mut drafts = Vec::new();
     let mut run: Vec<&PendingMessage> = Vec::new();
     let mut newest = last_posted_at;
@@ -137,12 +141,12 @@ fn push_text(kind: &'static str, text: &str, message_ids: Vec<i64>, drafts: &mut
     drafts.append(&mut pieces);
 }
 
-pub(in crate::bridge) fn text_of<'a>(snapshot: Option<&'a Value>, field: &str) -> Option<&'a str> {
+pub(super) fn text_of<'a>(snapshot: Option<&'a Value>, field: &str) -> Option<&'a str> {
     snapshot?.get(field)?.as_str().map(str::trim).filter(|text| !text.is_empty())
 }
 
 /// Returns the name of a dialog's topic: item and buyer.
-pub fn topic_name(buyer: Option<&Value>, item: Option<&Value>) -> String {
+pub(in crate::bridge::to_telegram) fn topic_name(buyer: Option<&Value>, item: Option<&Value>) -> String {
     let buyer = text_of(buyer, "name").unwrap_or(texts::nameless_buyer(LANGUAGE));
     let name = match text_of(item, "title") {
         Some(title) => {
@@ -155,18 +159,18 @@ pub fn topic_name(buyer: Option<&Value>, item: Option<&Value>) -> String {
 }
 
 /// Returns the name of a dialog's buyer.
-pub(in crate::bridge) fn buyer(dialog: &ClaimedDialog) -> &str {
+pub(in crate::bridge::to_telegram) fn buyer(dialog: &ClaimedDialog) -> &str {
     text_of(dialog.buyer.as_ref(), "name").unwrap_or(texts::nameless_buyer(LANGUAGE))
 }
 
 /// Returns a dialog's name for people: the name that its topic has or would have.
-pub(in crate::bridge) fn name_of(dialog: &ClaimedDialog) -> String {
+pub(in crate::bridge::to_telegram) fn name_of(dialog: &ClaimedDialog) -> String {
     topic_name(dialog.buyer.as_ref(), dialog.item.as_ref())
 }
 
 /// Adds the heading that each post has in a group without topics: item and buyer, above the text or the caption. A
 /// location has neither, and stays as it is.
-pub(in crate::bridge) fn with_heading(kind: &str, mut content: Value, whose: &str) -> Value {
+pub(in crate::bridge::to_telegram) fn with_heading(kind: &str, mut content: Value, whose: &str) -> Value {
     let field = match kind {
         "photo" | "album" | "voice" => "caption",
         _ if content["text"].is_string() => "text",

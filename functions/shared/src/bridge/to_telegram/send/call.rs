@@ -37,7 +37,7 @@ fn number(content: &Value, field: &str) -> i64 {
 
 impl TelegramSender<'_> {
     /// Makes the call of a post. Returns the ids of the messages that appeared.
-    pub(in crate::bridge) async fn call(
+    pub(in crate::bridge::to_telegram) async fn call(
         &self,
         post: &Post,
         target: Target,
@@ -130,7 +130,7 @@ fn not_modified_is_done(outcome: Result<(), Error>) -> Result<Vec<i64>, Error> {
 }
 
 /// Reopens a closed topic. True: it is open now.
-pub(in crate::bridge) async fn reopen_topic(sender: &TelegramSender<'_>, target: Target) -> bool {
+pub(in crate::bridge::to_telegram) async fn reopen_topic(sender: &TelegramSender<'_>, target: Target) -> bool {
     let Some(thread_id) = target.thread_id else { return false };
     let params = ReopenForumTopicParams::builder().chat_id(target.chat_id).message_thread_id(narrow(thread_id)).build();
     matches!(sender.telegram.reopen_forum_topic(&params).await, Ok(_) | Err(Error::TopicNotModified))

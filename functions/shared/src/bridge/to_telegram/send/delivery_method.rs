@@ -64,7 +64,7 @@ impl DeliveryMethod {
 
 /// Has the post sent by the next delivery method. `is_uncertain`: some of its messages may be in the topic already.
 /// None: no method is left.
-pub(in crate::bridge) fn use_next_method(post: &Post, is_uncertain: bool) -> Option<Vec<Statement>> {
+pub(in crate::bridge::to_telegram) fn use_next_method(post: &Post, is_uncertain: bool) -> Option<Vec<Statement>> {
     let next = DeliveryMethod::of(post).next(&post.kind).filter(|_| post_kind::is_media(&post.kind))?;
     let mut content = post.content.clone();
     content["method"] = json!(next.as_str());
@@ -73,7 +73,7 @@ pub(in crate::bridge) fn use_next_method(post: &Post, is_uncertain: bool) -> Opt
 }
 
 /// Requeues a header that Telegram refused, without its photo. None: the post is no header, or has no photo.
-pub(in crate::bridge) fn plainer(post: &Post) -> Option<Vec<Statement>> {
+pub(in crate::bridge::to_telegram) fn plainer(post: &Post) -> Option<Vec<Statement>> {
     let mut content = post.content.clone();
     content.as_object_mut()?.remove("preview").filter(|_| post.kind == "header")?;
     Some(vec![posts::replace_content(post.id, content, Vec::new(), false)])

@@ -39,14 +39,14 @@ const FILE_ATTEMPTS: i32 = 4;
 
 /// The files that a post's call uploads, with the permit to hold them in memory.
 #[derive(Default)]
-pub(in crate::bridge) struct Files<'a> {
+pub(in crate::bridge::to_telegram) struct Files<'a> {
     pub(super) list: Vec<Attachment>,
     pub(super) seconds: Option<u32>,
     _permit: Option<SemaphorePermit<'a>>,
 }
 
 /// The result of the preparation of a post.
-pub(in crate::bridge) enum Preparation<'a> {
+pub(in crate::bridge::to_telegram) enum Preparation<'a> {
     /// The post can be sent now, with these files.
     Ready(Files<'a>),
     /// The post cannot be sent now. The statements postpone it, or choose the next delivery method.
@@ -69,7 +69,7 @@ impl From<MediaError> for FileError {
 
 impl<'a> TelegramSender<'a> {
     /// Fetches the files that the post's call uploads.
-    pub(in crate::bridge) async fn prepare(&self, work: &BotWork, post: &Post) -> Preparation<'a> {
+    pub(in crate::bridge::to_telegram) async fn prepare(&self, work: &BotWork, post: &Post) -> Preparation<'a> {
         let method = DeliveryMethod::of(post);
         let fetched = match (post.kind.as_str(), method) {
             ("photo" | "album", DeliveryMethod::Upload | DeliveryMethod::OneByOne | DeliveryMethod::Document) => {

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// Returns the number of messages that a post costs of the budget. An edit or a rename costs one too.
-pub(in crate::bridge) fn cost(post: &Post) -> u32 {
+pub(in crate::bridge::to_telegram) fn cost(post: &Post) -> u32 {
     if matches!(post.kind.as_str(), "edit" | "rename") {
         1
     } else if post_kind::only_decorates(&post.kind) {
@@ -42,12 +42,7 @@ pub(in crate::bridge) fn cost(post: &Post) -> u32 {
 
 impl TelegramSender<'_> {
     /// Makes the call of a picture, an album, a voice or a location.
-    pub(in crate::bridge) async fn send_media(
-        &self,
-        post: &Post,
-        target: Target,
-        files: Files<'_>,
-    ) -> Result<Vec<i64>, Error> {
+    pub(super) async fn send_media(&self, post: &Post, target: Target, files: Files<'_>) -> Result<Vec<i64>, Error> {
         let method = DeliveryMethod::of(post);
         match (post.kind.as_str(), method) {
             (_, DeliveryMethod::TextLine) => self.send_text_line(post, target).await,
@@ -164,7 +159,7 @@ fn caption(post: &Post) -> Option<String> {
 }
 
 /// Stores the messages that appeared: the post is done, or its next picture is due.
-pub(in crate::bridge) fn after_sending_media(post: &Post, message_ids: Vec<i64>) -> Vec<Statement> {
+pub(in crate::bridge::to_telegram) fn after_sending_media(post: &Post, message_ids: Vec<i64>) -> Vec<Statement> {
     let pictures = addresses(post).len();
     if post.kind != "album" {
         return vec![posts::mark_post_sent(post.id, Some(message_ids))];
