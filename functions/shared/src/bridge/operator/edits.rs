@@ -11,8 +11,7 @@ use crate::{
             text_split,
             texts::{self, Language},
         },
-        rows::bot_outbox,
-        to_telegram::compose::post_text,
+        rows::{bot_outbox, posts},
     },
     platform::db::Statement,
     telegram::update::{Content, Message},
@@ -78,7 +77,7 @@ pub(super) fn handle_edit(bot_id: i64, message: &Message) -> UpdateOutcome {
     );
     let at =
         |statement: Statement| statement.bind(bot_id).bind(message.chat.id).bind(message.message_id).bind(said.clone());
-    let notice = |why: &str| post_text::notice(why, Some(message.message_id));
+    let notice = |why: &str| posts::notice(why, Some(message.message_id));
     UpdateOutcome {
         statements: vec![
             at(forget),
@@ -128,7 +127,7 @@ pub(super) fn handle_delete_command(bot_id: i64, message: &Message) -> UpdateOut
             .bind(message.message_id)
             .bind(MAX_DELETE_AGE)
     };
-    let notice = |why: &str| post_text::notice(why, Some(message.message_id));
+    let notice = |why: &str| posts::notice(why, Some(message.message_id));
     UpdateOutcome {
         statements: vec![
             at(request),

@@ -6,8 +6,7 @@ use super::{outcome::UpdateOutcome, pictures};
 use crate::{
     bridge::{
         common::texts::{self, Language},
-        rows::{bot_outbox, receipts::receipt},
-        to_telegram::compose::post_text,
+        rows::{bot_outbox, posts, receipts::receipt},
     },
     routine,
     telegram::update::{Message, Person},
@@ -177,7 +176,7 @@ pub(super) fn insert(
     .bind(message.media_group_id.as_ref().map_or(0.0, |_| pictures::ALBUM_WAIT.as_secs_f64()))
     .bind(message.answers())
     .bind(message.chat.is_forum)
-    .bind(post_text::notice(texts::unowned_topic(Language::Russian), None))
+    .bind(posts::notice(texts::unowned_topic(Language::Russian), None))
     .bind(is_new);
     UpdateOutcome { statements: vec![row], stores_topic_mode: true, ..UpdateOutcome::default() }
 }

@@ -21,8 +21,7 @@ use crate::{
             text_split,
             texts::{self, Language},
         },
-        rows::{bot_outbox, topics},
-        to_telegram::compose::post_text,
+        rows::{bot_outbox, posts, topics},
     },
     platform::{
         db::{DbError, Scope, Statement, get},
@@ -281,5 +280,5 @@ fn refuse(bot_id: i64, message: &Message, why: &str) -> UpdateOutcome {
         Content::Text(_) => "command",
         Content::Service(_) | Content::Unknown => "unknown",
     };
-    insert(bot_id, message, kind, json!([]), Some(post_text::notice(why, Some(message.message_id))))
+    insert(bot_id, message, kind, json!([]), Some(posts::notice(why, Some(message.message_id))))
 }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The duration of a lease unless the worker renews it; longer than any one call to Telegram takes.
-pub const LEASE: Duration = Duration::from_secs(20);
+pub(in crate::bridge) const LEASE: Duration = Duration::from_secs(20);
 
 /// True while a worker holds the lease. No wake-up is needed then: before it releases, the worker locks the outbox row
 /// again and so sees the new work.
@@ -43,7 +43,7 @@ macro_rules! wakeup_pending {
 }
 
 /// Makes the bot's outbox due for messages that a poll read back from Avito.
-pub fn make_due_for_messages(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
+pub(in crate::bridge) fn make_due_for_messages(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
     Statement::call("make_due_for_messages")
         .arg("account_id", account_id)
         .arg("avito_message_ids", avito_message_ids)
@@ -68,41 +68,41 @@ macro_rules! posts_due {
 pub(in crate::bridge) use {lease_taken, posts_due, wakeup_pending};
 
 /// Makes a bot's outbox due for its unfinished posts. Returns the bot's id and the outbox's due time.
-pub fn make_due_for_posts(bot_id: i64) -> Statement {
+pub(in crate::bridge) fn make_due_for_posts(bot_id: i64) -> Statement {
     planned!(posts_due!("$1")).bind(bot_id)
 }
 
 /// Makes a bot's outbox due now, whatever it waited for: the bot may work again.
-pub fn make_due_now(bot_id: i64) -> Statement {
+pub(in crate::bridge) fn make_due_now(bot_id: i64) -> Statement {
     Statement::new("UPDATE bot_outboxes SET due_at = now() WHERE bot_id = $1 RETURNING bot_id, due_at").bind(bot_id)
 }
 
 /// An outbox as a claim read it.
 #[derive(Clone, Copy, Debug, Deserialize)]
-pub struct BotOutbox {
+pub(in crate::bridge) struct BotOutbox {
     /// The budget of messages.
-    pub budget: TelegramBudget,
+    pub(in crate::bridge) budget: TelegramBudget,
     /// The budget of reactions.
-    pub reactions: TelegramBudget,
+    pub(in crate::bridge) reactions: TelegramBudget,
     /// True if topics were switched off in the group.
-    pub topics_off: bool,
+    pub(in crate::bridge) topics_off: bool,
     /// The end of the wait that Telegram ordered last. None: it never ordered one.
-    pub rate_limited_until: Option<Timestamp>,
+    pub(in crate::bridge) rate_limited_until: Option<Timestamp>,
     /// The database's clock in the transaction of the claim.
-    pub now: Timestamp,
+    pub(in crate::bridge) now: Timestamp,
     /// The same moment by this process's clock.
     #[serde(skip, default = "Instant::now")]
-    pub read: Instant,
+    pub(in crate::bridge) read: Instant,
 }
 
 /// Locks a dialog until the transaction ends. Every transaction that locks both takes the dialog before the outbox; in
 /// different orders two transactions would wait for each other.
-pub fn lock_dialog(dialog_id: Option<i64>) -> Statement {
+pub(in crate::bridge) fn lock_dialog(dialog_id: Option<i64>) -> Statement {
     planned!("SELECT id FROM dialogs WHERE id = $1 FOR NO KEY UPDATE").bind(dialog_id)
 }
 
 /// Renews the lease for [`LEASE`]. No row: the lease is lost.
-pub fn renew_lease(bot_id: i64, owner: Uuid) -> Statement {
+pub(in crate::bridge) fn renew_lease(bot_id: i64, owner: Uuid) -> Statement {
     planned!(
         "UPDATE bot_outboxes SET lease_until = now() + make_interval(secs => $3) WHERE bot_id = $1 AND lease_owner = $2
          RETURNING bot_id",
@@ -114,18 +114,18 @@ pub fn renew_lease(bot_id: i64, owner: Uuid) -> Statement {
 
 impl BotOutbox {
     /// The database's clock by now: a call may have taken long since the claim.
-    pub fn current(&self) -> Timestamp {
+    pub(in crate::bridge) fn current(&self) -> Timestamp {
         later(self.now, self.read.elapsed())
     }
 }
 
 /// Stores that topics were switched off in the bot's group. All posts go into one chat until topics are back.
-pub fn mark_topics_off(bot_id: i64) -> Statement {
+pub(in crate::bridge) fn mark_topics_off(bot_id: i64) -> Statement {
     Statement::new("UPDATE bot_outboxes SET topics_off = true WHERE bot_id = $1").bind(bot_id)
 }
 
 /// Stores if the bot's group has topics, as an update from that group reports.
-pub fn store_topic_mode(bot_id: i64, chat_id: i64, has_topics: bool) -> Statement {
+pub(in crate::bridge) fn store_topic_mode(bot_id: i64, chat_id: i64, has_topics: bool) -> Statement {
     planned!(
         "UPDATE bot_outboxes outbox SET topics_off = NOT $3 FROM tenancy_bots r
          WHERE outbox.bot_id = $1 AND r.bot_id = $1 AND r.group_chat_id = $2 AND outbox.topics_off = $3",
@@ -136,7 +136,7 @@ pub fn store_topic_mode(bot_id: i64, chat_id: i64, has_topics: bool) -> Statemen
 }
 
 /// Stores the budget that a send left.
-pub fn charge_budget(bot_id: i64, owner: Uuid, budget: TelegramBudget) -> Statement {
+pub(in crate::bridge) fn charge_budget(bot_id: i64, owner: Uuid, budget: TelegramBudget) -> Statement {
     planned!("UPDATE bot_outboxes SET budget_left = $3, budget_updated_at = $4 WHERE bot_id = $1 AND lease_owner = $2")
         .bind(bot_id)
         .bind(owner)
@@ -146,7 +146,7 @@ pub fn charge_budget(bot_id: i64, owner: Uuid, budget: TelegramBudget) -> Statem
 
 /// Releases the lease until `due`, whatever is waiting: nothing may be sent before. Returns false if a wake-up is
 /// scheduled already, at most a second after `due`; otherwise the caller sends one.
-pub fn release_until(bot_id: i64, owner: Uuid, due: Timestamp) -> Statement {
+pub(in crate::bridge) fn release_until(bot_id: i64, owner: Uuid, due: Timestamp) -> Statement {
     planned!(
         "WITH plan AS (
              SELECT NOT coalesce(wakeup_at > clock_timestamp() AND wakeup_at <= $3::timestamptz + interval '1 second', false) AS book
@@ -163,7 +163,7 @@ pub fn release_until(bot_id: i64, owner: Uuid, due: Timestamp) -> Statement {
 }
 
 /// Stores Telegram's order to wait, to the second.
-pub fn store_rate_limit(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
+pub(in crate::bridge) fn store_rate_limit(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
     let empty = TelegramBudget::emptied(until);
     Statement::new(
         "UPDATE bot_outboxes SET rate_limited_until = $3, budget_left = $4, budget_updated_at = $3 WHERE bot_id = $1 AND lease_owner = $2",
@@ -172,4 +172,15 @@ pub fn store_rate_limit(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement
     .bind(owner)
     .bind(until)
     .bind(empty.left)
+}
+
+/// Holds reactions until `until`; everything else goes on.
+pub(in crate::bridge) fn hold_reactions(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
+    // Of several holds the longest counts.
+    Statement::new(
+        "UPDATE bot_outboxes SET reactions_hold_until = greatest(reactions_hold_until, $3) WHERE bot_id = $1 AND lease_owner = $2",
+    )
+    .bind(bot_id)
+    .bind(owner)
+    .bind(until)
 }

@@ -1,9 +1,9 @@
 //! SQL on rows that several rooms write: the outbox of a bot, posts, receipts, topics. Each function builds a statement, and
 //! none calls anything outside.
 
-pub mod bot_outbox;
+pub(in crate::bridge) mod bot_outbox;
 pub(in crate::bridge) mod handover;
-pub mod posts;
-pub mod receipts;
-pub mod topic_emoji;
-pub mod topics;
+pub(in crate::bridge) mod posts;
+pub(in crate::bridge) mod receipts;
+pub(in crate::bridge) mod topic_emoji;
+pub(in crate::bridge) mod topics;

@@ -2,20 +2,20 @@
 //! Telegram, and the outcome after it.
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::{planned, platform::db::Statement, routine};
 
 /// A post that is not stored yet.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PostDraft {
+pub(in crate::bridge) struct PostDraft {
     /// `text`, `mirror`, `header`, `notice`, `photo`, `album`, `voice` or `venue`.
-    pub kind: &'static str,
-    /// The request to Telegram: `{text, entities?, reply_to?}`, or the keys that [`super::attachments`] reads.
-    pub content: Value,
+    pub(in crate::bridge) kind: &'static str,
+    /// The request to Telegram: `{text, entities?, reply_to?}`, or the keys that `to_telegram/send/` reads.
+    pub(in crate::bridge) content: Value,
     /// The messages that are posted with this post.
-    pub message_ids: Vec<i64>,
+    pub(in crate::bridge) message_ids: Vec<i64>,
 }
 
 /// Links the messages of a draft to its post, except those that have a post already.
@@ -53,7 +53,7 @@ pub(in crate::bridge) use {show, write_down};
 /// Cancels a `remove_topic` post if a dialog owns the topic by now; no row then either.
 /// `outcome_unknown`: the post was found `sending`, so its messages may appear twice.
 /// `content` None: the stored content stays. Some: the post was stored before it could be composed.
-pub fn mark_post_sending(
+pub(in crate::bridge) fn mark_post_sending(
     bot_id: i64,
     owner: Uuid,
     post_id: i64,
@@ -83,7 +83,7 @@ pub fn mark_post_sending(
 }
 
 /// Adds messages to a post that was just marked as `sending`.
-pub fn attach_messages(post_id: i64, message_ids: Vec<i64>) -> Statement {
+pub(in crate::bridge) fn attach_messages(post_id: i64, message_ids: Vec<i64>) -> Statement {
     planned!(
         "UPDATE messages m SET post_id = p.id FROM posts p
          WHERE p.id = $1 AND p.state = 'sending' AND m.id = ANY($2) AND m.needs_post AND m.post_id IS NULL",
@@ -134,7 +134,7 @@ macro_rules! finish {
 pub(in crate::bridge) use {buyers, deliver, finish};
 
 /// Marks a post that Telegram has as sent. `telegram_message_ids` None: the ids are stored already.
-pub fn mark_post_sent(post_id: i64, telegram_message_ids: Option<Vec<i64>>) -> Statement {
+pub(in crate::bridge) fn mark_post_sent(post_id: i64, telegram_message_ids: Option<Vec<i64>>) -> Statement {
     routine!(
         "(_post bigint, _telegram_message_ids bigint[], _dialog bigint DEFAULT NULL) RETURNS void",
         concat!("BEGIN ", finish!(), "; END"),
@@ -146,7 +146,12 @@ pub fn mark_post_sent(post_id: i64, telegram_message_ids: Option<Vec<i64>>) -> S
 
 /// Requeues a post with other content. `message_ids` are its messages that appeared in Telegram so far.
 /// `is_uncertain`: others may have appeared too, so its messages are marked as possible duplicates.
-pub fn replace_content(post_id: i64, content: Value, message_ids: Vec<i64>, is_uncertain: bool) -> Statement {
+pub(in crate::bridge) fn replace_content(
+    post_id: i64,
+    content: Value,
+    message_ids: Vec<i64>,
+    is_uncertain: bool,
+) -> Statement {
     Statement::new(
         "WITH rewritten AS (
              UPDATE posts SET content = $2, state = 'pending', attempts = 0,
@@ -163,12 +168,12 @@ pub fn replace_content(post_id: i64, content: Value, message_ids: Vec<i64>, is_u
 
 /// Requeues a post that Telegram certainly does not have, to be sent after `wait_seconds`. Its dialog is on hold until
 /// then.
-pub fn requeue_post(post_id: i64, is_attempt: bool, wait_seconds: f64) -> Vec<Statement> {
+pub(in crate::bridge) fn requeue_post(post_id: i64, is_attempt: bool, wait_seconds: f64) -> Vec<Statement> {
     delay(post_id, "pending", is_attempt, wait_seconds)
 }
 
 /// Requeues a post of unknown outcome. It stays `sending` and is sent again, as composed, after `wait_seconds`.
-pub fn requeue_uncertain(post_id: i64, wait_seconds: f64) -> Vec<Statement> {
+pub(in crate::bridge) fn requeue_uncertain(post_id: i64, wait_seconds: f64) -> Vec<Statement> {
     delay(post_id, "sending", true, wait_seconds)
 }
 
@@ -193,7 +198,7 @@ fn delay(post_id: i64, state: &'static str, is_attempt: bool, wait_seconds: f64)
 }
 
 /// Marks a post and its incoming messages as failed. Posts `notice` in the dialog's topic, if there is one.
-pub fn mark_post_failed(post_id: i64, error: String, notice: Option<Value>) -> Vec<Statement> {
+pub(in crate::bridge) fn mark_post_failed(post_id: i64, error: String, notice: Option<Value>) -> Vec<Statement> {
     vec![
         Statement::new("UPDATE posts SET state = 'failed', error = $2 WHERE id = $1").bind(post_id).bind(error.clone()),
         Statement::new("UPDATE messages SET status = 'failed', error = $2 WHERE post_id = $1 AND direction = 'in'")
@@ -211,7 +216,7 @@ pub fn mark_post_failed(post_id: i64, error: String, notice: Option<Value>) -> V
 }
 
 /// Postpones all unfinished posts of one kind of a bot, for `seconds`. The kind is one that only decorates.
-pub fn postpone_kind(bot_id: i64, kind: String, seconds: f64) -> Statement {
+pub(in crate::bridge) fn postpone_kind(bot_id: i64, kind: String, seconds: f64) -> Statement {
     Statement::new(
         "UPDATE posts SET due_at = now() + make_interval(secs => $3)
          WHERE bot_id = $1 AND kind = $2 AND state IN ('pending', 'sending')",
@@ -222,7 +227,7 @@ pub fn postpone_kind(bot_id: i64, kind: String, seconds: f64) -> Statement {
 }
 
 /// Stores the post that pins a message of ours.
-pub fn schedule_pin(post_id: i64, telegram_message_id: i64) -> Statement {
+pub(in crate::bridge) fn schedule_pin(post_id: i64, telegram_message_id: i64) -> Statement {
     Statement::new(
         "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
          SELECT client_id, bot_id, dialog_id, 'pin', jsonb_build_object('message_id', $2::bigint), 'pin:' || id
@@ -234,8 +239,16 @@ pub fn schedule_pin(post_id: i64, telegram_message_id: i64) -> Statement {
 }
 
 /// Postpones one post alone; its dialog goes on.
-pub fn postpone(post_id: i64, seconds: f64) -> Statement {
+pub(in crate::bridge) fn postpone(post_id: i64, seconds: f64) -> Statement {
     Statement::new("UPDATE posts SET due_at = now() + make_interval(secs => $2) WHERE id = $1")
         .bind(post_id)
         .bind(seconds)
+}
+
+/// Returns the content of a notice. `reply_to`: the message that it answers.
+pub(in crate::bridge) fn notice(text: &str, reply_to: Option<i64>) -> Value {
+    match reply_to {
+        Some(message_id) => json!({ "text": text, "reply_to": message_id }),
+        None => json!({ "text": text }),
+    }
 }

@@ -3,30 +3,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use jiff::Timestamp;
-use serde_json::Value;
-use uuid::Uuid;
-
-use super::topic_emoji;
-use crate::{
-    bridge::{
-        common::{
-            telegram_budget::{TelegramBudget, later},
-            wakeups::WAKEUPS,
-        },
-        to_telegram::{
-            failures,
-            send::media::Files,
-            work::{BotWork, Completed, Post},
-            worker::{TelegramSender, TelegramStep},
-        },
-    },
-    planned,
-    platform::db::Statement,
-    routine,
-    tenancy::bots,
-};
+use crate::{bridge::common::wakeups::WAKEUPS, planned, platform::db::Statement};
 
 /// An answer that Avito did not accept within this time gets 👀.
 pub(in crate::bridge) const WAITING_RECEIPT_AFTER: Duration = Duration::from_secs(2);
@@ -78,16 +55,6 @@ macro_rules! make_due_for_receipts {
 }
 pub(in crate::bridge) use {make_due_for_receipts, make_outboxes_due, receipt};
 
-/// The wait of reactions that are left, or arrive, while a batch is being set, so that up to eight go together. Other
-/// work ends the wait. Eight in 250 ms are as many as Telegram takes from a bot (about 30 calls a second,
-/// core.telegram.org/bots/faq).
-macro_rules! batch_delay {
-    () => {
-        "interval '250 milliseconds'"
-    };
-}
-pub(in crate::bridge) use batch_delay;
-
 /// Puts 👀 on the dialog's answers that Avito will not have within two seconds of their writing, because nothing is sent
 /// to it for `wait_seconds`.
 pub(in crate::bridge) fn put_waiting_receipts(dialog_id: i64, wait_seconds: f64) -> Statement {
@@ -115,99 +82,4 @@ pub(in crate::bridge) fn put_read_receipts(account_id: i64, newest: Vec<String>)
         .arg("account_id", account_id)
         .arg("avito_message_ids", newest)
         .labelled(WAKEUPS)
-}
-
-/// Selects the receipts of all the bot's dialogs that may be set now: at most eight, so that a new message waits for
-/// one round of calls only.
-macro_rules! receipts_due {
-    () => {
-        "SELECT p.id, p.kind, p.content, p.state = 'sending' AS outcome_unknown, p.attempts, p.telegram_chat_id AS chat_id,
-                p.telegram_topic_id AS thread_id
-         FROM posts p LEFT JOIN dialogs d ON d.id = p.dialog_id
-         WHERE p.bot_id = _bot AND p.state IN ('pending', 'sending') AND p.kind = 'reaction' AND p.due_at <= clock_timestamp()
-           AND coalesce(_reactions_after <= now(), true) AND coalesce(d.hold_until <= now(), true)
-         ORDER BY p.id LIMIT 8"
-    };
-}
-pub(in crate::bridge) use receipts_due;
-
-/// Marks the reactions of these posts as set. Skips a post whose content a later receipt has changed, or is just
-/// changing. `have_topics`: schedules the renames that their topics need.
-fn mark_reactions_set<'a>(posts: impl Iterator<Item = &'a Post> + Clone, have_topics: bool) -> Statement {
-    routine!(
-        "(_posts bigint[], _contents jsonb, _have_topics boolean, _rename_delay_seconds double precision) RETURNS void",
-        concat!(
-            "BEGIN
-                 UPDATE posts SET state = 'sent', sent_at = now(), error = NULL
-                 WHERE id = ANY (ARRAY(SELECT p.id FROM posts p
-                                       WHERE p.id = ANY(_posts) AND p.kind = 'reaction' AND p.content = _contents -> p.id::text
-                                       FOR NO KEY UPDATE SKIP LOCKED));
-                 IF _have_topics AND EXISTS (",
-            topic_emoji::renames_needed!("_posts"),
-            ") THEN
-                     ",
-            topic_emoji::schedule_renames!("_posts", "_rename_delay_seconds"),
-            ";
-                 END IF;
-             END"
-        ),
-        [topic_emoji::renames_needed!("_posts")]
-    )
-    .bind(posts.clone().map(|post| post.id).collect::<Vec<_>>())
-    .bind(posts.map(|post| (post.id.to_string(), post.content.clone())).collect::<Value>())
-    .bind(have_topics)
-    .bind(topic_emoji::RENAME_DELAY)
-}
-
-/// Sets the due receipts together. Each is on a message of its own, and setting one twice changes nothing.
-pub(in crate::bridge) async fn set_reactions(sender: &TelegramSender<'_>, work: &BotWork) -> TelegramStep {
-    let waiting = &work.receipts;
-    let (now, mut left) = (work.outbox.now, work.outbox.reactions);
-    let affordable = waiting.iter().map_while(|_| left.take(1, now).map(|remaining| left = remaining).ok()).count();
-    if affordable == 0 {
-        let wait = left.take(1, now).err().unwrap_or_default();
-        return TelegramStep::Commit(vec![hold_reactions(sender.bot_id, sender.owner, later(now, wait))]);
-    }
-    let target = |post: &Post| post.target().unwrap_or_else(|| work.group());
-    let calls = waiting[..affordable].iter().map(|post| async move {
-        let answer = sender.call(post, target(post), Files::default()).await;
-        (post, answer.err())
-    });
-    let (failed, done): (Vec<_>, Vec<_>) = join_all(calls).await.into_iter().partition(|(_, error)| error.is_some());
-    let done = done.iter().map(|(post, _)| *post);
-    let mut outcome = vec![mark_reactions_set(done.clone(), work.one_chat().is_none())];
-    if work.bot.broken && done.len() > 0 {
-        outcome.push(bots::mark_working(sender.bot_id));
-    }
-    if failed.is_empty() {
-        return TelegramStep::CommitSent(outcome, Completed { reactions: Some(left), ..Completed::default() });
-    }
-    outcome.push(charge_reaction_budget(sender.bot_id, sender.owner, left));
-    for (post, error) in failed.into_iter().filter_map(|(post, error)| Some((post, error?))) {
-        tracing::warn!(bot_id = sender.bot_id, post_id = post.id, %error, "a receipt was not set");
-        outcome.extend(failures::after_receipt_failure(sender, work, post, &error));
-    }
-    TelegramStep::Commit(outcome)
-}
-
-/// Stores the budget of reactions that a batch left, if not all of the batch were set.
-fn charge_reaction_budget(bot_id: i64, owner: Uuid, budget: TelegramBudget) -> Statement {
-    Statement::new(
-        "UPDATE bot_outboxes SET reaction_budget_left = $3, reaction_budget_updated_at = $4 WHERE bot_id = $1 AND lease_owner = $2",
-    )
-    .bind(bot_id)
-    .bind(owner)
-    .bind(budget.left)
-    .bind(budget.at)
-}
-
-/// Holds reactions until `until`; everything else goes on.
-pub(in crate::bridge) fn hold_reactions(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
-    // Of several holds the longest counts.
-    Statement::new(
-        "UPDATE bot_outboxes SET reactions_hold_until = greatest(reactions_hold_until, $3) WHERE bot_id = $1 AND lease_owner = $2",
-    )
-    .bind(bot_id)
-    .bind(owner)
-    .bind(until)
 }

@@ -2,17 +2,7 @@
 //! much as a message. So a topic is renamed only for a state that lasts, for the latest alone, and while the budget has
 //! room.
 
-use serde_json::{Value, json};
-
-use crate::{
-    bridge::to_telegram::{
-        compose::post_text,
-        work::{ClaimedDialog, Post},
-    },
-    planned,
-    platform::db::Statement,
-    telegram::text::truncate_utf16,
-};
+use crate::{planned, platform::db::Statement};
 
 /// The delay between a change of state and the rename, seconds.
 pub(in crate::bridge) const RENAME_DELAY: f64 = 60.0;
@@ -69,21 +59,9 @@ macro_rules! schedule_renames {
 }
 pub(in crate::bridge) use {renames_needed, schedule_renames, wanted_emoji};
 
-/// Schedules the rename of a post's topic. None: no rename is needed, or it is scheduled already.
-pub(in crate::bridge) fn schedule_rename(dialog: &ClaimedDialog, post_id: i64) -> Option<Statement> {
-    let is_needed =
-        dialog.wanted_emoji != dialog.topic_emoji && dialog.scheduled_emoji.as_ref() != Some(&dialog.wanted_emoji);
-    is_needed.then(|| planned!(schedule_renames!("$1", "$2")).bind(vec![post_id]).bind(RENAME_DELAY))
-}
-
-/// Returns the content of a rename that is due. None: the state has changed, or the name is right already.
-pub(in crate::bridge) fn rename_content(post: &Post, dialog: &ClaimedDialog) -> Option<Value> {
-    let emoji = dialog.wanted_emoji.as_str();
-    let is_stale = post.content["emoji"].as_str() != Some(emoji) || emoji == dialog.topic_emoji;
-    (!is_stale).then(|| {
-        let name = post_text::name_of(dialog);
-        json!({ "emoji": emoji, "name": truncate_utf16(format!("{emoji} {name}").trim_start(), post_text::NAME_LIMIT) })
-    })
+/// Schedules the rename of a post's topic, if one is needed.
+pub(in crate::bridge) fn schedule_rename(post_id: i64) -> Statement {
+    planned!(schedule_renames!("$1", "$2")).bind(vec![post_id]).bind(RENAME_DELAY)
 }
 
 /// Stores the emoji that the topic bears now.

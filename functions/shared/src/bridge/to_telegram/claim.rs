@@ -3,9 +3,12 @@
 
 use uuid::Uuid;
 
-use super::work::{Completed, PreparedPosts};
+use super::{
+    receipts,
+    work::{Completed, PreparedPosts},
+};
 use crate::{
-    bridge::rows::{bot_outbox, posts, receipts, topic_emoji},
+    bridge::rows::{bot_outbox, posts, topic_emoji},
     platform::db::Statement,
     routine,
     tenancy::accounts,
@@ -98,7 +101,7 @@ macro_rules! version {
 }
 
 /// Selects true if the dialog's topic should bear another emoji, and the dialog with its account's keys as the JSON of
-/// [`super::ClaimedDialog`].
+/// [`super::work::ClaimedDialog`].
 macro_rules! dialog {
     () => {
         concat!(
@@ -121,7 +124,7 @@ macro_rules! dialog {
     };
 }
 
-/// Selects the bot's client, and the bot as the JSON of [`super::ClaimedBot`].
+/// Selects the bot's client, and the bot as the JSON of [`super::work::ClaimedBot`].
 macro_rules! bot {
     () => {
         "SELECT b.client_id, json_build_object(
@@ -165,9 +168,9 @@ macro_rules! first_due {
 /// the lease. The claim reads the outbox after the outcome, so that what was just sent counts first.
 ///
 /// Stores the `prepared` posts before it claims, if their dialog has not changed (same `xmin`) and is not locked. If it
-/// sets the first to `sending` ([`super::BotWork::sending_post_id`]), the claimed work is that of another dialog, which
-/// can be composed during the call. If they are not stored, their dialog is claimed like any other.
-pub fn claim_bot_work(
+/// sets the first to `sending` (`BotWork::sending_post_id`), the claimed work is that of another dialog, which can be
+/// composed during the call. If they are not stored, their dialog is claimed like any other.
+pub(super) fn claim_bot_work(
     bot_id: i64,
     owner: Uuid,
     mut outcome: Vec<Statement>,

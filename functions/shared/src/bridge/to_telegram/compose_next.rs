@@ -8,25 +8,18 @@ use jiff::tz::TimeZone;
 
 use super::{
     compose::{album, post_text},
-    failures, message_order,
-    send::media,
-    work::{BotWork, ClaimedDialog, Post, PreparedPosts},
-    worker::{Target, TelegramSender, TelegramStep},
+    message_order,
+    send::{call, media},
+    sender::{SendPlan, TelegramSender, TelegramStep},
+    work::{BotWork, ClaimedDialog, PreparedPosts, Target},
 };
 use crate::bridge::{
-    common::telegram_budget::{TelegramBudget, later},
+    common::{
+        post_kind,
+        telegram_budget::{TelegramBudget, later},
+    },
     rows::topics,
 };
-
-/// A dialog's waiting messages as prepared posts, with their target and budget.
-pub(in crate::bridge) struct SendPlan {
-    /// The posts to store.
-    pub(in crate::bridge) prepared: PreparedPosts,
-    /// The target of all these posts.
-    pub(in crate::bridge) target: Target,
-    /// The budget that is left after the first post.
-    pub(in crate::bridge) left: TelegramBudget,
-}
 
 impl SendPlan {
     /// Plans the first `count` messages of a dialog. The error is the time until `budget` suffices for the first post.
@@ -45,46 +38,25 @@ impl SendPlan {
                 draft.content = post_text::with_heading(draft.kind, std::mem::take(&mut draft.content), &name);
             }
         }
-        let is_first_sending = !media::needs_files(drafts[0].kind);
+        let is_first_sending = !post_kind::needs_files(drafts[0].kind);
         let prepared = PreparedPosts { dialog_id: dialog.id, version: work.version.clone(), drafts, is_first_sending };
         let cost = media::cost(&prepared.first_post(0));
         Ok(Self { prepared, target, left: budget.take(cost, work.outbox.now)? })
     }
 }
 
-impl PreparedPosts {
-    /// Returns the first post, as the row `id`.
-    pub(in crate::bridge) fn first_post(&self, id: i64) -> Post {
-        let first = &self.drafts[0];
-        Post {
-            id,
-            kind: first.kind.to_owned(),
-            content: first.content.clone(),
-            outcome_unknown: false,
-            attempts: 0,
-            chat_id: None,
-            thread_id: None,
-        }
-    }
-}
-
 impl TelegramSender<'_> {
     /// Plans the posts of a dialog's waiting messages, once they can be posted: albums are complete, positions are
     /// known or were asked for, the topic is open, and the budget suffices.
-    pub(in crate::bridge) async fn plan_messages(
-        &self,
-        work: &BotWork,
-        dialog: &ClaimedDialog,
-        target: Target,
-    ) -> TelegramStep {
+    pub(super) async fn plan_messages(&self, work: &BotWork, dialog: &ClaimedDialog, target: Target) -> TelegramStep {
         let (ready, complete_at) = album::ready_messages(&work.messages, work.outbox.now);
         if ready == 0 {
-            return TelegramStep::Commit(vec![album::hold_for_album(dialog.id, complete_at)]);
+            return TelegramStep::Commit(vec![topics::hold_for_album(dialog.id, complete_at)]);
         }
         if let Some(next) = message_order::fetch_positions(self, dialog, &work.messages[..ready]).await {
             return next;
         }
-        if dialog.topic_closed && failures::reopen_topic(self, target).await {
+        if dialog.topic_closed && call::reopen_topic(self, target).await {
             return TelegramStep::Commit(vec![topics::set_topic_closed(dialog.id, false)]);
         }
         match SendPlan::of(work, dialog, ready, target, work.outbox.budget) {
@@ -95,16 +67,12 @@ impl TelegramSender<'_> {
 
     /// Plans the next dialog's posts during the call of a post that leaves `left` of the budget. None: the dialog needs
     /// another step first, or the budget does not suffice.
-    pub(in crate::bridge) fn compose_next(
-        &self,
-        work: Box<BotWork>,
-        left: TelegramBudget,
-    ) -> Option<(Box<BotWork>, SendPlan)> {
+    pub(super) fn compose_next(&self, work: Box<BotWork>, left: TelegramBudget) -> Option<(Box<BotWork>, SendPlan)> {
         let dialog = work.dialog.as_ref().filter(|dialog| dialog.bot_id == self.bot_id && !dialog.topic_closed)?;
         let target = work.target_of(dialog)?;
         let (ready, _) = album::ready_messages(&work.messages, work.outbox.now);
         let is_sent_next = Self::blocked_until(&work).is_none()
-            && work.posts.first().is_none_or(|post| failures::only_decorates(&post.kind))
+            && work.posts.first().is_none_or(|post| post_kind::only_decorates(&post.kind))
             && ready > 0
             && !message_order::needs_positions(self, &work.messages[..ready]);
         let plan = is_sent_next.then(|| SendPlan::of(&work, dialog, ready, target, left))?.ok()?;

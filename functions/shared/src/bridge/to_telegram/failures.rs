@@ -4,22 +4,22 @@
 
 use std::time::Duration;
 
-use frankenstein::{AsyncTelegramApi, methods::ReopenForumTopicParams};
 use jiff::Timestamp;
 
 use super::{
-    compose::post_text,
-    send::call::narrow,
-    work::{BotWork, Post},
-    worker::{Target, TelegramSender, TelegramStep},
+    retry,
+    send::call,
+    sender::{TelegramSender, TelegramStep},
+    work::{BotWork, Post, Target},
 };
 use crate::{
     bridge::{
         common::{
+            post_kind,
             telegram_budget::later,
             texts::{self, Language},
         },
-        rows::{bot_outbox, posts, receipts, topics},
+        rows::{bot_outbox, posts, topics},
     },
     platform::db::Statement,
     telegram::Error,
@@ -28,28 +28,9 @@ use crate::{
 
 /// The number of unexplained failures after which a post is given up.
 const ATTEMPTS: i32 = 10;
-/// The pause of a bot that cannot post, unless its outbox is made due earlier.
-pub(in crate::bridge) const BROKEN_PAUSE: Duration = Duration::from_secs(300);
-/// The delay of a post whose call did not leave, seconds.
-const NOT_SENT_PAUSE: f64 = 2.0;
-
-/// True if a kind of post carries nothing that people would miss.
-pub(in crate::bridge) fn only_decorates(kind: &str) -> bool {
-    matches!(kind, "pin" | "reaction" | "delete" | "remove_topic" | "edit" | "rename" | "close_topic" | "reopen_topic")
-}
-
-/// The seconds until the next attempt: 1, 2, 4 … 60.
-pub(in crate::bridge) fn backoff(attempts: i32) -> f64 {
-    f64::from(1 << attempts.clamp(0, 6)).min(60.0)
-}
-
-/// The end of the wait that Telegram orders, to the second, and half a second more, so that no call comes too early.
-pub(in crate::bridge) fn rate_limited_until(now: Timestamp, retry_after: Duration) -> Timestamp {
-    later(now, retry_after + Duration::from_millis(500))
-}
 
 /// The reason for which a bot cannot post. None: the error says something else.
-pub(in crate::bridge) fn broken_reason(error: &Error) -> Option<String> {
+pub(super) fn broken_reason(error: &Error) -> Option<String> {
     match error {
         Error::Kicked(_) | Error::NoRights(_) | Error::ChatNotFound | Error::BadToken => Some(error.to_string()),
         _ => None,
@@ -57,7 +38,7 @@ pub(in crate::bridge) fn broken_reason(error: &Error) -> Option<String> {
 }
 
 /// Returns the next step after `error`, with the statements to run; `outcome` has those that come first.
-pub(in crate::bridge) async fn after_failure(
+pub(super) async fn after_failure(
     sender: &TelegramSender<'_>,
     work: &BotWork,
     post: &Post,
@@ -69,7 +50,7 @@ pub(in crate::bridge) async fn after_failure(
     if let Error::TooManyRequests { retry_after } = error {
         return after_rate_limit(sender, post, now, retry_after, outcome);
     }
-    if only_decorates(&post.kind) {
+    if post_kind::only_decorates(&post.kind) {
         outcome.extend(after_decoration_failure(post, &error));
         return TelegramStep::Commit(outcome);
     }
@@ -77,10 +58,10 @@ pub(in crate::bridge) async fn after_failure(
         outcome.extend(posts::requeue_post(post.id, false, 0.0));
         outcome.push(bots::mark_broken(sender.bot_id, reason));
         metrics::counter!("bots_broken").increment(1);
-        return TelegramStep::ReleaseUntil(outcome, later(now, BROKEN_PAUSE));
+        return TelegramStep::ReleaseUntil(outcome, later(now, retry::BROKEN_PAUSE));
     }
     match error {
-        Error::NotSent(_) => outcome.extend(posts::requeue_post(post.id, false, NOT_SENT_PAUSE)),
+        Error::NotSent(_) => outcome.extend(posts::requeue_post(post.id, false, retry::NOT_SENT_PAUSE)),
         // Telegram carried it out, but its result cannot be read: a repetition would do it twice.
         Error::Unreadable => outcome.push(posts::mark_post_sent(post.id, Some(Vec::new()))),
         Error::NotAForum => {
@@ -92,11 +73,11 @@ pub(in crate::bridge) async fn after_failure(
             outcome.extend(target.thread_id.map(|thread| topics::forget_topic(sender.bot_id, target.chat_id, thread)));
         }
         Error::TopicClosed => {
-            let reopened = reopen_topic(sender, target).await;
+            let reopened = call::reopen_topic(sender, target).await;
             outcome.extend(posts::requeue_post(
                 post.id,
                 !reopened,
-                if reopened { 0.0 } else { backoff(post.attempts) },
+                if reopened { 0.0 } else { retry::backoff(post.attempts) },
             ));
         }
         Error::Migrated { to_chat_id } => {
@@ -106,7 +87,7 @@ pub(in crate::bridge) async fn after_failure(
         }
         error if post.attempts + 1 >= ATTEMPTS => {
             metrics::counter!("posts_failed").increment(1);
-            let notice = post_text::notice(texts::could_not_post(Language::Russian), None);
+            let notice = posts::notice(texts::could_not_post(Language::Russian), None);
             outcome.extend(posts::mark_post_failed(
                 post.id,
                 error.to_string(),
@@ -115,9 +96,9 @@ pub(in crate::bridge) async fn after_failure(
         }
         // A gateway's 5xx may hide a message that was sent.
         Error::Unknown(_) | Error::Unavailable { .. } => {
-            outcome.extend(posts::requeue_uncertain(post.id, backoff(post.attempts)))
+            outcome.extend(posts::requeue_uncertain(post.id, retry::backoff(post.attempts)))
         }
-        _ => outcome.extend(posts::requeue_post(post.id, true, backoff(post.attempts))),
+        _ => outcome.extend(posts::requeue_post(post.id, true, retry::backoff(post.attempts))),
     }
     TelegramStep::Commit(outcome)
 }
@@ -130,7 +111,7 @@ fn after_rate_limit(
     mut outcome: Vec<Statement>,
 ) -> TelegramStep {
     metrics::counter!("telegram_429").increment(1);
-    let until = rate_limited_until(now, wait);
+    let until = retry::rate_limited_until(now, wait);
     if post.kind == "rename" {
         outcome.push(posts::postpone_kind(sender.bot_id, post.kind.clone(), wait.as_secs_f64() + 0.5));
         return TelegramStep::Commit(outcome);
@@ -141,7 +122,7 @@ fn after_rate_limit(
 }
 
 /// Returns the statements that follow a receipt that was not set.
-pub(in crate::bridge) fn after_receipt_failure(
+pub(super) fn after_receipt_failure(
     sender: &TelegramSender<'_>,
     work: &BotWork,
     post: &Post,
@@ -149,8 +130,8 @@ pub(in crate::bridge) fn after_receipt_failure(
 ) -> Vec<Statement> {
     if let Error::TooManyRequests { retry_after } = error {
         metrics::counter!("telegram_429").increment(1);
-        let until = rate_limited_until(work.outbox.current(), *retry_after);
-        return vec![receipts::hold_reactions(sender.bot_id, sender.owner, until)];
+        let until = retry::rate_limited_until(work.outbox.current(), *retry_after);
+        return vec![bot_outbox::hold_reactions(sender.bot_id, sender.owner, until)];
     }
     after_decoration_failure(post, error)
 }
@@ -160,26 +141,9 @@ fn after_decoration_failure(post: &Post, error: &Error) -> Vec<Statement> {
     let may_help = matches!(error, Error::NotSent(_) | Error::Unknown(_) | Error::Unavailable { .. });
     if may_help && post.attempts < 3 {
         let mut again = posts::requeue_post(post.id, true, 0.0);
-        again.push(posts::postpone(post.id, backoff(post.attempts)));
+        again.push(posts::postpone(post.id, retry::backoff(post.attempts)));
         again
     } else {
         posts::mark_post_failed(post.id, error.to_string(), None)
-    }
-}
-
-/// Reopens a closed topic. True: it is open now.
-pub(in crate::bridge) async fn reopen_topic(sender: &TelegramSender<'_>, target: Target) -> bool {
-    let Some(thread_id) = target.thread_id else { return false };
-    let params = ReopenForumTopicParams::builder().chat_id(target.chat_id).message_thread_id(narrow(thread_id)).build();
-    matches!(sender.telegram.reopen_forum_topic(&params).await, Ok(_) | Err(Error::TopicNotModified))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_double_up_to_a_minute() {
-        assert_eq!((0..9).map(backoff).collect::<Vec<_>>(), [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]);
     }
 }

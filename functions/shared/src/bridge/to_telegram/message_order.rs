@@ -1,13 +1,13 @@
 //! The order of messages that a buyer writes in quick succession. Avito counts in whole seconds: if messages share one
 //! second, Avito's own list has their order.
 
-use std::{collections::HashSet, sync::Mutex, time::Duration};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{
+    sender::{TelegramSender, TelegramStep},
     work::{ClaimedDialog, PendingMessage},
-    worker::{TelegramSender, TelegramStep},
 };
 use crate::{
     avito,
@@ -19,12 +19,9 @@ use crate::{
 /// The timeout of the call that reads the order, with the call for a new token. A longer wait is not worth it.
 const POSITIONS_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The messages whose order was asked for already: once each, whatever the outcome.
-pub(in crate::bridge) type AskedPositions = Mutex<HashSet<i64>>;
-
 /// Asks Avito for the order of messages that share one second. None: the order is known, was asked for before, or could
 /// not be read.
-pub(in crate::bridge) async fn fetch_positions(
+pub(super) async fn fetch_positions(
     sender: &TelegramSender<'_>,
     dialog: &ClaimedDialog,
     messages: &[PendingMessage],
@@ -49,7 +46,7 @@ pub(in crate::bridge) async fn fetch_positions(
 }
 
 /// True if [`fetch_positions`] would ask Avito.
-pub(in crate::bridge) fn needs_positions(sender: &TelegramSender<'_>, messages: &[PendingMessage]) -> bool {
+pub(super) fn needs_positions(sender: &TelegramSender<'_>, messages: &[PendingMessage]) -> bool {
     sender.asked_positions.lock().is_ok_and(|asked| of_unknown_order(messages).iter().any(|id| !asked.contains(id)))
 }
 

@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 use tokio_postgres::types::Json;
 
 use super::{
-    compose::post_text,
+    compose::{message_text, post_text},
+    sender::TelegramSender,
     work::{BotWork, ClaimedDialog},
-    worker::TelegramSender,
 };
 use crate::{
     bridge::{
@@ -39,7 +39,7 @@ fn delivered(dialog_id: i64) -> Statement {
 }
 
 /// Composes the replay of a dialog. None: nothing was delivered.
-pub(in crate::bridge) async fn compose(
+pub(super) async fn compose(
     sender: &TelegramSender<'_>,
     work: &BotWork,
     dialog: &ClaimedDialog,
@@ -53,7 +53,7 @@ pub(in crate::bridge) async fn compose(
             let own = get::<String>(row, "direction")? == "out";
             let who = if own { texts::you(Language::Russian) } else { post_text::buyer(dialog) };
             let Json(message) = get(row, "message")?;
-            Ok(post_text::replay_line(&message, who, &zone))
+            Ok(message_text::replay_line(&message, who, &zone))
         })
         .collect::<Result<Vec<String>, DbError>>()?;
     Ok((!lines.is_empty()).then(|| text(&lines)))

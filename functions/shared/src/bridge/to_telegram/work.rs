@@ -7,7 +7,6 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::worker::Target;
 use crate::{
     bridge::{
         common::{claim::Claim, telegram_budget::TelegramBudget},
@@ -19,26 +18,26 @@ use crate::{
 
 /// A bot, with all that its worker needs of it.
 #[derive(Deserialize)]
-pub struct ClaimedBot {
+pub(super) struct ClaimedBot {
     /// Its tenant.
-    pub client_id: ClientId,
+    pub(super) client_id: ClientId,
     /// Its token, sealed.
     #[serde(deserialize_with = "db::bytes")]
-    pub token: Vec<u8>,
+    pub(super) token: Vec<u8>,
     /// The group it works in.
-    pub group_chat_id: Option<i64>,
+    pub(super) group_chat_id: Option<i64>,
     /// True if each dialog is to have a topic.
-    pub topic_mode: bool,
+    pub(super) topic_mode: bool,
     /// True if it was found unable to post.
-    pub broken: bool,
+    pub(super) broken: bool,
     /// True if its client is suspended.
-    pub suspended: bool,
+    pub(super) suspended: bool,
 }
 
 /// The state of a dialog's topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Topic {
+pub(super) enum Topic {
     /// There is none.
     None,
     /// Telegram was asked to create it, and the outcome is unknown.
@@ -57,157 +56,180 @@ pub enum Topic {
 
 /// The dialog of the claimed work.
 #[derive(Deserialize)]
-pub struct ClaimedDialog {
+pub(super) struct ClaimedDialog {
     /// The row in `dialogs`.
-    pub id: i64,
+    pub(super) id: i64,
     /// The bot in whose group its messages are posted: not the claiming bot, if its account moved to another.
-    pub bot_id: i64,
+    pub(super) bot_id: i64,
     /// Avito's id of the chat.
-    pub avito_chat_id: String,
+    pub(super) avito_chat_id: String,
     /// The buyer: `{id, name}`.
-    pub buyer: Option<Value>,
+    pub(super) buyer: Option<Value>,
     /// The item that the chat is about: `{title, price, city, url}`.
-    pub item: Option<Value>,
+    pub(super) item: Option<Value>,
     /// True if Avito's API confirmed that the chat exists.
-    pub confirmed: bool,
+    pub(super) confirmed: bool,
     /// Its topic.
-    pub topic: Topic,
+    pub(super) topic: Topic,
     /// True if the bridge closed the topic.
-    pub topic_closed: bool,
+    pub(super) topic_closed: bool,
     /// The emoji that the topic's name bears.
-    pub topic_emoji: String,
+    pub(super) topic_emoji: String,
     /// The emoji that the topic's name should bear.
-    pub wanted_emoji: String,
+    pub(super) wanted_emoji: String,
     /// The emoji of the scheduled rename. None: no rename is needed, or none is scheduled.
     #[serde(skip)]
-    pub scheduled_emoji: Option<String>,
+    pub(super) scheduled_emoji: Option<String>,
     /// `waiting`, `answered`, `closed` or `blocked`.
-    pub state: String,
+    pub(super) state: String,
     /// The name of the Avito account.
-    pub account_name: String,
+    pub(super) account_name: String,
     /// The keys of the Avito account.
-    pub keys: Keys,
+    pub(super) keys: Keys,
     /// The time zone in which people read times, IANA.
-    pub timezone: String,
+    pub(super) timezone: String,
     /// The time, by Avito's clock, of the newest message that has a post. None: there is none.
     #[serde(skip)]
-    pub last_posted_at: Option<Timestamp>,
+    pub(super) last_posted_at: Option<Timestamp>,
+}
+
+/// The chat and topic that a post goes to. No `thread_id`: the chat itself.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    pub(super) chat_id: i64,
+    pub(super) thread_id: Option<i64>,
 }
 
 /// An unfinished post.
 #[derive(Deserialize)]
-pub struct Post {
+pub(super) struct Post {
     /// The row in `posts`.
-    pub id: i64,
+    pub(super) id: i64,
     /// The kind of post, as in `posts.kind`.
-    pub kind: String,
+    pub(super) kind: String,
     /// The content that Telegram is asked to post.
-    pub content: Value,
+    pub(super) content: Value,
     /// True if it was found `sending`: an earlier call's outcome is unknown.
-    pub outcome_unknown: bool,
+    pub(super) outcome_unknown: bool,
     /// The number of failed attempts.
-    pub attempts: i32,
+    pub(super) attempts: i32,
     /// The chat that it goes to. None: it goes to its dialog's topic.
-    pub chat_id: Option<i64>,
+    pub(super) chat_id: Option<i64>,
     /// The topic in that chat.
-    pub thread_id: Option<i64>,
+    pub(super) thread_id: Option<i64>,
 }
 
 /// A message that needs a post and has none yet.
 #[derive(Deserialize)]
-pub struct PendingMessage {
+pub(super) struct PendingMessage {
     /// The row in `messages`.
-    pub id: i64,
+    pub(super) id: i64,
     /// Its writer: `buyer`, `system`, `operator`, `avito_app`, `api` or `auto_reply`.
-    pub origin: String,
+    pub(super) origin: String,
     /// Avito's name of its kind.
-    pub kind: String,
+    pub(super) kind: String,
     /// Its text.
-    pub text: Option<String>,
+    pub(super) text: Option<String>,
     /// All else that it contains.
-    pub attachments: Value,
+    pub(super) attachments: Value,
     /// The time when it was written, by Avito's clock.
-    pub created: Option<Timestamp>,
+    pub(super) created: Option<Timestamp>,
     /// The time when the bridge recorded it.
-    pub arrived: Timestamp,
+    pub(super) arrived: Timestamp,
     /// The writer's name, if the message was written through the bridge.
-    pub author: Option<String>,
+    pub(super) author: Option<String>,
     /// True if a poll has found it in Avito's list, so that its position there is known.
-    pub confirmed: bool,
+    pub(super) confirmed: bool,
     /// The message in Telegram that shows the one it quotes. None: it quotes none, or that one was not posted.
     #[serde(default)]
-    pub reply_to: Option<i64>,
+    pub(super) reply_to: Option<i64>,
 }
 
 /// The claimed work of a bot.
 #[derive(Deserialize)]
 #[serde(from = "BotWorkRow")]
-pub struct BotWork {
+pub(super) struct BotWork {
     /// The outbox.
-    pub outbox: BotOutbox,
+    pub(super) outbox: BotOutbox,
     /// The bot.
-    pub bot: ClaimedBot,
+    pub(super) bot: ClaimedBot,
     /// The dialog to work for. None: only posts outside of dialogs, or receipts, are due.
-    pub dialog: Option<ClaimedDialog>,
+    pub(super) dialog: Option<ClaimedDialog>,
     /// The dialog's unfinished posts, in the order of sending.
-    pub posts: Vec<Post>,
+    pub(super) posts: Vec<Post>,
     /// The dialog's messages that need a post, in their order.
-    pub messages: Vec<PendingMessage>,
+    pub(super) messages: Vec<PendingMessage>,
     /// The receipts that may be set now, of all the bot's dialogs. If there are any, nothing else is due.
-    pub receipts: Vec<Post>,
+    pub(super) receipts: Vec<Post>,
     /// The `xmin` of the rows that were read: the dialog, these messages and its unfinished posts.
-    pub version: String,
+    pub(super) version: String,
     /// The id of the prepared post that this claim set to `sending`. None: it set none.
-    pub sending_post_id: Option<i64>,
+    pub(super) sending_post_id: Option<i64>,
 }
 
 /// Posts that were composed ahead. A claim stores them only if their dialog has not changed since.
-pub struct PreparedPosts {
+pub(super) struct PreparedPosts {
     /// Their dialog.
-    pub dialog_id: i64,
+    pub(super) dialog_id: i64,
     /// The [`BotWork::version`] that they were composed from.
-    pub version: String,
+    pub(super) version: String,
     /// The posts, in the order of sending.
-    pub drafts: Vec<PostDraft>,
+    pub(super) drafts: Vec<PostDraft>,
     /// True if the first is set to `sending` when it is stored. False: its files must be fetched first.
-    pub is_first_sending: bool,
+    pub(super) is_first_sending: bool,
 }
 
 /// The results of the last call, which the next claim stores.
 #[derive(Default)]
-pub struct Completed {
+pub(super) struct Completed {
     /// The budget for messages that is left. None: it is unchanged.
-    pub messages: Option<TelegramBudget>,
+    pub(super) messages: Option<TelegramBudget>,
     /// The budget for reactions that is left. None: no reactions were set.
-    pub reactions: Option<TelegramBudget>,
+    pub(super) reactions: Option<TelegramBudget>,
     /// The post that was sent. None: the outcome of the transaction marks it itself.
-    pub sent_post: Option<SentPost>,
+    pub(super) sent_post: Option<SentPost>,
 }
 
 /// A post that Telegram has.
-pub struct SentPost {
+pub(super) struct SentPost {
     /// The row in `posts`.
-    pub post_id: i64,
+    pub(super) post_id: i64,
     /// Telegram's ids of its messages.
-    pub message_ids: Vec<i64>,
+    pub(super) message_ids: Vec<i64>,
 }
 
 impl Post {
     /// Returns the post's own target. None: it goes to its dialog's topic.
-    pub fn target(&self) -> Option<Target> {
+    pub(super) fn target(&self) -> Option<Target> {
         self.chat_id.map(|chat_id| Target { chat_id, thread_id: self.thread_id })
+    }
+}
+
+impl PreparedPosts {
+    /// Returns the first post, as the row `id`.
+    pub(super) fn first_post(&self, id: i64) -> Post {
+        let first = &self.drafts[0];
+        Post {
+            id,
+            kind: first.kind.to_owned(),
+            content: first.content.clone(),
+            outcome_unknown: false,
+            attempts: 0,
+            chat_id: None,
+            thread_id: None,
+        }
     }
 }
 
 impl BotWork {
     /// Returns the target of all posts in a group without topics. None: there are topics, or the bot has no group.
-    pub fn one_chat(&self) -> Option<Target> {
+    pub(super) fn one_chat(&self) -> Option<Target> {
         let chat_id = self.bot.group_chat_id?;
         (!self.bot.topic_mode || self.outbox.topics_off).then_some(Target { chat_id, thread_id: None })
     }
 
     /// Returns the target of a dialog's posts. None: it has no topic yet or, without topics, is not confirmed yet.
-    pub fn target_of(&self, dialog: &ClaimedDialog) -> Option<Target> {
+    pub(super) fn target_of(&self, dialog: &ClaimedDialog) -> Option<Target> {
         match (self.one_chat(), dialog.topic) {
             (Some(chat), _) => dialog.confirmed.then_some(chat),
             (None, Topic::Open { chat_id, thread_id }) => Some(Target { chat_id, thread_id: Some(thread_id) }),
@@ -216,7 +238,7 @@ impl BotWork {
     }
 
     /// Returns the group itself, the target of posts that belong to no topic.
-    pub fn group(&self) -> Target {
+    pub(super) fn group(&self) -> Target {
         Target { chat_id: self.bot.group_chat_id.unwrap_or_default(), thread_id: None }
     }
 }
@@ -258,7 +280,7 @@ impl From<BotWorkRow> for BotWork {
     }
 }
 
-/// Reads the result of [`claim_bot_work`].
-pub fn read(results: &ResultSets) -> Result<Claim<BotWork>, DbError> {
+/// Reads the result of `claim_bot_work`.
+pub(super) fn read(results: &ResultSets) -> Result<Claim<BotWork>, DbError> {
     Ok(Claim::read(results)?.0)
 }

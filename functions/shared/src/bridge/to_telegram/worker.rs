@@ -2,37 +2,27 @@
 //! A post whose outcome is unknown is sent again exactly as composed, before anything new.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::AtomicBool,
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
     claim,
-    compose::{header, post_text},
-    compose_next::SendPlan,
-    failures, message_order, replay,
-    send::media::{self, Files, Preparation},
-    work::{self, BotWork, ClaimedDialog, Completed, Post, SentPost, Topic},
+    send::files::Files,
+    sender::{AskedPositions, SendPlan, TelegramSender, TelegramStep},
+    work::{self, BotWork, Completed, Post, Target},
 };
 use crate::{
     App,
     bridge::{
-        common::{
-            claim::Claim,
-            queue_tasks::TelegramTask,
-            telegram_budget::{TelegramBudget, later},
-            tenant_cache, wakeups,
-        },
+        common::{claim::Claim, queue_tasks::TelegramTask, telegram_budget::TelegramBudget, tenant_cache, wakeups},
         error::BridgeError,
-        rows::{bot_outbox, handover, posts, receipts, topic_emoji, topics},
+        rows::{bot_outbox, handover},
     },
     planned,
-    platform::db::{ClientId, DbError, ResultSets, Scope, Statement, get},
-    telegram,
+    platform::db::{DbError, Scope, get},
     tenancy::bots,
 };
 
@@ -43,35 +33,6 @@ enum RoundEnd {
     Worker(WorkerOutcome),
     /// More work is due after this short time, and no wake-up was sent for it.
     DueSoon(Duration),
-}
-
-/// The result of one step: the transaction to run next.
-pub(in crate::bridge) enum TelegramStep {
-    /// Run these statements and claim the next work.
-    Commit(Vec<Statement>),
-    /// As `Commit`, for statements that lock the dialog before the outbox themselves, and for a call that is completed.
-    CommitSent(Vec<Statement>, Completed),
-    /// Store the prepared posts if their dialog has not changed, and send the first.
-    SendPlanned(SendPlan),
-    /// Give the waiting messages of this dialog to the bot that shows it now.
-    HandOver(i64),
-    /// Run these statements and release the lease until then: nothing can be sent before.
-    ReleaseUntil(Vec<Statement>, Timestamp),
-    /// Another worker has taken the lease.
-    LeaseLost,
-}
-
-/// The worker that holds the lease of a bot's outbox, with all it needs to send.
-pub(in crate::bridge) struct TelegramSender<'a> {
-    pub(in crate::bridge) app: &'a App,
-    pub(in crate::bridge) bot_id: i64,
-    pub(in crate::bridge) owner: Uuid,
-    pub(in crate::bridge) client_id: ClientId,
-    pub(in crate::bridge) telegram: telegram::Bot,
-    /// True if Telegram has just put a post that was meant for a topic outside of all topics.
-    pub(in crate::bridge) topics_gone: AtomicBool,
-    /// The messages whose positions Avito was already asked for.
-    pub(in crate::bridge) asked_positions: message_order::AskedPositions,
 }
 
 /// The state of a worker between two transactions.
@@ -92,13 +53,6 @@ struct SendingPost {
     left: TelegramBudget,
     /// The next claimed work, which may be composed during the call.
     next_work: Box<BotWork>,
-}
-
-/// The chat and topic that a post goes to. No `thread_id`: the chat itself.
-#[derive(Clone, Copy)]
-pub(in crate::bridge) struct Target {
-    pub(in crate::bridge) chat_id: i64,
-    pub(in crate::bridge) thread_id: Option<i64>,
 }
 
 /// Works for one bot until nothing is left, `stop` is reached, or nothing may be sent. Errors: our Postgres failed, or
@@ -145,7 +99,7 @@ async fn run_round(app: &App, bot_id: i64, stop: Instant) -> Result<RoundEnd, Br
         client_id,
         telegram,
         topics_gone: AtomicBool::new(false),
-        asked_positions: message_order::AskedPositions::default(),
+        asked_positions: AskedPositions::default(),
     };
     let mut state = WorkerState::Claimed(work);
     loop {
@@ -254,247 +208,5 @@ async fn end_round(app: &App, bot_id: i64, claim: Claim<BotWork>) -> RoundEnd {
 async fn wake_in(app: &App, bot_id: i64, wait: Duration) {
     if wait <= crate::platform::queue::MAX_DELAY {
         app.wake(&TelegramTask::V1 { bot_id }, wait).await;
-    }
-}
-
-/// A bot without a group, or of a suspended client, is claimed again after this time.
-const SUSPENDED_PAUSE: Duration = Duration::from_secs(3600);
-
-/// True if carrying out a post of this kind twice has the same result as once.
-fn is_repeatable(kind: &str) -> bool {
-    matches!(kind, "pin" | "edit" | "rename" | "close_topic" | "reopen_topic")
-}
-
-/// True if a post of this kind becomes one Telegram message, so that nothing but its being sent has to be stored.
-fn is_one_message(kind: &str) -> bool {
-    matches!(kind, "text" | "mirror" | "notice" | "photo" | "voice" | "venue")
-}
-
-/// True if the reason for a post is gone: the dialog is open again, or closed again, or its topic is gone.
-fn is_obsolete(kind: &str, dialog: &ClaimedDialog, one_chat: bool) -> bool {
-    let has_topic = matches!(dialog.topic, Topic::Open { .. }) && !one_chat;
-    match kind {
-        "close_topic" => !has_topic || dialog.state != "closed",
-        "reopen_topic" => !has_topic || dialog.state == "closed",
-        "header" | "replay" | "rename" => !has_topic,
-        _ => false,
-    }
-}
-
-/// The content of a stored post, as it is known before the post is sent.
-enum PostContent {
-    /// The row has the content.
-    Stored,
-    /// The content was composed now. It is stored when the post is set to `sending`.
-    Composed(Value),
-    /// The post needs not be sent any more.
-    Obsolete,
-}
-
-impl TelegramSender<'_> {
-    /// Runs a transaction for `work` that first locks its dialog. A transaction that records a message locks the dialog
-    /// and then the outbox; in the other order the two would deadlock.
-    pub(in crate::bridge) async fn run_with_dialog_lock(
-        &self,
-        work: &BotWork,
-        mut statements: Vec<Statement>,
-    ) -> Result<ResultSets, BridgeError> {
-        statements.insert(0, bot_outbox::lock_dialog(work.dialog.as_ref().map(|dialog| dialog.id)));
-        let mut results = self.run(statements).await?;
-        results.remove(0);
-        Ok(results)
-    }
-
-    /// Runs a transaction whose statements lock the dialog themselves, if they touch one.
-    async fn run(&self, statements: Vec<Statement>) -> Result<ResultSets, BridgeError> {
-        Ok(self.app.db().run(Scope::Tenant(self.client_id), statements).await?)
-    }
-
-    /// Returns the time before which nothing at all can be sent. None: posts may be sent now.
-    pub(in crate::bridge) fn blocked_until(work: &BotWork) -> Option<Timestamp> {
-        if let Some(until) = work.outbox.rate_limited_until.filter(|until| *until > work.outbox.now) {
-            return Some(until);
-        }
-        (work.bot.suspended || work.bot.group_chat_id.is_none()).then(|| later(work.outbox.now, SUSPENDED_PAUSE))
-    }
-
-    async fn step(&self, work: &BotWork) -> Result<TelegramStep, BridgeError> {
-        let content = work.posts.first().filter(|post| !failures::only_decorates(&post.kind));
-        let decoration = work.posts.first().filter(|post| failures::only_decorates(&post.kind));
-        // Posts that are left of a dialog which moved to another bot go to their own target, or to the group.
-        let (dialog, moved) = match &work.dialog {
-            Some(dialog) if dialog.bot_id != self.bot_id => (None, Some(dialog)),
-            dialog => (dialog.as_ref(), None),
-        };
-        if let Some(dialog) = moved.filter(|_| !work.messages.is_empty()) {
-            return Ok(TelegramStep::HandOver(dialog.id));
-        }
-        match (dialog, content, decoration) {
-            (Some(dialog), content, _) if content.is_some() || !work.messages.is_empty() => {
-                match (work.target_of(dialog), content) {
-                    (Some(target), Some(post)) => self.send_stored_post(work, post, target).await,
-                    (Some(target), None) => Ok(self.plan_messages(work, dialog, target).await),
-                    (None, _) if work.one_chat().is_some() => Ok(topics::confirm_chat(self, dialog).await),
-                    (None, _) => topics::ensure_topic(self, work, dialog).await,
-                }
-            }
-            (_, Some(post), _) | (_, _, Some(post)) => {
-                let topic = dialog.and_then(|dialog| work.target_of(dialog)).unwrap_or_else(|| work.group());
-                self.send_stored_post(work, post, post.target().unwrap_or(topic)).await
-            }
-            (_, None, None) if !work.receipts.is_empty() => Ok(receipts::set_reactions(self, work).await),
-            (_, None, None) => Ok(TelegramStep::Commit(Vec::new())),
-        }
-    }
-
-    /// Sets a post that was stored earlier to `sending`, and sends it.
-    async fn send_stored_post(&self, work: &BotWork, post: &Post, target: Target) -> Result<TelegramStep, BridgeError> {
-        let mut composed = match self.content_of(work, post).await? {
-            PostContent::Stored => None,
-            PostContent::Composed(content) => Some(content),
-            PostContent::Obsolete => {
-                return Ok(TelegramStep::Commit(vec![posts::mark_post_sent(post.id, Some(Vec::new()))]));
-            }
-        };
-        let mut attached = Vec::new();
-        if let Some((both, message_ids)) = composed.as_ref().and_then(|alone| header::under_pressure(work, post, alone))
-        {
-            (composed, attached) = (Some(both), message_ids);
-        }
-        if post.kind == "rename" && !work.outbox.budget.is_half_free(work.outbox.now) {
-            return Ok(TelegramStep::Commit(vec![posts::postpone(post.id, topic_emoji::BUDGET_DELAY)]));
-        }
-        let left = match Self::budget_for(work, post) {
-            Ok(left) => left,
-            Err(next) => return Ok(next),
-        };
-        let files = match self.prepare(work, post).await {
-            Preparation::Ready(files) => files,
-            Preparation::Not(outcome) => return Ok(TelegramStep::Commit(outcome)),
-        };
-        // A repeatable post needs no `sending` before its call: to send it again changes nothing.
-        if !is_repeatable(&post.kind) {
-            let statements = vec![
-                bot_outbox::renew_lease(self.bot_id, self.owner),
-                posts::mark_post_sending(self.bot_id, self.owner, post.id, post.outcome_unknown, composed.clone()),
-                posts::attach_messages(post.id, attached),
-            ];
-            let results = self.run_with_dialog_lock(work, statements).await?;
-            if results.first().is_none_or(Vec::is_empty) {
-                return Ok(TelegramStep::LeaseLost);
-            }
-            if results.get(1).is_none_or(Vec::is_empty) {
-                return Ok(TelegramStep::Commit(Vec::new()));
-            }
-            if post.outcome_unknown {
-                metrics::counter!("posts_resent").increment(1);
-            }
-        }
-        let content = composed.unwrap_or_else(|| post.content.clone());
-        Ok(self.send(work, &Post { content, kind: post.kind.clone(), ..*post }, target, left, files).await)
-    }
-
-    /// Returns a stored post's content, and composes it now if the post was stored without. In a group without topics a
-    /// post gets a heading that names its dialog.
-    async fn content_of(&self, work: &BotWork, post: &Post) -> Result<PostContent, BridgeError> {
-        let Some(dialog) = &work.dialog else { return Ok(PostContent::Stored) };
-        let has_text = post.content.get("text").is_some();
-        let one_chat = work.one_chat().is_some();
-        Ok(match post.kind.as_str() {
-            kind if is_obsolete(kind, dialog, one_chat) => PostContent::Obsolete,
-            "rename" => topic_emoji::rename_content(post, dialog).map_or(PostContent::Obsolete, PostContent::Composed),
-            "header" if !has_text => PostContent::Composed(header::header(dialog)),
-            "replay" if !has_text => {
-                replay::compose(self, work, dialog).await?.map_or(PostContent::Obsolete, PostContent::Composed)
-            }
-            kind if one_chat
-                && !post.outcome_unknown
-                && !failures::only_decorates(kind)
-                && post.content.get("has_heading").is_none() =>
-            {
-                PostContent::Composed(post_text::with_heading(kind, post.content.clone(), &post_text::name_of(dialog)))
-            }
-            _ => PostContent::Stored,
-        })
-    }
-
-    /// Returns the budget that a post leaves, to be stored once it is sent. The error is the step to take while the
-    /// budget does not suffice.
-    fn budget_for(work: &BotWork, post: &Post) -> Result<TelegramBudget, TelegramStep> {
-        let now = work.outbox.now;
-        work.outbox
-            .budget
-            .take(media::cost(post), now)
-            .map_err(|wait| TelegramStep::ReleaseUntil(Vec::new(), later(now, wait)))
-    }
-
-    async fn send(
-        &self,
-        work: &BotWork,
-        post: &Post,
-        target: Target,
-        left: TelegramBudget,
-        files: Files<'_>,
-    ) -> TelegramStep {
-        let charge = || bot_outbox::charge_budget(self.bot_id, self.owner, left);
-        let answer = self.call(post, target, files).await;
-        match answer {
-            Ok(message_ids) => {
-                let (mut outcome, mut sent_post) = (Vec::new(), None);
-                if post.kind == "header"
-                    && let Some(message_id) = message_ids.first()
-                {
-                    outcome.push(posts::schedule_pin(post.id, *message_id));
-                }
-                match (post.kind.as_str(), &work.dialog) {
-                    ("close_topic" | "reopen_topic", Some(dialog)) => {
-                        outcome.push(topics::set_topic_closed(dialog.id, post.kind == "close_topic"));
-                        outcome.push(posts::mark_post_sent(post.id, Some(message_ids)));
-                    }
-                    ("rename", Some(dialog)) => {
-                        let emoji = post.content["emoji"].as_str().unwrap_or_default();
-                        outcome.push(topic_emoji::mark_renamed(dialog.id, emoji));
-                        outcome.push(posts::mark_post_sent(post.id, Some(message_ids)));
-                    }
-                    (kind, _) if is_one_message(kind) => sent_post = Some(SentPost { post_id: post.id, message_ids }),
-                    _ => outcome.extend(media::after_sending_media(post, message_ids)),
-                }
-                if post.kind != "rename" && work.one_chat().is_none() {
-                    outcome
-                        .extend(work.dialog.as_ref().and_then(|dialog| topic_emoji::schedule_rename(dialog, post.id)));
-                }
-                let topics_gone = self.topics_gone.swap(false, Ordering::Relaxed);
-                if topics_gone {
-                    outcome.push(bot_outbox::mark_topics_off(self.bot_id));
-                }
-                if work.bot.broken {
-                    outcome.push(bots::mark_working(self.bot_id));
-                }
-                // The other statements lock more than the dialog, so the one that locks the dialog comes first.
-                if let Some(SentPost { post_id, message_ids }) = sent_post.take_if(|_| !outcome.is_empty()) {
-                    outcome.insert(0, posts::mark_post_sent(post_id, Some(message_ids)));
-                }
-                // Once topics are gone, `Commit` drops the posts composed meanwhile: they were meant for a topic.
-                if is_one_message(&post.kind) && !topics_gone {
-                    return TelegramStep::CommitSent(
-                        outcome,
-                        Completed { messages: Some(left), reactions: None, sent_post },
-                    );
-                }
-                outcome.push(charge());
-                TelegramStep::Commit(outcome)
-            }
-            Err(error) => {
-                tracing::warn!(bot_id = self.bot_id, post_id = post.id, kind = post.kind, %error, "a post was not sent");
-                if let telegram::Error::Refused { .. } = error
-                    && let Some(mut outcome) = media::use_next_method(post, false).or_else(|| header::plainer(post))
-                {
-                    outcome.push(charge());
-                    return TelegramStep::Commit(outcome);
-                }
-                let cost = (!matches!(error, telegram::Error::NotSent(_))).then(charge);
-                failures::after_failure(self, work, post, target, error, cost.into_iter().collect()).await
-            }
-        }
     }
 }

@@ -1,18 +1,13 @@
 //! Albums: a buyer sends pictures one by one, so a run of them waits a little for those that still come.
-//! Nothing here does I/O; the one statement holds a dialog.
+//! Nothing here does I/O.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::post_text;
-use crate::{
-    bridge::{common::telegram_budget::later, to_telegram::work::PendingMessage},
-    platform::db::Statement,
-};
+use super::{message_text, post_text::MAX_PICTURES};
+use crate::bridge::{common::telegram_budget::later, to_telegram::work::PendingMessage};
 
-/// The most pictures of one album (Bot API, `sendMediaGroup`).
-pub const MAX_PICTURES: usize = 10;
 /// A run is complete after this long without another picture.
 const ALBUM_QUIET_DELAY: Duration = Duration::from_secs(3);
 /// No picture waits longer than this.
@@ -20,8 +15,11 @@ const MAX_ALBUM_DELAY: Duration = Duration::from_secs(8);
 
 /// Returns the number of pending messages that may be posted now, and the time at which the run of pictures behind them
 /// is complete.
-pub(in crate::bridge) fn ready_messages(messages: &[PendingMessage], now: Timestamp) -> (usize, Timestamp) {
-    let run = messages.iter().rev().take_while(|message| post_text::joins_album(message)).count();
+pub(in crate::bridge::to_telegram) fn ready_messages(
+    messages: &[PendingMessage],
+    now: Timestamp,
+) -> (usize, Timestamp) {
+    let run = messages.iter().rev().take_while(|message| message_text::joins_album(message)).count();
     let arrivals = || messages.iter().rev().take(run).map(|message| message.arrived);
     let complete_at = match (arrivals().min(), arrivals().max()) {
         (Some(first), Some(newest)) if run < MAX_PICTURES => {
@@ -30,13 +28,6 @@ pub(in crate::bridge) fn ready_messages(messages: &[PendingMessage], now: Timest
         _ => now,
     };
     (if complete_at > now { messages.len() - run } else { messages.len() }, complete_at)
-}
-
-/// Holds the dialog until its pictures are together; any other message ends the hold.
-pub(in crate::bridge) fn hold_for_album(dialog_id: i64, until: Timestamp) -> Statement {
-    Statement::new("UPDATE dialogs SET hold_until = $2, collecting_album = true WHERE id = $1")
-        .bind(dialog_id)
-        .bind(until)
 }
 
 #[cfg(test)]

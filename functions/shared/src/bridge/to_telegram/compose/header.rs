@@ -6,21 +6,21 @@ use serde_json::{Value, json};
 
 use super::{
     album,
-    post_text::{self, LANGUAGE, POST_LIMIT, is_link, one_line},
+    message_text::{LANGUAGE, is_link, one_line},
+    post_text::{self, POST_LIMIT},
 };
 use crate::{
     bridge::{
         common::{chat_snapshot::snapshot_text, texts},
-        rows::posts::{self, PostDraft},
+        rows::posts::PostDraft,
         to_telegram::work::{BotWork, ClaimedDialog, Post},
     },
-    platform::db::Statement,
     telegram::text::utf16_len,
 };
 
 /// Composes a header: the item as a link, its price and city, the buyer, the account. The item's photo is a preview,
 /// which costs no call of its own and cannot fail the post.
-pub(in crate::bridge) fn header(dialog: &ClaimedDialog) -> Value {
+pub(in crate::bridge::to_telegram) fn header(dialog: &ClaimedDialog) -> Value {
     let item = dialog.item.as_ref();
     let labels = texts::header_labels(LANGUAGE);
     let title = snapshot_text(item, "title").map(one_line);
@@ -50,7 +50,11 @@ pub(in crate::bridge) fn header(dialog: &ClaimedDialog) -> Value {
 
 /// Returns a new topic's header with the first text below it, and the ids of the messages of that text. None: at least
 /// half of the budget is left, another post must come first, or the first draft is not a whole text that fits.
-pub(in crate::bridge) fn under_pressure(work: &BotWork, post: &Post, header: &Value) -> Option<(Value, Vec<i64>)> {
+pub(in crate::bridge::to_telegram) fn under_pressure(
+    work: &BotWork,
+    post: &Post,
+    header: &Value,
+) -> Option<(Value, Vec<i64>)> {
     let dialog = work.dialog.as_ref()?;
     if post.kind != "header" || work.posts.len() > 1 || work.outbox.budget.is_half_free(work.outbox.now) {
         return None;
@@ -70,13 +74,6 @@ fn with_first(header: &Value, first: &PostDraft) -> Option<Value> {
         both["text"] = json!(format!("{above}\n\n{below}"));
         both
     })
-}
-
-/// Requeues a header that Telegram refused, without its photo. None: the post is no header, or has no photo.
-pub(in crate::bridge) fn plainer(post: &Post) -> Option<Vec<Statement>> {
-    let mut content = post.content.clone();
-    content.as_object_mut()?.remove("preview").filter(|_| post.kind == "header")?;
-    Some(vec![posts::replace_content(post.id, content, Vec::new(), false)])
 }
 
 #[cfg(test)]
@@ -110,21 +107,5 @@ mod tests {
         ] {
             assert_eq!(with_first(&header, &first), None, "{first:?}");
         }
-    }
-
-    #[test]
-    fn a_header_without_a_photo_has_no_plainer_form() {
-        let mut post = Post {
-            id: 1,
-            kind: "header".to_owned(),
-            content: json!({ "text": "Стол", "preview": "https://avito.st/1" }),
-            outcome_unknown: true,
-            attempts: 0,
-            chat_id: None,
-            thread_id: None,
-        };
-        assert!(plainer(&post).is_some());
-        post.content = json!({ "text": "Стол" });
-        assert!(plainer(&post).is_none());
     }
 }

@@ -6,22 +6,24 @@ use frankenstein::{
     AsyncTelegramApi,
     methods::{
         CloseForumTopicParams, DeleteForumTopicParams, DeleteMessageParams, EditForumTopicParams,
-        EditMessageTextParams, PinChatMessageParams, ReopenForumTopicParams, SendMessageParams,
-        SetMessageReactionParams,
+        EditMessageTextParams, PinChatMessageParams, ReopenForumTopicParams, SetMessageReactionParams,
     },
-    types::{
-        InlineKeyboardMarkup, LinkPreviewOptions, MessageEntity, ReactionType, ReactionTypeEmoji, ReplyMarkup,
-        ReplyParameters,
-    },
+    types::{ReactionType, ReactionTypeEmoji},
 };
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
-use super::media::{self, Files};
+use super::{
+    files::Files,
+    params::{message, narrow},
+};
 use crate::{
-    bridge::to_telegram::{
-        work::Post,
-        worker::{Target, TelegramSender},
+    bridge::{
+        common::post_kind,
+        to_telegram::{
+            sender::TelegramSender,
+            work::{Post, Target},
+        },
     },
     telegram::{
         Error, Sent,
@@ -29,25 +31,20 @@ use crate::{
     },
 };
 
-/// Returns an id as the type that the Bot API's library uses.
-pub(in crate::bridge) fn narrow(id: i64) -> i32 {
-    i32::try_from(id).unwrap_or_default()
-}
-
 fn number(content: &Value, field: &str) -> i64 {
     content.get(field).and_then(Value::as_i64).unwrap_or_default()
 }
 
 impl TelegramSender<'_> {
     /// Makes the call of a post. Returns the ids of the messages that appeared.
-    pub(in crate::bridge) async fn call(
+    pub(in crate::bridge::to_telegram) async fn call(
         &self,
         post: &Post,
         target: Target,
         files: Files<'_>,
     ) -> Result<Vec<i64>, Error> {
         match post.kind.as_str() {
-            kind if media::is_media(kind) => self.send_media(post, target, files).await,
+            kind if post_kind::is_media(kind) => self.send_media(post, target, files).await,
             "pin" => {
                 let params = PinChatMessageParams::builder()
                     .chat_id(target.chat_id)
@@ -132,38 +129,9 @@ fn not_modified_is_done(outcome: Result<(), Error>) -> Result<Vec<i64>, Error> {
     }
 }
 
-pub(in crate::bridge) fn message(content: &Value, target: Target) -> Result<SendMessageParams, Error> {
-    let unreadable = || Error::Refused { code: 0, description: "a stored post cannot be read".to_owned() };
-    let text = content.get("text").and_then(Value::as_str).ok_or_else(unreadable)?;
-    let entities: Option<Vec<MessageEntity>> = content
-        .get("entities")
-        .map(|entities| serde_json::from_value(entities.clone()))
-        .transpose()
-        .map_err(|_| unreadable())?;
-    let buttons: Option<InlineKeyboardMarkup> = content
-        .get("reply_markup")
-        .map(|buttons| serde_json::from_value(buttons.clone()))
-        .transpose()
-        .map_err(|_| unreadable())?;
-    let reply = content.get("reply_to").and_then(Value::as_i64).map(|message_id| {
-        ReplyParameters::builder().message_id(narrow(message_id)).allow_sending_without_reply(true).build()
-    });
-    Ok(SendMessageParams::builder()
-        .chat_id(target.chat_id)
-        .maybe_message_thread_id(target.thread_id.map(narrow))
-        .text(text)
-        .maybe_entities(entities)
-        .link_preview_options(preview(content.get("preview").and_then(Value::as_str)))
-        .maybe_reply_parameters(reply)
-        .maybe_reply_markup(buttons.map(ReplyMarkup::InlineKeyboardMarkup))
-        .build())
-}
-
-/// Returns the preview of this address, above the text. None: no preview, because links in people's texts are not
-/// fetched.
-fn preview(url: Option<&str>) -> LinkPreviewOptions {
-    match url {
-        Some(url) => LinkPreviewOptions::builder().url(url).prefer_large_media(true).show_above_text(true).build(),
-        None => LinkPreviewOptions::builder().is_disabled(true).build(),
-    }
+/// Reopens a closed topic. True: it is open now.
+pub(in crate::bridge::to_telegram) async fn reopen_topic(sender: &TelegramSender<'_>, target: Target) -> bool {
+    let Some(thread_id) = target.thread_id else { return false };
+    let params = ReopenForumTopicParams::builder().chat_id(target.chat_id).message_thread_id(narrow(thread_id)).build();
+    matches!(sender.telegram.reopen_forum_topic(&params).await, Ok(_) | Err(Error::TopicNotModified))
 }

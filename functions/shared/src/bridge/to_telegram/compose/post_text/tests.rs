@@ -1,0 +1,181 @@
+//! The posts that messages become.
+
+use super::*;
+use proptest::prelude::*;
+
+fn said(id: i64, seconds: i64, origin: &str, text: &str) -> PendingMessage {
+    PendingMessage {
+        id,
+        origin: origin.to_owned(),
+        kind: "text".to_owned(),
+        text: Some(text.to_owned()),
+        attachments: json!({}),
+        created: Timestamp::from_second(seconds).ok(),
+        arrived: Timestamp::UNIX_EPOCH,
+        confirmed: true,
+        author: None,
+        reply_to: None,
+    }
+}
+
+fn sent(id: i64, kind: &str, attachments: Value) -> PendingMessage {
+    PendingMessage { kind: kind.to_owned(), text: None, attachments, ..said(id, id, "buyer", "") }
+}
+
+fn picture(id: i64) -> PendingMessage {
+    let sizes = json!({"32x32": "https://avito.st/s.jpg", "1280x960": format!("https://avito.st/{id}.jpg")});
+    sent(id, "image", json!({"image": {"sizes": sizes}}))
+}
+
+fn texts(drafts: &[PostDraft]) -> Vec<&str> {
+    drafts.iter().filter_map(|draft| draft.content["text"].as_str()).collect()
+}
+
+#[test]
+fn a_single_text_is_posted_unchanged() {
+    let drafts = drafts(&[said(1, 100, "buyer", "Ещё <b>продаёте</b>?")], None, &TimeZone::UTC);
+    assert_eq!(
+        drafts,
+        [PostDraft { kind: "text", content: json!({"text": "Ещё <b>продаёте</b>?"}), message_ids: vec![1] }]
+    );
+}
+
+#[test]
+fn texts_that_wait_together_are_one_post_with_their_times() {
+    let waiting = [said(1, 60, "buyer", "Раз"), said(2, 120, "buyer", "Два")];
+    assert_eq!(texts(&drafts(&waiting, None, &TimeZone::UTC)), ["00:01 Раз\n\n00:02 Два"]);
+}
+
+#[test]
+fn an_answer_from_avitos_app_is_posted_between_the_messages_before_and_after_it() {
+    let waiting = [said(1, 60, "buyer", "Раз"), said(2, 120, "avito_app", "Да"), said(3, 180, "buyer", "Два")];
+    let drafts = drafts(&waiting, None, &TimeZone::UTC);
+    assert_eq!(texts(&drafts), ["Раз", "Вы ответили в Avito:\nДа", "Два"]);
+    assert_eq!(drafts[1].kind, "mirror");
+}
+
+#[test]
+fn an_auto_reply_is_posted_under_its_heading_and_never_as_late() {
+    let auto_reply = PendingMessage { created: None, ..said(2, 0, "auto_reply", "Ответим утром") };
+    let drafts = drafts(&[said(1, 60, "buyer", "Раз"), auto_reply], Timestamp::from_second(30).ok(), &TimeZone::UTC);
+    assert_eq!(texts(&drafts), ["Раз", "🤖 Автоответчик:\nОтветим утром"]);
+    assert_eq!(drafts[1].kind, "mirror");
+}
+
+#[test]
+fn an_answer_by_the_api_is_a_post_of_its_own_under_its_writers_name_in_one_line() {
+    let by = |author: Option<&str>| PendingMessage {
+        created: None,
+        author: author.map(str::to_owned),
+        ..said(2, 0, "api", "Да\nПриезжайте")
+    };
+    let drafts = drafts(&[said(1, 60, "buyer", "Раз"), by(Some("Ольга\nПетровна")), by(None)], None, &TimeZone::UTC);
+    let expected = ["Раз", "✍️ Ольга Петровна — из кабинета:\nДа\nПриезжайте", "✍️ Ответ из кабинета:\nДа\nПриезжайте"];
+    assert_eq!(texts(&drafts), expected);
+    assert_eq!(drafts[1].kind, "mirror");
+}
+
+#[test]
+fn consecutive_pictures_are_albums_of_ten_in_their_order_and_a_text_stands_between() {
+    let mut waiting: Vec<_> = (1..=11).map(picture).collect();
+    waiting.push(said(12, 12, "buyer", "Вот"));
+    waiting.push(picture(13));
+    let drafts = drafts(&waiting, None, &TimeZone::UTC);
+    let kinds: Vec<_> = drafts.iter().map(|draft| (draft.kind, draft.message_ids.len())).collect();
+    assert_eq!(kinds, [("album", 10), ("photo", 1), ("text", 1), ("photo", 1)]);
+    assert_eq!(drafts[0].content["media"][9], "https://avito.st/10.jpg");
+    assert_eq!(drafts[1].content["media"], json!(["https://avito.st/11.jpg"]));
+}
+
+#[test]
+fn voices_and_locations_are_posts_of_their_own_with_a_fallback_text() {
+    let waiting = [
+        sent(1, "voice", json!({"voice": {"voice_id": "v-1"}})),
+        sent(2, "location", json!({"location": {"lat": 55.5, "lon": 37.5, "text": "Москва,\nТверская 1"}})),
+        sent(3, "location", json!({"location": {"text": "Москва"}})),
+    ];
+    let drafts = drafts(&waiting, None, &TimeZone::UTC);
+    assert_eq!(drafts.iter().map(|draft| draft.kind).collect::<Vec<_>>(), ["voice", "venue", "text"]);
+    assert_eq!(drafts[0].content["voice_id"], "v-1");
+    assert_eq!(drafts[1].content["title"], "Москва, Тверская 1");
+    assert_eq!(drafts[2].content["text"], "📍 Москва");
+    assert!(drafts[0].content["fallback_text"].as_str().is_some_and(|line| line.contains("Голосовое")));
+}
+
+#[test]
+fn a_quote_is_a_reply_if_the_topic_has_its_message_and_else_a_line() {
+    let quote = json!({"quote": {"id": "q", "kind": "text", "text": "Сколько стоит?"}});
+    let known = PendingMessage { attachments: quote.clone(), reply_to: Some(40), ..said(1, 1, "buyer", "А это") };
+    let unknown = PendingMessage { attachments: quote, ..said(2, 2, "buyer", "А то") };
+    let drafts = drafts(&[known, unknown], None, &TimeZone::UTC);
+    assert_eq!(drafts[0].content, json!({"text": "А это", "reply_to": 40}));
+    assert_eq!(drafts[1].content, json!({"text": "В ответ на «Сколько стоит?»\nА то"}));
+}
+
+#[test]
+fn a_late_picture_and_one_from_avitos_app_say_so_in_their_captions() {
+    let late = picture(1);
+    let own = PendingMessage { origin: "avito_app".to_owned(), ..picture(20) };
+    let drafts = drafts(&[late, own], Timestamp::from_second(10).ok(), &TimeZone::UTC);
+    assert_eq!(drafts.iter().map(|draft| draft.kind).collect::<Vec<_>>(), ["photo", "photo"]);
+    assert_eq!(drafts[0].content["caption"], "00:00, пришло с опозданием");
+    assert_eq!(drafts[1].content["caption"], "Вы ответили в Avito:");
+}
+
+#[test]
+fn a_message_without_content_or_of_an_unknown_kind_is_a_line() {
+    for kind in ["file", "video", "appCall", "call", "deleted", "image", "voice", "hologram"] {
+        let drafts = drafts(&[sent(1, kind, json!({}))], None, &TimeZone::UTC);
+        assert!(drafts.len() == 1 && texts(&drafts)[0].chars().count() > 5, "{kind}");
+    }
+    let missed = sent(1, "call", json!({"call": {"status": "missed"}}));
+    assert_eq!(texts(&drafts(&[missed], None, &TimeZone::UTC)), ["📞 Пропущенный звонок через Avito"]);
+    let unknown = drafts(&[sent(1, "hologram", json!({}))], None, &TimeZone::UTC);
+    assert!(texts(&unknown)[0].ends_with("(hologram)"));
+}
+
+#[test]
+fn a_message_older_than_the_last_posted_one_says_that_it_is_late() {
+    let drafts = drafts(&[said(1, 60, "buyer", "Раз")], Timestamp::from_second(61).ok(), &TimeZone::UTC);
+    assert_eq!(texts(&drafts), ["00:01, пришло с опозданием\nРаз"]);
+}
+
+#[test]
+fn a_topic_is_named_from_item_and_buyer_within_the_limit() {
+    let (buyer, item) = (json!({"name": "Анна"}), json!({"title": "Стол\nдубовый"}));
+    assert_eq!(topic_name(Some(&buyer), Some(&item)), "Стол дубовый · Анна");
+    assert_eq!(topic_name(None, None), "Покупатель");
+    let long = json!({"title": "стол ".repeat(60), "name": "Анна ".repeat(60)});
+    assert!(utf16_len(&topic_name(Some(&long), Some(&long))) <= NAME_LIMIT);
+}
+
+#[test]
+fn a_heading_shifts_the_entities_and_changes_nothing_else() {
+    assert_eq!(
+        with_heading("text", json!({"text": "Да"}), "Стол · Я"),
+        json!({"text": "Avito · Стол · Я\nДа", "has_heading": true})
+    );
+    let linked = with_heading(
+        "text",
+        json!({"text": "Да", "entities": [{"type": "text_link", "offset": 1, "length": 1}]}),
+        "😀",
+    );
+    assert_eq!(linked["entities"], json!([{"type": "text_link", "offset": 12, "length": 1}]));
+    assert_eq!(with_heading("photo", json!({"caption": "a"}), "Я")["caption"], "Avito · Я\na");
+    assert_eq!(with_heading("photo", json!({}), "Я")["caption"], "Avito · Я");
+    assert_eq!(with_heading("venue", json!({}), "Я"), json!({}));
+}
+
+proptest! {
+    #[test]
+    fn every_message_is_posted_once_and_every_post_fits(lengths in prop::collection::vec(1usize..9000, 1..12)) {
+        let waiting: Vec<_> =
+            (0_i64..).zip(&lengths).map(|(id, length)| said(id, id, "buyer", &"я".repeat(*length))).collect();
+        let drafts = drafts(&waiting, None, &TimeZone::UTC);
+        let ids: Vec<_> = drafts.iter().flat_map(|draft| draft.message_ids.clone()).collect();
+        prop_assert_eq!(ids, waiting.iter().map(|message| message.id).collect::<Vec<_>>());
+        prop_assert!(texts(&drafts).iter().all(|text| utf16_len(text) <= POST_LIMIT));
+        let posted: usize = texts(&drafts).iter().map(|text| text.matches('я').count()).sum();
+        prop_assert_eq!(posted, lengths.iter().sum::<usize>());
+    }
+}

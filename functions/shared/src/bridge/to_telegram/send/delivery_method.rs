@@ -1,0 +1,125 @@
+//! The delivery methods of a post, the best first, and the next one after a refusal.
+
+use serde_json::{Value, json};
+
+use crate::{
+    bridge::{common::post_kind, rows::posts, to_telegram::work::Post},
+    platform::db::Statement,
+};
+
+/// The delivery method of a post.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DeliveryMethod {
+    /// Telegram fetches the pictures itself.
+    Url,
+    /// We fetch the pictures and upload them.
+    Upload,
+    /// As `Upload`, but each picture is a message of its own.
+    OneByOne,
+    /// As a voice note or a location.
+    Native,
+    /// As a file.
+    Document,
+    /// As a line of text.
+    TextLine,
+}
+
+impl DeliveryMethod {
+    const ALL: [(&'static str, Self); 6] = [
+        ("url", Self::Url),
+        ("upload", Self::Upload),
+        ("one_by_one", Self::OneByOne),
+        ("native", Self::Native),
+        ("document", Self::Document),
+        ("text_line", Self::TextLine),
+    ];
+
+    pub(super) fn of(post: &Post) -> Self {
+        let named = post.content.get("method").and_then(Value::as_str);
+        let usual = if post_kind::is_picture(&post.kind) { Self::Url } else { Self::Native };
+        Self::ALL.iter().find(|(name, _)| Some(*name) == named).map_or(usual, |(_, method)| *method)
+    }
+
+    pub(super) fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(_, method)| *method == self).map_or("", |(name, _)| name)
+    }
+
+    /// Returns the method to use when Telegram refuses this one. None: this is the last one.
+    fn next(self, kind: &str) -> Option<Self> {
+        match self {
+            Self::Url => Some(Self::Upload),
+            Self::Upload if kind == "album" => Some(Self::OneByOne),
+            Self::Upload | Self::OneByOne => Some(Self::Document),
+            Self::Native if kind == "voice" => Some(Self::Document),
+            Self::Native | Self::Document => Some(Self::TextLine),
+            Self::TextLine => None,
+        }
+    }
+
+    /// True if one call sends all pictures.
+    pub(super) fn is_whole(self) -> bool {
+        matches!(self, Self::Url | Self::Upload)
+    }
+}
+
+/// Has the post sent by the next delivery method. `is_uncertain`: some of its messages may be in the topic already.
+/// None: no method is left.
+pub(in crate::bridge::to_telegram) fn use_next_method(post: &Post, is_uncertain: bool) -> Option<Vec<Statement>> {
+    let next = DeliveryMethod::of(post).next(&post.kind).filter(|_| post_kind::is_media(&post.kind))?;
+    let mut content = post.content.clone();
+    content["method"] = json!(next.as_str());
+    metrics::counter!("posts_fallback_used").increment(1);
+    Some(vec![posts::replace_content(post.id, content, Vec::new(), is_uncertain)])
+}
+
+/// Requeues a header that Telegram refused, without its photo. None: the post is no header, or has no photo.
+pub(in crate::bridge::to_telegram) fn plainer(post: &Post) -> Option<Vec<Statement>> {
+    let mut content = post.content.clone();
+    content.as_object_mut()?.remove("preview").filter(|_| post.kind == "header")?;
+    Some(vec![posts::replace_content(post.id, content, Vec::new(), false)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn methods(kind: &str) -> Vec<&'static str> {
+        let content = json!({"media": ["https://avito.st/1.jpg"], "voice_id": "v"});
+        let post = Post {
+            id: 1,
+            kind: kind.to_owned(),
+            content,
+            outcome_unknown: false,
+            attempts: 0,
+            chat_id: None,
+            thread_id: None,
+        };
+        std::iter::successors(Some(DeliveryMethod::of(&post)), |method| method.next(kind))
+            .map(DeliveryMethod::as_str)
+            .collect()
+    }
+
+    #[test]
+    fn each_kind_has_its_methods_and_all_end_in_a_text_line() {
+        assert_eq!(methods("photo"), ["url", "upload", "document", "text_line"]);
+        assert_eq!(methods("album"), ["url", "upload", "one_by_one", "document", "text_line"]);
+        assert_eq!(methods("voice"), ["native", "document", "text_line"]);
+        assert_eq!(methods("venue"), ["native", "text_line"]);
+    }
+
+    #[test]
+    fn a_header_without_a_photo_has_no_plainer_form() {
+        let mut post = Post {
+            id: 1,
+            kind: "header".to_owned(),
+            content: json!({ "text": "Стол", "preview": "https://avito.st/1" }),
+            outcome_unknown: true,
+            attempts: 0,
+            chat_id: None,
+            thread_id: None,
+        };
+        assert!(plainer(&post).is_some());
+        post.content = json!({ "text": "Стол" });
+        assert!(plainer(&post).is_none());
+    }
+}

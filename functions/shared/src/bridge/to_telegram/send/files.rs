@@ -1,0 +1,151 @@
+//! The files that a post's call uploads. Rows store Avito's address or id, never bytes: those are fetched just before
+//! the post is sent.
+
+use serde_json::Value;
+use tokio::sync::SemaphorePermit;
+
+use super::{
+    delivery_method::{DeliveryMethod, use_next_method},
+    params::{addresses, next_index},
+    voice,
+};
+use crate::{
+    avito,
+    bridge::{
+        common::avito_rate_limit::{self, CallPriority},
+        rows::posts,
+        to_telegram::{
+            retry,
+            sender::TelegramSender,
+            work::{BotWork, Post},
+        },
+    },
+    platform::{db::Statement, media::MediaError, secrets::Secret},
+    telegram::Attachment,
+    tenancy::accounts,
+};
+
+const MEGABYTE: usize = 1024 * 1024;
+/// The largest picture that Telegram takes as a photo (Bot API, "Sending files").
+const MAX_PHOTO_BYTES: usize = 10 * MEGABYTE;
+/// The largest picture that is posted as a file: the most that one post holds in memory, except for an album.
+const MAX_FILE_BYTES: usize = 20 * MEGABYTE;
+/// The most bytes that an album holds in memory.
+const MAX_ALBUM_BYTES: usize = 40 * MEGABYTE;
+/// The largest voice: an hour of speech. It is in memory twice.
+const MAX_VOICE_BYTES: usize = 16 * MEGABYTE;
+/// The number of attempts to fetch a post's files before the post goes by the next delivery method.
+const FILE_ATTEMPTS: i32 = 4;
+
+/// The files that a post's call uploads, with the permit to hold them in memory.
+#[derive(Default)]
+pub(in crate::bridge::to_telegram) struct Files<'a> {
+    pub(super) list: Vec<Attachment>,
+    pub(super) seconds: Option<u32>,
+    _permit: Option<SemaphorePermit<'a>>,
+}
+
+/// The result of the preparation of a post.
+pub(in crate::bridge::to_telegram) enum Preparation<'a> {
+    /// The post can be sent now, with these files.
+    Ready(Files<'a>),
+    /// The post cannot be sent now. The statements postpone it, or choose the next delivery method.
+    Not(Vec<Statement>),
+}
+
+/// The reason for which the files could not be fetched.
+enum FileError {
+    /// A later attempt may succeed.
+    Transient,
+    /// No attempt can succeed.
+    Permanent,
+}
+
+impl From<MediaError> for FileError {
+    fn from(error: MediaError) -> Self {
+        if error.may_pass() { Self::Transient } else { Self::Permanent }
+    }
+}
+
+impl<'a> TelegramSender<'a> {
+    /// Fetches the files that the post's call uploads.
+    pub(in crate::bridge::to_telegram) async fn prepare(&self, work: &BotWork, post: &Post) -> Preparation<'a> {
+        let method = DeliveryMethod::of(post);
+        let fetched = match (post.kind.as_str(), method) {
+            ("photo" | "album", DeliveryMethod::Upload | DeliveryMethod::OneByOne | DeliveryMethod::Document) => {
+                self.fetch_pictures(post, method).await
+            }
+            ("voice", DeliveryMethod::Native | DeliveryMethod::Document) => self.fetch_voice(work, post, method).await,
+            _ => Ok(Files::default()),
+        };
+        match fetched {
+            Ok(files) => Preparation::Ready(files),
+            Err(FileError::Transient) if post.attempts < FILE_ATTEMPTS => {
+                let wait = retry::backoff(post.attempts);
+                Preparation::Not(if post.outcome_unknown {
+                    posts::requeue_uncertain(post.id, wait)
+                } else {
+                    posts::requeue_post(post.id, true, wait)
+                })
+            }
+            Err(_) => Preparation::Not(use_next_method(post, post.outcome_unknown).unwrap_or_default()),
+        }
+    }
+
+    async fn fetch_pictures(&self, post: &Post, method: DeliveryMethod) -> Result<Files<'a>, FileError> {
+        let media = self.app.media();
+        let permit = media.permit().await;
+        let all = addresses(post);
+        let wanted = if method == DeliveryMethod::Upload {
+            all.as_slice()
+        } else {
+            all.get(next_index(post)..=next_index(post)).ok_or(FileError::Permanent)?
+        };
+        let each = if method == DeliveryMethod::Document { MAX_FILE_BYTES } else { MAX_PHOTO_BYTES };
+        let mut left = MAX_ALBUM_BYTES;
+        let mut list = Vec::new();
+        for (number, address) in wanted.iter().enumerate() {
+            let bytes = media.fetch(address, each.min(left)).await?;
+            left -= bytes.len();
+            list.push(Attachment { name: format!("file{number}"), file_name: format!("{}.jpg", number + 1), bytes });
+        }
+        Ok(Files { list, seconds: None, _permit: permit })
+    }
+
+    /// Fetches a voice. Its address expires after an hour, so Avito is asked for it only now.
+    async fn fetch_voice(&self, work: &BotWork, post: &Post, method: DeliveryMethod) -> Result<Files<'a>, FileError> {
+        let keys = &work.dialog.as_ref().ok_or(FileError::Permanent)?.keys;
+        let voice_id = post.content.get("voice_id").and_then(Value::as_str).ok_or(FileError::Permanent)?;
+        let avito = accounts::avito(self.app);
+        let token = accounts::access_token(self.app, keys).await.map_err(|_| FileError::Transient)?;
+        let fetch_address = async |token: &Secret| {
+            let call = avito.voice_file(token, keys.user_id, voice_id);
+            avito_rate_limit::within(self.app, keys.account_id, CallPriority::Reply, call).await
+        };
+        let mut answer = fetch_address(&token).await;
+        if matches!(answer, Err(avito::Error::Unauthorized { .. })) {
+            let token = accounts::renewed_token(self.app, keys, &token).await.map_err(|_| FileError::Transient)?;
+            answer = fetch_address(&token).await;
+        }
+        let address = match answer {
+            Ok(reply) => reply.value.ok_or(FileError::Permanent)?,
+            Err(error) => {
+                tracing::warn!(bot_id = self.bot_id, post_id = post.id, %error, "a voice could not be fetched");
+                return Err(if error.retry_in().is_some() { FileError::Transient } else { FileError::Permanent });
+            }
+        };
+        let media = self.app.media();
+        let permit = media.permit().await;
+        let mp4 = media.fetch(&address, MAX_VOICE_BYTES).await?;
+        let file =
+            |file_name: &str, bytes| Attachment { name: "file0".to_owned(), file_name: file_name.to_owned(), bytes };
+        if method == DeliveryMethod::Document {
+            return Ok(Files { list: vec![file("voice.mp4", mp4)], seconds: None, _permit: permit });
+        }
+        let note = voice::remux(mp4).map_err(|error| {
+            tracing::warn!(bot_id = self.bot_id, post_id = post.id, %error, "a voice is posted as a file");
+            FileError::Permanent
+        })?;
+        Ok(Files { list: vec![file("voice.ogg", note.ogg.into())], seconds: Some(note.seconds), _permit: permit })
+    }
+}

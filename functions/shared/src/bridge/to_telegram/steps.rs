@@ -1,0 +1,233 @@
+//! Decides what the claimed work needs next: a topic, a stored post, new posts, or receipts; and what follows a call.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::Value;
+
+use super::{
+    compose::{header, post_text},
+    failures, receipts, rename, replay,
+    send::{
+        delivery_method::{plainer, use_next_method},
+        files::{Files, Preparation},
+        media,
+    },
+    sender::{TelegramSender, TelegramStep},
+    topic,
+    work::{BotWork, ClaimedDialog, Completed, Post, SentPost, Target, Topic},
+};
+use crate::{
+    bridge::{
+        common::{
+            post_kind::{self, is_one_message},
+            telegram_budget::{TelegramBudget, later},
+        },
+        error::BridgeError,
+        rows::{bot_outbox, posts, topic_emoji, topics},
+    },
+    telegram,
+    tenancy::bots,
+};
+
+/// True if the reason for a post is gone: the dialog is open again, or closed again, or its topic is gone.
+fn is_obsolete(kind: &str, dialog: &ClaimedDialog, one_chat: bool) -> bool {
+    let has_topic = matches!(dialog.topic, Topic::Open { .. }) && !one_chat;
+    match kind {
+        "close_topic" => !has_topic || dialog.state != "closed",
+        "reopen_topic" => !has_topic || dialog.state == "closed",
+        "header" | "replay" | "rename" => !has_topic,
+        _ => false,
+    }
+}
+
+/// The content of a stored post, as it is known before the post is sent.
+enum PostContent {
+    /// The row has the content.
+    Stored,
+    /// The content was composed now. It is stored when the post is set to `sending`.
+    Composed(Value),
+    /// The post needs not be sent any more.
+    Obsolete,
+}
+
+impl TelegramSender<'_> {
+    pub(super) async fn step(&self, work: &BotWork) -> Result<TelegramStep, BridgeError> {
+        let content = work.posts.first().filter(|post| !post_kind::only_decorates(&post.kind));
+        let decoration = work.posts.first().filter(|post| post_kind::only_decorates(&post.kind));
+        // Posts that are left of a dialog which moved to another bot go to their own target, or to the group.
+        let (dialog, moved) = match &work.dialog {
+            Some(dialog) if dialog.bot_id != self.bot_id => (None, Some(dialog)),
+            dialog => (dialog.as_ref(), None),
+        };
+        if let Some(dialog) = moved.filter(|_| !work.messages.is_empty()) {
+            return Ok(TelegramStep::HandOver(dialog.id));
+        }
+        match (dialog, content, decoration) {
+            (Some(dialog), content, _) if content.is_some() || !work.messages.is_empty() => {
+                match (work.target_of(dialog), content) {
+                    (Some(target), Some(post)) => self.send_stored_post(work, post, target).await,
+                    (Some(target), None) => Ok(self.plan_messages(work, dialog, target).await),
+                    (None, _) if work.one_chat().is_some() => Ok(topic::confirm_chat(self, dialog).await),
+                    (None, _) => topic::ensure_topic(self, work, dialog).await,
+                }
+            }
+            (_, Some(post), _) | (_, _, Some(post)) => {
+                let topic = dialog.and_then(|dialog| work.target_of(dialog)).unwrap_or_else(|| work.group());
+                self.send_stored_post(work, post, post.target().unwrap_or(topic)).await
+            }
+            (_, None, None) if !work.receipts.is_empty() => Ok(receipts::set_reactions(self, work).await),
+            (_, None, None) => Ok(TelegramStep::Commit(Vec::new())),
+        }
+    }
+
+    /// Sets a post that was stored earlier to `sending`, and sends it.
+    async fn send_stored_post(&self, work: &BotWork, post: &Post, target: Target) -> Result<TelegramStep, BridgeError> {
+        let mut composed = match self.content_of(work, post).await? {
+            PostContent::Stored => None,
+            PostContent::Composed(content) => Some(content),
+            PostContent::Obsolete => {
+                return Ok(TelegramStep::Commit(vec![posts::mark_post_sent(post.id, Some(Vec::new()))]));
+            }
+        };
+        let mut attached = Vec::new();
+        if let Some((both, message_ids)) = composed.as_ref().and_then(|alone| header::under_pressure(work, post, alone))
+        {
+            (composed, attached) = (Some(both), message_ids);
+        }
+        if post.kind == "rename" && !work.outbox.budget.is_half_free(work.outbox.now) {
+            return Ok(TelegramStep::Commit(vec![posts::postpone(post.id, topic_emoji::BUDGET_DELAY)]));
+        }
+        let left = match Self::budget_for(work, post) {
+            Ok(left) => left,
+            Err(next) => return Ok(next),
+        };
+        let files = match self.prepare(work, post).await {
+            Preparation::Ready(files) => files,
+            Preparation::Not(outcome) => return Ok(TelegramStep::Commit(outcome)),
+        };
+        // A repeatable post needs no `sending` before its call: to send it again changes nothing.
+        if !post_kind::is_repeatable(&post.kind) {
+            let statements = vec![
+                bot_outbox::renew_lease(self.bot_id, self.owner),
+                posts::mark_post_sending(self.bot_id, self.owner, post.id, post.outcome_unknown, composed.clone()),
+                posts::attach_messages(post.id, attached),
+            ];
+            let results = self.run_with_dialog_lock(work, statements).await?;
+            if results.first().is_none_or(Vec::is_empty) {
+                return Ok(TelegramStep::LeaseLost);
+            }
+            if results.get(1).is_none_or(Vec::is_empty) {
+                return Ok(TelegramStep::Commit(Vec::new()));
+            }
+            if post.outcome_unknown {
+                metrics::counter!("posts_resent").increment(1);
+            }
+        }
+        let content = composed.unwrap_or_else(|| post.content.clone());
+        Ok(self.send(work, &Post { content, kind: post.kind.clone(), ..*post }, target, left, files).await)
+    }
+
+    /// Returns a stored post's content, and composes it now if the post was stored without. In a group without topics a
+    /// post gets a heading that names its dialog.
+    async fn content_of(&self, work: &BotWork, post: &Post) -> Result<PostContent, BridgeError> {
+        let Some(dialog) = &work.dialog else { return Ok(PostContent::Stored) };
+        let has_text = post.content.get("text").is_some();
+        let one_chat = work.one_chat().is_some();
+        Ok(match post.kind.as_str() {
+            kind if is_obsolete(kind, dialog, one_chat) => PostContent::Obsolete,
+            "rename" => rename::rename_content(post, dialog).map_or(PostContent::Obsolete, PostContent::Composed),
+            "header" if !has_text => PostContent::Composed(header::header(dialog)),
+            "replay" if !has_text => {
+                replay::compose(self, work, dialog).await?.map_or(PostContent::Obsolete, PostContent::Composed)
+            }
+            kind if one_chat
+                && !post.outcome_unknown
+                && !post_kind::only_decorates(kind)
+                && post.content.get("has_heading").is_none() =>
+            {
+                PostContent::Composed(post_text::with_heading(kind, post.content.clone(), &post_text::name_of(dialog)))
+            }
+            _ => PostContent::Stored,
+        })
+    }
+
+    /// Returns the budget that a post leaves, to be stored once it is sent. The error is the step to take while the
+    /// budget does not suffice.
+    pub(super) fn budget_for(work: &BotWork, post: &Post) -> Result<TelegramBudget, TelegramStep> {
+        let now = work.outbox.now;
+        work.outbox
+            .budget
+            .take(media::cost(post), now)
+            .map_err(|wait| TelegramStep::ReleaseUntil(Vec::new(), later(now, wait)))
+    }
+
+    pub(super) async fn send(
+        &self,
+        work: &BotWork,
+        post: &Post,
+        target: Target,
+        left: TelegramBudget,
+        files: Files<'_>,
+    ) -> TelegramStep {
+        let charge = || bot_outbox::charge_budget(self.bot_id, self.owner, left);
+        let answer = self.call(post, target, files).await;
+        match answer {
+            Ok(message_ids) => {
+                let (mut outcome, mut sent_post) = (Vec::new(), None);
+                if post.kind == "header"
+                    && let Some(message_id) = message_ids.first()
+                {
+                    outcome.push(posts::schedule_pin(post.id, *message_id));
+                }
+                match (post.kind.as_str(), &work.dialog) {
+                    ("close_topic" | "reopen_topic", Some(dialog)) => {
+                        outcome.push(topics::set_topic_closed(dialog.id, post.kind == "close_topic"));
+                        outcome.push(posts::mark_post_sent(post.id, Some(message_ids)));
+                    }
+                    ("rename", Some(dialog)) => {
+                        let emoji = post.content["emoji"].as_str().unwrap_or_default();
+                        outcome.push(topic_emoji::mark_renamed(dialog.id, emoji));
+                        outcome.push(posts::mark_post_sent(post.id, Some(message_ids)));
+                    }
+                    (kind, _) if is_one_message(kind) => sent_post = Some(SentPost { post_id: post.id, message_ids }),
+                    _ => outcome.extend(media::after_sending_media(post, message_ids)),
+                }
+                if post.kind != "rename" && work.one_chat().is_none() {
+                    let is_rename_needed = work.dialog.as_ref().is_some_and(rename::needs_rename);
+                    outcome.extend(is_rename_needed.then(|| topic_emoji::schedule_rename(post.id)));
+                }
+                let topics_gone = self.topics_gone.swap(false, Ordering::Relaxed);
+                if topics_gone {
+                    outcome.push(bot_outbox::mark_topics_off(self.bot_id));
+                }
+                if work.bot.broken {
+                    outcome.push(bots::mark_working(self.bot_id));
+                }
+                // The other statements lock more than the dialog, so the one that locks the dialog comes first.
+                if let Some(SentPost { post_id, message_ids }) = sent_post.take_if(|_| !outcome.is_empty()) {
+                    outcome.insert(0, posts::mark_post_sent(post_id, Some(message_ids)));
+                }
+                // Once topics are gone, `Commit` drops the posts composed meanwhile: they were meant for a topic.
+                if is_one_message(&post.kind) && !topics_gone {
+                    return TelegramStep::CommitSent(
+                        outcome,
+                        Completed { messages: Some(left), reactions: None, sent_post },
+                    );
+                }
+                outcome.push(charge());
+                TelegramStep::Commit(outcome)
+            }
+            Err(error) => {
+                tracing::warn!(bot_id = self.bot_id, post_id = post.id, kind = post.kind, %error, "a post was not sent");
+                if let telegram::Error::Refused { .. } = error
+                    && let Some(mut outcome) = use_next_method(post, false).or_else(|| plainer(post))
+                {
+                    outcome.push(charge());
+                    return TelegramStep::Commit(outcome);
+                }
+                let cost = (!matches!(error, telegram::Error::NotSent(_))).then(charge);
+                failures::after_failure(self, work, post, target, error, cost.into_iter().collect()).await
+            }
+        }
+    }
+}
