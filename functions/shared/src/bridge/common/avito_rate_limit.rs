@@ -78,22 +78,6 @@ const NOTE: &str = "
 
 static NEXT_SLOTS: LazyLock<Mutex<HashMap<i64, Instant>>> = LazyLock::new(Mutex::default);
 
-/// Makes a call if the account may make one now. Otherwise returns the error with which Avito itself would refuse it.
-pub(in crate::bridge) fn within<T>(
-    app: &App,
-    account_id: i64,
-    priority: CallPriority,
-    call: impl Future<Output = Result<Reply<T>, Error>>,
-) -> impl Future<Output = Result<Reply<T>, Error>> {
-    let call = Box::pin(call);
-    async move {
-        Box::pin(take(app, account_id, priority)).await?;
-        let answer = call.await;
-        Box::pin(note(app, account_id, &answer)).await;
-        answer
-    }
-}
-
 /// Stores the number of calls left that an answer reports. If Redis does not take it, the next answer reports it again.
 pub(super) async fn note<T>(app: &App, account_id: i64, answer: &Result<Reply<T>, Error>) {
     let reported = match answer {

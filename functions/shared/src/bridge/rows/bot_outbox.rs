@@ -21,27 +21,6 @@ use crate::{
 /// The duration of a lease unless the worker renews it; longer than any one call to Telegram takes.
 pub(in crate::bridge) const LEASE: Duration = Duration::from_secs(20);
 
-/// True while a worker holds the lease. No wake-up is needed then: before it releases, the worker locks the outbox row
-/// again and so sees the new work.
-macro_rules! lease_taken {
-    () => {
-        "coalesce(outbox.lease_owner IS NOT NULL AND outbox.lease_until >= now(), false)"
-    };
-}
-
-/// True if no wake-up is needed for an outbox that is due. A worker holds the lease, or another transaction made the
-/// outbox due less than a second ago, at its own `now()`, and sends the wake-up at once. A wake-up that gets lost, or
-/// is scheduled for later, is repaired by the next message after that second, or by the sweep.
-macro_rules! wakeup_pending {
-    () => {
-        concat!(
-            "(",
-            $crate::bridge::rows::bot_outbox::lease_taken!(),
-            " OR outbox.due_at < now() AND outbox.due_at > now() - interval '1 second')"
-        )
-    };
-}
-
 /// Makes the bot's outbox due for messages that a poll read back from Avito.
 pub(in crate::bridge) fn make_due_for_messages(account_id: i64, avito_message_ids: Vec<String>) -> Statement {
     Statement::call("make_due_for_messages")
@@ -65,7 +44,7 @@ macro_rules! posts_due {
     };
 }
 
-pub(in crate::bridge) use {lease_taken, posts_due, wakeup_pending};
+pub(in crate::bridge) use posts_due;
 
 /// Makes a bot's outbox due for its unfinished posts. Returns the bot's id and the outbox's due time.
 pub(in crate::bridge) fn make_due_for_posts(bot_id: i64) -> Statement {
@@ -98,18 +77,15 @@ pub(in crate::bridge) struct BotOutbox {
 /// Locks a dialog until the transaction ends. Every transaction that locks both takes the dialog before the outbox; in
 /// different orders two transactions would wait for each other.
 pub(in crate::bridge) fn lock_dialog(dialog_id: Option<i64>) -> Statement {
-    planned!("SELECT id FROM dialogs WHERE id = $1 FOR NO KEY UPDATE").bind(dialog_id)
+    Statement::call("lock_dialog").arg("dialog_id", dialog_id)
 }
 
 /// Renews the lease for [`LEASE`]. No row: the lease is lost.
 pub(in crate::bridge) fn renew_lease(bot_id: i64, owner: Uuid) -> Statement {
-    planned!(
-        "UPDATE bot_outboxes SET lease_until = now() + make_interval(secs => $3) WHERE bot_id = $1 AND lease_owner = $2
-         RETURNING bot_id",
-    )
-    .bind(bot_id)
-    .bind(owner)
-    .bind(LEASE.as_secs_f64())
+    Statement::call("renew_outbox_lease")
+        .arg("bot_id", bot_id)
+        .arg("lease_owner", owner)
+        .arg("lease_seconds", LEASE.as_secs_f64())
 }
 
 impl BotOutbox {
@@ -137,29 +113,17 @@ pub(in crate::bridge) fn store_topic_mode(bot_id: i64, chat_id: i64, has_topics:
 
 /// Stores the budget that a send left.
 pub(in crate::bridge) fn charge_budget(bot_id: i64, owner: Uuid, budget: TelegramBudget) -> Statement {
-    planned!("UPDATE bot_outboxes SET budget_left = $3, budget_updated_at = $4 WHERE bot_id = $1 AND lease_owner = $2")
-        .bind(bot_id)
-        .bind(owner)
-        .bind(budget.left)
-        .bind(budget.at)
+    Statement::call("charge_budget")
+        .arg("bot_id", bot_id)
+        .arg("lease_owner", owner)
+        .arg("budget_left", budget.left)
+        .arg("budget_updated_at", budget.at)
 }
 
 /// Releases the lease until `due`, whatever is waiting: nothing may be sent before. Returns false if a wake-up is
 /// scheduled already, at most a second after `due`; otherwise the caller sends one.
 pub(in crate::bridge) fn release_until(bot_id: i64, owner: Uuid, due: Timestamp) -> Statement {
-    planned!(
-        "WITH plan AS (
-             SELECT NOT coalesce(wakeup_at > clock_timestamp() AND wakeup_at <= $3::timestamptz + interval '1 second', false) AS book
-             FROM bot_outboxes WHERE bot_id = $1 FOR NO KEY UPDATE)
-         UPDATE bot_outboxes outbox
-         SET lease_owner = NULL, lease_until = NULL, due_at = $3,
-             wakeup_at = CASE WHEN plan.book THEN $3 ELSE outbox.wakeup_at END
-         FROM plan WHERE outbox.bot_id = $1 AND outbox.lease_owner = $2
-         RETURNING plan.book"
-    )
-    .bind(bot_id)
-    .bind(owner)
-    .bind(due)
+    Statement::call("release_outbox_until").arg("bot_id", bot_id).arg("lease_owner", owner).arg("due_at", due)
 }
 
 /// Stores Telegram's order to wait, to the second.

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{planned, platform::db::Statement, routine};
+use crate::platform::db::Statement;
 
 /// A post that is not stored yet.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -18,37 +18,6 @@ pub(in crate::bridge) struct PostDraft {
     pub(in crate::bridge) message_ids: Vec<i64>,
 }
 
-/// Links the messages of a draft to its post, except those that have a post already.
-macro_rules! show {
-    () => {
-        "UPDATE messages m SET post_id = _post
-         WHERE m.id = ANY (ARRAY(SELECT jsonb_array_elements(_draft -> 'message_ids')::bigint)) AND m.post_id IS NULL"
-    };
-}
-
-/// Stores `_drafts` as posts of `$dialog`, in their order. If `_begins`, the first is stored as `sending`, with its id
-/// in `_begun`. Needs the variables `_draft` and `_post`.
-macro_rules! write_down {
-    ($dialog:literal) => {
-        concat!(
-            "FOR _draft IN SELECT value FROM jsonb_array_elements(_drafts) LOOP
-                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, state)
-                 SELECT d.client_id, d.bot_id, d.id, _draft ->> 'kind', _draft -> 'content',
-                        CASE WHEN _begins THEN 'sending' ELSE 'pending' END
-                 FROM dialogs d WHERE d.id = ",
-            $dialog,
-            " RETURNING id INTO _post;
-                 ",
-            $crate::bridge::rows::posts::show!(),
-            ";
-                 _begun := coalesce(_begun, CASE WHEN _begins THEN _post END);
-                 _begins := false;
-             END LOOP"
-        )
-    };
-}
-pub(in crate::bridge) use {show, write_down};
-
 /// Marks a stored post as `sending` and returns its id. No row: the lease is lost, or the post is done.
 /// Cancels a `remove_topic` post if a dialog owns the topic by now; no row then either.
 /// `outcome_unknown`: the post was found `sending`, so its messages may appear twice.
@@ -60,88 +29,22 @@ pub(in crate::bridge) fn mark_post_sending(
     outcome_unknown: bool,
     content: Option<Value>,
 ) -> Statement {
-    planned!(
-        "WITH begun AS (
-             UPDATE posts p SET state = CASE WHEN keep THEN 'sent' ELSE 'sending' END, content = coalesce($5, p.content)
-             FROM bot_outboxes outbox CROSS JOIN LATERAL (
-                 SELECT EXISTS (SELECT FROM posts r JOIN dialog_topics t
-                     ON t.bot_id = r.bot_id AND t.telegram_chat_id = r.telegram_chat_id
-                    AND t.telegram_topic_id = r.telegram_topic_id
-                     WHERE r.id = $3 AND r.kind = 'remove_topic') AS keep) AS owned
-             WHERE p.id = $3 AND outbox.bot_id = $1 AND outbox.lease_owner = $2 AND p.state IN ('pending', 'sending')
-             RETURNING p.id, p.state
-         ), uncertain AS (
-             UPDATE messages m SET maybe_duplicate = true FROM begun WHERE $4 AND m.post_id = begun.id
-         )
-         SELECT id FROM begun WHERE state = 'sending'",
-    )
-    .bind(bot_id)
-    .bind(owner)
-    .bind(post_id)
-    .bind(outcome_unknown)
-    .bind(content)
+    Statement::call("mark_post_sending")
+        .arg("bot_id", bot_id)
+        .arg("lease_owner", owner)
+        .arg("post_id", post_id)
+        .arg("outcome_unknown", outcome_unknown)
+        .arg("content", content)
 }
 
 /// Adds messages to a post that was just marked as `sending`.
 pub(in crate::bridge) fn attach_messages(post_id: i64, message_ids: Vec<i64>) -> Statement {
-    planned!(
-        "UPDATE messages m SET post_id = p.id FROM posts p
-         WHERE p.id = $1 AND p.state = 'sending' AND m.id = ANY($2) AND m.needs_post AND m.post_id IS NULL",
-    )
-    .bind(post_id)
-    .bind(message_ids)
+    Statement::call("attach_messages").arg("post_id", post_id).arg("message_ids", message_ids)
 }
-
-/// True if a buyer wrote a message of the post.
-macro_rules! buyers {
-    () => {
-        "SELECT EXISTS (SELECT FROM messages m WHERE m.post_id = _post AND m.origin = 'buyer')"
-    };
-}
-
-/// Marks the received messages of a post as delivered.
-macro_rules! deliver {
-    () => {
-        "UPDATE messages SET status = 'delivered' WHERE post_id = _post AND direction = 'in' AND status = 'received'"
-    };
-}
-
-/// Marks `_post` as sent, with `_telegram_message_ids`, and its messages as delivered. If one of them is a buyer's, the
-/// chat is marked read in 30 seconds, if the account wants that. Locks the dialog first, and leaves its id in
-/// `_dialog`.
-macro_rules! finish {
-    () => {
-        concat!(
-            "_dialog := (SELECT p.dialog_id FROM posts p WHERE p.id = _post);
-             PERFORM FROM dialogs d WHERE d.id = _dialog FOR NO KEY UPDATE;
-             UPDATE posts
-             SET state = 'sent', sent_at = now(), error = NULL,
-                 telegram_message_ids = coalesce(_telegram_message_ids, telegram_message_ids)
-             WHERE id = _post;
-             ",
-            $crate::bridge::rows::posts::deliver!(),
-            ";
-             IF FOUND AND (",
-            $crate::bridge::rows::posts::buyers!(),
-            ") THEN
-                 UPDATE dialogs d SET mark_read_at = now() + interval '30 seconds'
-                 FROM tenancy_accounts a
-                 WHERE d.id = _dialog AND a.avito_account_id = d.avito_account_id AND a.mark_read;
-             END IF"
-        )
-    };
-}
-pub(in crate::bridge) use {buyers, deliver, finish};
 
 /// Marks a post that Telegram has as sent. `telegram_message_ids` None: the ids are stored already.
 pub(in crate::bridge) fn mark_post_sent(post_id: i64, telegram_message_ids: Option<Vec<i64>>) -> Statement {
-    routine!(
-        "(_post bigint, _telegram_message_ids bigint[], _dialog bigint DEFAULT NULL) RETURNS void",
-        concat!("BEGIN ", finish!(), "; END"),
-        [deliver!(), buyers!()]
-    )
-    .bind(post_id)
-    .bind(telegram_message_ids)
+    Statement::call("finish_post").arg("post_id", post_id).arg("telegram_message_ids", telegram_message_ids)
 }
 
 /// Requeues a post with other content. `message_ids` are its messages that appeared in Telegram so far.

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::{bridge::common::wakeups::WAKEUPS, planned, platform::db::Statement};
+use crate::{bridge::common::wakeups::WAKEUPS, platform::db::Statement};
 
 /// An answer that Avito did not accept within this time gets 👀.
 pub(in crate::bridge) const WAITING_RECEIPT_AFTER: Duration = Duration::from_secs(2);
@@ -32,47 +32,15 @@ macro_rules! receipt {
     };
 }
 
-/// Makes the outboxes of the rows of `$from` due now.
-macro_rules! make_outboxes_due {
-    ($from:literal) => {
-        concat!(
-            " INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at) SELECT DISTINCT bot_id, client_id, now() FROM ",
-            $from,
-            " ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)"
-        )
-    };
-}
-
-/// As `make_outboxes_due!`, for receipts. While reactions are on hold and the outbox is due when the hold ends, its due
-/// time stays. The row is locked all the same, as by every transaction that adds work.
-macro_rules! make_due_for_receipts {
-    ($from:literal) => {
-        concat!(
-            $crate::bridge::rows::receipts::make_outboxes_due!($from),
-            " WHERE (outbox.due_at > greatest(now(), outbox.reactions_hold_until)) IS NOT FALSE"
-        )
-    };
-}
-pub(in crate::bridge) use {make_due_for_receipts, make_outboxes_due, receipt};
+pub(in crate::bridge) use receipt;
 
 /// Puts 👀 on the dialog's answers that Avito will not have within two seconds of their writing, because nothing is sent
 /// to it for `wait_seconds`.
 pub(in crate::bridge) fn put_waiting_receipts(dialog_id: i64, wait_seconds: f64) -> Statement {
-    planned!(concat!(
-        "WITH late AS (
-             SELECT m.* FROM messages m
-             WHERE m.dialog_id = $1 AND m.origin = 'operator' AND m.status = 'sending'
-               AND m.created_at + make_interval(secs => $3) <= now() + make_interval(secs => $2)
-               AND EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state IN ('pending', 'sending'))
-               AND NOT EXISTS (SELECT FROM posts r WHERE r.bot_id = m.bot_id AND r.dedup_key = 'receipt:' || m.id)
-         ), receipt AS (",
-        receipt!("👀", "late"),
-        ")",
-        make_outboxes_due!("receipt")
-    ))
-    .bind(dialog_id)
-    .bind(wait_seconds)
-    .bind(WAITING_RECEIPT_AFTER.as_secs_f64())
+    Statement::call("put_waiting_receipts")
+        .arg("dialog_id", dialog_id)
+        .arg("wait_seconds", wait_seconds)
+        .arg("after_seconds", WAITING_RECEIPT_AFTER.as_secs_f64())
 }
 
 /// Puts 👍 on the answers that buyers have read: in each chat, all up to the newest own message that Avito shows as

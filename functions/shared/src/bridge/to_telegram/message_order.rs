@@ -11,9 +11,11 @@ use super::{
 };
 use crate::{
     avito,
-    bridge::common::avito_rate_limit::{self, CallPriority},
-    platform::db::Statement,
-    tenancy::accounts::{self, TokenError},
+    bridge::common::{
+        avito_call::{AvitoCaller, CallError},
+        avito_rate_limit::CallPriority,
+    },
+    platform::{db::Statement, secrets::Secret},
 };
 
 /// The timeout of the call that reads the order, with the call for a new token. A longer wait is not worth it.
@@ -64,13 +66,12 @@ fn of_unknown_order(messages: &[PendingMessage]) -> Vec<i64> {
 }
 
 /// Reads the newest messages of the chat with their positions, oldest first.
-async fn read_positions(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> Result<Value, TokenError> {
-    let keys = &dialog.keys;
-    let token = accounts::access_token(sender.app, keys).await?;
-    let avito = accounts::avito(sender.app);
-    let call = avito.messages(&token, keys.user_id, &dialog.avito_chat_id, avito::MAX_PAGE_SIZE, 0);
-    let call = avito_rate_limit::within(sender.app, keys.account_id, CallPriority::Optional, call);
-    let newest_first = call.await?.value;
+async fn read_positions(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> Result<Value, CallError> {
+    let (keys, chat_id) = (&dialog.keys, &dialog.avito_chat_id);
+    let read = async |avito: &avito::Client, token: &Secret| {
+        avito.messages(token, keys.user_id, chat_id, avito::MAX_PAGE_SIZE, 0).await
+    };
+    let newest_first = AvitoCaller::new(sender.app, keys).call(CallPriority::Optional, None, read).await?;
     Ok((0..)
         .zip(newest_first.iter().rev())
         .map(|(position, message)| json!({ "id": message.id, "position": position }))

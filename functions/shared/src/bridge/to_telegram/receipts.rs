@@ -1,5 +1,7 @@
 //! Sets the receipts that are due, at most eight at a time, within a budget of their own.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use serde_json::Value;
 use uuid::Uuid;
@@ -16,59 +18,23 @@ use crate::{
         rows::{bot_outbox, topic_emoji},
     },
     platform::db::Statement,
-    routine,
     tenancy::bots,
 };
 
 /// The wait of reactions that are left, or arrive, while a batch is being set, so that up to eight go together. Other
 /// work ends the wait. Eight in 250 ms are as many as Telegram takes from a bot (about 30 calls a second,
 /// core.telegram.org/bots/faq).
-macro_rules! batch_delay {
-    () => {
-        "interval '250 milliseconds'"
-    };
-}
-
-/// Selects the receipts of all the bot's dialogs that may be set now: at most eight, so that a new message waits for
-/// one round of calls only.
-macro_rules! receipts_due {
-    () => {
-        "SELECT p.id, p.kind, p.content, p.state = 'sending' AS outcome_unknown, p.attempts, p.telegram_chat_id AS chat_id,
-                p.telegram_topic_id AS thread_id
-         FROM posts p LEFT JOIN dialogs d ON d.id = p.dialog_id
-         WHERE p.bot_id = _bot AND p.state IN ('pending', 'sending') AND p.kind = 'reaction' AND p.due_at <= clock_timestamp()
-           AND coalesce(_reactions_after <= now(), true) AND coalesce(d.hold_until <= now(), true)
-         ORDER BY p.id LIMIT 8"
-    };
-}
-pub(super) use {batch_delay, receipts_due};
+pub(super) const BATCH_DELAY: Duration = Duration::from_millis(250);
 
 /// Marks the reactions of these posts as set. Skips a post whose content a later receipt has changed, or is just
-/// changing. `have_topics`: schedules the renames that their topics need.
-fn mark_reactions_set<'a>(posts: impl Iterator<Item = &'a Post> + Clone, have_topics: bool) -> Statement {
-    routine!(
-        "(_posts bigint[], _contents jsonb, _have_topics boolean, _rename_delay_seconds double precision) RETURNS void",
-        concat!(
-            "BEGIN
-                 UPDATE posts SET state = 'sent', sent_at = now(), error = NULL
-                 WHERE id = ANY (ARRAY(SELECT p.id FROM posts p
-                                       WHERE p.id = ANY(_posts) AND p.kind = 'reaction' AND p.content = _contents -> p.id::text
-                                       FOR NO KEY UPDATE SKIP LOCKED));
-                 IF _have_topics AND EXISTS (",
-            topic_emoji::renames_needed!("_posts"),
-            ") THEN
-                     ",
-            topic_emoji::schedule_renames!("_posts", "_rename_delay_seconds"),
-            ";
-                 END IF;
-             END"
-        ),
-        [topic_emoji::renames_needed!("_posts")]
-    )
-    .bind(posts.clone().map(|post| post.id).collect::<Vec<_>>())
-    .bind(posts.map(|post| (post.id.to_string(), post.content.clone())).collect::<Value>())
-    .bind(have_topics)
-    .bind(topic_emoji::RENAME_DELAY)
+/// changing. `has_topics`: schedules the renames that their topics need.
+fn mark_reactions_set<'a>(posts: impl Iterator<Item = &'a Post> + Clone, has_topics: bool) -> Statement {
+    let contents: Value = posts.clone().map(|post| (post.id.to_string(), post.content.clone())).collect();
+    Statement::call("mark_reactions_set")
+        .arg("post_ids", posts.map(|post| post.id).collect::<Vec<_>>())
+        .arg("contents", contents)
+        .arg("has_topics", has_topics)
+        .arg("rename_delay_seconds", topic_emoji::RENAME_DELAY)
 }
 
 /// Sets the due receipts together. Each is on a message of its own, and setting one twice changes nothing.

@@ -18,7 +18,8 @@ use crate::{
     avito,
     bridge::{
         common::{
-            avito_rate_limit::{self, CallPriority},
+            avito_call::{AvitoCaller, CallError},
+            avito_rate_limit::CallPriority,
             chat_snapshot,
             telegram_budget::{TelegramBudget, later},
         },
@@ -30,7 +31,7 @@ use crate::{
     },
     platform::{db::Statement, secrets::Secret},
     telegram::Error,
-    tenancy::{accounts, bots},
+    tenancy::bots,
 };
 
 /// The wait for the bot's own update about a new topic after Telegram's answer was lost.
@@ -166,30 +167,18 @@ enum NotConfirmed {
 }
 
 async fn ask_avito(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> Result<Context, NotConfirmed> {
-    let app = sender.app;
-    let avito = accounts::avito(app);
-    let keys = &dialog.keys;
-    let later = |error: &dyn std::fmt::Display| {
-        tracing::warn!(dialog_id = dialog.id, %error, "Avito could not be asked about a chat");
-        NotConfirmed::Later
-    };
-    let token = accounts::access_token(app, keys).await.map_err(|error| later(&error))?;
-    let ask = async |token: &Secret| {
-        let call = avito.chat(token, keys.user_id, &dialog.avito_chat_id);
-        avito_rate_limit::within(app, keys.account_id, CallPriority::Reply, call).await
-    };
-    let mut answer = ask(&token).await;
-    if matches!(answer, Err(avito::Error::Unauthorized { .. })) {
-        let token = accounts::renewed_token(app, keys, &token).await.map_err(|error| later(&error))?;
-        answer = ask(&token).await;
-    }
-    match answer {
-        Ok(reply) => {
-            let (buyer, item) = chat_snapshot::snapshot(&reply.value, keys.user_id);
+    let (keys, chat_id) = (&dialog.keys, &dialog.avito_chat_id);
+    let ask = async |avito: &avito::Client, token: &Secret| avito.chat(token, keys.user_id, chat_id).await;
+    match AvitoCaller::new(sender.app, keys).call(CallPriority::Reply, None, ask).await {
+        Ok(chat) => {
+            let (buyer, item) = chat_snapshot::snapshot(&chat, keys.user_id);
             Ok(Context { buyer, item })
         }
-        Err(avito::Error::Refused { status: 404, .. }) => Err(NotConfirmed::Unknown),
-        Err(error) => Err(later(&error)),
+        Err(CallError::Avito(avito::Error::Refused { status: 404, .. })) => Err(NotConfirmed::Unknown),
+        Err(error) => {
+            tracing::warn!(dialog_id = dialog.id, %error, "Avito could not be asked about a chat");
+            Err(NotConfirmed::Later)
+        }
     }
 }
 

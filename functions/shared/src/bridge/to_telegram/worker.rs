@@ -17,12 +17,13 @@ use super::{
 use crate::{
     App,
     bridge::{
-        common::{claim::Claim, queue_tasks::TelegramTask, telegram_budget::TelegramBudget, tenant_cache, wakeups},
+        common::{
+            claim::Claim, queue_tasks::TelegramTask, telegram_budget::TelegramBudget, tenant_cache, wakeups::Wakeups,
+        },
         error::BridgeError,
         rows::{bot_outbox, handover},
     },
-    planned,
-    platform::db::{DbError, Scope, get},
+    platform::db::{DbError, Scope, Statement, get},
     tenancy::bots,
 };
 
@@ -142,14 +143,16 @@ async fn run_round(app: &App, bot_id: i64, stop: Instant) -> Result<RoundEnd, Br
                     None,
                 );
                 let results = sender.run_with_dialog_lock(&work, statements).await?;
-                wakeups::wake(app, &results).await?;
+                Wakeups::read(&results)?.wake(app).await;
                 (results, None)
             }
             TelegramStep::ReleaseUntil(mut outcome, until) => {
                 outcome.push(bot_outbox::release_until(bot_id, owner, until));
                 let results = sender.run_with_dialog_lock(&work, outcome).await?;
-                let needs_wakeup =
-                    results.last().and_then(|rows| rows.first()).is_some_and(|row| get(row, "book").unwrap_or(true));
+                let needs_wakeup = results
+                    .last()
+                    .and_then(|rows| rows.first())
+                    .is_some_and(|row| get(row, "needs_wakeup").unwrap_or(true));
                 if needs_wakeup {
                     let wait = Duration::try_from(until.duration_since(work.outbox.current())).unwrap_or_default();
                     wake_in(app, bot_id, wait).await;
@@ -184,13 +187,9 @@ impl WorkerState {
 /// Returns at most `limit` bots that are due and for which no worker holds a lease, the longest-waiting first. Bots
 /// that became due within the last 50 ms are left out: their wake-up was just sent.
 pub async fn due_bots(app: &App, limit: usize) -> Result<Vec<i64>, DbError> {
-    let due = planned!(
-        "SELECT bot_id FROM bot_outboxes
-         WHERE due_at <= now() - interval '50 milliseconds' AND (lease_until IS NULL OR lease_until < now())
-         ORDER BY due_at LIMIT $1",
-    );
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    app.db().query(Scope::Service, due.bind(limit)).await?.iter().map(|row| get(row, "bot_id")).collect()
+    let due = Statement::call("due_bots").arg("limit", limit);
+    app.db().query(Scope::Service, due).await?.iter().map(|row| get(row, "bot_id")).collect()
 }
 
 /// Ends the round after a claim that found nothing to do, and sends the wake-up that it asks for.

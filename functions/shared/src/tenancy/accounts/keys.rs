@@ -41,16 +41,6 @@ fn store_token(account_id: i64, sealed: Vec<u8>, expires_at: Timestamp, replaces
     .bind(replaces)
 }
 
-/// The keys of an account `a`, a row of the view `tenancy_accounts`, as the JSON of [`Keys`].
-macro_rules! keys {
-    () => {
-        "json_build_object('client_id', a.client_id, 'account_id', a.avito_account_id, 'user_id', a.user_id,
-                           'api_client_id', a.api_client_id, 'api_client_secret', a.api_client_secret,
-                           'access_token', a.access_token, 'token_expires_at', a.token_expires_at)"
-    };
-}
-pub(crate) use keys;
-
 /// The data for calling Avito for an account. Its secrets are sealed.
 #[derive(Clone, Deserialize)]
 pub struct Keys {

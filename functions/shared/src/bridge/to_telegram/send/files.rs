@@ -12,7 +12,10 @@ use super::{
 use crate::{
     avito,
     bridge::{
-        common::avito_rate_limit::{self, CallPriority},
+        common::{
+            avito_call::{AvitoCaller, CallError},
+            avito_rate_limit::CallPriority,
+        },
         rows::posts,
         to_telegram::{
             retry,
@@ -22,7 +25,6 @@ use crate::{
     },
     platform::{db::Statement, media::MediaError, secrets::Secret},
     telegram::Attachment,
-    tenancy::accounts,
 };
 
 const MEGABYTE: usize = 1024 * 1024;
@@ -116,22 +118,15 @@ impl<'a> TelegramSender<'a> {
     async fn fetch_voice(&self, work: &BotWork, post: &Post, method: DeliveryMethod) -> Result<Files<'a>, FileError> {
         let keys = &work.dialog.as_ref().ok_or(FileError::Permanent)?.keys;
         let voice_id = post.content.get("voice_id").and_then(Value::as_str).ok_or(FileError::Permanent)?;
-        let avito = accounts::avito(self.app);
-        let token = accounts::access_token(self.app, keys).await.map_err(|_| FileError::Transient)?;
-        let fetch_address = async |token: &Secret| {
-            let call = avito.voice_file(token, keys.user_id, voice_id);
-            avito_rate_limit::within(self.app, keys.account_id, CallPriority::Reply, call).await
-        };
-        let mut answer = fetch_address(&token).await;
-        if matches!(answer, Err(avito::Error::Unauthorized { .. })) {
-            let token = accounts::renewed_token(self.app, keys, &token).await.map_err(|_| FileError::Transient)?;
-            answer = fetch_address(&token).await;
-        }
-        let address = match answer {
-            Ok(reply) => reply.value.ok_or(FileError::Permanent)?,
+        let ask = async |avito: &avito::Client, token: &Secret| avito.voice_file(token, keys.user_id, voice_id).await;
+        let address = match AvitoCaller::new(self.app, keys).call(CallPriority::Reply, None, ask).await {
+            Ok(address) => address.ok_or(FileError::Permanent)?,
             Err(error) => {
                 tracing::warn!(bot_id = self.bot_id, post_id = post.id, %error, "a voice could not be fetched");
-                return Err(if error.retry_in().is_some() { FileError::Transient } else { FileError::Permanent });
+                return Err(match error {
+                    CallError::Avito(error) if error.retry_in().is_none() => FileError::Permanent,
+                    _ => FileError::Transient,
+                });
             }
         };
         let media = self.app.media();
