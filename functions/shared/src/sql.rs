@@ -5,6 +5,8 @@
 pub const FILES: &[(&str, &str)] = &[
     ("tenancy/tenants.sql", include_str!("tenancy/tenants.sql")),
     ("tenancy/accounts/keys.sql", include_str!("tenancy/accounts/keys.sql")),
+    ("tenancy/accounts/change.sql", include_str!("tenancy/accounts/change.sql")),
+    ("tenancy/bots/change.sql", include_str!("tenancy/bots/change.sql")),
     ("bridge/common/tenant_cache.sql", include_str!("bridge/common/tenant_cache.sql")),
     ("bridge/rows/posts.sql", include_str!("bridge/rows/posts.sql")),
     ("bridge/rows/bot_outbox.sql", include_str!("bridge/rows/bot_outbox.sql")),
