@@ -18,6 +18,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("bridge/ingest/polls/schedule.sql", include_str!("bridge/ingest/polls/schedule.sql")),
     ("bridge/ingest/polls/confirm.sql", include_str!("bridge/ingest/polls/confirm.sql")),
     ("bridge/api/history.sql", include_str!("bridge/api/history.sql")),
+    ("bridge/api/reply.sql", include_str!("bridge/api/reply.sql")),
     ("bridge/operator/insert.sql", include_str!("bridge/operator/insert.sql")),
     ("bridge/to_telegram/claim.sql", include_str!("bridge/to_telegram/claim.sql")),
     ("bridge/to_telegram/receipts.sql", include_str!("bridge/to_telegram/receipts.sql")),
