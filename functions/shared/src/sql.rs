@@ -17,6 +17,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("bridge/ingest/polls/poll.sql", include_str!("bridge/ingest/polls/poll.sql")),
     ("bridge/ingest/polls/schedule.sql", include_str!("bridge/ingest/polls/schedule.sql")),
     ("bridge/ingest/polls/confirm.sql", include_str!("bridge/ingest/polls/confirm.sql")),
+    ("bridge/auto_reply.sql", include_str!("bridge/auto_reply.sql")),
     ("bridge/api/history.sql", include_str!("bridge/api/history.sql")),
     ("bridge/api/reply.sql", include_str!("bridge/api/reply.sql")),
     ("bridge/operator/insert.sql", include_str!("bridge/operator/insert.sql")),
