@@ -5,6 +5,8 @@
 pub const FILES: &[(&str, &str)] = &[
     ("tenancy/tenants.sql", include_str!("tenancy/tenants.sql")),
     ("tenancy/accounts/keys.sql", include_str!("tenancy/accounts/keys.sql")),
+    ("tenancy/accounts/change.sql", include_str!("tenancy/accounts/change.sql")),
+    ("tenancy/bots/change.sql", include_str!("tenancy/bots/change.sql")),
     ("bridge/common/tenant_cache.sql", include_str!("bridge/common/tenant_cache.sql")),
     ("bridge/rows/posts.sql", include_str!("bridge/rows/posts.sql")),
     ("bridge/rows/bot_outbox.sql", include_str!("bridge/rows/bot_outbox.sql")),
@@ -15,6 +17,9 @@ pub const FILES: &[(&str, &str)] = &[
     ("bridge/ingest/polls/poll.sql", include_str!("bridge/ingest/polls/poll.sql")),
     ("bridge/ingest/polls/schedule.sql", include_str!("bridge/ingest/polls/schedule.sql")),
     ("bridge/ingest/polls/confirm.sql", include_str!("bridge/ingest/polls/confirm.sql")),
+    ("bridge/auto_reply.sql", include_str!("bridge/auto_reply.sql")),
+    ("bridge/api/history.sql", include_str!("bridge/api/history.sql")),
+    ("bridge/api/reply.sql", include_str!("bridge/api/reply.sql")),
     ("bridge/operator/insert.sql", include_str!("bridge/operator/insert.sql")),
     ("bridge/to_telegram/claim.sql", include_str!("bridge/to_telegram/claim.sql")),
     ("bridge/to_telegram/receipts.sql", include_str!("bridge/to_telegram/receipts.sql")),

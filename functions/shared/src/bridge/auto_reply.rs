@@ -2,15 +2,16 @@
 //! message stores the scheduled time in the dialog, and an answer clears it. The task names that time: if the dialog
 //! has another one or none, the task does nothing.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
     App, avito,
     bridge::{
-        common::{queue_tasks::AvitoTask, tenant_cache, text_split},
+        common::{
+            tenant_cache, text_split,
+            wakeups::{WAKEUPS, Wakeups},
+        },
         error::BridgeError,
     },
     platform::db::{ClientId, Scope, Statement, get},
@@ -30,36 +31,14 @@ const TEXT: &str = "
     FROM dialogs d LEFT JOIN tenancy_auto_replies s ON s.client_id = d.client_id
     WHERE d.id = $1 AND d.auto_reply_scheduled_at = $2";
 
-/// Clears the scheduled time, and creates the message with its parts if the setting and the interval still allow it.
-/// The topic gets it once it is sent. If the time was cleared meanwhile, an answer came first, and nothing is created.
-const SEND: &str = "
-    WITH rule AS (
-        SELECT d.id, i.begins_at IS NOT NULL AND d.state <> 'blocked'
-                     AND coalesce(d.auto_reply_last_sent_at < i.begins_at, true) AS holds
-        FROM dialogs d
-        LEFT JOIN tenancy_auto_replies s ON s.client_id = d.client_id AND s.enabled AND btrim(s.text) <> ''
-        LEFT JOIN LATERAL auto_reply_interval(s.always, s.start_time, s.end_time, s.zone, now()) AS i ON true
-        WHERE d.id = $1
-    ), due AS (
-        UPDATE dialogs d
-        SET auto_reply_scheduled_at = NULL,
-            auto_reply_last_sent_at = CASE WHEN rule.holds THEN now() ELSE d.auto_reply_last_sent_at END,
-            send_at = CASE WHEN rule.holds THEN greatest(coalesce(d.send_at, now()), now()) ELSE d.send_at END
-        FROM rule
-        WHERE d.id = rule.id AND d.auto_reply_scheduled_at = $2
-        RETURNING d.id, d.client_id, d.avito_account_id, d.bot_id, rule.holds
-    ), inserted AS (
-        INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, is_auto_reply,
-                              status, needs_post)
-        SELECT client_id, id, avito_account_id, bot_id, 'out', 'auto_reply', 'text', $3, true, 'sending', false
-        FROM due WHERE holds
-        RETURNING id, client_id, dialog_id, avito_account_id
-    )
-    INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, position, text, text_key)
-    SELECT i.client_id, i.dialog_id, i.id, i.avito_account_id, part.position, part.text, part.text_key
-    FROM inserted i CROSS JOIN jsonb_to_recordset($4) AS part (position int, text text, text_key text)
-    ORDER BY part.position
-    RETURNING dialog_id";
+fn insert_auto_reply(dialog_id: i64, scheduled_at: Timestamp, text: String, parts: Value) -> Statement {
+    Statement::call("insert_auto_reply")
+        .arg("dialog_id", dialog_id)
+        .arg("scheduled_at", scheduled_at)
+        .arg("text", text)
+        .arg("parts", parts)
+        .labelled(WAKEUPS)
+}
 
 /// Starts to send the auto-reply if the dialog still has this scheduled time. True if it did.
 pub async fn send(app: &App, dialog_id: i64, scheduled_at: Timestamp) -> Result<bool, BridgeError> {
@@ -69,17 +48,18 @@ pub async fn send(app: &App, dialog_id: i64, scheduled_at: Timestamp) -> Result<
         return Ok(false); // an answer came first, or it was sent already
     };
     let text: String = get(row, "text")?;
-    let pieces: Vec<Value> = (0..)
+    let parts: Vec<Value> = (0..)
         .zip(text_split::split(&text, text_split::AVITO_LIMIT))
         .map(|(position, part)| json!({ "position": position, "text_key": text_split::key(&part), "text": part }))
         .collect();
-    let decide = Statement::new(SEND).bind(dialog_id).bind(scheduled_at).bind(text).bind(json!(pieces));
-    let sent = !app.db().query(Scope::Tenant(ClientId(get(row, "client_id")?)), decide).await?.is_empty();
-    if sent {
+    let insert = insert_auto_reply(dialog_id, scheduled_at, text, json!(parts));
+    let results = app.db().run(Scope::Tenant(ClientId(get(row, "client_id")?)), vec![insert]).await?;
+    let is_started = results.labelled(WAKEUPS).next().is_some();
+    if is_started {
         metrics::counter!("auto_replies").increment(1);
-        app.wake(&AvitoTask::V1 { dialog_id }, Duration::ZERO).await;
+        Wakeups::read(&results)?.wake(app).await;
     }
-    Ok(sent)
+    Ok(is_started)
 }
 
 /// True if the newest message of a person in the chat is the buyer's. `newest_first` is Avito's list.

@@ -126,39 +126,18 @@ pub struct Filter {
     pub search: Option<String>,
 }
 
-// An index on texts would not be used under row-level security: Postgres does not trust `ILIKE` with rows of other
-// tenants. So the index of this order finds the tenant's dialogs, and their texts are read until the page is full.
-const DIALOGS: &str = "
-    SELECT d.id, d.state, d.avito_account_id, a.name AS account_name, d.avito_chat_id, d.buyer, d.item, d.last_message_at,
-           d.bot_id, d.telegram_chat_id, d.telegram_topic_id, last.direction, last.kind, left(last.text, 200) AS text
-    FROM dialogs d
-    JOIN tenancy_accounts a ON a.avito_account_id = d.avito_account_id
-    LEFT JOIN LATERAL (
-        SELECT m.direction, m.kind, m.text FROM messages m
-        WHERE m.client_id = d.client_id AND m.dialog_id = d.id AND m.status <> 'filtered'
-        ORDER BY coalesce(m.avito_created, m.created_at) DESC, m.avito_position DESC, m.id DESC LIMIT 1
-    ) AS last ON true
-    WHERE d.client_id = current_client_id()
-      AND ($2::timestamptz IS NULL OR (d.last_message_at, d.id) < ($2, $3))
-      AND ($4::text IS NULL OR d.state = $4)
-      AND ($5::bigint IS NULL OR d.avito_account_id = $5)
-      AND ($6::boolean IS NULL OR (d.state = 'waiting') = $6)
-      AND ($7::text IS NULL OR d.buyer ->> 'name' ILIKE $7 OR d.item ->> 'title' ILIKE $7 OR EXISTS (
-          SELECT FROM messages m WHERE m.client_id = d.client_id AND m.dialog_id = d.id AND m.text ILIKE $7))
-    ORDER BY d.last_message_at DESC, d.id DESC
-    LIMIT $1";
-
 /// A page of the organisation's dialogs, those with the newest messages first.
 pub async fn dialogs(app: &App, client: ClientId, filter: Filter, wanted: Ranked<2>) -> Result<Page<Dialog>, DbError> {
+    let Filter { state, avito_account_id, unanswered, search } = filter;
     let after = wanted.after.unwrap_or_default();
-    let statement = Statement::new(DIALOGS)
-        .bind(wanted.rows())
-        .bind(wanted.after.map(|_| moment(after[0])))
-        .bind(after[1])
-        .bind(filter.state.map(DialogState::word))
-        .bind(filter.avito_account_id)
-        .bind(filter.unanswered)
-        .bind(filter.search.as_deref().map(pattern));
+    let statement = Statement::call("list_dialogs")
+        .arg("limit", wanted.rows())
+        .arg("before_at", wanted.after.map(|_| moment(after[0])))
+        .arg("before_id", after[1])
+        .arg("state", state.map(DialogState::word))
+        .arg("avito_account_id", avito_account_id)
+        .arg("unanswered", unanswered)
+        .arg("search_pattern", search.as_deref().map(pattern));
     let rows = app.db().query(Scope::Tenant(client), statement).await?;
     let ranked = rows.iter().map(|row| {
         let dialog = Dialog::read(row)?;
@@ -265,20 +244,6 @@ pub struct Message {
     pub created_at: Timestamp,
 }
 
-macro_rules! select_messages {
-    ($rest:literal) => {
-        concat!(
-            "SELECT m.id, m.dialog_id, m.direction, m.origin, m.author_name, m.kind, m.text, m.attachments, m.status,
-                    m.maybe_duplicate, m.error, m.deleted_at IS NOT NULL OR m.kind = 'deleted' AS deleted, m.avito_position,
-                    coalesce(m.avito_created, m.created_at) AS created_at,
-                    (SELECT jsonb_agg(p.attachment ->> 'name' ORDER BY p.position) FROM parts p
-                     WHERE m.origin = 'operator' AND p.message_id = m.id AND p.kind = 'image') AS pictures
-             FROM messages m ",
-            $rest
-        )
-    };
-}
-
 /// A page of a dialog's messages, newest first. None: the organisation has no such dialog.
 pub async fn messages(
     app: &App,
@@ -287,12 +252,13 @@ pub async fn messages(
     wanted: Ranked<3>,
 ) -> Result<Option<Page<Message>>, DbError> {
     let after = wanted.after.unwrap_or_default();
-    let list = Statement::new(select_messages!(
-        "WHERE m.client_id = current_client_id() AND m.dialog_id = $1
+    let list = Statement::new(
+        "SELECT message.* FROM messages m CROSS JOIN LATERAL sql.message_details(m) AS message
+         WHERE m.client_id = current_client_id() AND m.dialog_id = $1
            AND ($3::timestamptz IS NULL OR (coalesce(m.avito_created, m.created_at), m.avito_position, m.id) < ($3, $4, $5))
          ORDER BY coalesce(m.avito_created, m.created_at) DESC, m.avito_position DESC, m.id DESC
-         LIMIT $2"
-    ))
+         LIMIT $2",
+    )
     .bind(dialog_id)
     .bind(wanted.rows())
     .bind(wanted.after.map(|_| moment(after[0])))
@@ -313,7 +279,10 @@ pub async fn messages(
 
 /// Selects the message that the transaction created, by `app.result_id`.
 pub(super) fn select_created() -> Statement {
-    Statement::new(select_messages!("WHERE m.id = nullif(current_setting('app.result_id', true), '')::bigint"))
+    Statement::new(
+        "SELECT message.* FROM messages m CROSS JOIN LATERAL sql.message_details(m) AS message
+         WHERE m.id = nullif(current_setting('app.result_id', true), '')::bigint",
+    )
 }
 
 impl Message {

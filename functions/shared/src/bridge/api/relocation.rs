@@ -5,9 +5,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::{App, bridge::common::queue_tasks::PollTask, platform::db::Statement, tenancy::accounts::Meaning};
-
-pub use crate::bridge::common::wakeups::wake;
+use crate::{
+    App,
+    bridge::common::{
+        queue_tasks::PollTask,
+        wakeups::{WAKEUPS, Wakeups},
+    },
+    platform::db::{DbError, ResultSets, Statement},
+    tenancy::accounts::Meaning,
+};
 
 /// The most dialogs of an account that are woken at once; the sweep finds the others.
 const WAKE_BATCH: i64 = 1000;
@@ -41,14 +47,15 @@ fn move_dialogs_to_bot(account_id: i64) -> Vec<Statement> {
                       topic_closed = false, topic_emoji = '', hold_until = NULL, collecting_album = false
                   FROM tenancy_accounts a
                   WHERE d.avito_account_id = $1 AND a.avito_account_id = $1 AND d.bot_id <> a.bot_id";
-    let make_due = "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
-                SELECT bot_id, client_id, now() FROM tenancy_accounts WHERE avito_account_id = $1
-                ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)
-                RETURNING bot_id AS bot_to_wake";
-    [fail_posts, move_messages, forget_topics, move_dialogs, make_due]
-        .into_iter()
-        .map(|sql| Statement::new(sql).bind(account_id))
-        .collect()
+    let make_due =
+        "SELECT outbox.bot_id, NULL::bigint AS dialog_id, outbox.wait_seconds, NULL::timestamptz AS auto_reply_at
+                FROM tenancy_accounts a
+                CROSS JOIN LATERAL sql.make_outbox_due(a.bot_id, a.client_id, now()) AS outbox
+                WHERE a.avito_account_id = $1";
+    let bind = |sql| Statement::new(sql).bind(account_id);
+    let mut statements: Vec<_> = [fail_posts, move_messages, forget_topics, move_dialogs].map(bind).into();
+    statements.push(bind(make_due).labelled(WAKEUPS));
+    statements
 }
 
 /// Locks a bot's dialogs and then its outbox. They are locked before the bot itself, as in every transaction.
@@ -72,16 +79,16 @@ pub fn move_dialogs_to_group(bot_id: i64) -> Vec<Statement> {
                   WHERE d.bot_id = $1 AND r.bot_id = $1 AND d.topic_state <> 'none'
                     AND d.telegram_chat_id IS DISTINCT FROM r.group_chat_id";
     let make_due = "UPDATE bot_outboxes SET topics_off = false, due_at = now() WHERE bot_id = $1
-                RETURNING bot_id AS bot_to_wake";
-    [fail_posts, move_dialogs, make_due].into_iter().map(|sql| Statement::new(sql).bind(bot_id)).collect()
+                RETURNING bot_id, NULL::bigint AS dialog_id, 0::bigint AS wait_seconds, NULL::timestamptz AS auto_reply_at";
+    let bind = |sql| Statement::new(sql).bind(bot_id);
+    vec![bind(fail_posts), bind(move_dialogs), bind(make_due).labelled(WAKEUPS)]
 }
 
 /// Makes a bot's outbox due now, so that the bot retries what it could not post.
 pub fn make_due_now(bot_id: i64) -> Vec<Statement> {
-    vec![
-        Statement::new("UPDATE bot_outboxes SET due_at = now() WHERE bot_id = $1 RETURNING bot_id AS bot_to_wake")
-            .bind(bot_id),
-    ]
+    let make_due = "UPDATE bot_outboxes SET due_at = now() WHERE bot_id = $1
+                RETURNING bot_id, NULL::bigint AS dialog_id, 0::bigint AS wait_seconds, NULL::timestamptz AS auto_reply_at";
+    vec![Statement::new(make_due).bind(bot_id).labelled(WAKEUPS)]
 }
 
 /// Returns the statements that run before and after the change of an account.
@@ -104,10 +111,16 @@ fn resume_account(account_id: i64) -> Vec<Statement> {
     let send = Statement::new(
         "UPDATE dialogs SET send_at = now() WHERE id IN (
              SELECT id FROM dialogs WHERE avito_account_id = $1 AND send_at > now() ORDER BY send_at LIMIT $2)
-         RETURNING id AS dialog_to_wake",
+         RETURNING NULL::bigint AS bot_id, id AS dialog_id, 0::bigint AS wait_seconds, NULL::timestamptz AS auto_reply_at",
     );
     let poll = Statement::new("UPDATE account_polls SET next_poll_at = now() WHERE avito_account_id = $1");
-    vec![send.bind(account_id).bind(WAKE_BATCH), poll.bind(account_id)]
+    vec![send.bind(account_id).bind(WAKE_BATCH).labelled(WAKEUPS), poll.bind(account_id)]
+}
+
+/// Wakes the bots and dialogs that a relocation made due, after its commit.
+pub async fn wake(app: &App, results: &ResultSets) -> Result<(), DbError> {
+    Wakeups::read(results)?.wake(app).await;
+    Ok(())
 }
 
 /// Sends the task that polls an account now.

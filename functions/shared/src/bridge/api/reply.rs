@@ -103,45 +103,42 @@ const LOCK_DIALOG: &str = "
     WHERE d.id = $1
     FOR NO KEY UPDATE OF d";
 
-/// Creates the message with its parts, if the key was claimed and nothing prevents the reply. A person's answer cancels
-/// the scheduled auto-reply.
-const INSERT: &str = "
-    WITH inserted AS (
-        INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, author_name,
-                              author_user_id, status, needs_post)
-        SELECT d.client_id, d.id, d.avito_account_id, d.bot_id, 'out', 'api', 'text', $2, nullif($3, ''), $4, 'sending', true
-        FROM dialogs d JOIN tenancy_accounts a ON a.avito_account_id = d.avito_account_id
-        WHERE d.id = $1 AND current_setting('app.claimed', true) = 'yes' AND d.state <> 'blocked'
-          AND d.block_requested_at IS NULL AND a.status = 'active' AND a.monitoring_enabled AND a.suspended_at IS NULL
-        RETURNING id, client_id, dialog_id, avito_account_id
-    ), cut AS (
-        INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, position, text, text_key)
-        SELECT i.client_id, i.dialog_id, i.id, i.avito_account_id, part.position, part.text, part.text_key
-        FROM inserted i CROSS JOIN jsonb_to_recordset($5) AS part (position int, text text, text_key text)
-        ORDER BY part.position
-    )
-    UPDATE dialogs d
-    SET state = 'answered', auto_reply_scheduled_at = NULL, last_message_at = now(),
-        send_at = greatest(coalesce(d.send_at, now()), now())
-    FROM inserted i WHERE d.id = i.dialog_id
-    RETURNING set_config('app.result_id', i.id::text, true)";
+/// The parameters of `insert_reply`.
+struct InsertReply {
+    dialog_id: i64,
+    text: String,
+    author_name: String,
+    user_id: i64,
+    parts: Value,
+}
 
+impl InsertReply {
+    fn statement(self) -> Statement {
+        let Self { dialog_id, text, author_name, user_id, parts } = self;
+        Statement::call("insert_reply")
+            .arg("dialog_id", dialog_id)
+            .arg("text", text)
+            .arg("author_name", author_name)
+            .arg("user_id", user_id)
+            .arg("parts", parts)
+    }
+}
+
+/// Makes the outbox due of the bot of the message that the transaction created, unless the message has its post.
 const MAKE_OUTBOX_DUE: &str = "
-    INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
-    SELECT bot_id, client_id, now() FROM messages
-    WHERE id = nullif(current_setting('app.result_id', true), '')::bigint AND needs_post AND post_id IS NULL
-    ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)";
+    SELECT outbox.bot_id FROM messages m CROSS JOIN LATERAL sql.make_outbox_due(m.bot_id, m.client_id, now()) AS outbox
+    WHERE m.id = nullif(current_setting('app.result_id', true), '')::bigint AND m.needs_post AND m.post_id IS NULL";
 
 /// Accepts a reply, and returns it as it was accepted: the same key gets the same answer.
 pub async fn reply(app: &App, client: ClientId, reply: Reply) -> Result<Message, ReplyError> {
     let Reply { dialog_id, text, user_id, author, key } = reply;
     let request = Request::new(user_id, ROUTE, key, &format!("{dialog_id} {text}"));
-    let pieces: Vec<Value> = (0..)
+    let parts: Vec<Value> = (0..)
         .zip(text_split::split(&text, text_split::AVITO_LIMIT))
         .map(|(position, part)| json!({ "position": position, "text_key": text_split::key(&part), "text": part }))
         .collect();
-    let insert = Statement::new(INSERT).bind(dialog_id).bind(text).bind(author).bind(user_id).bind(json!(pieces));
-    let mut statements = vec![Statement::new(LOCK_DIALOG).bind(dialog_id), request.claim(), insert];
+    let insert = InsertReply { dialog_id, text, author_name: author, user_id, parts: json!(parts) };
+    let mut statements = vec![Statement::new(LOCK_DIALOG).bind(dialog_id), request.claim(), insert.statement()];
     statements.extend(request.store_result());
     let key_index = statements.len() - 1;
     statements.extend([Statement::new(MAKE_OUTBOX_DUE), history::select_created()]);

@@ -70,8 +70,10 @@ pub fn auto_reply_delay(app: &App) -> Duration {
     Duration::from_secs(seconds.and_then(|seconds| seconds.try_into().ok()).unwrap_or_default())
 }
 
-/// Wakes the bots and dialogs that the statements returned, as `bot_to_wake` and `dialog_to_wake`.
+/// Wakes the bots and dialogs that the statements returned, as `bot_to_wake` and `dialog_to_wake`, or with the
+/// label [`WAKEUPS`].
 pub async fn wake(app: &App, results: &ResultSets) -> Result<(), DbError> {
+    Wakeups::read(results)?.wake(app).await;
     let ids = |name: &'static str| {
         let named = move |row: &&tokio_postgres::Row| row.columns().iter().any(|column| column.name() == name);
         results.iter().flatten().filter(named).map(move |row| get::<i64>(row, name)).collect::<Result<Vec<_>, _>>()

@@ -15,6 +15,7 @@ use crate::{
         secrets::{Secret, SecretsError},
     },
 };
+use jiff::Timestamp;
 
 /// A requested change of an account. `None`: the field stays as it is.
 #[derive(Default)]
@@ -86,41 +87,44 @@ const READ: &str = "
            webhook_error, created_at, api_client_secret, webhook_secret
     FROM avito_accounts WHERE id = $1";
 
-/// Updates the account and records the changed fields. A transaction that is sent twice records them once.
-const UPDATE: &str = "
-    WITH former AS (
-        SELECT * FROM avito_accounts WHERE id = $1 FOR NO KEY UPDATE
-    ), changed AS (
-        UPDATE avito_accounts a
-        SET name = coalesce($2, a.name), bot_id = coalesce($3, a.bot_id),
-            monitoring_enabled = coalesce($4, a.monitoring_enabled), api_client_id = coalesce($5, a.api_client_id),
-            api_client_secret = coalesce($6, a.api_client_secret), access_token = coalesce($7, a.access_token),
-            token_expires_at = coalesce($8, a.token_expires_at),
-            status = CASE WHEN $6 IS NULL THEN a.status ELSE 'active' END,
-            status_reason = CASE WHEN $6 IS NULL THEN a.status_reason END,
-            status_changed_at = CASE WHEN $6 IS NULL OR a.status = 'active' THEN a.status_changed_at ELSE now() END
-        FROM former WHERE a.id = former.id
-        RETURNING a.*
-    ), fields AS (
-        SELECT field.key, jsonb_build_object('before', field.value, 'after', now.value) AS change
-        FROM former, changed,
-             jsonb_each(jsonb_build_object('name', former.name, 'bot_id', former.bot_id, 'status', former.status,
-                                           'monitoring_enabled', former.monitoring_enabled,
-                                           'api_client_id', former.api_client_id)) AS field
-             JOIN LATERAL jsonb_each(jsonb_build_object('name', changed.name, 'bot_id', changed.bot_id,
-                                                        'status', changed.status,
-                                                        'monitoring_enabled', changed.monitoring_enabled,
-                                                        'api_client_id', changed.api_client_id)) AS now
-             ON now.key = field.key
-        WHERE now.value IS DISTINCT FROM field.value
-        UNION ALL
-        SELECT 'api_client_secret', to_jsonb('***'::text) FROM former, changed
-        WHERE former.api_client_secret <> changed.api_client_secret
-    )
-    INSERT INTO audit_log (client_id, user_id, action, details)
-    SELECT current_client_id(), $9, 'avito_account.update',
-           jsonb_build_object('avito_account_id', $1) || jsonb_object_agg(key, change)
-    FROM fields HAVING count(*) > 0";
+/// The parameters of `update_account`. None: the column stays as it is.
+struct UpdateAccount {
+    account_id: i64,
+    name: Option<String>,
+    bot_id: Option<i64>,
+    monitoring_enabled: Option<bool>,
+    api_client_id: Option<String>,
+    api_client_secret: Option<Vec<u8>>,
+    access_token: Option<Vec<u8>>,
+    token_expires_at: Option<Timestamp>,
+    user_id: i64,
+}
+
+impl UpdateAccount {
+    fn statement(self) -> Statement {
+        let Self {
+            account_id,
+            name,
+            bot_id,
+            monitoring_enabled,
+            api_client_id,
+            api_client_secret,
+            access_token,
+            token_expires_at,
+            user_id,
+        } = self;
+        Statement::call("update_account")
+            .arg("account_id", account_id)
+            .arg("name", name)
+            .arg("bot_id", bot_id)
+            .arg("monitoring_enabled", monitoring_enabled)
+            .arg("api_client_id", api_client_id)
+            .arg("api_client_secret", api_client_secret)
+            .arg("access_token", access_token)
+            .arg("token_expires_at", token_expires_at)
+            .arg("user_id", user_id)
+    }
+}
 
 /// Changes an account. `around` returns other domains' statements, to run before and after the update in its
 /// transaction.
@@ -164,21 +168,19 @@ pub async fn change(
     };
     let keyring = app.keyring();
     let (mut statements, after) = around(meaning);
-    statements.push(
-        Statement::new(UPDATE)
-            .bind(account_id)
-            .bind(change.name)
-            .bind(change.bot_id)
-            .bind(change.monitoring_enabled)
-            .bind(keys.as_ref().map(|(new, _)| new.api_client_id.clone()))
-            .bind(keys.as_ref().map(|(new, _)| keyring.seal(&new.api_client_secret, keys::secret_context(client))))
-            .bind(
-                keys.as_ref()
-                    .map(|(_, checked)| keyring.seal(&checked.token.access_token, keys::token_context(client))),
-            )
-            .bind(keys.as_ref().map(|(_, checked)| keys::end_of(&checked.token)))
-            .bind(user_id),
-    );
+    let (new, token) = keys.as_ref().map(|(new, checked)| (new, &checked.token)).unzip();
+    let update = UpdateAccount {
+        account_id,
+        name: change.name,
+        bot_id: change.bot_id,
+        monitoring_enabled: change.monitoring_enabled,
+        api_client_id: new.map(|new| new.api_client_id.clone()),
+        api_client_secret: new.map(|new| keyring.seal(&new.api_client_secret, keys::secret_context(client))),
+        access_token: token.map(|token| keyring.seal(&token.access_token, keys::token_context(client))),
+        token_expires_at: token.map(keys::end_of),
+        user_id,
+    };
+    statements.push(update.statement());
     statements.extend(after);
     statements.push(Statement::new(READ).bind(account_id));
     let results = app.db().run(Scope::Tenant(client), statements).await.map_err(|error| match error.constraint() {

@@ -100,33 +100,28 @@ const READ: &str = "
            token
     FROM bots WHERE id = $1";
 
-/// Updates the bot and records the changed fields. A transaction that is sent twice records them once.
-const UPDATE: &str = "
-    WITH former AS (
-        SELECT id, token, group_chat_id, topic_mode, bot_username FROM bots WHERE id = $1 FOR NO KEY UPDATE
-    ), changed AS (
-        UPDATE bots b
-        SET token = coalesce($2, b.token), group_chat_id = $3, topic_mode = $4, bot_username = $5,
-            former_group_chat_id = CASE WHEN former.group_chat_id IS DISTINCT FROM $3 THEN former.group_chat_id
-                                        ELSE b.former_group_chat_id END,
-            status = 'active', status_reason = NULL
-        FROM former WHERE b.id = former.id
-        RETURNING b.*
-    ), fields AS (
-        SELECT field.key, jsonb_build_object('before', field.value, 'after', now.value) AS change
-        FROM former, changed,
-             jsonb_each(jsonb_build_object('group_chat_id', former.group_chat_id, 'topic_mode', former.topic_mode,
-                                           'bot_username', former.bot_username)) AS field
-             JOIN LATERAL jsonb_each(jsonb_build_object('group_chat_id', changed.group_chat_id,
-                                                        'topic_mode', changed.topic_mode,
-                                                        'bot_username', changed.bot_username)) AS now ON now.key = field.key
-        WHERE now.value IS DISTINCT FROM field.value
-        UNION ALL
-        SELECT 'token', to_jsonb('***'::text) FROM former, changed WHERE former.token <> changed.token
-    )
-    INSERT INTO audit_log (client_id, user_id, action, details)
-    SELECT current_client_id(), $6, 'bot.update', jsonb_build_object('bot_id', $1) || jsonb_object_agg(key, change)
-    FROM fields HAVING count(*) > 0";
+/// The parameters of `update_bot`.
+struct UpdateBot {
+    bot_id: i64,
+    token: Option<Vec<u8>>,
+    group_chat_id: Option<i64>,
+    topic_mode: bool,
+    bot_username: String,
+    user_id: i64,
+}
+
+impl UpdateBot {
+    fn statement(self) -> Statement {
+        let Self { bot_id, token, group_chat_id, topic_mode, bot_username, user_id } = self;
+        Statement::call("update_bot")
+            .arg("bot_id", bot_id)
+            .arg("token", token)
+            .arg("group_chat_id", group_chat_id)
+            .arg("topic_mode", topic_mode)
+            .arg("bot_username", bot_username)
+            .arg("user_id", user_id)
+    }
+}
 
 /// Changes a bot. `around` gets true if the bot moves to another group.
 pub async fn change(
@@ -156,15 +151,15 @@ pub async fn change(
     }
     let sealed = change.token.as_ref().map(|token| app.keyring().seal(token, token_context(client)));
     let (mut statements, after) = around(new.group_chat_id != bot.group_chat_id);
-    statements.push(
-        Statement::new(UPDATE)
-            .bind(bot_id)
-            .bind(sealed)
-            .bind(new.group_chat_id)
-            .bind(new.topic_mode)
-            .bind(checked.username)
-            .bind(user_id),
-    );
+    let update = UpdateBot {
+        bot_id,
+        token: sealed,
+        group_chat_id: new.group_chat_id,
+        topic_mode: new.topic_mode,
+        bot_username: checked.username,
+        user_id,
+    };
+    statements.push(update.statement());
     if let Some(group) = checked.group {
         let title = group.title.unwrap_or_default();
         statements.push(chats::store_chat(bot_id, group.id, title, group.is_forum, group.bot_status));

@@ -1,0 +1,45 @@
+-- The auto-reply to a buyer who gets no answer for a while.
+
+-- Clears the scheduled time of a dialog's auto-reply, and creates the message with its parts if the setting and the interval still
+-- allow it. The topic gets it once it is sent. If the time was cleared meanwhile, an answer came first, and nothing is created.
+-- Returns the dialog as a wake-up (common/wakeups.rs), or no row if nothing is to be sent. Called by bridge/auto_reply.rs.
+-- Locks: the dialog only.
+CREATE FUNCTION sql.insert_auto_reply(_dialog_id bigint, _scheduled_at timestamptz, _text text, _parts jsonb)
+RETURNS TABLE (bot_id bigint, dialog_id bigint, wait_seconds bigint, auto_reply_at timestamptz)
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    _due record;
+    _message messages;
+BEGIN
+    UPDATE dialogs d
+    SET auto_reply_scheduled_at = NULL,
+        auto_reply_last_sent_at = CASE WHEN rule.is_allowed THEN now() ELSE d.auto_reply_last_sent_at END,
+        send_at = CASE WHEN rule.is_allowed THEN greatest(coalesce(d.send_at, now()), now()) ELSE d.send_at END
+    FROM (
+        SELECT r.id, i.begins_at IS NOT NULL AND r.state <> 'blocked'
+                     AND coalesce(r.auto_reply_last_sent_at < i.begins_at, true) AS is_allowed
+        FROM dialogs r
+        LEFT JOIN tenancy_auto_replies s ON s.client_id = r.client_id AND s.enabled AND btrim(s.text) <> ''
+        LEFT JOIN LATERAL auto_reply_interval(s.always, s.start_time, s.end_time, s.zone, now()) AS i ON true
+        WHERE r.id = _dialog_id
+    ) AS rule
+    WHERE d.id = rule.id AND d.auto_reply_scheduled_at = _scheduled_at
+    RETURNING d.client_id, d.avito_account_id, d.bot_id, rule.is_allowed INTO _due;
+    IF NOT coalesce(_due.is_allowed, false) THEN
+        RETURN;
+    END IF;
+    INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, is_auto_reply,
+                          status, needs_post)
+    VALUES (_due.client_id, _dialog_id, _due.avito_account_id, _due.bot_id, 'out', 'auto_reply', 'text', _text, true,
+            'sending', false)
+    RETURNING * INTO _message;
+    INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, position, text, text_key)
+    SELECT _message.client_id, _message.dialog_id, _message.id, _message.avito_account_id, part.position, part.text,
+           part.text_key
+    FROM jsonb_to_recordset(_parts) AS part (position int, text text, text_key text)
+    ORDER BY part.position;
+    IF FOUND THEN
+        RETURN QUERY SELECT NULL::bigint, _dialog_id, 0::bigint, NULL::timestamptz;
+    END IF;
+END $$;
