@@ -2,6 +2,7 @@
 //! Each rule lists all files that break it, and has tests of its reader on small texts.
 
 mod circles;
+mod lengths;
 mod paths;
 mod rooms;
 mod rust;
