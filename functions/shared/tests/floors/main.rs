@@ -7,5 +7,6 @@ mod paths;
 mod rooms;
 mod rust;
 mod sql;
+mod stored_functions;
 mod tables;
 mod tree;
