@@ -10,3 +10,4 @@ mod sql;
 mod stored_functions;
 mod tables;
 mod tree;
+mod words;
