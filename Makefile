@@ -1,4 +1,4 @@
-# One line a target; infra/local, infra/README.md and README.md explain them.
+# One line a target; README.md, infra/README.md, infra/local/README.md and infra/bench/README.md explain them.
 
 PYTHON := .venv/bin/python
 CARGO_TARGETS := --profile local --workspace --all-targets
