@@ -114,7 +114,7 @@ impl Shop {
             messages,
             polled: by_poll.then_some(polled),
         };
-        must(self.world.app.db().run(Scope::Tenant(self.owner.client), record(self.world.app, &batch)).await);
+        must(self.world.app.db().run(Scope::Tenant(self.owner.client), vec![record(self.world.app, &batch)]).await);
     }
 
     /// Reads the dialog's id, the time of its scheduled auto-reply and the time of the last one that was sent.

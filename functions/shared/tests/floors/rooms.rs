@@ -15,6 +15,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("sql", &[]),
     ("platform", &["sql"]),
     ("app", &["platform"]),
+    ("wiring", &["app", "platform"]),
     ("avito", &["app", "platform"]),
     ("telegram", &["app", "platform"]),
     ("tenancy", &["app", "platform", "avito", "telegram"]),

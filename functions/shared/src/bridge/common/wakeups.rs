@@ -69,21 +69,3 @@ pub fn auto_reply_delay(app: &App) -> Duration {
     let seconds = app.config().number(var::AUTO_REPLY_DELAY_SECONDS);
     Duration::from_secs(seconds.and_then(|seconds| seconds.try_into().ok()).unwrap_or_default())
 }
-
-/// Wakes the bots and dialogs that the statements returned, as `bot_to_wake` and `dialog_to_wake`, or with the
-/// label [`WAKEUPS`].
-pub async fn wake(app: &App, results: &ResultSets) -> Result<(), DbError> {
-    Wakeups::read(results)?.wake(app).await;
-    let ids = |name: &'static str| {
-        let named = move |row: &&tokio_postgres::Row| row.columns().iter().any(|column| column.name() == name);
-        results.iter().flatten().filter(named).map(move |row| get::<i64>(row, name)).collect::<Result<Vec<_>, _>>()
-    };
-    for bot_id in ids("bot_to_wake")? {
-        app.wake(&TelegramTask::V1 { bot_id }, Duration::ZERO).await;
-    }
-    let dialogs: Vec<_> = ids("dialog_to_wake")?.into_iter().map(|dialog_id| AvitoTask::V1 { dialog_id }).collect();
-    if let Err(error) = app.send_many(&dialogs, Duration::ZERO).await {
-        tracing::warn!(%error, "dialogs could not be woken; the sweep finds them");
-    }
-    Ok(())
-}
