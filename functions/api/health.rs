@@ -26,7 +26,7 @@ use utoipa::{IntoParams, ToSchema};
 
 tuberry::lambda!("health", health as __path_health, [Database, Cache, Tokens, ServiceToken, TelegramQueue]);
 
-/// What to look at.
+/// The depth of the check.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct Depth {

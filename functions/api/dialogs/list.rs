@@ -15,7 +15,7 @@ use utoipa::IntoParams;
 
 tuberry::lambda!("dialogs-list", list as __path_list, [Database, Cache, Tokens]);
 
-/// Which dialogs are asked for.
+/// The query of the list: filters and paging.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct DialogsQuery {

@@ -1,4 +1,4 @@
-//! What a frontend reads and asks for: lists of dialogs and messages, replies, and dialogs that follow their account or bot.
+//! Requests of a frontend: lists of dialogs and messages, replies, and dialogs that follow their account or bot.
 
 pub mod history;
 pub mod relocation;

@@ -1,4 +1,4 @@
-//! What every room of the bridge uses: queue tasks, claims, texts, and calls to Avito within its rate limit. Nothing here
+//! Shared by every room of the bridge: queue tasks, claims, texts, and calls to Avito within its rate limit. Nothing here
 //! writes a row.
 
 pub(in crate::bridge) mod avito_call;

@@ -62,7 +62,7 @@ BEGIN
     FROM dialogs d WHERE d.id = _dialog_id FOR NO KEY UPDATE;
     IF _telegram_chat_id = _bot.group_chat_id
        AND (SELECT outbox.topics_off = _is_forum FROM bot_outboxes outbox WHERE outbox.bot_id = _bot_id) THEN
-        UPDATE bot_outboxes outbox SET topics_off = NOT _is_forum WHERE outbox.bot_id = _bot_id;
+        PERFORM sql.store_topic_mode(_bot_id, _telegram_chat_id, _is_forum);
     END IF;
     INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, author_name,
                           telegram_chat_id, telegram_message_id, telegram_user_id, status, error, needs_post, media_group_id)
@@ -136,9 +136,7 @@ CREATE FUNCTION sql.notify_unowned_topic(
 DECLARE
     _dedup_key text := format('unowned_topic:%s:%s', _telegram_chat_id, _thread_id);
 BEGIN
-    INSERT INTO posts (client_id, bot_id, kind, content, telegram_chat_id, telegram_topic_id, dedup_key)
-    VALUES (_client_id, _bot_id, 'notice', _notice, _telegram_chat_id, _thread_id, _dedup_key)
-    ON CONFLICT (bot_id, dedup_key) DO NOTHING;
+    PERFORM sql.put_topic_notice(_client_id, _bot_id, _telegram_chat_id, _thread_id, _notice, _dedup_key);
     RETURN QUERY
     SELECT outbox.bot_id, NULL::bigint, outbox.wait_seconds, NULL::timestamptz
     FROM posts p CROSS JOIN LATERAL sql.make_outbox_due(p.bot_id, p.client_id, p.due_at) AS outbox

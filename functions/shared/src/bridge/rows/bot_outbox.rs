@@ -120,6 +120,17 @@ pub(in crate::bridge) fn charge_budget(bot_id: i64, owner: Uuid, budget: Telegra
         .arg("budget_updated_at", budget.at)
 }
 
+/// Stores the budget of reactions that a batch left, if not all of the batch were set.
+pub(in crate::bridge) fn charge_reaction_budget(bot_id: i64, owner: Uuid, budget: TelegramBudget) -> Statement {
+    Statement::new(
+        "UPDATE bot_outboxes SET reaction_budget_left = $3, reaction_budget_updated_at = $4 WHERE bot_id = $1 AND lease_owner = $2",
+    )
+    .bind(bot_id)
+    .bind(owner)
+    .bind(budget.left)
+    .bind(budget.at)
+}
+
 /// Releases the lease until `due`, whatever is waiting: nothing may be sent before. Returns false if a wake-up is
 /// scheduled already, at most a second after `due`; otherwise the caller sends one.
 pub(in crate::bridge) fn release_until(bot_id: i64, owner: Uuid, due: Timestamp) -> Statement {

@@ -23,6 +23,43 @@ BEGIN
     RETURN FOUND;
 END $$;
 
+-- Stores a notice in a topic that no dialog owns, at most once per bot and key. Called by notify_unowned_topic.
+CREATE FUNCTION sql.put_topic_notice(
+    _client_id bigint, _bot_id bigint, _telegram_chat_id bigint, _thread_id bigint, _content jsonb, _dedup_key text
+) RETURNS void LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    INSERT INTO posts (client_id, bot_id, kind, content, telegram_chat_id, telegram_topic_id, dedup_key)
+    VALUES (_client_id, _bot_id, 'notice', _content, _telegram_chat_id, _thread_id, _dedup_key)
+    ON CONFLICT (bot_id, dedup_key) DO NOTHING;
+END $$;
+
+-- Stores a post that carries out what an operator asked for, at most once per bot and key. `_telegram_chat_id` is null if the
+-- post goes where its dialog is by then. True if it was stored now. Called by press_button and run_command.
+CREATE FUNCTION sql.put_operators_post(
+    _client_id bigint, _bot_id bigint, _dialog_id bigint, _kind text, _content jsonb, _telegram_chat_id bigint, _dedup_key text
+) RETURNS boolean LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, telegram_chat_id, dedup_key)
+    VALUES (_client_id, _bot_id, _dialog_id, _kind, _content, _telegram_chat_id, _dedup_key)
+    ON CONFLICT (bot_id, dedup_key) DO NOTHING;
+    RETURN FOUND;
+END $$;
+
+-- Takes back a post: one that is not sent is never sent, and what Telegram has of it is deleted there. Called by
+-- merge_app_message.
+CREATE FUNCTION sql.withdraw_post(_post_id bigint, _reason text) RETURNS void LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    UPDATE posts SET state = 'failed', error = _reason WHERE id = _post_id AND state = 'pending';
+    INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
+    SELECT p.client_id, p.bot_id, p.dialog_id, 'delete', jsonb_build_object('message_id', message_id), 'mirror:' || p.id
+    FROM posts p CROSS JOIN LATERAL unnest(p.telegram_message_ids) AS message_id
+    WHERE p.id = _post_id AND p.state IN ('sending', 'sent')
+    ON CONFLICT (bot_id, dedup_key) DO NOTHING;
+END $$;
+
 -- Finishes a post that Telegram has. Its messages are delivered, and their chat is to be marked read in a while.
 -- `_telegram_message_ids` is null if they are stored already. Locks the dialog first. Called by claim_bot_work and by rows/posts.rs.
 CREATE FUNCTION sql.finish_post(_post_id bigint, _telegram_message_ids bigint[]) RETURNS void

@@ -9,10 +9,21 @@ BEGIN
     IF _message.telegram_message_id IS NULL THEN
         RETURN false;
     END IF;
+    RETURN sql.put_reaction(_message.client_id, _message.bot_id, _message.dialog_id, _message.telegram_chat_id,
+                            _message.telegram_message_id, _emoji, 'receipt:' || _message.id);
+END $$;
+
+-- Puts a reaction on a message in Telegram. Of one key the latest counts: it replaces one that still waits. True if something
+-- changed. Called by put_receipt and confirm_deletions.
+CREATE FUNCTION sql.put_reaction(
+    _client_id bigint, _bot_id bigint, _dialog_id bigint, _telegram_chat_id bigint, _telegram_message_id bigint, _emoji text,
+    _dedup_key text
+) RETURNS boolean LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
     INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, telegram_chat_id, dedup_key)
-    VALUES (_message.client_id, _message.bot_id, _message.dialog_id, 'reaction',
-            jsonb_build_object('message_id', _message.telegram_message_id, 'emoji', _emoji), _message.telegram_chat_id,
-            'receipt:' || _message.id)
+    VALUES (_client_id, _bot_id, _dialog_id, 'reaction',
+            jsonb_build_object('message_id', _telegram_message_id, 'emoji', _emoji), _telegram_chat_id, _dedup_key)
     ON CONFLICT (bot_id, dedup_key) DO UPDATE
     SET content = excluded.content, state = 'pending', attempts = 0, due_at = now()
     WHERE posts.content IS DISTINCT FROM excluded.content;

@@ -156,18 +156,11 @@ END $$;
 -- Deletes a message that was taken for one from Avito's app, and what shows it in the topic. Called by mark_part_sent.
 CREATE FUNCTION sql.merge_app_message(_message_id bigint) RETURNS void LANGUAGE plpgsql AS $$
 #variable_conflict use_column
+DECLARE
+    _post_id bigint;
 BEGIN
-    WITH mistaken AS (
-        DELETE FROM messages m WHERE m.id = _message_id RETURNING m.post_id
-    ), unsent AS (
-        UPDATE posts SET state = 'failed', error = 'our own answer'
-        FROM mistaken WHERE posts.id = mistaken.post_id AND posts.state = 'pending'
-    )
-    INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
-    SELECT p.client_id, p.bot_id, p.dialog_id, 'delete', jsonb_build_object('message_id', message_id), 'mirror:' || p.id
-    FROM mistaken JOIN posts p ON p.id = mistaken.post_id AND p.state IN ('sending', 'sent')
-    CROSS JOIN LATERAL unnest(p.telegram_message_ids) AS message_id
-    ON CONFLICT (bot_id, dedup_key) DO NOTHING;
+    DELETE FROM messages m WHERE m.id = _message_id RETURNING m.post_id INTO _post_id;
+    PERFORM sql.withdraw_post(_post_id, 'our own answer');
 END $$;
 
 -- Releases the lease of a dialog; its work is due again in so many seconds. Called by to_avito/claim.rs.

@@ -42,20 +42,13 @@ BEGIN
         ), confirmed AS (
             UPDATE messages m SET delete_command_id = NULL FROM finished WHERE m.id = finished.id
             RETURNING m.client_id, m.bot_id, m.dialog_id, m.telegram_chat_id, finished.delete_command_id, m.id
-        ), receipt AS (
-            INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, telegram_chat_id, dedup_key)
-            SELECT client_id, bot_id, dialog_id, 'reaction',
-                   jsonb_build_object('message_id', delete_command_id, 'emoji', '👌'), telegram_chat_id,
-                   'receipt:deleted:' || id
-            FROM confirmed
-            ON CONFLICT (bot_id, dedup_key) DO UPDATE
-            SET content = excluded.content, state = 'pending', attempts = 0, due_at = now()
-            WHERE posts.content IS DISTINCT FROM excluded.content
-            RETURNING bot_id, client_id
         )
-        SELECT DISTINCT bot_id, client_id FROM receipt
+        SELECT * FROM confirmed
     LOOP
-        PERFORM sql.make_outbox_due(_command.bot_id, _command.client_id, now());
+        IF sql.put_reaction(_command.client_id, _command.bot_id, _command.dialog_id, _command.telegram_chat_id,
+                            _command.delete_command_id, '👌', 'receipt:deleted:' || _command.id) THEN
+            PERFORM sql.make_outbox_due(_command.bot_id, _command.client_id, now());
+        END IF;
     END LOOP;
 END $$;
 

@@ -60,21 +60,10 @@ pub(super) async fn set_reactions(sender: &TelegramSender<'_>, work: &BotWork) -
     if failed.is_empty() {
         return TelegramStep::CommitSent(outcome, Completed { reactions: Some(left), ..Completed::default() });
     }
-    outcome.push(charge_reaction_budget(sender.bot_id, sender.owner, left));
+    outcome.push(bot_outbox::charge_reaction_budget(sender.bot_id, sender.owner, left));
     for (post, error) in failed.into_iter().filter_map(|(post, error)| Some((post, error?))) {
         tracing::warn!(bot_id = sender.bot_id, post_id = post.id, %error, "a receipt was not set");
         outcome.extend(failures::after_receipt_failure(sender, work, post, &error));
     }
     TelegramStep::Commit(outcome)
-}
-
-/// Stores the budget of reactions that a batch left, if not all of the batch were set.
-fn charge_reaction_budget(bot_id: i64, owner: Uuid, budget: TelegramBudget) -> Statement {
-    Statement::new(
-        "UPDATE bot_outboxes SET reaction_budget_left = $3, reaction_budget_updated_at = $4 WHERE bot_id = $1 AND lease_owner = $2",
-    )
-    .bind(bot_id)
-    .bind(owner)
-    .bind(budget.left)
-    .bind(budget.at)
 }

@@ -1,4 +1,4 @@
-//! What one message says: its text, the quote above it, and its picture, voice or location.
+//! The content of one message: its text, the quote above it, and its picture, voice or location.
 //! Texts of people stay plain; entities give the structure, so that no text can break a post.
 
 use jiff::{Timestamp, tz::TimeZone};

@@ -1,4 +1,4 @@
-//! What posts look like: messages and a dialog go in, drafts come out. Nothing here knows a database or makes a call.
+//! Composes posts: messages and a dialog go in, drafts come out. Nothing here knows a database or makes a call.
 
 pub(super) mod album;
 pub(super) mod header;
