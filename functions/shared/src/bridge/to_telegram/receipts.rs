@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     bridge::{
-        common::telegram_budget::{TelegramBudget, later},
+        common::telegram_budget::later,
         rows::{bot_outbox, topic_emoji},
     },
     platform::db::Statement,
