@@ -59,7 +59,12 @@ impl Wakeups {
                 app.wake_many(tasks, Duration::from_secs(*seconds)).await;
             }
         });
-        let auto_replies = Box::pin(app.wake_many(&self.auto_replies, auto_reply_delay(app)));
+        let auto_replies = Box::pin(async {
+            // Only functions that schedule auto-replies declare the variable of the delay.
+            if !self.auto_replies.is_empty() {
+                app.wake_many(&self.auto_replies, auto_reply_delay(app)).await;
+            }
+        });
         tokio::join!(bots, dialogs, auto_replies);
     }
 }

@@ -23,11 +23,11 @@ use crate::{
 pub(super) fn run_command(bot_id: i64, message: &Message, word: &str) -> Option<UpdateOutcome> {
     let statement = match word {
         "del" => return Some(edits::handle_delete_command(bot_id, message)),
-        "close" => command_statement(CLOSE, bot_id, message, texts::closed(Language::Russian), None),
-        "reopen" => command_statement(REOPEN, bot_id, message, texts::reopened(Language::Russian), None),
+        "close" => command_statement(bot_id, message, "close", texts::closed(Language::Russian), None),
+        "reopen" => command_statement(bot_id, message, "reopen", texts::reopened(Language::Russian), None),
         "block" => {
             let question = texts::block_whom(Language::Russian);
-            command_statement(BLOCK, bot_id, message, question, Some(buttons::block_buttons()))
+            command_statement(bot_id, message, "block", question, Some(buttons::block_buttons()))
         }
         _ => return None,
     };
@@ -37,43 +37,11 @@ pub(super) fn run_command(bot_id: i64, message: &Message, word: &str) -> Option<
     })
 }
 
-/// Selects the dialog in which the command was written, as `dialog`, and begins the insert of the command's post, as
-/// `posted`. Parameters: bot, chat, topic, answered message, message, content of the post.
-macro_rules! command {
-    ($then:literal) => {
-        concat!(
-            "WITH dialog AS (
-                 SELECT d.* FROM dialogs d
-                 JOIN tenancy_bots r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
-                 WHERE d.id = find_dialog($1, $2, $3, $4)
-             ), posted AS (
-                 INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
-                 SELECT client_id, $1, id, ",
-            $then
-        )
-    };
-}
-
-const CLOSE: &str = command!(
-    "CASE WHEN topic_state = 'open' THEN 'close_topic' ELSE 'notice' END, $6::jsonb, format('command:%s:%s', $2::bigint, $5::bigint)
-     FROM dialog WHERE state <> 'blocked' ON CONFLICT (bot_id, dedup_key) DO NOTHING RETURNING dialog_id)
-     UPDATE dialogs d SET state = 'closed', auto_reply_scheduled_at = NULL FROM posted WHERE d.id = posted.dialog_id"
-);
-const REOPEN: &str = command!(
-    "CASE WHEN topic_state = 'open' THEN 'reopen_topic' ELSE 'notice' END, $6::jsonb, format('command:%s:%s', $2::bigint, $5::bigint)
-     FROM dialog ON CONFLICT (bot_id, dedup_key) DO NOTHING RETURNING dialog_id)
-     UPDATE dialogs d SET state = 'waiting' FROM posted WHERE d.id = posted.dialog_id AND d.state = 'closed'"
-);
-const BLOCK: &str = command!(
-    "'notice', replace($6::jsonb::text, '{id}', id::text)::jsonb, format('command:%s:%s', $2::bigint, $5::bigint)
-     FROM dialog ON CONFLICT (bot_id, dedup_key) DO NOTHING RETURNING dialog_id)
-     SELECT FROM posted"
-);
-
+/// Runs the command in the dialog of its topic, with a post of this text.
 fn command_statement(
-    sql: &'static str,
     bot_id: i64,
     message: &Message,
+    command: &'static str,
     text: &str,
     buttons: Option<Value>,
 ) -> Statement {
@@ -81,13 +49,14 @@ fn command_statement(
     if let Some(buttons) = buttons {
         content["reply_markup"] = buttons;
     }
-    Statement::new(sql)
-        .bind(bot_id)
-        .bind(message.chat.id)
-        .bind(message.thread_id)
-        .bind(message.answers())
-        .bind(message.message_id)
-        .bind(content)
+    Statement::call("run_command")
+        .arg("bot_id", bot_id)
+        .arg("telegram_chat_id", message.chat.id)
+        .arg("thread_id", message.thread_id)
+        .arg("reply_to_message_id", message.answers())
+        .arg("telegram_message_id", message.message_id)
+        .arg("command", command)
+        .arg("content", content)
 }
 
 /// Returns the message with which an operator asks for a canned reply, and the reply's name. The name is empty if the

@@ -10,6 +10,7 @@ use crate::{
         common::{
             text_split,
             texts::{self, Language},
+            wakeups::WAKEUPS,
         },
         rows::{bot_outbox, posts},
     },
@@ -42,103 +43,112 @@ pub(super) fn handle_edit(bot_id: i64, message: &Message) -> UpdateOutcome {
         .map(|(position, part)| json!({ "position": position, "text_key": text_split::key(&part), "text": part }))
         .collect();
     let change = why_not.is_none().then(|| json!({ "text": said, "parts": parts }));
-    let forget = Statement::new(
-        "UPDATE messages SET requested_change = NULL, change_due_at = NULL
-         WHERE bot_id = $1 AND telegram_chat_id = $2 AND telegram_message_id = $3 AND text = $4
-           AND change_due_at IS NOT NULL AND delete_command_id IS NULL",
-    );
-    let request = Statement::new(
-        "WITH requested AS (
-             UPDATE messages m
-             SET requested_change = $5, change_due_at = CASE
-                 WHEN EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state NOT IN ('pending', 'failed'))
-                 THEN now() + make_interval(secs => $6) ELSE now() END
-             WHERE m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3 AND m.origin = 'operator'
-               AND m.kind = 'text' AND m.text <> $4 AND m.delete_command_id IS NULL AND $5 IS NOT NULL
-               AND EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state IN ('pending', 'sending', 'sent', 'failed'))
-               AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sent'
-                               AND p.sending_since < now() - make_interval(secs => $7))
-             RETURNING m.dialog_id, m.change_due_at
-         )
-         UPDATE dialogs d SET send_at = coalesce(d.send_at, requested.change_due_at) FROM requested WHERE d.id = requested.dialog_id
-         RETURNING d.id AS dialog_id, d.send_at",
-    );
-    let refuse = Statement::new(
-        "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
-         SELECT m.client_id, m.bot_id, m.dialog_id, 'notice', coalesce($5, $6),
-                format('edit_refused:%s:%s', m.id, md5($4::text))
-         FROM messages m
-         WHERE m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3 AND m.origin = 'operator'
-           AND coalesce(m.text, '') <> $4
-           AND EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state <> 'cancelled')
-           AND ($5 IS NOT NULL OR EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sent'
-                                          AND p.sending_since < now() - make_interval(secs => $7)))
-         ON CONFLICT (bot_id, dedup_key) DO NOTHING",
-    );
-    let at =
-        |statement: Statement| statement.bind(bot_id).bind(message.chat.id).bind(message.message_id).bind(said.clone());
-    let notice = |why: &str| posts::notice(why, Some(message.message_id));
     UpdateOutcome {
         statements: vec![
-            at(forget),
-            at(request).bind(change).bind(EDIT_DELAY).bind(MAX_DELETE_AGE),
-            at(refuse)
-                .bind(why_not.map(notice))
-                .bind(notice(texts::too_late_to_change(Language::Russian)))
-                .bind(MAX_DELETE_AGE),
+            cancel_change(bot_id, message, said.clone()),
+            request_change(bot_id, message, said.clone(), change),
+            refuse_change(bot_id, message, said, why_not),
             bot_outbox::make_due_for_posts(bot_id),
         ],
         ..UpdateOutcome::default()
     }
 }
 
+/// Cancels the requested change of an answer that has its former text again.
+fn cancel_change(bot_id: i64, message: &Message, said: String) -> Statement {
+    Statement::new(
+        "UPDATE messages SET requested_change = NULL, change_due_at = NULL
+         WHERE bot_id = $1 AND telegram_chat_id = $2 AND telegram_message_id = $3 AND text = $4
+           AND change_due_at IS NOT NULL AND delete_command_id IS NULL",
+    )
+    .bind(bot_id)
+    .bind(message.chat.id)
+    .bind(message.message_id)
+    .bind(said)
+}
+
+/// Stores the change of an answer that Avito may still delete. `change` None: the message is no answer any more, and
+/// nothing is stored.
+fn request_change(bot_id: i64, message: &Message, said: String, change: Option<Value>) -> Statement {
+    Statement::call("request_change")
+        .arg("bot_id", bot_id)
+        .arg("telegram_chat_id", message.chat.id)
+        .arg("telegram_message_id", message.message_id)
+        .arg("text", said)
+        .arg("change", change)
+        .arg("edit_delay_seconds", EDIT_DELAY)
+        .arg("max_delete_age_seconds", MAX_DELETE_AGE)
+        .labelled(WAKEUPS)
+}
+
+/// Stores a notice that an answer cannot be changed, once for each text: for the reason `why_not`, or because Avito
+/// deletes it no more.
+fn refuse_change(bot_id: i64, message: &Message, said: String, why_not: Option<&str>) -> Statement {
+    let notice = |why: &str| posts::notice(why, Some(message.message_id));
+    Statement::new(
+        "SELECT sql.put_notice(m.client_id, m.bot_id, m.dialog_id, coalesce($5, $6),
+                               format('edit_refused:%s:%s', m.id, md5($4)))
+         FROM messages m
+         WHERE m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3 AND m.origin = 'operator'
+           AND coalesce(m.text, '') <> $4
+           AND EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state <> 'cancelled')
+           AND ($5 IS NOT NULL OR EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sent'
+                                          AND p.sending_since < now() - make_interval(secs => $7)))",
+    )
+    .bind(bot_id)
+    .bind(message.chat.id)
+    .bind(message.message_id)
+    .bind(said)
+    .bind(why_not.map(notice))
+    .bind(notice(texts::too_late_to_change(Language::Russian)))
+    .bind(MAX_DELETE_AGE)
+}
+
 /// Handles `/del`, written as a reply to an operator's message.
 pub(super) fn handle_delete_command(bot_id: i64, message: &Message) -> UpdateOutcome {
-    let request = Statement::new(
-        "WITH requested AS (
-             UPDATE messages m SET requested_change = '{}', change_due_at = now(), delete_command_id = $4
-             WHERE m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3 AND m.origin = 'operator'
-               AND EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state IN ('pending', 'sending', 'sent', 'failed'))
-               AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sent'
-                               AND p.sending_since < now() - make_interval(secs => $5))
-             RETURNING m.dialog_id
-         )
-         UPDATE dialogs d SET send_at = now() FROM requested WHERE d.id = requested.dialog_id
-         RETURNING d.id AS dialog_id, d.send_at",
-    );
-    let refuse = Statement::new(
-        "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
-         SELECT d.client_id, d.bot_id, d.id, 'notice', CASE WHEN m.id IS NULL THEN $6 ELSE $7 END,
-                format('delete_not_possible:%s:%s', $2::bigint, $4::bigint)
-         FROM dialogs d
-         JOIN tenancy_bots r ON r.bot_id = $1 AND $2 IN (r.group_chat_id, r.former_group_chat_id)
-         LEFT JOIN messages m ON m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3
-                             AND m.origin = 'operator'
-         WHERE d.id = find_dialog($1, $2, $8, $3)
-           AND (m.id IS NULL OR EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sent'
-                                        AND p.sending_since < now() - make_interval(secs => $5)))
-         ON CONFLICT (bot_id, dedup_key) DO NOTHING",
-    );
-    let at = |statement: Statement| {
-        statement
-            .bind(bot_id)
-            .bind(message.chat.id)
-            .bind(message.answers())
-            .bind(message.message_id)
-            .bind(MAX_DELETE_AGE)
-    };
-    let notice = |why: &str| posts::notice(why, Some(message.message_id));
     UpdateOutcome {
         statements: vec![
-            at(request),
-            at(refuse)
-                .bind(notice(texts::delete_what(Language::Russian)))
-                .bind(notice(texts::too_late_to_delete(Language::Russian)))
-                .bind(message.thread_id),
+            request_deletion(bot_id, message),
+            refuse_deletion(bot_id, message),
             bot_outbox::make_due_for_posts(bot_id),
         ],
         ..UpdateOutcome::default()
     }
+}
+
+/// Stores that the answer to which `/del` replies is to be deleted.
+fn request_deletion(bot_id: i64, message: &Message) -> Statement {
+    Statement::call("request_deletion")
+        .arg("bot_id", bot_id)
+        .arg("telegram_chat_id", message.chat.id)
+        .arg("telegram_message_id", message.answers())
+        .arg("command_id", message.message_id)
+        .arg("max_delete_age_seconds", MAX_DELETE_AGE)
+        .labelled(WAKEUPS)
+}
+
+/// Stores a notice that `/del` replies to no answer, or to one that Avito deletes no more.
+fn refuse_deletion(bot_id: i64, message: &Message) -> Statement {
+    let notice = |why: &str| posts::notice(why, Some(message.message_id));
+    Statement::new(
+        "SELECT sql.put_notice(d.client_id, d.bot_id, d.id, CASE WHEN m.id IS NULL THEN $7 ELSE $8 END,
+                               format('delete_not_possible:%s:%s', $2, $5))
+         FROM dialogs d
+         JOIN tenancy_bots b ON b.bot_id = $1 AND $2 IN (b.group_chat_id, b.former_group_chat_id)
+         LEFT JOIN messages m ON m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $4
+                             AND m.origin = 'operator'
+         WHERE d.id = find_dialog($1, $2, $3, $4)
+           AND (m.id IS NULL OR EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sent'
+                                        AND p.sending_since < now() - make_interval(secs => $6)))",
+    )
+    .bind(bot_id)
+    .bind(message.chat.id)
+    .bind(message.thread_id)
+    .bind(message.answers())
+    .bind(message.message_id)
+    .bind(MAX_DELETE_AGE)
+    .bind(notice(texts::delete_what(Language::Russian)))
+    .bind(notice(texts::too_late_to_delete(Language::Russian)))
 }
 
 #[cfg(test)]

@@ -1,8 +1,17 @@
-//! The outcome of an update, and the command that a message begins with.
+//! The outcome of an update, what its statements returned, and the command that a message begins with.
 
 use serde_json::{Value, json};
 
-use crate::{platform::db::Statement, telegram::update::Message};
+use crate::{
+    platform::db::{DbError, ResultSets, Statement, get},
+    telegram::update::Message,
+};
+
+/// The label of statements whose column `not_yet` is true if the update answers a post whose message id is not stored
+/// yet.
+pub(super) const NOT_YET: &str = "not_yet";
+/// The label of statements that return a row if a pressed button did something.
+pub(super) const ACTED: &str = "acted";
 
 /// The outcome of an update: the statements to run and the answer to give at once.
 #[derive(Default)]
@@ -13,6 +22,25 @@ pub(super) struct UpdateOutcome {
     pub(super) reply: Option<ButtonReply>,
     /// True if one of the statements already stores whether the group has topics.
     pub(super) stores_topic_mode: bool,
+}
+
+/// The facts that an update's statements returned, besides the wake-ups.
+pub(super) struct UpdateFacts {
+    /// True if Telegram is to repeat the update in a moment.
+    pub(super) is_not_yet: bool,
+    /// True if the pressed button did something.
+    pub(super) has_acted: bool,
+}
+
+impl UpdateFacts {
+    /// Reads the result sets labelled [`NOT_YET`] and [`ACTED`].
+    pub(super) fn read(results: &ResultSets) -> Result<Self, DbError> {
+        let mut is_not_yet = false;
+        for row in results.labelled(NOT_YET) {
+            is_not_yet |= get::<Option<bool>>(row, "not_yet")?.unwrap_or_default();
+        }
+        Ok(Self { is_not_yet, has_acted: results.labelled(ACTED).next().is_some() })
+    }
 }
 
 /// The two possible answers to a press: `done` if the button did something, `nothing` if not.

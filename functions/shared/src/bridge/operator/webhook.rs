@@ -2,30 +2,26 @@
 //! before the 200. An update is recorded or ignored, never refused for ever: Telegram would repeat it without end, and
 //! it would block every topic of the group.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
-use tokio_postgres::{Row, types::FromSql};
 
 use super::{
     callbacks, commands, edits,
     insert::insert,
-    outcome::{UpdateOutcome, command},
+    outcome::{UpdateFacts, UpdateOutcome, command},
     pictures::{self, Sendable},
 };
 use crate::{
     App,
     bridge::{
         common::{
-            queue_tasks::{AvitoTask, TelegramTask},
             text_split,
             texts::{self, Language},
+            wakeups::Wakeups,
         },
         rows::{bot_outbox, posts, topics},
     },
     platform::{
         db::{DbError, Scope, Statement, get},
-        queue::MAX_DELAY,
         secrets::Secret,
     },
     telegram::update::{Content, Kind, Membership, Message, Person, Service, Update},
@@ -79,36 +75,13 @@ pub async fn receive_telegram_update(
         tracing::warn!(bot_id, "a Telegram webhook came with a wrong secret");
         return Ok(UpdateResult::WrongSecret);
     }
-    wake(app, &results).await?;
-    let has_flag = |column: &str| results.iter().flatten().any(|row| matches!(optional(row, column), Ok(Some(true))));
-    if has_flag("not_yet") {
+    Wakeups::read(&results)?.wake(app).await;
+    let facts = UpdateFacts::read(&results)?;
+    if facts.is_not_yet {
         return Ok(UpdateResult::NotYet);
     }
-    let acted = has_flag("acted");
-    let answer = outcome.answer.or_else(|| outcome.reply.map(|reply| reply.call(acted)));
+    let answer = outcome.answer.or_else(|| outcome.reply.map(|reply| reply.call(facts.has_acted)));
     Ok(answer.map_or(UpdateResult::Done, UpdateResult::Answer))
-}
-
-/// Wakes the bots and dialogs that the statements returned: a bot by `bot_id` at `due_at`, a dialog by `dialog_id` at
-/// `send_at`. Without `send_at` the dialog is woken at once.
-async fn wake(app: &App, results: &[Vec<Row>]) -> Result<(), DbError> {
-    let until = |due: jiff::Timestamp| {
-        Duration::try_from(due.duration_since(jiff::Timestamp::now())).unwrap_or_default().min(MAX_DELAY)
-    };
-    for row in results.iter().skip(1).flatten() {
-        if let Some(dialog_id) = optional(row, "dialog_id")? {
-            let wait = optional(row, "send_at")?.map_or(Duration::ZERO, until);
-            app.wake(&AvitoTask::V1 { dialog_id }, wait).await;
-        } else if let Some(due) = optional(row, "due_at")? {
-            app.wake(&TelegramTask::V1 { bot_id: get(row, "bot_id")? }, until(due)).await;
-        }
-    }
-    Ok(())
-}
-
-/// Returns the value of a column. None: the row has no such column, or the value is null.
-fn optional<'row, T: FromSql<'row>>(row: &'row Row, column: &str) -> Result<Option<T>, DbError> {
-    if row.columns().iter().any(|known| known.name() == column) { get(row, column) } else { Ok(None) }
 }
 
 fn handle_update(bot_id: i64, update: &Update) -> UpdateOutcome {

@@ -9,14 +9,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::{
-    bridge::common::{
-        telegram_budget::{TelegramBudget, later},
-        wakeups::WAKEUPS,
-    },
-    planned,
-    platform::db::Statement,
-};
+use crate::{bridge::common::{telegram_budget::{TelegramBudget, later}, wakeups::WAKEUPS}, platform::db::Statement};
 
 /// The duration of a lease unless the worker renews it; longer than any one call to Telegram takes.
 pub(in crate::bridge) const LEASE: Duration = Duration::from_secs(20);
@@ -29,31 +22,19 @@ pub(in crate::bridge) fn make_due_for_messages(account_id: i64, avito_message_id
         .labelled(WAKEUPS)
 }
 
-/// Makes a bot's outbox due for its unfinished posts. Returns the bot's id and the outbox's due time.
-macro_rules! posts_due {
-    ($bot:literal) => {
-        concat!(
-            "INSERT INTO bot_outboxes AS outbox (bot_id, client_id, due_at)
-             SELECT p.bot_id, p.client_id, min(p.due_at) FROM posts p
-             WHERE p.bot_id = ",
-            $bot,
-            " AND p.state IN ('pending', 'sending') GROUP BY 1, 2
-             ON CONFLICT (bot_id) DO UPDATE SET due_at = least(outbox.due_at, excluded.due_at)
-             RETURNING outbox.bot_id, outbox.due_at"
-        )
-    };
-}
-
-pub(in crate::bridge) use posts_due;
-
-/// Makes a bot's outbox due for its unfinished posts. Returns the bot's id and the outbox's due time.
+/// Makes a bot's outbox due for its unfinished posts. Returns the wake-up.
 pub(in crate::bridge) fn make_due_for_posts(bot_id: i64) -> Statement {
-    planned!(posts_due!("$1")).bind(bot_id)
+    Statement::call("make_due_for_posts").arg("bot_id", bot_id).labelled(WAKEUPS)
 }
 
-/// Makes a bot's outbox due now, whatever it waited for: the bot may work again.
+/// Makes a bot's outbox due now, even if it waited for something: the bot may work again. Returns the wake-up.
 pub(in crate::bridge) fn make_due_now(bot_id: i64) -> Statement {
-    Statement::new("UPDATE bot_outboxes SET due_at = now() WHERE bot_id = $1 RETURNING bot_id, due_at").bind(bot_id)
+    Statement::new(
+        "UPDATE bot_outboxes SET due_at = now() WHERE bot_id = $1
+         RETURNING bot_id, NULL::bigint AS dialog_id, 0::bigint AS wait_seconds, NULL::timestamptz AS auto_reply_at",
+    )
+    .bind(bot_id)
+    .labelled(WAKEUPS)
 }
 
 /// An outbox as a claim read it.
@@ -101,14 +82,11 @@ pub(in crate::bridge) fn mark_topics_off(bot_id: i64) -> Statement {
 }
 
 /// Stores if the bot's group has topics, as an update from that group reports.
-pub(in crate::bridge) fn store_topic_mode(bot_id: i64, chat_id: i64, has_topics: bool) -> Statement {
-    planned!(
-        "UPDATE bot_outboxes outbox SET topics_off = NOT $3 FROM tenancy_bots r
-         WHERE outbox.bot_id = $1 AND r.bot_id = $1 AND r.group_chat_id = $2 AND outbox.topics_off = $3",
-    )
-    .bind(bot_id)
-    .bind(chat_id)
-    .bind(has_topics)
+pub(in crate::bridge) fn store_topic_mode(bot_id: i64, telegram_chat_id: i64, has_topics: bool) -> Statement {
+    Statement::call("store_topic_mode")
+        .arg("bot_id", bot_id)
+        .arg("telegram_chat_id", telegram_chat_id)
+        .arg("has_topics", has_topics)
 }
 
 /// Stores the budget that a send left.

@@ -8,32 +8,6 @@ use crate::{bridge::common::wakeups::WAKEUPS, platform::db::Statement};
 /// An answer that Avito did not accept within this time gets 👀.
 pub(in crate::bridge) const WAITING_RECEIPT_AFTER: Duration = Duration::from_secs(2);
 
-/// Stores a receipt for each operator's message among `$from`, rows of `messages`. Returns `bot_id` and `client_id`,
-/// unless `$returning` is another clause.
-macro_rules! receipt {
-    ($emoji:literal, $from:literal) => {
-        $crate::bridge::rows::receipts::receipt!($emoji, $from, " RETURNING bot_id, client_id")
-    };
-    ($emoji:literal, $from:literal, $returning:literal) => {
-        concat!(
-            "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, telegram_chat_id, dedup_key)
-             SELECT client_id, bot_id, dialog_id, 'reaction',
-                    jsonb_build_object('message_id', telegram_message_id, 'emoji', '",
-            $emoji,
-            "'), telegram_chat_id, 'receipt:' || id
-             FROM ",
-            $from,
-            " WHERE telegram_message_id IS NOT NULL
-             ON CONFLICT (bot_id, dedup_key) DO UPDATE
-             SET content = excluded.content, state = 'pending', attempts = 0, due_at = now()
-             WHERE posts.content IS DISTINCT FROM excluded.content",
-            $returning
-        )
-    };
-}
-
-pub(in crate::bridge) use receipt;
-
 /// Puts 👀 on the dialog's answers that Avito will not have within two seconds of their writing, because nothing is sent
 /// to it for `wait_seconds`.
 pub(in crate::bridge) fn put_waiting_receipts(dialog_id: i64, wait_seconds: f64) -> Statement {
