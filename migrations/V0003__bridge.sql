@@ -270,8 +270,3 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON dialogs, dialog_topics, posts, messages,
 GRANT SELECT, INSERT, UPDATE ON bot_outboxes, account_polls TO tuberry_app;
 GRANT SELECT ON dialogs, bot_outboxes TO tuberry_service;
 GRANT SELECT, UPDATE ON account_polls TO tuberry_service;
-
--- Functions that `migrate` creates from the statements that each message needs. Postgres plans them once per session.
--- They run with their caller's rights, under the policies of the tables.
-CREATE SCHEMA plans;
-GRANT USAGE ON SCHEMA plans TO tuberry_app, tuberry_identity, tuberry_service;

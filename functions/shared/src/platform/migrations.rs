@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::{
     db::{self, DbError, MigrationError},
-    plans,
     secrets::Secret,
 };
 
@@ -32,7 +31,6 @@ pub async fn apply(address: &Secret, extra_roots: &str) -> Result<Vec<String>, M
         .run_async(&mut client)
         .await
         .map_err(|error| MigrationError::Refused(reason(&error)))?;
-    plans::create_functions(&mut client).await?;
     db::install(&mut client).await?;
     guard.batch_execute("COMMIT").await.map_err(DbError::from)?;
     Ok(report

@@ -10,7 +10,6 @@ pub mod last_event;
 pub mod media;
 pub mod migrations;
 pub mod page;
-pub mod plans;
 pub mod queue;
 pub mod secrets;
 pub mod telemetry;

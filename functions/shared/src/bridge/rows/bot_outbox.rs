@@ -9,7 +9,13 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::{bridge::common::{telegram_budget::{TelegramBudget, later}, wakeups::WAKEUPS}, platform::db::Statement};
+use crate::{
+    bridge::common::{
+        telegram_budget::{TelegramBudget, later},
+        wakeups::WAKEUPS,
+    },
+    platform::db::Statement,
+};
 
 /// The duration of a lease unless the worker renews it; longer than any one call to Telegram takes.
 pub(in crate::bridge) const LEASE: Duration = Duration::from_secs(20);

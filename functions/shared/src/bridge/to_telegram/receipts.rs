@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::Value;
-use uuid::Uuid;
 
 use super::{
     failures,

@@ -52,10 +52,9 @@ impl DbError {
         self.is_one_of(&[SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE])
     }
 
-    /// True if a function of this code's planned statements is missing or outdated. `migrate` has not created it yet or
-    /// has dropped it, or a migration has changed the columns that it returns.
+    /// True if a stored function of this code is missing: `migrate` has not installed them yet, or has dropped them.
     pub(super) fn lacks_functions(&self) -> bool {
-        self.is_one_of(&[SqlState::UNDEFINED_FUNCTION, SqlState::INVALID_SCHEMA_NAME, SqlState::DATATYPE_MISMATCH])
+        self.is_one_of(&[SqlState::UNDEFINED_FUNCTION, SqlState::INVALID_SCHEMA_NAME])
     }
 
     fn is_one_of(&self, codes: &[SqlState]) -> bool {

@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Row};
 use super::{
     error::DbError,
     functions,
-    statement::{ResultSets, Sql, Statement},
+    statement::{ResultSets, Statement},
 };
 use crate::sql;
 
@@ -45,13 +45,7 @@ impl<'a> Pipeline<'a> {
     /// Adds a statement.
     pub(super) fn query(&mut self, statement: &'a Statement) {
         let client = self.client;
-        let (definition, sql) = match statement.sql {
-            Sql::Planned(planned) if !self.has_functions => planned.as_written(statement.params.len()),
-            _ => (None, statement.text(if self.has_functions { sql::SCHEMA } else { functions::TEMPORARY })),
-        };
-        if let Some(definition) = definition {
-            self.execute(definition);
-        }
+        let sql = statement.text(if self.has_functions { sql::SCHEMA } else { functions::TEMPORARY });
         self.requests.push(Box::pin(async move { client.query_typed(&sql, &statement.params()).await }));
         self.statements.push(Some(statement));
     }

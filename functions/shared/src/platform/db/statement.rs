@@ -13,19 +13,17 @@ use super::{
     functions,
     rows::{ClientId, Param},
 };
-use crate::platform::plans::Planned;
 
 /// The text of a statement.
-pub(super) enum Sql {
+enum Sql {
     Text(&'static str),
-    Planned(&'static Planned),
     Call { function: &'static str, arguments: Vec<&'static str> },
 }
 
 /// One SQL statement with its parameters.
 pub struct Statement {
-    pub(super) sql: Sql,
-    pub(super) params: Vec<(Box<dyn ToSql + Sync + Send>, Type)>,
+    sql: Sql,
+    params: Vec<(Box<dyn ToSql + Sync + Send>, Type)>,
     labels: Vec<&'static str>,
 }
 
@@ -40,11 +38,6 @@ impl Statement {
     /// one value returns one row of one column.
     pub fn call(function: &'static str) -> Self {
         Self { sql: Sql::Call { function, arguments: Vec::new() }, params: Vec::new(), labels: Vec::new() }
-    }
-
-    /// As [`Statement::new`], with a plan that Postgres caches; see [`planned!`](crate::planned).
-    pub fn planned(planned: &'static Planned) -> Self {
-        Self { sql: Sql::Planned(planned), params: Vec::new(), labels: Vec::new() }
     }
 
     /// Adds the next parameter.
@@ -79,7 +72,6 @@ impl Statement {
     pub(super) fn calls_functions(&self) -> bool {
         match &self.sql {
             Sql::Text(sql) => matches!(functions::in_schema(sql, ""), Cow::Owned(_)),
-            Sql::Planned(_) => false,
             Sql::Call { .. } => true,
         }
     }
@@ -87,7 +79,6 @@ impl Statement {
     /// The text that is sent, with the stored functions of `schema`.
     pub(super) fn text(&self, schema: &str) -> Cow<'static, str> {
         match &self.sql {
-            Sql::Planned(planned) => Cow::Owned(planned.call(self.params.len())),
             Sql::Text(sql) => functions::in_schema(sql, schema),
             Sql::Call { function, arguments } => {
                 let named = (1..).zip(arguments).map(|(number, name)| format!("_{name} => ${number}"));
