@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use crate::{
     App,
     bridge::common::{
+        post_kind::PostKind,
         queue_tasks::PollTask,
         wakeups::{WAKEUPS, Wakeups},
     },
@@ -70,7 +71,7 @@ pub fn move_dialogs_to_group(bot_id: i64) -> Vec<Statement> {
     let fail_posts = "UPDATE posts p SET state = 'failed', error = 'shown in another group'
                 FROM dialogs d JOIN tenancy_bots r ON r.bot_id = d.bot_id
                 WHERE d.bot_id = $1 AND p.client_id = d.client_id AND p.dialog_id = d.id AND p.state = 'pending'
-                  AND p.kind IN ('header', 'replay', 'pin', 'rename', 'close_topic', 'reopen_topic')
+                  AND p.kind = ANY($2)
                   AND d.telegram_chat_id IS DISTINCT FROM r.group_chat_id";
     let move_dialogs = "UPDATE dialogs d
                   SET topic_state = 'none', telegram_chat_id = NULL, telegram_topic_id = NULL, topic_closed = false,
@@ -81,7 +82,11 @@ pub fn move_dialogs_to_group(bot_id: i64) -> Vec<Statement> {
     let make_due = "UPDATE bot_outboxes SET topics_off = false, due_at = now() WHERE bot_id = $1
                 RETURNING bot_id, NULL::bigint AS dialog_id, 0::bigint AS wait_seconds, NULL::timestamptz AS auto_reply_at";
     let bind = |sql| Statement::new(sql).bind(bot_id);
-    vec![bind(fail_posts), bind(move_dialogs), bind(make_due).labelled(WAKEUPS)]
+    vec![
+        bind(fail_posts).bind(PostKind::names(PostKind::ends_with_group)),
+        bind(move_dialogs),
+        bind(make_due).labelled(WAKEUPS),
+    ]
 }
 
 /// Makes a bot's outbox due now, so that the bot retries what it could not post.

@@ -6,7 +6,7 @@ pub(in crate::bridge) mod avito_rate_limit;
 pub(in crate::bridge) mod buttons;
 pub(in crate::bridge) mod chat_snapshot;
 pub(in crate::bridge) mod claim;
-pub(in crate::bridge) mod post_kind;
+pub mod post_kind;
 pub mod queue_tasks;
 pub(in crate::bridge) mod telegram_budget;
 pub(in crate::bridge) mod tenant_cache;

@@ -5,13 +5,13 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::platform::db::Statement;
+use crate::{bridge::common::post_kind::PostKind, platform::db::Statement};
 
 /// A post that is not stored yet.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(in crate::bridge) struct PostDraft {
-    /// `text`, `mirror`, `header`, `notice`, `photo`, `album`, `voice` or `venue`.
-    pub(in crate::bridge) kind: &'static str,
+    /// The kind of post.
+    pub(in crate::bridge) kind: PostKind,
     /// The request to Telegram: `{text, entities?, reply_to?}`, or the keys that `to_telegram/send/` reads.
     pub(in crate::bridge) content: Value,
     /// The messages that are posted with this post.
@@ -119,13 +119,13 @@ pub(in crate::bridge) fn mark_post_failed(post_id: i64, error: String, notice: O
 }
 
 /// Postpones all unfinished posts of one kind of a bot, for `seconds`. The kind is one that only decorates.
-pub(in crate::bridge) fn postpone_kind(bot_id: i64, kind: String, seconds: f64) -> Statement {
+pub(in crate::bridge) fn postpone_kind(bot_id: i64, kind: PostKind, seconds: f64) -> Statement {
     Statement::new(
         "UPDATE posts SET due_at = now() + make_interval(secs => $3)
          WHERE bot_id = $1 AND kind = $2 AND state IN ('pending', 'sending')",
     )
     .bind(bot_id)
-    .bind(kind)
+    .bind(kind.as_str())
     .bind(seconds)
 }
 

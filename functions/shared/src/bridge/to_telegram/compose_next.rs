@@ -14,10 +14,7 @@ use super::{
     work::{BotWork, ClaimedDialog, PreparedPosts, Target},
 };
 use crate::bridge::{
-    common::{
-        post_kind,
-        telegram_budget::{TelegramBudget, later},
-    },
+    common::telegram_budget::{TelegramBudget, later},
     rows::topics,
 };
 
@@ -38,7 +35,7 @@ impl SendPlan {
                 draft.content = post_text::with_heading(draft.kind, std::mem::take(&mut draft.content), &name);
             }
         }
-        let is_first_sending = !post_kind::needs_files(drafts[0].kind);
+        let is_first_sending = !drafts[0].kind.needs_files();
         let prepared = PreparedPosts { dialog_id: dialog.id, version: work.version.clone(), drafts, is_first_sending };
         let cost = media::cost(&prepared.first_post(0));
         Ok(Self { prepared, target, left: budget.take(cost, work.outbox.now)? })
@@ -72,7 +69,7 @@ impl TelegramSender<'_> {
         let target = work.target_of(dialog)?;
         let (ready, _) = album::ready_messages(&work.messages, work.outbox.now);
         let is_sent_next = Self::blocked_until(&work).is_none()
-            && work.posts.first().is_none_or(|post| post_kind::only_decorates(&post.kind))
+            && work.posts.first().is_none_or(|post| post.kind.only_decorates())
             && ready > 0
             && !message_order::needs_positions(self, &work.messages[..ready]);
         let plan = is_sent_next.then(|| SendPlan::of(&work, dialog, ready, target, left))?.ok()?;

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     bridge::{
         common::{
-            post_kind,
+            post_kind::PostKind,
             telegram_budget::later,
             texts::{self, Language},
         },
@@ -50,7 +50,7 @@ pub(super) async fn after_failure(
     if let Error::TooManyRequests { retry_after } = error {
         return after_rate_limit(sender, post, now, retry_after, outcome);
     }
-    if post_kind::only_decorates(&post.kind) {
+    if post.kind.only_decorates() {
         outcome.extend(after_decoration_failure(post, &error));
         return TelegramStep::Commit(outcome);
     }
@@ -91,7 +91,7 @@ pub(super) async fn after_failure(
             outcome.extend(posts::mark_post_failed(
                 post.id,
                 error.to_string(),
-                (post.kind != "notice").then_some(notice),
+                (post.kind != PostKind::Notice).then_some(notice),
             ));
         }
         // A gateway's 5xx may hide a message that was sent.
@@ -112,8 +112,8 @@ fn after_rate_limit(
 ) -> TelegramStep {
     metrics::counter!("telegram_429").increment(1);
     let until = retry::rate_limited_until(now, wait);
-    if post.kind == "rename" {
-        outcome.push(posts::postpone_kind(sender.bot_id, post.kind.clone(), wait.as_secs_f64() + 0.5));
+    if post.kind == PostKind::Rename {
+        outcome.push(posts::postpone_kind(sender.bot_id, post.kind, wait.as_secs_f64() + 0.5));
         return TelegramStep::Commit(outcome);
     }
     outcome.extend(posts::requeue_post(post.id, false, 0.0));

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     bridge::{
         common::{
-            post_kind::{self, is_one_message},
+            post_kind::PostKind,
             telegram_budget::{TelegramBudget, later},
         },
         error::BridgeError,
@@ -30,14 +30,11 @@ use crate::{
 };
 
 /// True if the reason for a post is gone: the dialog is open again, or closed again, or its topic is gone.
-fn is_obsolete(kind: &str, dialog: &ClaimedDialog, one_chat: bool) -> bool {
+fn is_obsolete(kind: PostKind, dialog: &ClaimedDialog, one_chat: bool) -> bool {
     let has_topic = matches!(dialog.topic, Topic::Open { .. }) && !one_chat;
-    match kind {
-        "close_topic" => !has_topic || dialog.state != "closed",
-        "reopen_topic" => !has_topic || dialog.state == "closed",
-        "header" | "replay" | "rename" => !has_topic,
-        _ => false,
-    }
+    let is_closed = dialog.state == "closed";
+    let is_done = kind == PostKind::CloseTopic && !is_closed || kind == PostKind::ReopenTopic && is_closed;
+    kind.needs_topic() && !has_topic || is_done
 }
 
 /// The content of a stored post, as it is known before the post is sent.
@@ -52,8 +49,8 @@ enum PostContent {
 
 impl TelegramSender<'_> {
     pub(super) async fn step(&self, work: &BotWork) -> Result<TelegramStep, BridgeError> {
-        let content = work.posts.first().filter(|post| !post_kind::only_decorates(&post.kind));
-        let decoration = work.posts.first().filter(|post| post_kind::only_decorates(&post.kind));
+        let content = work.posts.first().filter(|post| !post.kind.only_decorates());
+        let decoration = work.posts.first().filter(|post| post.kind.only_decorates());
         // Posts that are left of a dialog which moved to another bot go to their own target, or to the group.
         let (dialog, moved) = match &work.dialog {
             Some(dialog) if dialog.bot_id != self.bot_id => (None, Some(dialog)),
@@ -94,7 +91,7 @@ impl TelegramSender<'_> {
         {
             (composed, attached) = (Some(both), message_ids);
         }
-        if post.kind == "rename" && !work.outbox.budget.is_half_free(work.outbox.now) {
+        if post.kind == PostKind::Rename && !work.outbox.budget.is_half_free(work.outbox.now) {
             return Ok(TelegramStep::Commit(vec![posts::postpone(post.id, topic_emoji::BUDGET_DELAY)]));
         }
         let left = match Self::budget_for(work, post) {
@@ -106,7 +103,7 @@ impl TelegramSender<'_> {
             Preparation::Not(outcome) => return Ok(TelegramStep::Commit(outcome)),
         };
         // A repeatable post needs no `sending` before its call: to send it again changes nothing.
-        if !post_kind::is_repeatable(&post.kind) {
+        if !post.kind.is_repeatable() {
             let statements = vec![
                 bot_outbox::renew_lease(self.bot_id, self.owner),
                 posts::mark_post_sending(self.bot_id, self.owner, post.id, post.outcome_unknown, composed.clone()),
@@ -124,7 +121,7 @@ impl TelegramSender<'_> {
             }
         }
         let content = composed.unwrap_or_else(|| post.content.clone());
-        Ok(self.send(work, &Post { content, kind: post.kind.clone(), ..*post }, target, left, files).await)
+        Ok(self.send(work, &Post { content, ..*post }, target, left, files).await)
     }
 
     /// Returns a stored post's content, and composes it now if the post was stored without. In a group without topics a
@@ -133,16 +130,18 @@ impl TelegramSender<'_> {
         let Some(dialog) = &work.dialog else { return Ok(PostContent::Stored) };
         let has_text = post.content.get("text").is_some();
         let one_chat = work.one_chat().is_some();
-        Ok(match post.kind.as_str() {
+        Ok(match post.kind {
             kind if is_obsolete(kind, dialog, one_chat) => PostContent::Obsolete,
-            "rename" => rename::rename_content(post, dialog).map_or(PostContent::Obsolete, PostContent::Composed),
-            "header" if !has_text => PostContent::Composed(header::header(dialog)),
-            "replay" if !has_text => {
+            PostKind::Rename => {
+                rename::rename_content(post, dialog).map_or(PostContent::Obsolete, PostContent::Composed)
+            }
+            PostKind::Header if !has_text => PostContent::Composed(header::header(dialog)),
+            PostKind::Replay if !has_text => {
                 replay::compose(self, work, dialog).await?.map_or(PostContent::Obsolete, PostContent::Composed)
             }
             kind if one_chat
                 && !post.outcome_unknown
-                && !post_kind::only_decorates(kind)
+                && !kind.only_decorates()
                 && post.content.get("has_heading").is_none() =>
             {
                 PostContent::Composed(post_text::with_heading(kind, post.content.clone(), &post_text::name_of(dialog)))
@@ -174,25 +173,25 @@ impl TelegramSender<'_> {
         match answer {
             Ok(message_ids) => {
                 let (mut outcome, mut sent_post) = (Vec::new(), None);
-                if post.kind == "header"
+                if post.kind == PostKind::Header
                     && let Some(message_id) = message_ids.first()
                 {
                     outcome.push(posts::schedule_pin(post.id, *message_id));
                 }
-                match (post.kind.as_str(), &work.dialog) {
-                    ("close_topic" | "reopen_topic", Some(dialog)) => {
-                        outcome.push(topics::set_topic_closed(dialog.id, post.kind == "close_topic"));
+                match (post.kind, &work.dialog) {
+                    (PostKind::CloseTopic | PostKind::ReopenTopic, Some(dialog)) => {
+                        outcome.push(topics::set_topic_closed(dialog.id, post.kind == PostKind::CloseTopic));
                         outcome.push(posts::mark_post_sent(post.id, Some(message_ids)));
                     }
-                    ("rename", Some(dialog)) => {
+                    (PostKind::Rename, Some(dialog)) => {
                         let emoji = post.content["emoji"].as_str().unwrap_or_default();
                         outcome.push(topic_emoji::mark_renamed(dialog.id, emoji));
                         outcome.push(posts::mark_post_sent(post.id, Some(message_ids)));
                     }
-                    (kind, _) if is_one_message(kind) => sent_post = Some(SentPost { post_id: post.id, message_ids }),
+                    (kind, _) if kind.is_one_message() => sent_post = Some(SentPost { post_id: post.id, message_ids }),
                     _ => outcome.extend(media::after_sending_media(post, message_ids)),
                 }
-                if post.kind != "rename" && work.one_chat().is_none() {
+                if post.kind != PostKind::Rename && work.one_chat().is_none() {
                     let is_rename_needed = work.dialog.as_ref().is_some_and(rename::needs_rename);
                     outcome.extend(is_rename_needed.then(|| topic_emoji::schedule_rename(post.id)));
                 }
@@ -208,7 +207,7 @@ impl TelegramSender<'_> {
                     outcome.insert(0, posts::mark_post_sent(post_id, Some(message_ids)));
                 }
                 // Once topics are gone, `Commit` drops the posts composed meanwhile: they were meant for a topic.
-                if is_one_message(&post.kind) && !topics_gone {
+                if post.kind.is_one_message() && !topics_gone {
                     return TelegramStep::CommitSent(
                         outcome,
                         Completed { messages: Some(left), reactions: None, sent_post },
@@ -218,7 +217,7 @@ impl TelegramSender<'_> {
                 TelegramStep::Commit(outcome)
             }
             Err(error) => {
-                tracing::warn!(bot_id = self.bot_id, post_id = post.id, kind = post.kind, %error, "a post was not sent");
+                tracing::warn!(bot_id = self.bot_id, post_id = post.id, kind = post.kind.as_str(), %error, "a post was not sent");
                 if let telegram::Error::Refused { .. } = error
                     && let Some(mut outcome) = use_next_method(post, false).or_else(|| plainer(post))
                 {

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     bridge::{
-        common::{claim::Claim, telegram_budget::TelegramBudget},
+        common::{claim::Claim, post_kind::PostKind, telegram_budget::TelegramBudget},
         rows::{bot_outbox::BotOutbox, posts::PostDraft},
     },
     platform::db::{self, ClientId, DbError, ResultSets},
@@ -105,8 +105,8 @@ pub(super) struct Target {
 pub(super) struct Post {
     /// The row in `posts`.
     pub(super) id: i64,
-    /// The kind of post, as in `posts.kind`.
-    pub(super) kind: String,
+    /// The kind of post.
+    pub(super) kind: PostKind,
     /// The content that Telegram is asked to post.
     pub(super) content: Value,
     /// True if it was found `sending`: an earlier call's outcome is unknown.
@@ -211,7 +211,7 @@ impl PreparedPosts {
         let first = &self.drafts[0];
         Post {
             id,
-            kind: first.kind.to_owned(),
+            kind: first.kind,
             content: first.content.clone(),
             outcome_unknown: false,
             attempts: 0,

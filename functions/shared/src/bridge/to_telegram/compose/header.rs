@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     bridge::{
-        common::{chat_snapshot::snapshot_text, texts},
+        common::{chat_snapshot::snapshot_text, post_kind::PostKind, texts},
         rows::posts::PostDraft,
         to_telegram::work::{BotWork, ClaimedDialog, Post},
     },
@@ -56,7 +56,7 @@ pub(in crate::bridge::to_telegram) fn under_pressure(
     header: &Value,
 ) -> Option<(Value, Vec<i64>)> {
     let dialog = work.dialog.as_ref()?;
-    if post.kind != "header" || work.posts.len() > 1 || work.outbox.budget.is_half_free(work.outbox.now) {
+    if post.kind != PostKind::Header || work.posts.len() > 1 || work.outbox.budget.is_half_free(work.outbox.now) {
         return None;
     }
     let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
@@ -67,7 +67,7 @@ pub(in crate::bridge::to_telegram) fn under_pressure(
 
 fn with_first(header: &Value, first: &PostDraft) -> Option<Value> {
     let (above, below) = (header["text"].as_str()?, first.content["text"].as_str()?);
-    let is_whole = first.kind == "text" && first.content["reply_to"].is_null() && !first.message_ids.is_empty();
+    let is_whole = first.kind == PostKind::Text && first.content["reply_to"].is_null() && !first.message_ids.is_empty();
     let fits = utf16_len(above) + 2 + utf16_len(below) <= POST_LIMIT;
     (is_whole && fits).then(|| {
         let mut both = header.clone();
@@ -80,7 +80,7 @@ fn with_first(header: &Value, first: &PostDraft) -> Option<Value> {
 mod tests {
     use super::*;
 
-    fn draft(kind: &'static str, content: Value) -> PostDraft {
+    fn draft(kind: PostKind, content: Value) -> PostDraft {
         PostDraft { kind, content, message_ids: vec![1] }
     }
 
@@ -88,7 +88,7 @@ mod tests {
     fn the_first_text_stands_behind_the_header_and_its_link_stays() {
         let header =
             json!({ "text": "Стол", "entities": [{ "offset": 0, "length": 4 }], "preview": "https://avito.st/1" });
-        let both = with_first(&header, &draft("text", json!({ "text": "Продаёте?" })));
+        let both = with_first(&header, &draft(PostKind::Text, json!({ "text": "Продаёте?" })));
         let expected =
             json!({ "text": "Стол\n\nПродаёте?", "entities": header["entities"], "preview": header["preview"] });
         assert_eq!(both, Some(expected));
@@ -97,12 +97,12 @@ mod tests {
     #[test]
     fn pictures_replies_pieces_and_long_texts_leave_the_header_alone() {
         let header = json!({ "text": "Стол" });
-        let piece = PostDraft { message_ids: Vec::new(), ..draft("text", json!({ "text": "Да" })) };
+        let piece = PostDraft { message_ids: Vec::new(), ..draft(PostKind::Text, json!({ "text": "Да" })) };
         for first in [
-            draft("photo", json!({ "media": ["https://avito.st/1"] })),
-            draft("mirror", json!({ "text": "Да" })),
-            draft("text", json!({ "text": "Да", "reply_to": 5 })),
-            draft("text", json!({ "text": "я".repeat(POST_LIMIT - 5) })),
+            draft(PostKind::Photo, json!({ "media": ["https://avito.st/1"] })),
+            draft(PostKind::Mirror, json!({ "text": "Да" })),
+            draft(PostKind::Text, json!({ "text": "Да", "reply_to": 5 })),
+            draft(PostKind::Text, json!({ "text": "я".repeat(POST_LIMIT - 5) })),
             piece,
         ] {
             assert_eq!(with_first(&header, &first), None, "{first:?}");

@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 use crate::{
     avito,
     bridge::{
-        common::texts::{self, Language},
+        common::{
+            post_kind::PostKind,
+            texts::{self, Language},
+        },
         to_telegram::work::PendingMessage,
     },
     telegram::text::truncate_utf16,
@@ -27,18 +30,21 @@ pub(super) fn joins_album(message: &PendingMessage) -> bool {
 }
 
 /// Returns the kind and content of a post with a picture, a voice or a location. None: the message is posted as text.
-pub(super) fn media(message: &PendingMessage) -> Option<(&'static str, Value)> {
+pub(super) fn media(message: &PendingMessage) -> Option<(PostKind, Value)> {
     let content: avito::Content = serde_json::from_value(message.attachments.clone()).ok()?;
     let (kind, mut post_content) = match message.kind.as_str() {
-        "image" => ("photo", json!({ "media": [content.image?.largest().filter(|url| is_link(url))?] })),
-        "voice" => ("voice", json!({ "voice_id": content.voice?.voice_id.filter(|id| !id.is_empty())? })),
+        "image" => (PostKind::Photo, json!({ "media": [content.image?.largest().filter(|url| is_link(url))?] })),
+        "voice" => (PostKind::Voice, json!({ "voice_id": content.voice?.voice_id.filter(|id| !id.is_empty())? })),
         "location" => {
             let location = content.location?;
             let (latitude, longitude) = location.lat.zip(location.lon)?;
             let line = |text: Option<String>| text.map(|text| one_line(&text)).filter(|text| !text.is_empty());
             let (title, address) = (line(location.title), line(location.text));
             let title = title.or_else(|| address.clone());
-            ("venue", json!({ "latitude": latitude, "longitude": longitude, "title": title, "address": address }))
+            (
+                PostKind::Venue,
+                json!({ "latitude": latitude, "longitude": longitude, "title": title, "address": address }),
+            )
         }
         _ => return None,
     };

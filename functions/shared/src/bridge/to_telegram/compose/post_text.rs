@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::message_text::{LANGUAGE, body, clock, joins_album, media, one_line, quoted};
 use crate::{
     bridge::{
-        common::{chat_snapshot::snapshot_text, texts},
+        common::{chat_snapshot::snapshot_text, post_kind::PostKind, texts},
         rows::posts::PostDraft,
         to_telegram::work::{ClaimedDialog, PendingMessage},
     },
@@ -40,13 +40,13 @@ pub(in crate::bridge::to_telegram) fn drafts(
         if late {
             flush(&mut run, zone, &mut drafts);
             let heading = format!("{}, {}", clock(message, zone), texts::arrived_late(LANGUAGE));
-            push_alone("text", Some(&heading), message, &mut drafts);
+            push_alone(PostKind::Text, Some(&heading), message, &mut drafts);
         } else if let Some(heading) = mirror_heading(message) {
             flush(&mut run, zone, &mut drafts);
-            push_alone("mirror", Some(&heading), message, &mut drafts);
+            push_alone(PostKind::Mirror, Some(&heading), message, &mut drafts);
         } else if message.reply_to.is_some() || (!joins_album(message) && media(message).is_some()) {
             flush(&mut run, zone, &mut drafts);
-            push_alone("text", None, message, &mut drafts);
+            push_alone(PostKind::Text, None, message, &mut drafts);
         } else {
             if run.last().is_some_and(|last| joins_album(last) != joins_album(message)) {
                 flush(&mut run, zone, &mut drafts);
@@ -73,13 +73,13 @@ fn mirror_heading(message: &PendingMessage) -> Option<String> {
 }
 
 /// Adds a post with one message only, under a heading if it has one.
-fn push_alone(kind: &'static str, heading: Option<&str>, message: &PendingMessage, drafts: &mut Vec<PostDraft>) {
+fn push_alone(kind: PostKind, heading: Option<&str>, message: &PendingMessage, drafts: &mut Vec<PostDraft>) {
     let first = drafts.len();
     if let Some((kind, mut content)) = media(message) {
         let above = [heading.map(str::to_owned), quoted(message)];
         let caption = above.into_iter().flatten().collect::<Vec<_>>().join("\n");
-        if kind == "venue" || utf16_len(&caption) > CAPTION_LIMIT {
-            push_text("text", &caption, Vec::new(), drafts);
+        if kind == PostKind::Venue || utf16_len(&caption) > CAPTION_LIMIT {
+            push_text(PostKind::Text, &caption, Vec::new(), drafts);
         } else if !caption.is_empty() {
             content["caption"] = json!(caption);
         }
@@ -98,7 +98,7 @@ fn push_pictures(run: &[&PendingMessage], drafts: &mut Vec<PostDraft>) {
     for album in run.chunks(MAX_PICTURES) {
         let pictures: Vec<Value> =
             album.iter().filter_map(|message| media(message)?.1.get("media")?.get(0).cloned()).collect();
-        let kind = if pictures.len() == 1 { "photo" } else { "album" };
+        let kind = if pictures.len() == 1 { PostKind::Photo } else { PostKind::Album };
         let content = json!({ "media": pictures, "fallback_text": texts::kind_line("image", LANGUAGE) });
         drafts.push(PostDraft { kind, content, message_ids: album.iter().map(|message| message.id).collect() });
     }
@@ -116,7 +116,7 @@ fn flush(run: &mut Vec<&PendingMessage>, zone: &TimeZone, drafts: &mut Vec<PostD
     for message in run.drain(..) {
         let paragraph = if alone { body(message) } else { format!("{} {}", clock(message, zone), body(message)) };
         if !ids.is_empty() && utf16_len(&text) + 2 + utf16_len(&paragraph) > POST_LIMIT {
-            push_text("text", &std::mem::take(&mut text), std::mem::take(&mut ids), drafts);
+            push_text(PostKind::Text, &std::mem::take(&mut text), std::mem::take(&mut ids), drafts);
         }
         if !text.is_empty() {
             text.push_str("\n\n");
@@ -125,12 +125,12 @@ fn flush(run: &mut Vec<&PendingMessage>, zone: &TimeZone, drafts: &mut Vec<PostD
         ids.push(message.id);
     }
     if !ids.is_empty() {
-        push_text("text", &text, ids, drafts);
+        push_text(PostKind::Text, &text, ids, drafts);
     }
 }
 
 /// Adds one post, or several if the text is too long. The messages count as posted with the last one.
-fn push_text(kind: &'static str, text: &str, message_ids: Vec<i64>, drafts: &mut Vec<PostDraft>) {
+fn push_text(kind: PostKind, text: &str, message_ids: Vec<i64>, drafts: &mut Vec<PostDraft>) {
     let mut pieces: Vec<PostDraft> = split_utf16(text, POST_LIMIT)
         .into_iter()
         .map(|piece| PostDraft { kind, content: json!({ "text": piece }), message_ids: Vec::new() })
@@ -166,11 +166,13 @@ pub(in crate::bridge::to_telegram) fn name_of(dialog: &ClaimedDialog) -> String 
 
 /// Adds the heading that each post has in a group without topics: item and buyer, above the text or the caption. A
 /// location has neither, and stays as it is.
-pub(in crate::bridge::to_telegram) fn with_heading(kind: &str, mut content: Value, whose: &str) -> Value {
-    let field = match kind {
-        "photo" | "album" | "voice" => "caption",
-        _ if content["text"].is_string() => "text",
-        _ => return content,
+pub(in crate::bridge::to_telegram) fn with_heading(kind: PostKind, mut content: Value, whose: &str) -> Value {
+    let field = if kind.has_caption() {
+        "caption"
+    } else if content["text"].is_string() {
+        "text"
+    } else {
+        return content;
     };
     let heading = format!("Avito · {whose}\n");
     let shift = utf16_len(&heading);

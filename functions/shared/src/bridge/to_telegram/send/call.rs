@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     bridge::{
-        common::post_kind,
+        common::post_kind::PostKind,
         to_telegram::{
             sender::TelegramSender,
             work::{Post, Target},
@@ -35,6 +35,10 @@ fn number(content: &Value, field: &str) -> i64 {
     content.get(field).and_then(Value::as_i64).unwrap_or_default()
 }
 
+fn text<'a>(content: &'a Value, field: &str) -> &'a str {
+    content.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
 impl TelegramSender<'_> {
     /// Makes the call of a post. Returns the ids of the messages that appeared.
     pub(in crate::bridge::to_telegram) async fn call(
@@ -43,81 +47,66 @@ impl TelegramSender<'_> {
         target: Target,
         files: Files<'_>,
     ) -> Result<Vec<i64>, Error> {
-        match post.kind.as_str() {
-            kind if post_kind::is_media(kind) => self.send_media(post, target, files).await,
-            "pin" => {
-                let params = PinChatMessageParams::builder()
-                    .chat_id(target.chat_id)
-                    .message_id(narrow(number(&post.content, "message_id")))
-                    .disable_notification(true)
-                    .build();
-                self.telegram.pin_chat_message(&params).await.map(|_| Vec::new())
+        let TelegramSender { telegram, .. } = self;
+        let chat_id = target.chat_id;
+        let thread_id = narrow(target.thread_id.unwrap_or_default());
+        let message_id = narrow(number(&post.content, "message_id"));
+        match post.kind {
+            PostKind::Photo | PostKind::Album | PostKind::Voice | PostKind::Venue => {
+                self.send_media(post, target, files).await
             }
-            "reaction" => {
-                let emoji = post.content.get("emoji").and_then(Value::as_str).unwrap_or_default().to_owned();
-                let params = SetMessageReactionParams::builder()
-                    .chat_id(target.chat_id)
-                    .message_id(narrow(number(&post.content, "message_id")))
-                    .reaction(vec![ReactionType::Emoji(ReactionTypeEmoji { emoji })])
-                    .build();
-                self.telegram.set_message_reaction(&params).await.map(|_| Vec::new())
+            PostKind::Header | PostKind::Replay | PostKind::Text | PostKind::Mirror | PostKind::Notice => {
+                self.send_text(post, target).await
             }
-            "delete" => {
-                let params = DeleteMessageParams::builder()
-                    .chat_id(target.chat_id)
-                    .message_id(narrow(number(&post.content, "message_id")))
-                    .build();
-                self.telegram.delete_message(&params).await.map(|_| Vec::new())
-            }
-            "edit" => {
-                let text = post.content.get("text").and_then(Value::as_str).unwrap_or_default();
-                let params = EditMessageTextParams::builder()
-                    .chat_id(target.chat_id)
-                    .message_id(narrow(number(&post.content, "message_id")))
-                    .text(truncate_utf16(text, TEXT_LIMIT))
-                    .build();
-                let edited: Result<IgnoredAny, Error> = self.telegram.call("editMessageText", &params).await;
+            PostKind::Edit => {
+                let text = truncate_utf16(text(&post.content, "text"), TEXT_LIMIT);
+                let params =
+                    EditMessageTextParams::builder().chat_id(chat_id).message_id(message_id).text(text).build();
+                let edited: Result<IgnoredAny, Error> = telegram.call("editMessageText", &params).await;
                 not_modified_is_done(edited.map(|_| ()))
             }
-            "rename" => {
-                let params = EditForumTopicParams::builder()
-                    .chat_id(target.chat_id)
-                    .message_thread_id(narrow(target.thread_id.unwrap_or_default()))
-                    .name(post.content.get("name").and_then(Value::as_str).unwrap_or_default())
-                    .build();
-                not_modified_is_done(self.telegram.edit_forum_topic(&params).await.map(|_| ()))
+            PostKind::Rename => {
+                let name = text(&post.content, "name");
+                let params =
+                    EditForumTopicParams::builder().chat_id(chat_id).message_thread_id(thread_id).name(name).build();
+                not_modified_is_done(telegram.edit_forum_topic(&params).await.map(|_| ()))
             }
-            "close_topic" => {
-                let params = CloseForumTopicParams::builder()
-                    .chat_id(target.chat_id)
-                    .message_thread_id(narrow(target.thread_id.unwrap_or_default()))
-                    .build();
-                not_modified_is_done(self.telegram.close_forum_topic(&params).await.map(|_| ()))
+            PostKind::Pin => {
+                let pin = PinChatMessageParams::builder().chat_id(chat_id).message_id(message_id);
+                telegram.pin_chat_message(&pin.disable_notification(true).build()).await.map(|_| Vec::new())
             }
-            "reopen_topic" => {
-                let params = ReopenForumTopicParams::builder()
-                    .chat_id(target.chat_id)
-                    .message_thread_id(narrow(target.thread_id.unwrap_or_default()))
-                    .build();
-                not_modified_is_done(self.telegram.reopen_forum_topic(&params).await.map(|_| ()))
+            PostKind::CloseTopic => {
+                let params = CloseForumTopicParams::builder().chat_id(chat_id).message_thread_id(thread_id).build();
+                not_modified_is_done(telegram.close_forum_topic(&params).await.map(|_| ()))
             }
-            "remove_topic" => {
-                let params = DeleteForumTopicParams::builder()
-                    .chat_id(target.chat_id)
-                    .message_thread_id(narrow(target.thread_id.unwrap_or_default()))
-                    .build();
-                self.telegram.delete_forum_topic(&params).await.map(|_| Vec::new())
+            PostKind::ReopenTopic => {
+                let params = ReopenForumTopicParams::builder().chat_id(chat_id).message_thread_id(thread_id).build();
+                not_modified_is_done(telegram.reopen_forum_topic(&params).await.map(|_| ()))
             }
-            _ => {
-                let params = message(&post.content, target)?;
-                let sent: Result<Sent, Error> = self.telegram.call("sendMessage", &params).await;
-                sent.map(|sent| {
-                    let in_no_topic = target.thread_id.is_some() && sent.message_thread_id.is_none();
-                    self.topics_gone.fetch_or(in_no_topic, Ordering::Relaxed);
-                    vec![sent.message_id]
-                })
+            PostKind::Delete => {
+                let params = DeleteMessageParams::builder().chat_id(chat_id).message_id(message_id).build();
+                telegram.delete_message(&params).await.map(|_| Vec::new())
+            }
+            PostKind::RemoveTopic => {
+                let params = DeleteForumTopicParams::builder().chat_id(chat_id).message_thread_id(thread_id).build();
+                telegram.delete_forum_topic(&params).await.map(|_| Vec::new())
+            }
+            PostKind::Reaction => {
+                let emoji = text(&post.content, "emoji").to_owned();
+                let reaction = vec![ReactionType::Emoji(ReactionTypeEmoji { emoji })];
+                let params = SetMessageReactionParams::builder().chat_id(chat_id).message_id(message_id);
+                telegram.set_message_reaction(&params.reaction(reaction).build()).await.map(|_| Vec::new())
             }
         }
+    }
+
+    /// Sends a text, and notes if it did not appear in its topic: topics were switched off then.
+    async fn send_text(&self, post: &Post, target: Target) -> Result<Vec<i64>, Error> {
+        let params = message(&post.content, target)?;
+        let sent: Sent = self.telegram.call("sendMessage", &params).await?;
+        let in_no_topic = target.thread_id.is_some() && sent.message_thread_id.is_none();
+        self.topics_gone.fetch_or(in_no_topic, Ordering::Relaxed);
+        Ok(vec![sent.message_id])
     }
 }
 

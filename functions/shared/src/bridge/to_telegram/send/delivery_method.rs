@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    bridge::{common::post_kind, rows::posts, to_telegram::work::Post},
+    bridge::{common::post_kind::PostKind, rows::posts, to_telegram::work::Post},
     platform::db::Statement,
 };
 
@@ -36,7 +36,7 @@ impl DeliveryMethod {
 
     pub(super) fn of(post: &Post) -> Self {
         let named = post.content.get("method").and_then(Value::as_str);
-        let usual = if post_kind::is_picture(&post.kind) { Self::Url } else { Self::Native };
+        let usual = if post.kind.is_picture() { Self::Url } else { Self::Native };
         Self::ALL.iter().find(|(name, _)| Some(*name) == named).map_or(usual, |(_, method)| *method)
     }
 
@@ -45,12 +45,12 @@ impl DeliveryMethod {
     }
 
     /// Returns the method to use when Telegram refuses this one. None: this is the last one.
-    fn next(self, kind: &str) -> Option<Self> {
+    fn next(self, kind: PostKind) -> Option<Self> {
         match self {
             Self::Url => Some(Self::Upload),
-            Self::Upload if kind == "album" => Some(Self::OneByOne),
+            Self::Upload if kind == PostKind::Album => Some(Self::OneByOne),
             Self::Upload | Self::OneByOne => Some(Self::Document),
-            Self::Native if kind == "voice" => Some(Self::Document),
+            Self::Native if kind == PostKind::Voice => Some(Self::Document),
             Self::Native | Self::Document => Some(Self::TextLine),
             Self::TextLine => None,
         }
@@ -65,7 +65,7 @@ impl DeliveryMethod {
 /// Has the post sent by the next delivery method. `is_uncertain`: some of its messages may be in the topic already.
 /// None: no method is left.
 pub(in crate::bridge::to_telegram) fn use_next_method(post: &Post, is_uncertain: bool) -> Option<Vec<Statement>> {
-    let next = DeliveryMethod::of(post).next(&post.kind).filter(|_| post_kind::is_media(&post.kind))?;
+    let next = DeliveryMethod::of(post).next(post.kind).filter(|_| post.kind.is_media())?;
     let mut content = post.content.clone();
     content["method"] = json!(next.as_str());
     metrics::counter!("posts_fallback_used").increment(1);
@@ -75,7 +75,7 @@ pub(in crate::bridge::to_telegram) fn use_next_method(post: &Post, is_uncertain:
 /// Requeues a header that Telegram refused, without its photo. None: the post is no header, or has no photo.
 pub(in crate::bridge::to_telegram) fn plainer(post: &Post) -> Option<Vec<Statement>> {
     let mut content = post.content.clone();
-    content.as_object_mut()?.remove("preview").filter(|_| post.kind == "header")?;
+    content.as_object_mut()?.remove("preview").filter(|_| post.kind == PostKind::Header)?;
     Some(vec![posts::replace_content(post.id, content, Vec::new(), false)])
 }
 
@@ -83,17 +83,9 @@ pub(in crate::bridge::to_telegram) fn plainer(post: &Post) -> Option<Vec<Stateme
 mod tests {
     use super::*;
 
-    fn methods(kind: &str) -> Vec<&'static str> {
+    fn methods(kind: PostKind) -> Vec<&'static str> {
         let content = json!({"media": ["https://avito.st/1.jpg"], "voice_id": "v"});
-        let post = Post {
-            id: 1,
-            kind: kind.to_owned(),
-            content,
-            outcome_unknown: false,
-            attempts: 0,
-            chat_id: None,
-            thread_id: None,
-        };
+        let post = Post { id: 1, kind, content, outcome_unknown: false, attempts: 0, chat_id: None, thread_id: None };
         std::iter::successors(Some(DeliveryMethod::of(&post)), |method| method.next(kind))
             .map(DeliveryMethod::as_str)
             .collect()
@@ -101,17 +93,17 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_methods_and_all_end_in_a_text_line() {
-        assert_eq!(methods("photo"), ["url", "upload", "document", "text_line"]);
-        assert_eq!(methods("album"), ["url", "upload", "one_by_one", "document", "text_line"]);
-        assert_eq!(methods("voice"), ["native", "document", "text_line"]);
-        assert_eq!(methods("venue"), ["native", "text_line"]);
+        assert_eq!(methods(PostKind::Photo), ["url", "upload", "document", "text_line"]);
+        assert_eq!(methods(PostKind::Album), ["url", "upload", "one_by_one", "document", "text_line"]);
+        assert_eq!(methods(PostKind::Voice), ["native", "document", "text_line"]);
+        assert_eq!(methods(PostKind::Venue), ["native", "text_line"]);
     }
 
     #[test]
     fn a_header_without_a_photo_has_no_plainer_form() {
         let mut post = Post {
             id: 1,
-            kind: "header".to_owned(),
+            kind: PostKind::Header,
             content: json!({ "text": "Стол", "preview": "https://avito.st/1" }),
             outcome_unknown: true,
             attempts: 0,

@@ -15,6 +15,7 @@ use crate::{
         common::{
             avito_call::{AvitoCaller, CallError},
             avito_rate_limit::CallPriority,
+            post_kind::PostKind,
         },
         rows::posts,
         to_telegram::{
@@ -73,11 +74,14 @@ impl<'a> TelegramSender<'a> {
     /// Fetches the files that the post's call uploads.
     pub(in crate::bridge::to_telegram) async fn prepare(&self, work: &BotWork, post: &Post) -> Preparation<'a> {
         let method = DeliveryMethod::of(post);
-        let fetched = match (post.kind.as_str(), method) {
-            ("photo" | "album", DeliveryMethod::Upload | DeliveryMethod::OneByOne | DeliveryMethod::Document) => {
-                self.fetch_pictures(post, method).await
+        let fetched = match (post.kind, method) {
+            (
+                PostKind::Photo | PostKind::Album,
+                DeliveryMethod::Upload | DeliveryMethod::OneByOne | DeliveryMethod::Document,
+            ) => self.fetch_pictures(post, method).await,
+            (PostKind::Voice, DeliveryMethod::Native | DeliveryMethod::Document) => {
+                self.fetch_voice(work, post, method).await
             }
-            ("voice", DeliveryMethod::Native | DeliveryMethod::Document) => self.fetch_voice(work, post, method).await,
             _ => Ok(Files::default()),
         };
         match fetched {

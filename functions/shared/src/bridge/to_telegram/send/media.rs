@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     bridge::{
-        common::post_kind,
+        common::post_kind::PostKind,
         rows::posts,
         to_telegram::{
             sender::TelegramSender,
@@ -29,22 +29,15 @@ use crate::{
 
 /// Returns the number of messages that a post costs of the budget. An edit or a rename costs one too.
 pub(in crate::bridge::to_telegram) fn cost(post: &Post) -> u32 {
-    if matches!(post.kind.as_str(), "edit" | "rename") {
-        1
-    } else if post_kind::only_decorates(&post.kind) {
-        0
-    } else if post_kind::is_picture(&post.kind) && DeliveryMethod::of(post).is_whole() {
-        u32::try_from(addresses(post).len()).unwrap_or(1).max(1)
-    } else {
-        1
-    }
+    let pictures = if DeliveryMethod::of(post).is_whole() { addresses(post).len() } else { 1 };
+    post.kind.cost(u32::try_from(pictures).unwrap_or(1))
 }
 
 impl TelegramSender<'_> {
     /// Makes the call of a picture, an album, a voice or a location.
     pub(super) async fn send_media(&self, post: &Post, target: Target, files: Files<'_>) -> Result<Vec<i64>, Error> {
         let method = DeliveryMethod::of(post);
-        match (post.kind.as_str(), method) {
+        match (post.kind, method) {
             (_, DeliveryMethod::TextLine) => self.send_text_line(post, target).await,
             (_, DeliveryMethod::Document) => {
                 let params = SendDocumentParams::builder()
@@ -56,8 +49,10 @@ impl TelegramSender<'_> {
                     .build();
                 self.send_one("sendDocument", &params, files.list).await
             }
-            ("album", DeliveryMethod::Url | DeliveryMethod::Upload) => self.send_album(post, target, files.list).await,
-            ("photo" | "album", _) => {
+            (PostKind::Album, DeliveryMethod::Url | DeliveryMethod::Upload) => {
+                self.send_album(post, target, files.list).await
+            }
+            (PostKind::Photo | PostKind::Album, _) => {
                 let address = if method == DeliveryMethod::Url {
                     addresses(post).first().copied().ok_or_else(unreadable)?.to_owned()
                 } else {
@@ -72,7 +67,7 @@ impl TelegramSender<'_> {
                     .build();
                 self.send_one("sendPhoto", &params, files.list).await
             }
-            ("voice", _) => {
+            (PostKind::Voice, _) => {
                 let params = SendVoiceParams::builder()
                     .chat_id(target.chat_id)
                     .maybe_message_thread_id(target.thread_id.map(narrow))
@@ -161,7 +156,7 @@ fn caption(post: &Post) -> Option<String> {
 /// Stores the messages that appeared: the post is done, or its next picture is due.
 pub(in crate::bridge::to_telegram) fn after_sending_media(post: &Post, message_ids: Vec<i64>) -> Vec<Statement> {
     let pictures = addresses(post).len();
-    if post.kind != "album" {
+    if post.kind != PostKind::Album {
         return vec![posts::mark_post_sent(post.id, Some(message_ids))];
     }
     if DeliveryMethod::of(post).is_whole() {
@@ -189,7 +184,7 @@ mod tests {
     fn an_album_costs_one_per_picture_and_one_if_sent_one_by_one() {
         let post = |content| Post {
             id: 1,
-            kind: "album".to_owned(),
+            kind: PostKind::Album,
             content,
             outcome_unknown: false,
             attempts: 0,
@@ -202,8 +197,7 @@ mod tests {
 
     #[test]
     fn a_change_of_a_message_or_of_a_name_costs_one_and_other_decorations_nothing() {
-        let cost = |kind: &str| {
-            let kind = kind.to_owned();
+        let cost = |kind: PostKind| {
             cost(&Post {
                 id: 1,
                 kind,
@@ -214,6 +208,9 @@ mod tests {
                 thread_id: None,
             })
         };
-        assert_eq!(["edit", "rename", "pin", "close_topic", "delete"].map(cost), [1, 1, 0, 0, 0]);
+        assert_eq!(
+            [PostKind::Edit, PostKind::Rename, PostKind::Pin, PostKind::CloseTopic, PostKind::Delete].map(cost),
+            [1, 1, 0, 0, 0]
+        );
     }
 }

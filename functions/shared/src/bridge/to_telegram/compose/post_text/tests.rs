@@ -1,6 +1,7 @@
 //! The posts that messages become.
 
 use super::*;
+use crate::bridge::common::post_kind::PostKind;
 use proptest::prelude::*;
 
 fn said(id: i64, seconds: i64, origin: &str, text: &str) -> PendingMessage {
@@ -36,7 +37,9 @@ fn a_single_text_is_posted_unchanged() {
     let drafts = drafts(&[said(1, 100, "buyer", "Ещё <b>продаёте</b>?")], None, &TimeZone::UTC);
     assert_eq!(
         drafts,
-        [PostDraft { kind: "text", content: json!({"text": "Ещё <b>продаёте</b>?"}), message_ids: vec![1] }]
+        [PostDraft {
+            kind: PostKind::Text, content: json!({"text": "Ещё <b>продаёте</b>?"}), message_ids: vec![1]
+        }]
     );
 }
 
@@ -51,7 +54,7 @@ fn an_answer_from_avitos_app_is_posted_between_the_messages_before_and_after_it(
     let waiting = [said(1, 60, "buyer", "Раз"), said(2, 120, "avito_app", "Да"), said(3, 180, "buyer", "Два")];
     let drafts = drafts(&waiting, None, &TimeZone::UTC);
     assert_eq!(texts(&drafts), ["Раз", "Вы ответили в Avito:\nДа", "Два"]);
-    assert_eq!(drafts[1].kind, "mirror");
+    assert_eq!(drafts[1].kind, PostKind::Mirror);
 }
 
 #[test]
@@ -59,7 +62,7 @@ fn an_auto_reply_is_posted_under_its_heading_and_never_as_late() {
     let auto_reply = PendingMessage { created: None, ..said(2, 0, "auto_reply", "Ответим утром") };
     let drafts = drafts(&[said(1, 60, "buyer", "Раз"), auto_reply], Timestamp::from_second(30).ok(), &TimeZone::UTC);
     assert_eq!(texts(&drafts), ["Раз", "🤖 Автоответчик:\nОтветим утром"]);
-    assert_eq!(drafts[1].kind, "mirror");
+    assert_eq!(drafts[1].kind, PostKind::Mirror);
 }
 
 #[test]
@@ -72,7 +75,7 @@ fn an_answer_by_the_api_is_a_post_of_its_own_under_its_writers_name_in_one_line(
     let drafts = drafts(&[said(1, 60, "buyer", "Раз"), by(Some("Ольга\nПетровна")), by(None)], None, &TimeZone::UTC);
     let expected = ["Раз", "✍️ Ольга Петровна — из кабинета:\nДа\nПриезжайте", "✍️ Ответ из кабинета:\nДа\nПриезжайте"];
     assert_eq!(texts(&drafts), expected);
-    assert_eq!(drafts[1].kind, "mirror");
+    assert_eq!(drafts[1].kind, PostKind::Mirror);
 }
 
 #[test]
@@ -82,7 +85,7 @@ fn consecutive_pictures_are_albums_of_ten_in_their_order_and_a_text_stands_betwe
     waiting.push(picture(13));
     let drafts = drafts(&waiting, None, &TimeZone::UTC);
     let kinds: Vec<_> = drafts.iter().map(|draft| (draft.kind, draft.message_ids.len())).collect();
-    assert_eq!(kinds, [("album", 10), ("photo", 1), ("text", 1), ("photo", 1)]);
+    assert_eq!(kinds, [(PostKind::Album, 10), (PostKind::Photo, 1), (PostKind::Text, 1), (PostKind::Photo, 1)]);
     assert_eq!(drafts[0].content["media"][9], "https://avito.st/10.jpg");
     assert_eq!(drafts[1].content["media"], json!(["https://avito.st/11.jpg"]));
 }
@@ -95,7 +98,10 @@ fn voices_and_locations_are_posts_of_their_own_with_a_fallback_text() {
         sent(3, "location", json!({"location": {"text": "Москва"}})),
     ];
     let drafts = drafts(&waiting, None, &TimeZone::UTC);
-    assert_eq!(drafts.iter().map(|draft| draft.kind).collect::<Vec<_>>(), ["voice", "venue", "text"]);
+    assert_eq!(
+        drafts.iter().map(|draft| draft.kind).collect::<Vec<_>>(),
+        [PostKind::Voice, PostKind::Venue, PostKind::Text]
+    );
     assert_eq!(drafts[0].content["voice_id"], "v-1");
     assert_eq!(drafts[1].content["title"], "Москва, Тверская 1");
     assert_eq!(drafts[2].content["text"], "📍 Москва");
@@ -117,7 +123,7 @@ fn a_late_picture_and_one_from_avitos_app_say_so_in_their_captions() {
     let late = picture(1);
     let own = PendingMessage { origin: "avito_app".to_owned(), ..picture(20) };
     let drafts = drafts(&[late, own], Timestamp::from_second(10).ok(), &TimeZone::UTC);
-    assert_eq!(drafts.iter().map(|draft| draft.kind).collect::<Vec<_>>(), ["photo", "photo"]);
+    assert_eq!(drafts.iter().map(|draft| draft.kind).collect::<Vec<_>>(), [PostKind::Photo, PostKind::Photo]);
     assert_eq!(drafts[0].content["caption"], "00:00, пришло с опозданием");
     assert_eq!(drafts[1].content["caption"], "Вы ответили в Avito:");
 }
@@ -152,18 +158,18 @@ fn a_topic_is_named_from_item_and_buyer_within_the_limit() {
 #[test]
 fn a_heading_shifts_the_entities_and_changes_nothing_else() {
     assert_eq!(
-        with_heading("text", json!({"text": "Да"}), "Стол · Я"),
+        with_heading(PostKind::Text, json!({"text": "Да"}), "Стол · Я"),
         json!({"text": "Avito · Стол · Я\nДа", "has_heading": true})
     );
     let linked = with_heading(
-        "text",
+        PostKind::Text,
         json!({"text": "Да", "entities": [{"type": "text_link", "offset": 1, "length": 1}]}),
         "😀",
     );
     assert_eq!(linked["entities"], json!([{"type": "text_link", "offset": 12, "length": 1}]));
-    assert_eq!(with_heading("photo", json!({"caption": "a"}), "Я")["caption"], "Avito · Я\na");
-    assert_eq!(with_heading("photo", json!({}), "Я")["caption"], "Avito · Я");
-    assert_eq!(with_heading("venue", json!({}), "Я"), json!({}));
+    assert_eq!(with_heading(PostKind::Photo, json!({"caption": "a"}), "Я")["caption"], "Avito · Я\na");
+    assert_eq!(with_heading(PostKind::Photo, json!({}), "Я")["caption"], "Avito · Я");
+    assert_eq!(with_heading(PostKind::Venue, json!({}), "Я"), json!({}));
 }
 
 proptest! {
