@@ -3,12 +3,15 @@
 mod support;
 
 use strum::VariantArray;
-use strum::VariantArray;
 use support::World;
 use tuberry::{
     bridge::PostKind,
     platform::db::{Scope, Statement, get},
 };
+
+fn must<T, E: std::fmt::Display>(outcome: Result<T, E>) -> T {
+    outcome.unwrap_or_else(|error| panic!("{error}"))
+}
 
 #[tokio::test]
 async fn each_kind_of_post_has_the_same_priority_and_order_in_rust_and_in_postgres() {

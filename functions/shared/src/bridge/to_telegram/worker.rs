@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
@@ -89,37 +90,11 @@ async fn run_round(app: &App, bot_id: i64, stop: Instant) -> Result<RoundEnd, Br
         Claim::Claimed(work) => work,
         ended => return Ok(end_round(app, bot_id, ended).await),
     };
-    let client_id = work.bot.client_id;
-    tenant_cache::remember(&tenant_cache::OF_BOTS, bot_id, client_id);
-    let token = app.keyring().open(&work.bot.token, bots::token_context(client_id))?;
-    let telegram = bots::telegram(app, token);
-    let sender = TelegramSender {
-        app,
-        bot_id,
-        owner,
-        client_id,
-        telegram,
-        topics_gone: AtomicBool::new(false),
-        asked_positions: AskedPositions::default(),
-    };
+    tenant_cache::remember(&tenant_cache::OF_BOTS, bot_id, work.bot.client_id);
+    let sender = sender_of(app, bot_id, owner, &work)?;
     let mut state = WorkerState::Claimed(work);
     loop {
-        let (work, next, next_work) = match state {
-            WorkerState::Claimed(work) => {
-                let next = match TelegramSender::blocked_until(&work) {
-                    Some(until) => TelegramStep::ReleaseUntil(Vec::new(), until),
-                    None if Instant::now() >= stop => TelegramStep::ReleaseUntil(Vec::new(), work.outbox.now),
-                    None => sender.step(&work).await?,
-                };
-                (work, next, None)
-            }
-            WorkerState::Sending(sending) => {
-                let SendingPost { work, post, target, left, next_work } = *sending;
-                let sending = sender.send(&work, &post, target, left, Files::default());
-                let (next, next_work) = tokio::join!(sending, async { sender.compose_next(next_work, left) });
-                (work, next, next_work.filter(|_| Instant::now() < stop))
-            }
-        };
+        let (work, next, next_work) = sender.take_step(state, stop).await?;
         let (results, composed) = match next {
             TelegramStep::Commit(outcome) => {
                 let statements = claim::claim_bot_work(bot_id, owner, outcome, Completed::default(), None);
@@ -146,17 +121,8 @@ async fn run_round(app: &App, bot_id: i64, stop: Instant) -> Result<RoundEnd, Br
                 Wakeups::read(&results)?.wake(app).await;
                 (results, None)
             }
-            TelegramStep::ReleaseUntil(mut outcome, until) => {
-                outcome.push(bot_outbox::release_until(bot_id, owner, until));
-                let results = sender.run_with_dialog_lock(&work, outcome).await?;
-                let needs_wakeup = results
-                    .last()
-                    .and_then(|rows| rows.first())
-                    .is_some_and(|row| get(row, "needs_wakeup").unwrap_or(true));
-                if needs_wakeup {
-                    let wait = Duration::try_from(until.duration_since(work.outbox.current())).unwrap_or_default();
-                    wake_in(app, bot_id, wait).await;
-                }
+            TelegramStep::ReleaseUntil(outcome, until) => {
+                sender.release_until(&work, outcome, until).await?;
                 return Ok(RoundEnd::Worker(WorkerOutcome::Done));
             }
             TelegramStep::LeaseLost => return Ok(RoundEnd::Worker(WorkerOutcome::LeaseTaken)),
@@ -168,10 +134,72 @@ async fn run_round(app: &App, bot_id: i64, stop: Instant) -> Result<RoundEnd, Br
     }
 }
 
+/// Returns the sender that works for the bot with the lease of `owner`.
+fn sender_of<'a>(app: &'a App, bot_id: i64, owner: Uuid, work: &BotWork) -> Result<TelegramSender<'a>, BridgeError> {
+    let client_id = work.bot.client_id;
+    let token = app.keyring().open(&work.bot.token, bots::token_context(client_id))?;
+    Ok(TelegramSender {
+        app,
+        bot_id,
+        owner,
+        client_id,
+        telegram: bots::telegram(app, token),
+        topics_gone: AtomicBool::new(false),
+        asked_positions: AskedPositions::default(),
+    })
+}
+
+/// Posts that are composed, with the work that they belong to.
+type Composed = (Box<BotWork>, SendPlan);
+
+impl TelegramSender<'_> {
+    /// Takes the next step: decides what the claimed work needs, or makes the call of the post that is `sending` and composes
+    /// the next dialog's posts meanwhile.
+    async fn take_step(
+        &self,
+        state: WorkerState,
+        stop: Instant,
+    ) -> Result<(Box<BotWork>, TelegramStep, Option<Composed>), BridgeError> {
+        match state {
+            WorkerState::Claimed(work) => {
+                let next = match Self::blocked_until(&work) {
+                    Some(until) => TelegramStep::ReleaseUntil(Vec::new(), until),
+                    None if Instant::now() >= stop => TelegramStep::ReleaseUntil(Vec::new(), work.outbox.now),
+                    None => self.step(&work).await?,
+                };
+                Ok((work, next, None))
+            }
+            WorkerState::Sending(sending) => {
+                let SendingPost { work, post, target, left, next_work } = *sending;
+                let sending = self.send(&work, &post, target, left, Files::default());
+                let (next, next_work) = tokio::join!(sending, async { self.compose_next(next_work, left) });
+                Ok((work, next, next_work.filter(|_| Instant::now() < stop)))
+            }
+        }
+    }
+
+    /// Runs `outcome`, releases the lease until a time, and sends the wake-up for it unless one is scheduled.
+    async fn release_until(
+        &self,
+        work: &BotWork,
+        mut outcome: Vec<Statement>,
+        until: Timestamp,
+    ) -> Result<(), BridgeError> {
+        outcome.push(bot_outbox::release_until(self.bot_id, self.owner, until));
+        let results = self.run_with_dialog_lock(work, outcome).await?;
+        let released = results.last().and_then(|rows| rows.first());
+        if released.is_some_and(|row| get(row, "needs_wakeup").unwrap_or(true)) {
+            let wait = Duration::try_from(until.duration_since(work.outbox.current())).unwrap_or_default();
+            wake_in(self.app, self.bot_id, wait).await;
+        }
+        Ok(())
+    }
+}
+
 impl WorkerState {
     /// Returns the state after a claim. If the claim stored the `composed` posts and set the first to `sending`, that
     /// post is sent next, and the claimed work may be composed meanwhile.
-    fn of(claimed: Box<BotWork>, composed: Option<(Box<BotWork>, SendPlan)>) -> Self {
+    fn of(claimed: Box<BotWork>, composed: Option<Composed>) -> Self {
         match (claimed.sending_post_id, composed) {
             (Some(id), Some((mut work, plan))) => {
                 work.outbox = claimed.outbox;
