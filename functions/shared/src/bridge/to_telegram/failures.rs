@@ -21,7 +21,7 @@ use crate::{
         },
         rows::{bot_outbox, posts, topics},
     },
-    platform::db::Statement,
+    platform::{certainty::Certainty, db::Statement},
     telegram::Error,
     tenancy::bots,
 };
@@ -95,7 +95,7 @@ pub(super) async fn after_failure(
             ));
         }
         // A gateway's 5xx may hide a message that was sent.
-        Error::Unknown(_) | Error::Unavailable { .. } => {
+        error if error.certainty() == Certainty::MaybeDone => {
             outcome.extend(posts::requeue_uncertain(post.id, retry::backoff(post.attempts)))
         }
         _ => outcome.extend(posts::requeue_post(post.id, true, retry::backoff(post.attempts))),
@@ -138,7 +138,7 @@ pub(super) fn after_receipt_failure(
 
 /// Requeues a decoration up to three times if that may help; otherwise gives it up.
 fn after_decoration_failure(post: &Post, error: &Error) -> Vec<Statement> {
-    let may_help = matches!(error, Error::NotSent(_) | Error::Unknown(_) | Error::Unavailable { .. });
+    let may_help = matches!(error, Error::NotSent(_)) || error.certainty() == Certainty::MaybeDone;
     if may_help && post.attempts < 3 {
         let mut again = posts::requeue_post(post.id, true, 0.0);
         again.push(posts::postpone(post.id, retry::backoff(post.attempts)));

@@ -29,7 +29,7 @@ use crate::{
             topics::{self, hold_dialog},
         },
     },
-    platform::{db::Statement, secrets::Secret},
+    platform::{certainty::Certainty, db::Statement, secrets::Secret},
     telegram::Error,
     tenancy::bots,
 };
@@ -122,7 +122,7 @@ async fn create_topic(
         Err(error) => error,
     };
     tracing::warn!(bot_id = sender.bot_id, dialog_id = dialog.id, %error, "a topic was not created");
-    if matches!(error, Error::Unknown(_) | Error::Unavailable { .. } | Error::Unreadable) {
+    if matches!(error.certainty(), Certainty::MaybeDone | Certainty::Done) {
         outcome.push(hold_dialog(dialog.id, LOST_ANSWER_WAIT.as_secs_f64()));
         return TelegramStep::Commit(outcome);
     }
