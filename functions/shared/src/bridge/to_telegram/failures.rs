@@ -115,7 +115,7 @@ pub(in crate::bridge) async fn after_failure(
         }
         // A gateway's 5xx may hide a message that was sent.
         Error::Unknown(_) | Error::Unavailable { .. } => {
-            outcome.extend(posts::requeue_uncertain(post.id, backoff(post.attempts)))
+            outcome.extend(posts::requeue_uncertain(post.id, backoff(post.attempts)));
         }
         _ => outcome.extend(posts::requeue_post(post.id, true, backoff(post.attempts))),
     }
