@@ -15,6 +15,7 @@ use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tuberry_local::proxy::Proxy;
 
 /// The timeout of results that take a few seconds, even on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_mins(1);
@@ -520,6 +521,11 @@ pub(crate) async fn try_database() -> Option<tokio_postgres::Client> {
         tokio_postgres::connect(&variable("MIGRATION_DATABASE_URL"), tokio_postgres::NoTls).await.ok()?;
     tokio::spawn(connection);
     Some(client)
+}
+
+/// Starts a proxy in front of the database as functions reach it.
+pub(crate) async fn database_proxy() -> Proxy {
+    Proxy::start(&variable("DATABASE_URL"), 0).await.expect("a free port")
 }
 
 /// Returns a notification as Avito sends it, of a message that Avito's lists do not have.
