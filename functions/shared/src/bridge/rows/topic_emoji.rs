@@ -41,7 +41,7 @@ macro_rules! renames_needed {
                    WHERE d.id = ANY (ARRAY(SELECT p.dialog_id FROM posts p WHERE p.id = ANY(",
             $posts,
             "))) AND d.topic_state = 'open' OFFSET 0) AS renames_needed
-             -- computed for each row: as NOT EXISTS, Postgres joins it with the unfinished posts of all clients
+             -- computed for each row: as NOT EXISTS, Postgres joins it with the unfinished posts of every tenant
              WHERE renames_needed.emoji <> renames_needed.topic_emoji AND renames_needed.emoji IS DISTINCT FROM (
                  SELECT CASE WHEN p.state IN ('pending', 'sending') THEN p.content ->> 'emoji' END FROM posts p
                  WHERE p.bot_id = renames_needed.bot_id AND p.dedup_key = 'rename:' || renames_needed.id)"
