@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -30,10 +29,7 @@ pub(crate) fn variable(name: &str) -> String {
 
 /// Returns a number that no other test has, nor any other run on the same stack.
 pub(crate) fn new_number() -> i64 {
-    static LAST: AtomicI64 = AtomicI64::new(0);
-    let first = rand::rng().random_range(1_000_000_000..4_000_000_000);
-    let _ = LAST.compare_exchange(0, first, Ordering::Relaxed, Ordering::Relaxed);
-    LAST.fetch_add(1, Ordering::Relaxed)
+    rand::rng().random_range(1_000_000_000..1_000_000_000_000)
 }
 
 /// Checks again and again until there is a result, and returns it. The failure names `what` it waited for.
