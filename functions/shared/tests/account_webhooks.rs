@@ -1,5 +1,6 @@
 //! Webhooks of Avito accounts: checked daily, registered again when Avito forgot them, and moved to another secret
-//! every month, without a moment at which a message has no valid address.
+//! every month, without a moment at which a message has no valid address. One test runs at a time
+//! (`.config/nextest.toml`): a check takes every account that is due, of any tenant.
 
 mod support;
 
@@ -7,31 +8,25 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::{Owner, World, variable};
-use tokio::sync::{Mutex, MutexGuard};
 use tuberry::{
     platform::db::{Scope, Statement},
     tenancy::accounts::webhooks::check,
 };
-
-/// Lets one shop exist at a time: a check takes every account that is due, of any tenant.
-static ALONE: Mutex<()> = Mutex::const_new(());
 
 struct Shop {
     world: World,
     owner: Owner,
     account_id: i64,
     user_id: i64,
-    _alone: MutexGuard<'static, ()>,
 }
 
 impl Shop {
     async fn new() -> Self {
-        let alone = ALONE.lock().await;
         let world = World::new();
         let owner = world.owner().await;
         let (bot, _) = world.bot(&owner).await;
         let (account, outside) = world.account(&owner, bot.id).await;
-        Self { world, owner, account_id: account.id, user_id: outside.user_id, _alone: alone }
+        Self { world, owner, account_id: account.id, user_id: outside.user_id }
     }
 
     async fn change(&self, sql: &'static str) {

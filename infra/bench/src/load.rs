@@ -5,12 +5,12 @@ use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
+use tuberry_local::proxy::Proxy;
 
 use crate::Outcome;
 use crate::figures::{count, milliseconds};
 use crate::lambda::{Fleet, Lambda, idle};
 use crate::processes::{children_cpu_ms, cpu_ms};
-use crate::proxy::CountingProxy;
 use crate::world::{ChatPosition, World, Written, chat_positions, numbers};
 
 /// The direction of messages.
@@ -134,7 +134,7 @@ const READ_INTERVAL: Duration = Duration::from_millis(8);
 pub(crate) async fn run(lambda: &Lambda, world: &mut World, load: Load) -> Outcome<Taken> {
     world.forget_and_analyze(lambda).await?;
     world.simulators.set_latency(load.latency_ms).await?;
-    let proxy = CountingProxy::start(&lambda.plan.database).await?;
+    let proxy = Proxy::start(&lambda.plan.database, 0).await?;
     let counted = matches!(load.pace, Pace::OneByOne);
     let through_proxy = [("DATABASE_URL", proxy.address.as_str())];
     let mut fleets = Vec::new();
@@ -159,7 +159,7 @@ pub(crate) async fn run(lambda: &Lambda, world: &mut World, load: Load) -> Outco
 }
 
 impl Run<'_> {
-    async fn measured(&mut self, proxy: &CountingProxy) -> Outcome<Taken> {
+    async fn measured(&mut self, proxy: &Proxy) -> Outcome<Taken> {
         let before: Vec<f64> = self.fleets.iter().map(Fleet::cpu_ms).collect();
         self.fleets.iter().for_each(|fleet| drop(fleet.function.take_times()));
         let plan = &self.lambda.plan;

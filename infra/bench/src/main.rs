@@ -18,7 +18,6 @@ mod messages;
 mod plan;
 mod polling;
 mod processes;
-mod proxy;
 mod queues;
 mod redis;
 mod runtime;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tokio::task::JoinSet;
+use tuberry_local::proxy::Proxy;
 
 use crate::Outcome;
 use crate::cost;
@@ -12,7 +13,6 @@ use crate::figures::{Figures, Table, count, shown};
 use crate::lambda::{Fleet, Lambda, idle};
 use crate::load::Part;
 use crate::processes::{children_cpu_ms, cpu_ms};
-use crate::proxy::CountingProxy;
 use crate::redis::{self, requests};
 use crate::world::World;
 
@@ -168,7 +168,7 @@ async fn cycle(lambda: &Lambda, world: &World, size: usize, with_new: bool) -> O
         write(&world.simulators, index, jiff::Timestamp::now().as_second()).await?;
     }
     world.database.execute(DUE, &[&FIRST, &i64::try_from(size)?]).await?;
-    let proxy = CountingProxy::start(&lambda.plan.database).await?;
+    let proxy = Proxy::start(&lambda.plan.database, 0).await?;
     let changed = [("DATABASE_URL", proxy.address.as_str())];
     let schedule = lambda.fleet("poll-avito", 1, &[]).await?;
     let workers = lambda.fleet("poll-accounts", PROCESSES, if size == COUNTED { &changed } else { &[] }).await?;

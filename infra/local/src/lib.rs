@@ -8,6 +8,7 @@ mod control;
 mod faults;
 mod persistence;
 mod pictures;
+pub mod proxy;
 mod server;
 mod telegram;
 mod world;
@@ -20,6 +21,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use proxy::Proxy;
 use world::World;
 
 /// The servers to start, and their ports. Port 0 is any free one.
@@ -29,6 +31,10 @@ pub struct SimulatorsConfig {
     pub telegram_port: Option<u16>,
     /// Avito; `None`: not started.
     pub avito_port: Option<u16>,
+    /// The proxy in front of the queues, by which functions reach them; `None`: not started.
+    pub queues_port: Option<u16>,
+    /// The address of the queues behind the proxy.
+    pub queues_server: String,
     /// The control API.
     pub control_port: u16,
     /// A JSON file that stores the state between two runs; `None`: nothing is stored.
@@ -45,8 +51,8 @@ impl SimulatorsConfig {
 /// An error while the simulators start or stop.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulatorsError {
-    /// A port is not free.
-    #[error("Port {port} of {name} is taken: {source}.")]
+    /// A port is not free, or cannot serve what it is for.
+    #[error("Port {port} of {name} cannot be opened: {source}.")]
     Port {
         /// The server that needs the port.
         name: &'static str,
@@ -83,8 +89,9 @@ impl Simulators {
         let state = state.map_err(SimulatorsError::State)?;
         let address = |listener: &Option<TcpListener>| listener.as_ref().and_then(|it| it.local_addr().ok());
         let (telegram_address, avito_address) = (address(&telegram), address(&avito));
+        let queues = queues_proxy(&config).await?;
         let avito_base = avito_address.map(|address| format!("http://{address}"));
-        let world = Arc::new(World::new(state, avito_base, telegram.is_some())?);
+        let world = Arc::new(World::new(state, avito_base, telegram.is_some(), queues)?);
         let control_address = address(&control).unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         let services: [(Option<TcpListener>, Router); 3] = [
             (telegram, telegram::router(Arc::clone(&world))),
@@ -127,6 +134,12 @@ impl Drop for Simulators {
         self.world.stop();
         self.servers.iter().for_each(JoinHandle::abort);
     }
+}
+
+async fn queues_proxy(config: &SimulatorsConfig) -> Result<Option<Proxy>, SimulatorsError> {
+    let Some(port) = config.queues_port else { return Ok(None) };
+    let started = Proxy::start(&config.queues_server, port).await;
+    started.map(Some).map_err(|source| SimulatorsError::Port { name: "the proxy in front of the queues", port, source })
 }
 
 async fn listen(name: &'static str, port: Option<u16>) -> Result<Option<TcpListener>, SimulatorsError> {

@@ -23,6 +23,8 @@ async fn run() -> Result<(), String> {
     let config = SimulatorsConfig {
         telegram_port: port("TELEGRAM_PORT")?,
         avito_port: port("AVITO_PORT")?,
+        queues_port: port("QUEUES_PORT")?,
+        queues_server: std::env::var("QUEUES_SERVER").unwrap_or_default(),
         control_port: port("SIMULATORS_CONTROL_PORT")?.unwrap_or(0),
         state_file: std::env::var_os("SIMULATORS_STATE").filter(|path| !path.is_empty()).map(PathBuf::from),
     };

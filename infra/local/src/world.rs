@@ -13,6 +13,7 @@ use crate::attempts::Attempts;
 use crate::avito::state::AvitoState;
 use crate::calls::Calls;
 use crate::faults::Faults;
+use crate::proxy::Proxy;
 use crate::telegram::limits::Limits;
 use crate::telegram::state::TelegramState;
 
@@ -44,12 +45,19 @@ pub(crate) struct World {
     pub(crate) avito_base: Option<String>,
     /// True if the Telegram simulator listens.
     pub(crate) serves_telegram: bool,
+    /// The proxy in front of the queues. None: functions reach them directly.
+    pub(crate) queues: Option<Proxy>,
     /// Sends webhooks and fetches pictures. Never through a proxy: everything is on this machine.
     pub(crate) client: reqwest::Client,
 }
 
 impl World {
-    pub(crate) fn new(state: State, avito_base: Option<String>, serves_telegram: bool) -> reqwest::Result<Self> {
+    pub(crate) fn new(
+        state: State,
+        avito_base: Option<String>,
+        serves_telegram: bool,
+        queues: Option<Proxy>,
+    ) -> reqwest::Result<Self> {
         let client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
@@ -62,6 +70,7 @@ impl World {
             stopped: AtomicBool::new(false),
             avito_base,
             serves_telegram,
+            queues,
             client,
         })
     }

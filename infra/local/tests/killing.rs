@@ -1,5 +1,5 @@
-//! Functions may die at any moment, here by SIGKILL: nothing is lost, and the buyer gets nothing twice. The test has a
-//! binary of its own, because it kills the processes that every other test needs.
+//! Functions may die at any moment, here by SIGKILL: nothing is lost, and the buyer gets nothing twice. No other test
+//! runs meanwhile (`.config/nextest.toml`), because these kill the processes that every other test needs.
 
 #![cfg(target_os = "linux")]
 
@@ -12,10 +12,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::{Seller, Topic, wait_until};
-use tokio::sync::Mutex;
-
-/// Lets one storm run at a time: they share the processes that they kill.
-static STORM: Mutex<()> = Mutex::const_new(());
 
 /// The time to recover: a lease lasts 20 s, and the sweep finds work whose wake-up was lost within a minute.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(150);
@@ -80,7 +76,6 @@ impl Talk {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn workers_that_are_killed_at_random_lose_nothing_keep_order_and_double_nothing_for_the_buyers() {
-    let _alone = STORM.lock().await;
     let talk = Talk::with(&["Анна", "Борис", "Вера", "Глеб"]).await;
 
     tokio::join!(talk.go(), kill(&["deliver-to-telegram", "deliver-to-avito"]));
@@ -95,7 +90,6 @@ async fn workers_that_are_killed_at_random_lose_nothing_keep_order_and_double_no
 /// late.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn functions_of_every_kind_that_are_killed_at_random_lose_nothing_and_double_nothing_for_the_buyers() {
-    let _alone = STORM.lock().await;
     let talk = Talk::with(&["Дина", "Егор"]).await;
 
     tokio::join!(talk.go(), kill(&["-webhook", "deliver-to-telegram", "deliver-to-avito", "poll-accounts", "sweep"]));

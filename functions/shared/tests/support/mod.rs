@@ -3,13 +3,11 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 
-use std::{
-    collections::BTreeMap,
-    sync::atomic::{AtomicI64, Ordering},
-};
+use std::collections::BTreeMap;
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
+use rand::RngExt;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tuberry::{
@@ -109,9 +107,7 @@ impl World {
 
     /// Returns an id that no other test has, nor any earlier run on the same database.
     pub fn new_id() -> i64 {
-        static NEXT: AtomicI64 = AtomicI64::new(0);
-        let start = Timestamp::now().as_millisecond() % 1_000_000_000_000;
-        start * 1000 + NEXT.fetch_add(1, Ordering::Relaxed) + i64::from(std::process::id() % 100) * 10
+        rand::rng().random_range(1_000_000_000_000..1_000_000_000_000_000)
     }
 
     /// Signs a person in; for the first time if no user has this Telegram id.

@@ -1,7 +1,8 @@
-//! Faults and limits on request. A fault about a topic, a membership, a group's id or a token changes the world if it
+//! Faults, limits and an outage of the queues on request. A fault about a topic, a membership, a group's id or a token changes the world if it
 //! has neither `times` nor `probability` nor `method`. With one of them it changes answers only.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -99,4 +100,24 @@ pub(crate) async fn limits(State(world): State<Arc<World>>, body: Bytes) -> Answ
     let request: LimitsRequest = parsed(&body)?;
     world.state().limits.switch(request.telegram, request.chat_id);
     Ok(Json(json!({ "telegram": request.telegram })))
+}
+
+/// The outage of the queues.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct QueuesRequest {
+    away_seconds: f64,
+}
+
+/// `POST /_local/queues`. Answers when the queues are back.
+pub(crate) async fn queues(State(world): State<Arc<World>>, body: Bytes) -> Answer {
+    let request: QueuesRequest = parsed(&body)?;
+    let lasts = Duration::try_from_secs_f64(request.away_seconds).map_err(|error| Failure::bad(error.to_string()))?;
+    let Some(queues) = &world.queues else {
+        return Err(Failure::conflict("Only the stack of `make test` can do without its queues."));
+    };
+    queues.shut();
+    tokio::time::sleep(lasts).await;
+    queues.open();
+    Ok(Json(json!({})))
 }

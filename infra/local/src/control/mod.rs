@@ -41,6 +41,7 @@ pub(crate) fn router(world: Arc<World>) -> Router {
         .route("/_local/faults", post(faults::add).delete(faults::clear))
         .route("/_local/faults/{id}", delete(faults::remove))
         .route("/_local/limits", post(faults::limits))
+        .route("/_local/queues", post(faults::queues))
         .route("/_local/reset", post(records::reset))
         .fallback(async || Failure(StatusCode::NOT_FOUND, "There is nothing at this address.".to_owned()))
         .layer(middleware::from_fn(guard))

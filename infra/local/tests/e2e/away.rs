@@ -6,9 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::counting_proxy::CountingProxy;
 use super::runtime_api::{Function, NOWHERE, run_to_end};
-use super::support::{LATER, SOON, Seller, notification, update, wait_until};
+use super::support::{LATER, SOON, Seller, database_proxy, notification, update, wait_until};
 
 fn nowhere(scheme: &str) -> String {
     format!("{scheme}://{NOWHERE}")
@@ -100,7 +99,7 @@ async fn messages_that_came_while_postgres_was_away_are_not_overtaken_by_later_o
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Лада").await;
     let url = seller.avito_webhook().await;
-    let postgres = CountingProxy::to_the_database().await;
+    let postgres = database_proxy().await;
     let webhook = Function::start("avito-webhook", &[("DATABASE_URL", &postgres.address)]).await;
     let began = Timestamp::now().as_second();
     let send = async |text: &str, after: i64| {
@@ -123,7 +122,7 @@ async fn messages_that_came_while_postgres_was_away_are_not_overtaken_by_later_o
 async fn a_buffered_message_is_recorded_when_postgres_is_back_by_the_invocation_that_found_it_away() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Майя").await;
-    let postgres = CountingProxy::to_the_database().await;
+    let postgres = database_proxy().await;
     let consumer = Function::start("record-intake", &[("DATABASE_URL", &postgres.address)]).await;
     let buffered = notification(&seller, &chat, "buffered-long", "Дождалось").to_string();
     let task = json!({ "v": "1", "account_id": seller.account_id, "payload": buffered });
@@ -212,7 +211,7 @@ async fn a_function_whose_database_connection_broke_opens_another() {
     let seller = Seller::new().await;
     let (chat, _) = seller.conversation("Инна").await;
     let url = seller.avito_webhook().await;
-    let proxy = CountingProxy::to_the_database().await;
+    let proxy = database_proxy().await;
     let webhook = Function::start("avito-webhook", &[("DATABASE_URL", &proxy.address)]).await;
     let event = |number: i32| notification(&seller, &chat, &format!("reconnect-{number}"), &format!("Текст {number}"));
 

@@ -3,10 +3,10 @@
 
 use jiff::Timestamp;
 use serde_json::json;
+use tuberry_local::proxy::Proxy;
 
-use super::counting_proxy::CountingProxy;
 use super::runtime_api::{Function, NOWHERE};
-use super::support::{SOON, Seller, database, notification, update, wait_until};
+use super::support::{SOON, Seller, database, database_proxy, notification, update, wait_until};
 
 #[tokio::test]
 async fn a_text_in_costs_one_call_to_telegram_and_none_to_avito() {
@@ -57,18 +57,18 @@ async fn a_text_in_costs_at_most_four_round_trips_to_postgres() {
     let (chat, _) = seller.conversation("Глеб").await;
     topic_complete(&seller, "Глеб").await;
     make_quiet(&seller, &chat).await;
-    let proxy = CountingProxy::to_the_database().await;
+    let proxy = database_proxy().await;
     let (webhook, telegram) = tokio::join!(function("avito-webhook", &proxy), function("deliver-to-telegram", &proxy));
     let url = seller.avito_webhook().await;
 
     // The stack does not learn of it: Avito's list does not have it, and no queue gets a task.
     let event = notification(&seller, &chat, "counted", "Посчитано");
     assert_eq!(webhook.post(&url, &[], &event).await.0, 200);
-    assert_eq!(proxy.round_trips(), 1, "the webhook");
+    assert_eq!(proxy.waits(), 1, "the webhook");
     telegram.work(&json!({ "v": "1", "bot_id": seller.bot_id })).await;
 
     seller.said(SOON, "Глеб", "Посчитано").await;
-    assert!(proxy.round_trips() <= 4, "{} in all", proxy.round_trips());
+    assert!(proxy.waits() <= 4, "{} in all", proxy.waits());
 }
 
 #[tokio::test]
@@ -76,7 +76,7 @@ async fn a_text_out_costs_at_most_five_round_trips_to_postgres() {
     let seller = Seller::new().await;
     let (chat, thread) = seller.conversation("Дина").await;
     topic_complete(&seller, "Дина").await;
-    let proxy = CountingProxy::to_the_database().await;
+    let proxy = database_proxy().await;
     let (webhook, avito, telegram) = tokio::join!(
         function("telegram-webhook", &proxy),
         function("deliver-to-avito", &proxy),
@@ -90,14 +90,14 @@ async fn a_text_out_costs_at_most_five_round_trips_to_postgres() {
     let said = update(&seller, thread, note, "Посчитано");
     let header = [("x-telegram-bot-api-secret-token", secret.as_str())];
     assert_eq!(webhook.post(&url, &header, &said).await.0, 200);
-    assert_eq!(proxy.round_trips(), 1, "the webhook");
+    assert_eq!(proxy.waits(), 1, "the webhook");
     avito.work(&json!({ "v": "1", "dialog_id": dialog_id })).await;
     assert_eq!(seller.answers(&chat).await, ["Посчитано"]);
-    assert!(proxy.round_trips() <= 3, "{} with the delivery", proxy.round_trips());
+    assert!(proxy.waits() <= 3, "{} with the delivery", proxy.waits());
     telegram.work(&json!({ "v": "1", "bot_id": seller.bot_id })).await;
 
     seller.receipt(SOON, "Дина", note).await;
-    assert!(proxy.round_trips() <= 5, "{} in all", proxy.round_trips());
+    assert!(proxy.waits() <= 5, "{} in all", proxy.waits());
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn topic_complete(seller: &Seller, buyer: &str) -> u64 {
 }
 
 /// Starts a function whose database is the proxy, and which reaches no queue.
-async fn function(name: &str, proxy: &CountingProxy) -> Function {
+async fn function(name: &str, proxy: &Proxy) -> Function {
     let away = format!("http://{NOWHERE}");
     Function::start(name, &[("DATABASE_URL", &proxy.address), ("AWS_ENDPOINT_URL", &away)]).await
 }

@@ -6,7 +6,6 @@ mod away;
 mod concurrent_sending;
 mod conversation;
 mod costs;
-mod counting_proxy;
 mod faults;
 mod limits;
 mod operators;

@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -15,6 +14,7 @@ use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tuberry_local::proxy::Proxy;
 
 /// The timeout of results that take a few seconds, even on a busy machine.
 pub(crate) const SOON: Duration = Duration::from_mins(1);
@@ -29,10 +29,7 @@ pub(crate) fn variable(name: &str) -> String {
 
 /// Returns a number that no other test has, nor any other run on the same stack.
 pub(crate) fn new_number() -> i64 {
-    static LAST: AtomicI64 = AtomicI64::new(0);
-    let first = rand::rng().random_range(1_000_000_000..4_000_000_000);
-    let _ = LAST.compare_exchange(0, first, Ordering::Relaxed, Ordering::Relaxed);
-    LAST.fetch_add(1, Ordering::Relaxed)
+    rand::rng().random_range(1_000_000_000..1_000_000_000_000)
 }
 
 /// Checks again and again until there is a result, and returns it. The failure names `what` it waited for.
@@ -520,6 +517,11 @@ pub(crate) async fn try_database() -> Option<tokio_postgres::Client> {
         tokio_postgres::connect(&variable("MIGRATION_DATABASE_URL"), tokio_postgres::NoTls).await.ok()?;
     tokio::spawn(connection);
     Some(client)
+}
+
+/// Starts a proxy in front of the database as functions reach it.
+pub(crate) async fn database_proxy() -> Proxy {
+    Proxy::start(&variable("DATABASE_URL"), 0).await.expect("a free port")
 }
 
 /// Returns a notification as Avito sends it, of a message that Avito's lists do not have.

@@ -1,7 +1,7 @@
 //! The bridge's promise as figures: many messages each way while everything that can break does, and then a count of
-//! those that were lost, doubled or mixed up. The test has a binary of its own, because it kills the processes that
-//! every other test needs. `make faults` runs the large size; a small one is among the tests. A seed repeats the faults
-//! and their times.
+//! those that were lost, doubled or mixed up. No other test runs meanwhile (`.config/nextest.toml`), because this one
+//! kills the processes that every other test needs. `make faults` runs the large size; a small one is among the tests.
+//! A seed repeats the faults and their times.
 
 #![cfg(target_os = "linux")]
 #![expect(clippy::print_stdout, reason = "the figures are the result")]

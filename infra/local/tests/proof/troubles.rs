@@ -120,7 +120,9 @@ async fn happen(market: &Market, shop: &Shop, event: Event, dice: &mut StdRng) {
     match event {
         Event::PostgresRestarts => disturb(stack, &json!({ "restart": "postgres" })).await,
         Event::RedisRestarts => disturb(stack, &json!({ "restart": "redis" })).await,
-        Event::QueuesAway => disturb(stack, &json!({ "queues_away": 20 })).await,
+        Event::QueuesAway => {
+            stack.control("queues", &json!({ "away_seconds": 20 })).await;
+        }
         Event::TopicDeleted => {
             let find = "SELECT telegram_topic_id FROM dialogs WHERE bot_id = $1 AND telegram_topic_id IS NOT NULL";
             let Some(database) = super::support::try_database().await else { return };
