@@ -96,7 +96,7 @@ pub(super) async fn after_failure(
         }
         // A gateway's 5xx may hide a message that was sent.
         error if error.certainty() == Certainty::MaybeDone => {
-            outcome.extend(posts::requeue_uncertain(post.id, retry::backoff(post.attempts)))
+            outcome.extend(posts::requeue_uncertain(post.id, retry::backoff(post.attempts)));
         }
         _ => outcome.extend(posts::requeue_post(post.id, true, retry::backoff(post.attempts))),
     }
