@@ -22,5 +22,5 @@ pub mod sweep;
 pub mod to_avito;
 pub mod to_telegram;
 
-pub use common::{post_kind::PostKind, queue_tasks, text_split};
+pub use common::{post_kind::PostKind, queue_tasks, states, text_split};
 pub use error::BridgeError;

@@ -9,8 +9,9 @@ use utoipa::ToSchema;
 
 use crate::{
     App, avito,
+    bridge::common::states::MessageOrigin,
     platform::{
-        db::{ClientId, DbError, Scope, Statement, get},
+        db::{ClientId, DbError, Scope, Statement, get, get_variant},
         page::{Page, Ranked},
     },
 };
@@ -223,7 +224,8 @@ pub struct Message {
     /// `in` from the buyer or Avito, `out` from us.
     pub direction: String,
     /// Who wrote it: `buyer`, `system` (Avito), `operator` (in the topic), `api`, `avito_app` or `auto_reply`.
-    pub origin: String,
+    #[schema(value_type = String)]
+    pub origin: MessageOrigin,
     /// The name of whoever of us wrote it.
     pub author_name: Option<String>,
     /// `text`, `image`, `voice`, `location`, `link`, `item`, `call`, ….
@@ -292,7 +294,7 @@ impl Message {
             id: get(row, "id")?,
             dialog_id: get(row, "dialog_id")?,
             direction: get(row, "direction")?,
-            origin: get(row, "origin")?,
+            origin: get_variant(row, "origin")?,
             author_name: get(row, "author_name")?,
             kind: get(row, "kind")?,
             text: get(row, "text")?,

@@ -90,12 +90,13 @@ fn store_positions(dialog_id: i64, positions: Value) -> Statement {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bridge::common::states::MessageOrigin;
     use jiff::Timestamp;
 
     fn message(id: i64, second: Option<i64>, confirmed: bool) -> PendingMessage {
         PendingMessage {
             id,
-            origin: "buyer".to_owned(),
+            origin: MessageOrigin::Buyer,
             kind: "text".to_owned(),
             text: None,
             attachments: json!({}),

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::{
     bridge::{
-        common::{claim::Claim, post_kind::PostKind, telegram_budget::TelegramBudget},
+        common::{claim::Claim, post_kind::PostKind, states::MessageOrigin, telegram_budget::TelegramBudget},
         rows::{bot_outbox::BotOutbox, posts::PostDraft},
     },
     platform::db::{self, ClientId, DbError, ResultSets},
@@ -124,8 +124,8 @@ pub(super) struct Post {
 pub(super) struct PendingMessage {
     /// The row in `messages`.
     pub(super) id: i64,
-    /// Its writer: `buyer`, `system`, `operator`, `avito_app`, `api` or `auto_reply`.
-    pub(super) origin: String,
+    /// Its writer.
+    pub(super) origin: MessageOrigin,
     /// Avito's name of its kind.
     pub(super) kind: String,
     /// Its text.

@@ -14,5 +14,5 @@ pub use connection::parse_address;
 pub use database::{Db, Timeouts};
 pub use error::{DbError, MigrationError};
 pub(super) use functions::install;
-pub use rows::{ClientId, Param, bytes, get, optional_bytes};
+pub use rows::{ClientId, Param, bytes, get, get_variant, optional_bytes};
 pub use statement::{ResultSets, Scope, Statement};

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, de::Error as _};
+use strum::VariantArray;
 use tokio_postgres::{
     Row,
     types::{ToSql, Type},
@@ -35,6 +36,16 @@ impl<T: Param> Param for Option<T> {
 /// Reads a column. [`DbError::Shape`]: the row has no such column, or its type is another.
 pub fn get<'row, T: tokio_postgres::types::FromSql<'row>>(row: &'row Row, column: &str) -> Result<T, DbError> {
     row.try_get(column).map_err(|_| DbError::Shape)
+}
+
+/// Reads a text column as the variant of that name. [`DbError::Shape`]: the enum has no such variant.
+pub fn get_variant<T>(row: &Row, column: &str) -> Result<T, DbError>
+where
+    T: VariantArray + Copy,
+    &'static str: From<T>,
+{
+    let name: &str = get(row, column)?;
+    T::VARIANTS.iter().copied().find(|variant| <&'static str>::from(*variant) == name).ok_or(DbError::Shape)
 }
 
 /// Reads bytes as Postgres writes them into JSON: `\x` and hexadecimal digits.

@@ -33,6 +33,7 @@ pub(in crate::bridge::to_telegram) fn ready_messages(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bridge::common::states::MessageOrigin;
     use serde_json::json;
 
     fn at(millis: i64) -> Timestamp {
@@ -42,7 +43,7 @@ mod tests {
     fn message(kind: &str, arrived: i64) -> PendingMessage {
         PendingMessage {
             id: arrived,
-            origin: "buyer".to_owned(),
+            origin: MessageOrigin::Buyer,
             kind: kind.to_owned(),
             text: Some("слово".to_owned()),
             attachments: json!({"image": {"sizes": {"10x10": "https://avito.st/1.jpg"}}}),

@@ -9,6 +9,7 @@ use crate::{
     bridge::{
         common::{
             post_kind::PostKind,
+            states::MessageOrigin,
             texts::{self, Language},
         },
         to_telegram::work::PendingMessage,
@@ -26,7 +27,7 @@ const KIND_LIMIT: usize = 40;
 /// True if a message is a buyer's picture that may be posted in one album with those around it.
 pub(super) fn joins_album(message: &PendingMessage) -> bool {
     let is_alone = message.reply_to.is_some() || quoted(message).is_some();
-    message.origin == "buyer" && message.kind == "image" && !is_alone && media(message).is_some()
+    message.origin == MessageOrigin::Buyer && message.kind == "image" && !is_alone && media(message).is_some()
 }
 
 /// Returns the kind and content of a post with a picture, a voice or a location. None: the message is posted as text.
@@ -94,7 +95,7 @@ fn line(message: &PendingMessage) -> String {
             [Some(unknown.as_str()), text].into_iter().flatten().collect::<Vec<_>>().join("\n")
         }
     };
-    if message.origin == "system" { format!("{} {line}", texts::SYSTEM) } else { line }
+    if message.origin == MessageOrigin::System { format!("{} {line}", texts::SYSTEM) } else { line }
 }
 
 fn labelled(label: &str, text: Option<String>, kind: &str) -> String {

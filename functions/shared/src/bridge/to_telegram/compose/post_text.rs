@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::message_text::{LANGUAGE, body, clock, joins_album, media, one_line, quoted};
 use crate::{
     bridge::{
-        common::{chat_snapshot::snapshot_text, post_kind::PostKind, texts},
+        common::{chat_snapshot::snapshot_text, post_kind::PostKind, states::MessageOrigin, texts},
         rows::posts::PostDraft,
         to_telegram::work::{ClaimedDialog, PendingMessage},
     },
@@ -61,14 +61,14 @@ pub(in crate::bridge::to_telegram) fn drafts(
 
 /// Returns the heading of an answer that was not written in the topic. None: it is no such answer.
 fn mirror_heading(message: &PendingMessage) -> Option<String> {
-    match message.origin.as_str() {
-        "avito_app" => Some(texts::mirrored(LANGUAGE).to_owned()),
-        "auto_reply" => Some(texts::auto_replied(LANGUAGE).to_owned()),
-        "api" => Some(match message.author.as_deref().map(one_line).filter(|name| !name.is_empty()) {
+    match message.origin {
+        MessageOrigin::AvitoApp => Some(texts::mirrored(LANGUAGE).to_owned()),
+        MessageOrigin::AutoReply => Some(texts::auto_replied(LANGUAGE).to_owned()),
+        MessageOrigin::Api => Some(match message.author.as_deref().map(one_line).filter(|name| !name.is_empty()) {
             Some(name) => texts::answered_by(LANGUAGE).replace("{name}", &name),
             None => texts::answered_by_unnamed(LANGUAGE).to_owned(),
         }),
-        _ => None,
+        MessageOrigin::Buyer | MessageOrigin::System | MessageOrigin::Operator => None,
     }
 }
 

@@ -2,12 +2,13 @@
 
 use super::*;
 use crate::bridge::common::post_kind::PostKind;
+use MessageOrigin::{Api, AutoReply, AvitoApp, Buyer};
 use proptest::prelude::*;
 
-fn said(id: i64, seconds: i64, origin: &str, text: &str) -> PendingMessage {
+fn said(id: i64, seconds: i64, origin: MessageOrigin, text: &str) -> PendingMessage {
     PendingMessage {
         id,
-        origin: origin.to_owned(),
+        origin,
         kind: "text".to_owned(),
         text: Some(text.to_owned()),
         attachments: json!({}),
@@ -20,7 +21,7 @@ fn said(id: i64, seconds: i64, origin: &str, text: &str) -> PendingMessage {
 }
 
 fn sent(id: i64, kind: &str, attachments: Value) -> PendingMessage {
-    PendingMessage { kind: kind.to_owned(), text: None, attachments, ..said(id, id, "buyer", "") }
+    PendingMessage { kind: kind.to_owned(), text: None, attachments, ..said(id, id, Buyer, "") }
 }
 
 fn picture(id: i64) -> PendingMessage {
@@ -34,7 +35,7 @@ fn texts(drafts: &[PostDraft]) -> Vec<&str> {
 
 #[test]
 fn a_single_text_is_posted_unchanged() {
-    let drafts = drafts(&[said(1, 100, "buyer", "Ещё <b>продаёте</b>?")], None, &TimeZone::UTC);
+    let drafts = drafts(&[said(1, 100, Buyer, "Ещё <b>продаёте</b>?")], None, &TimeZone::UTC);
     assert_eq!(
         drafts,
         [PostDraft {
@@ -45,13 +46,13 @@ fn a_single_text_is_posted_unchanged() {
 
 #[test]
 fn texts_that_wait_together_are_one_post_with_their_times() {
-    let waiting = [said(1, 60, "buyer", "Раз"), said(2, 120, "buyer", "Два")];
+    let waiting = [said(1, 60, Buyer, "Раз"), said(2, 120, Buyer, "Два")];
     assert_eq!(texts(&drafts(&waiting, None, &TimeZone::UTC)), ["00:01 Раз\n\n00:02 Два"]);
 }
 
 #[test]
 fn an_answer_from_avitos_app_is_posted_between_the_messages_before_and_after_it() {
-    let waiting = [said(1, 60, "buyer", "Раз"), said(2, 120, "avito_app", "Да"), said(3, 180, "buyer", "Два")];
+    let waiting = [said(1, 60, Buyer, "Раз"), said(2, 120, AvitoApp, "Да"), said(3, 180, Buyer, "Два")];
     let drafts = drafts(&waiting, None, &TimeZone::UTC);
     assert_eq!(texts(&drafts), ["Раз", "Вы ответили в Avito:\nДа", "Два"]);
     assert_eq!(drafts[1].kind, PostKind::Mirror);
@@ -59,8 +60,8 @@ fn an_answer_from_avitos_app_is_posted_between_the_messages_before_and_after_it(
 
 #[test]
 fn an_auto_reply_is_posted_under_its_heading_and_never_as_late() {
-    let auto_reply = PendingMessage { created: None, ..said(2, 0, "auto_reply", "Ответим утром") };
-    let drafts = drafts(&[said(1, 60, "buyer", "Раз"), auto_reply], Timestamp::from_second(30).ok(), &TimeZone::UTC);
+    let auto_reply = PendingMessage { created: None, ..said(2, 0, AutoReply, "Ответим утром") };
+    let drafts = drafts(&[said(1, 60, Buyer, "Раз"), auto_reply], Timestamp::from_second(30).ok(), &TimeZone::UTC);
     assert_eq!(texts(&drafts), ["Раз", "🤖 Автоответчик:\nОтветим утром"]);
     assert_eq!(drafts[1].kind, PostKind::Mirror);
 }
@@ -70,9 +71,9 @@ fn an_answer_by_the_api_is_a_post_of_its_own_under_its_writers_name_in_one_line(
     let by = |author: Option<&str>| PendingMessage {
         created: None,
         author: author.map(str::to_owned),
-        ..said(2, 0, "api", "Да\nПриезжайте")
+        ..said(2, 0, Api, "Да\nПриезжайте")
     };
-    let drafts = drafts(&[said(1, 60, "buyer", "Раз"), by(Some("Ольга\nПетровна")), by(None)], None, &TimeZone::UTC);
+    let drafts = drafts(&[said(1, 60, Buyer, "Раз"), by(Some("Ольга\nПетровна")), by(None)], None, &TimeZone::UTC);
     let expected = ["Раз", "✍️ Ольга Петровна — из кабинета:\nДа\nПриезжайте", "✍️ Ответ из кабинета:\nДа\nПриезжайте"];
     assert_eq!(texts(&drafts), expected);
     assert_eq!(drafts[1].kind, PostKind::Mirror);
@@ -81,7 +82,7 @@ fn an_answer_by_the_api_is_a_post_of_its_own_under_its_writers_name_in_one_line(
 #[test]
 fn consecutive_pictures_are_albums_of_ten_in_their_order_and_a_text_stands_between() {
     let mut waiting: Vec<_> = (1..=11).map(picture).collect();
-    waiting.push(said(12, 12, "buyer", "Вот"));
+    waiting.push(said(12, 12, Buyer, "Вот"));
     waiting.push(picture(13));
     let drafts = drafts(&waiting, None, &TimeZone::UTC);
     let kinds: Vec<_> = drafts.iter().map(|draft| (draft.kind, draft.message_ids.len())).collect();
@@ -111,8 +112,8 @@ fn voices_and_locations_are_posts_of_their_own_with_a_fallback_text() {
 #[test]
 fn a_quote_is_a_reply_if_the_topic_has_its_message_and_else_a_line() {
     let quote = json!({"quote": {"id": "q", "kind": "text", "text": "Сколько стоит?"}});
-    let known = PendingMessage { attachments: quote.clone(), reply_to: Some(40), ..said(1, 1, "buyer", "А это") };
-    let unknown = PendingMessage { attachments: quote, ..said(2, 2, "buyer", "А то") };
+    let known = PendingMessage { attachments: quote.clone(), reply_to: Some(40), ..said(1, 1, Buyer, "А это") };
+    let unknown = PendingMessage { attachments: quote, ..said(2, 2, Buyer, "А то") };
     let drafts = drafts(&[known, unknown], None, &TimeZone::UTC);
     assert_eq!(drafts[0].content, json!({"text": "А это", "reply_to": 40}));
     assert_eq!(drafts[1].content, json!({"text": "В ответ на «Сколько стоит?»\nА то"}));
@@ -121,7 +122,7 @@ fn a_quote_is_a_reply_if_the_topic_has_its_message_and_else_a_line() {
 #[test]
 fn a_late_picture_and_one_from_avitos_app_say_so_in_their_captions() {
     let late = picture(1);
-    let own = PendingMessage { origin: "avito_app".to_owned(), ..picture(20) };
+    let own = PendingMessage { origin: AvitoApp, ..picture(20) };
     let drafts = drafts(&[late, own], Timestamp::from_second(10).ok(), &TimeZone::UTC);
     assert_eq!(drafts.iter().map(|draft| draft.kind).collect::<Vec<_>>(), [PostKind::Photo, PostKind::Photo]);
     assert_eq!(drafts[0].content["caption"], "00:00, пришло с опозданием");
@@ -142,7 +143,7 @@ fn a_message_without_content_or_of_an_unknown_kind_is_a_line() {
 
 #[test]
 fn a_message_older_than_the_last_posted_one_says_that_it_is_late() {
-    let drafts = drafts(&[said(1, 60, "buyer", "Раз")], Timestamp::from_second(61).ok(), &TimeZone::UTC);
+    let drafts = drafts(&[said(1, 60, Buyer, "Раз")], Timestamp::from_second(61).ok(), &TimeZone::UTC);
     assert_eq!(texts(&drafts), ["00:01, пришло с опозданием\nРаз"]);
 }
 
@@ -176,7 +177,7 @@ proptest! {
     #[test]
     fn every_message_is_posted_once_and_every_post_fits(lengths in prop::collection::vec(1usize..9000, 1..12)) {
         let waiting: Vec<_> =
-            (0_i64..).zip(&lengths).map(|(id, length)| said(id, id, "buyer", &"я".repeat(*length))).collect();
+            (0_i64..).zip(&lengths).map(|(id, length)| said(id, id, Buyer, &"я".repeat(*length))).collect();
         let drafts = drafts(&waiting, None, &TimeZone::UTC);
         let ids: Vec<_> = drafts.iter().flat_map(|draft| draft.message_ids.clone()).collect();
         prop_assert_eq!(ids, waiting.iter().map(|message| message.id).collect::<Vec<_>>());
