@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::{
     App, avito,
-    bridge::common::states::MessageOrigin,
+    bridge::common::states::{MessageOrigin, MessageStatus},
     platform::{
         db::{ClientId, DbError, Scope, Statement, get, get_variant},
         page::{Page, Ranked},
@@ -235,7 +235,8 @@ pub struct Message {
     /// What it holds besides.
     pub attachments: Vec<Attachment>,
     /// `received`, `filtered`, `sending`, `sent`, `delivered`, `read` or `failed`.
-    pub status: String,
+    #[schema(value_type = String)]
+    pub status: MessageStatus,
     /// Whether it may stand twice where it went.
     pub maybe_duplicate: bool,
     /// Why it failed.
@@ -299,7 +300,7 @@ impl Message {
             kind: get(row, "kind")?,
             text: get(row, "text")?,
             attachments: attachments(get(row, "attachments")?, get::<Option<Value>>(row, "pictures")?.as_ref()),
-            status: get(row, "status")?,
+            status: get_variant(row, "status")?,
             maybe_duplicate: get(row, "maybe_duplicate")?,
             error: get(row, "error")?,
             deleted: get(row, "deleted")?,
@@ -309,7 +310,7 @@ impl Message {
 
     /// Returns the message as it was accepted, whatever its status is by now.
     pub(super) fn when_taken(self) -> Self {
-        Self { status: "sending".to_owned(), maybe_duplicate: false, error: None, ..self }
+        Self { status: MessageStatus::Sending, maybe_duplicate: false, error: None, ..self }
     }
 }
 

@@ -21,3 +21,24 @@ pub enum MessageOrigin {
     /// The auto-reply.
     AutoReply,
 }
+
+/// The status of a message, as in `messages.status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::IntoStaticStr, strum::VariantArray)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum MessageStatus {
+    /// Avito reported it. It is not posted yet.
+    Received,
+    /// It is never shown: the settings leave it out, or Avito knows no such chat.
+    Filtered,
+    /// Ours. It is on its way to Avito.
+    Sending,
+    /// Ours. Avito has it.
+    Sent,
+    /// It is posted in the topic.
+    Delivered,
+    /// The buyer has read it.
+    Read,
+    /// It could not be posted, or Avito did not take it.
+    Failed,
+}
