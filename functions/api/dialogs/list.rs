@@ -4,7 +4,10 @@ use axum::extract::{Query, State};
 use serde::Deserialize;
 use tuberry::{
     App,
-    bridge::api::history::{self, Dialog, DialogState, Filter},
+    bridge::{
+        api::history::{self, Dialog, Filter},
+        states::DialogState,
+    },
     identity::caller::Caller,
     platform::{
         http::{Json, Problem, ProblemBody, text},

@@ -5,7 +5,7 @@ mod support;
 use strum::VariantArray;
 use support::World;
 use tuberry::{
-    bridge::states::{MessageOrigin, MessageStatus},
+    bridge::states::{DialogState, MessageOrigin, MessageStatus},
     platform::db::{Scope, Statement, get},
 };
 
@@ -39,4 +39,5 @@ async fn each_column_allows_the_states_of_rust_and_no_other() {
     let world = World::new();
     assert_names::<MessageOrigin>(&world, "messages", "origin").await;
     assert_names::<MessageStatus>(&world, "messages", "status").await;
+    assert_names::<DialogState>(&world, "dialogs", "state").await;
 }

@@ -2,51 +2,19 @@
 //! address nor an id for which Telegram or Avito would serve it.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use tokio_postgres::Row;
 use utoipa::ToSchema;
 
 use crate::{
     App, avito,
-    bridge::common::states::{MessageOrigin, MessageStatus},
+    bridge::common::states::{DialogState, MessageOrigin, MessageStatus},
     platform::{
         db::{ClientId, DbError, Scope, Statement, get, get_variant},
         page::{Page, Ranked},
     },
 };
-
-/// How a dialog stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DialogState {
-    /// The buyer waits for an answer.
-    Waiting,
-    /// The last word is ours.
-    Answered,
-    /// Somebody closed it.
-    Closed,
-    /// The buyer is blocked in Avito.
-    Blocked,
-}
-
-impl DialogState {
-    fn word(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Answered => "answered",
-            Self::Closed => "closed",
-            Self::Blocked => "blocked",
-        }
-    }
-
-    fn of(word: &str) -> Result<Self, DbError> {
-        [Self::Waiting, Self::Answered, Self::Closed, Self::Blocked]
-            .into_iter()
-            .find(|state| state.word() == word)
-            .ok_or(DbError::Shape)
-    }
-}
 
 /// The other side of a dialog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -135,7 +103,7 @@ pub async fn dialogs(app: &App, client: ClientId, filter: Filter, wanted: Ranked
         .arg("limit", wanted.rows())
         .arg("before_at", wanted.after.map(|_| moment(after[0])))
         .arg("before_id", after[1])
-        .arg("state", state.map(DialogState::word))
+        .arg("state", state.map(DialogState::as_str))
         .arg("avito_account_id", avito_account_id)
         .arg("unanswered", unanswered)
         .arg("search_pattern", search.as_deref().map(pattern));
@@ -168,7 +136,7 @@ impl Dialog {
     fn read(row: &Row) -> Result<Self, DbError> {
         let (buyer, item): (Option<Value>, Option<Value>) = (get(row, "buyer")?, get(row, "item")?);
         let number = |snapshot: &Value| snapshot.get("id").and_then(Value::as_i64);
-        let state = DialogState::of(get(row, "state")?)?;
+        let state: DialogState = get_variant(row, "state")?;
         let direction: Option<String> = get(row, "direction")?;
         let preview = |direction| -> Result<Preview, DbError> {
             Ok(Preview { direction, kind: get(row, "kind")?, text: get(row, "text")? })
@@ -176,7 +144,7 @@ impl Dialog {
         Ok(Self {
             id: get(row, "id")?,
             state,
-            unanswered: state == DialogState::Waiting,
+            unanswered: state.is_unanswered(),
             avito_account_id: get(row, "avito_account_id")?,
             account_name: get(row, "account_name")?,
             avito_chat_id: get(row, "avito_chat_id")?,

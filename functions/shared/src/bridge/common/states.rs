@@ -2,6 +2,7 @@
 //! tables.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The writer of a message, as in `messages.origin`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr, strum::VariantArray)]
@@ -41,4 +42,44 @@ pub enum MessageStatus {
     Read,
     /// It could not be posted, or Avito did not take it.
     Failed,
+}
+
+/// How a dialog stands.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema, strum::IntoStaticStr, strum::VariantArray,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum DialogState {
+    /// The buyer waits for an answer.
+    Waiting,
+    /// The last word is ours.
+    Answered,
+    /// Somebody closed it.
+    Closed,
+    /// The buyer is blocked in Avito.
+    Blocked,
+}
+
+impl DialogState {
+    /// The name in the database and in JSON.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// True if the buyer waits for an answer.
+    pub fn is_unanswered(self) -> bool {
+        match self {
+            Self::Waiting => true,
+            Self::Answered | Self::Closed | Self::Blocked => false,
+        }
+    }
+
+    /// True if the dialog's topic is to be closed.
+    pub fn is_closed(self) -> bool {
+        match self {
+            Self::Closed => true,
+            Self::Waiting | Self::Answered | Self::Blocked => false,
+        }
+    }
 }

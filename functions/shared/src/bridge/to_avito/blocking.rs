@@ -10,7 +10,10 @@ use super::{
 use crate::{
     avito,
     bridge::{
-        common::texts::{self, Language},
+        common::{
+            states::DialogState,
+            texts::{self, Language},
+        },
         error::BridgeError,
     },
     platform::{db::Statement, secrets::Secret},
@@ -46,7 +49,7 @@ impl AvitoSender<'_> {
 
 /// Stores that Avito has blocked the buyer, with a notice.
 fn mark_blocked(dialog_id: i64, request: &BlockRequest) -> Statement {
-    finish_block(dialog_id, request, Some("blocked"), texts::blocked(Language::Russian))
+    finish_block(dialog_id, request, Some(DialogState::Blocked), texts::blocked(Language::Russian))
 }
 
 /// Stores that Avito has not blocked the buyer and will not, with a notice.
@@ -54,10 +57,10 @@ fn mark_block_refused(dialog_id: i64, request: &BlockRequest, reason: &str) -> S
     finish_block(dialog_id, request, None, &format!("{} {reason}", texts::not_blocked(Language::Russian)))
 }
 
-fn finish_block(dialog_id: i64, request: &BlockRequest, state: Option<&'static str>, notice: &str) -> Statement {
+fn finish_block(dialog_id: i64, request: &BlockRequest, state: Option<DialogState>, notice: &str) -> Statement {
     Statement::call("finish_block")
         .arg("dialog_id", dialog_id)
         .arg("requested_at", request.requested_at)
-        .arg("state", state)
+        .arg("state", state.map(DialogState::as_str))
         .arg("notice", json!({ "text": notice }))
 }

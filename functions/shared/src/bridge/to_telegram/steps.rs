@@ -32,7 +32,7 @@ use crate::{
 /// True if the reason for a post is gone: the dialog is open again, or closed again, or its topic is gone.
 fn is_obsolete(kind: PostKind, dialog: &ClaimedDialog, one_chat: bool) -> bool {
     let has_topic = matches!(dialog.topic, Topic::Open { .. }) && !one_chat;
-    let is_closed = dialog.state == "closed";
+    let is_closed = dialog.state.is_closed();
     let is_done = kind == PostKind::CloseTopic && !is_closed || kind == PostKind::ReopenTopic && is_closed;
     kind.needs_topic() && !has_topic || is_done
 }

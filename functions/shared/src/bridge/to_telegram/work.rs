@@ -9,7 +9,12 @@ use serde_json::Value;
 
 use crate::{
     bridge::{
-        common::{claim::Claim, post_kind::PostKind, states::MessageOrigin, telegram_budget::TelegramBudget},
+        common::{
+            claim::Claim,
+            post_kind::PostKind,
+            states::{DialogState, MessageOrigin},
+            telegram_budget::TelegramBudget,
+        },
         rows::{bot_outbox::BotOutbox, posts::PostDraft},
     },
     platform::db::{self, ClientId, DbError, ResultSets},
@@ -80,8 +85,8 @@ pub(super) struct ClaimedDialog {
     /// The emoji of the scheduled rename. None: no rename is needed, or none is scheduled.
     #[serde(skip)]
     pub(super) scheduled_emoji: Option<String>,
-    /// `waiting`, `answered`, `closed` or `blocked`.
-    pub(super) state: String,
+    /// Its state.
+    pub(super) state: DialogState,
     /// The name of the Avito account.
     pub(super) account_name: String,
     /// The keys of the Avito account.
