@@ -83,3 +83,42 @@ impl DialogState {
         }
     }
 }
+
+/// The state of a part, as in `parts.state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, strum::IntoStaticStr, strum::VariantArray)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum PartState {
+    /// It is still to be sent.
+    Pending,
+    /// Avito is being asked to send it, or the outcome of that call is unknown.
+    Sending,
+    /// Avito has it.
+    Sent,
+    /// Avito did not take it.
+    Failed,
+    /// It is not sent any more.
+    Cancelled,
+    /// It is to be deleted in Avito.
+    Deleting,
+    /// It is deleted in Avito.
+    Deleted,
+}
+
+impl PartState {
+    /// True if an earlier call may have sent the part.
+    pub fn is_outcome_unknown(self) -> bool {
+        match self {
+            Self::Sending => true,
+            Self::Pending | Self::Sent | Self::Failed | Self::Cancelled | Self::Deleting | Self::Deleted => false,
+        }
+    }
+
+    /// True if the part is to be deleted in Avito.
+    pub fn is_to_delete(self) -> bool {
+        match self {
+            Self::Deleting => true,
+            Self::Pending | Self::Sending | Self::Sent | Self::Failed | Self::Cancelled | Self::Deleted => false,
+        }
+    }
+}

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::tenancy::accounts::Keys;
+use crate::{bridge::common::states::PartState, tenancy::accounts::Keys};
 
 /// A part that is to be sent, or to be verified.
 pub(super) struct Part {
@@ -108,7 +108,7 @@ struct DialogWorkRow {
 #[derive(Deserialize)]
 struct PartRow {
     id: i64,
-    state: String,
+    state: PartState,
     text: String,
     text_key: String,
     attachment: Option<Value>,
@@ -124,7 +124,7 @@ impl From<DialogWorkRow> for DialogWork {
         let DialogWorkRow { now, block_requested_at, buyer, item, avito_chat_id, mark_read, keys, is_suspended, part } =
             row;
         let (part_to_delete, part) = match part {
-            Some(part) if part.state == "deleting" => (Some(part.into()), None),
+            Some(part) if part.state.is_to_delete() => (Some(part.into()), None),
             part => (None, part.map(|part| part.into_part(now))),
         };
         let block_request = block_requested_at.map(|requested_at| BlockRequest::of(requested_at, &buyer, &item));
@@ -155,7 +155,7 @@ impl PartRow {
             text: self.text,
             text_key: self.text_key,
             picture: self.attachment,
-            outcome_unknown: self.state == "sending",
+            outcome_unknown: self.state.is_outcome_unknown(),
             sending_since: self.sending_since.unwrap_or(now),
             verify_attempts: self.verify_attempts,
             attempts: self.attempts,
