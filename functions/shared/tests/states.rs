@@ -5,7 +5,7 @@ mod support;
 use strum::VariantArray;
 use support::World;
 use tuberry::{
-    bridge::states::{DialogState, MessageOrigin, MessageStatus, PartState},
+    bridge::states::{DialogState, MessageOrigin, MessageStatus, PartState, PostState},
     platform::db::{Scope, Statement, get},
 };
 
@@ -41,4 +41,5 @@ async fn each_column_allows_the_states_of_rust_and_no_other() {
     assert_names::<MessageStatus>(&world, "messages", "status").await;
     assert_names::<DialogState>(&world, "dialogs", "state").await;
     assert_names::<PartState>(&world, "parts", "state").await;
+    assert_names::<PostState>(&world, "posts", "state").await;
 }

@@ -122,3 +122,24 @@ impl PartState {
         }
     }
 }
+
+/// The state of a post, as in `posts.state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum PostState {
+    /// It is still to be sent.
+    Pending,
+    /// Telegram is being asked to post it, or the outcome of that call is unknown.
+    Sending,
+    /// Telegram has it, or it is not needed any more.
+    Sent,
+    /// Telegram did not take it.
+    Failed,
+}
+
+impl PostState {
+    /// The name in the database.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+}

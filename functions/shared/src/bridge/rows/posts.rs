@@ -5,7 +5,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{bridge::common::post_kind::PostKind, platform::db::Statement};
+use crate::{
+    bridge::common::{post_kind::PostKind, states::PostState},
+    platform::db::Statement,
+};
 
 /// A post that is not stored yet.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -72,15 +75,15 @@ pub(in crate::bridge) fn replace_content(
 /// Requeues a post that Telegram certainly does not have, to be sent after `wait_seconds`. Its dialog is on hold until
 /// then.
 pub(in crate::bridge) fn requeue_post(post_id: i64, is_attempt: bool, wait_seconds: f64) -> Vec<Statement> {
-    delay(post_id, "pending", is_attempt, wait_seconds)
+    delay(post_id, PostState::Pending, is_attempt, wait_seconds)
 }
 
 /// Requeues a post of unknown outcome. It stays `sending` and is sent again, as composed, after `wait_seconds`.
 pub(in crate::bridge) fn requeue_uncertain(post_id: i64, wait_seconds: f64) -> Vec<Statement> {
-    delay(post_id, "sending", true, wait_seconds)
+    delay(post_id, PostState::Sending, true, wait_seconds)
 }
 
-fn delay(post_id: i64, state: &'static str, is_attempt: bool, wait_seconds: f64) -> Vec<Statement> {
+fn delay(post_id: i64, state: PostState, is_attempt: bool, wait_seconds: f64) -> Vec<Statement> {
     vec![
         Statement::new(
             "UPDATE posts SET state = $2, attempts = attempts + CASE WHEN $3 THEN 1 ELSE 0 END,
@@ -88,7 +91,7 @@ fn delay(post_id: i64, state: &'static str, is_attempt: bool, wait_seconds: f64)
              WHERE id = $1",
         )
         .bind(post_id)
-        .bind(state)
+        .bind(state.as_str())
         .bind(is_attempt)
         .bind(wait_seconds),
         Statement::new(
