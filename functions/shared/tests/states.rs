@@ -7,6 +7,7 @@ use support::World;
 use tuberry::{
     bridge::states::{DialogState, MessageOrigin, MessageStatus, PartState, PostState},
     platform::db::{Scope, Statement, get},
+    tenancy::accounts::AccountStatus,
 };
 
 /// Asks for the texts that the `CHECK` list of a column allows.
@@ -42,4 +43,5 @@ async fn each_column_allows_the_states_of_rust_and_no_other() {
     assert_names::<DialogState>(&world, "dialogs", "state").await;
     assert_names::<PartState>(&world, "parts", "state").await;
     assert_names::<PostState>(&world, "posts", "state").await;
+    assert_names::<AccountStatus>(&world, "avito_accounts", "status").await;
 }

@@ -16,7 +16,7 @@ use crate::{
         common::texts::{self, Language},
     },
     platform::db::Statement,
-    tenancy::accounts,
+    tenancy::accounts::{self, AccountStatus},
 };
 
 pub(super) fn after_failure(work: &DialogWork, part: &Part, error: avito::Error) -> AvitoStep {
@@ -34,7 +34,7 @@ pub(super) fn after_failure(work: &DialogWork, part: &Part, error: avito::Error)
         }
         avito::Error::Unauthorized { message, .. } | avito::Error::PaymentRequired { message } => {
             metrics::counter!("accounts_refused").increment(1);
-            let refused = accounts::mark_refused(work.keys.account_id, "blocked", message);
+            let refused = accounts::mark_refused(work.keys.account_id, AccountStatus::Blocked, message);
             AvitoStep::ReleaseFor(vec![claim::requeue_part(part.id), refused], REFUSED_DELAY)
         }
         avito::Error::Refused { message, .. } => {

@@ -25,7 +25,7 @@ use crate::{
         db::{ClientId, ResultSets, Scope, Statement},
         secrets::Secret,
     },
-    tenancy::accounts::{self, TokenError},
+    tenancy::accounts::{self, AccountStatus, TokenError},
 };
 
 /// A part of unknown outcome is verified after this time at the earliest: it may still appear in Avito's list.
@@ -148,7 +148,7 @@ impl DialogWork {
 /// Marks the account as refused by Avito, so that its owner sees why, and releases the dialog. Its parts wait.
 fn account_refused(work: &DialogWork, reason: String) -> AvitoStep {
     metrics::counter!("accounts_refused").increment(1);
-    work.release(vec![accounts::mark_refused(work.keys.account_id, "blocked", reason)], REFUSED_DELAY)
+    work.release(vec![accounts::mark_refused(work.keys.account_id, AccountStatus::Blocked, reason)], REFUSED_DELAY)
 }
 
 pub(super) async fn wake_bot(app: &App, bot_id: Option<i64>) {

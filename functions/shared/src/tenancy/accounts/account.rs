@@ -8,20 +8,48 @@ use utoipa::ToSchema;
 use crate::{
     App,
     platform::{
-        db::{ClientId, DbError, Scope, Statement, get},
+        db::{ClientId, DbError, Scope, Statement, get, get_variant},
         page::{Page, Wanted},
     },
     tenancy::notices,
 };
+
+/// The status of an account, as in `avito_accounts.status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::IntoStaticStr, strum::VariantArray)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum AccountStatus {
+    /// Avito accepts it.
+    Active,
+    /// Avito refuses its keys.
+    Expired,
+    /// Avito refuses its tariff or its rights.
+    Blocked,
+}
+
+impl AccountStatus {
+    /// The name in the database and in JSON.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
+    /// True if Avito accepts the account.
+    pub fn is_active(self) -> bool {
+        match self {
+            Self::Active => true,
+            Self::Expired | Self::Blocked => false,
+        }
+    }
+}
 
 /// Finds the account that a task names, for `Scope::TenantOf`. Columns: `client_id`, `avito_account_id`.
 pub fn find_tenant_of_account(account_id: i64) -> Statement {
     Statement::call("find_tenant_of_account").arg("account_id", account_id)
 }
 
-/// Notes that Avito refuses the account, and the reason: `expired` (its keys) or `blocked` (its tariff or rights). If
-/// the account worked before, its owners are notified. Returns a row only if status or reason changed.
-pub fn mark_refused(account_id: i64, status: &'static str, reason: impl Into<String>) -> Statement {
+/// Notes that Avito refuses the account, with its new status and the reason. If the account worked before, its owners
+/// are notified. Returns a row only if status or reason changed.
+pub fn mark_refused(account_id: i64, status: AccountStatus, reason: impl Into<String>) -> Statement {
     Statement::new(
         "WITH refused AS (
              UPDATE avito_accounts a SET status = $2, status_reason = $3, status_changed_at = now()
@@ -35,7 +63,7 @@ pub fn mark_refused(account_id: i64, status: &'static str, reason: impl Into<Str
          SELECT id FROM refused",
     )
     .bind(account_id)
-    .bind(status)
+    .bind(status.as_str())
     .bind(reason.into())
     .bind(notices::ACCOUNT_REFUSED)
 }
@@ -65,7 +93,8 @@ pub struct AvitoAccount {
     /// Whether its chats are followed.
     pub monitoring_enabled: bool,
     /// `active`, `expired` when Avito does not take its keys, `blocked` when it may not use the messenger.
-    pub status: String,
+    #[schema(value_type = String)]
+    pub status: AccountStatus,
     /// Why it is not active.
     pub status_reason: Option<String>,
     /// When Avito was told where to send messages.
@@ -85,7 +114,7 @@ impl AvitoAccount {
             api_client_id: get(row, "api_client_id")?,
             bot_id: get(row, "bot_id")?,
             monitoring_enabled: get(row, "monitoring_enabled")?,
-            status: get(row, "status")?,
+            status: get_variant(row, "status")?,
             status_reason: get(row, "status_reason")?,
             webhook_registered_at: get(row, "webhook_registered_at")?,
             webhook_error: get(row, "webhook_error")?,

@@ -6,7 +6,7 @@ mod connection;
 mod keys;
 pub mod webhooks;
 
-pub use account::{AvitoAccount, find_tenant_of_account, list, mark_refused, mark_working};
+pub use account::{AccountStatus, AvitoAccount, find_tenant_of_account, list, mark_refused, mark_working};
 pub use change::{Change, ChangeError, Meaning, change};
 pub use connection::{Checked, ConnectError, NewAccount, check, insert};
 pub use keys::{Keys, TokenError, access_token, avito, renewed_token, secret_context, token_context};

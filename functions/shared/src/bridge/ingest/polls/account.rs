@@ -9,9 +9,9 @@ use crate::{
     bridge::common::avito_call::CallError,
     platform::{
         config::{Variable, var},
-        db::{DbError, Statement, get},
+        db::{DbError, Statement, get, get_variant},
     },
-    tenancy::accounts::{Keys, TokenError},
+    tenancy::accounts::{AccountStatus, Keys, TokenError},
 };
 
 /// The interval between two polls of a refused account, seconds.
@@ -76,7 +76,7 @@ impl PolledAccount {
             watermark: get(row, "watermark")?,
             digest: get(row, "page_digest")?,
             unread_digest: get(row, "unread_digest")?,
-            is_active: get::<String>(row, "status")? == "active",
+            is_active: get_variant::<AccountStatus>(row, "status")?.is_active(),
             list_unread: get(row, "list_unread")?,
             judge_webhook: get(row, "judge_webhook")?,
         })

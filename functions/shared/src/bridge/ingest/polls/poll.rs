@@ -17,7 +17,7 @@ use crate::{
         error::BridgeError,
     },
     platform::db::{Scope, Statement},
-    tenancy::accounts::{self, TokenError},
+    tenancy::accounts::{self, AccountStatus, TokenError},
 };
 
 /// Accounts polled at the same time by one process.
@@ -109,13 +109,13 @@ fn judge_webhook(account_id: i64) -> Statement {
 }
 
 /// The status and the reason of an account that Avito refuses. None: the error is no refusal.
-fn refusal(error: &PollError) -> Option<(&'static str, String)> {
+fn refusal(error: &PollError) -> Option<(AccountStatus, String)> {
     match error {
-        PollError::Token(TokenError::Refused(reason)) => Some(("expired", reason.clone())),
+        PollError::Token(TokenError::Refused(reason)) => Some((AccountStatus::Expired, reason.clone())),
         PollError::Avito(avito::Error::Unauthorized { message, .. } | avito::Error::PaymentRequired { message }) => {
-            Some(("blocked", message.clone()))
+            Some((AccountStatus::Blocked, message.clone()))
         }
-        PollError::Tariff => Some(("blocked", error.to_string())),
+        PollError::Tariff => Some((AccountStatus::Blocked, error.to_string())),
         PollError::Db(_) | PollError::Token(_) | PollError::Avito(_) | PollError::TooLong => None,
     }
 }
