@@ -7,7 +7,7 @@ use support::World;
 use tuberry::{
     bridge::states::{DialogState, MessageOrigin, MessageStatus, PartState, PostState},
     platform::db::{Scope, Statement, get},
-    tenancy::accounts::AccountStatus,
+    tenancy::{accounts::AccountStatus, bots::BotStatus},
 };
 
 /// Asks for the texts that the `CHECK` list of a column allows.
@@ -44,4 +44,5 @@ async fn each_column_allows_the_states_of_rust_and_no_other() {
     assert_names::<PartState>(&world, "parts", "state").await;
     assert_names::<PostState>(&world, "posts", "state").await;
     assert_names::<AccountStatus>(&world, "avito_accounts", "status").await;
+    assert_names::<BotStatus>(&world, "bots", "status").await;
 }

@@ -166,7 +166,7 @@ async fn a_connected_bot_has_its_webhook_set_and_its_token_sealed() {
     let owner = world.owner().await;
     let (bot, outside) = world.bot(&owner).await;
     assert!(bot.webhook_set_at.is_some());
-    assert_eq!((bot.group_chat_id, bot.status.as_str()), (Some(outside.chat_id), "active"));
+    assert_eq!((bot.group_chat_id, bot.status), (Some(outside.chat_id), bots::BotStatus::Active));
 
     let calls = world.ask("calls?target=telegram&method=setWebhook").await;
     let address = format!("/api/webhooks/telegram/{}/", bot.id);

@@ -9,13 +9,24 @@ use crate::{
     App,
     platform::{
         config::var,
-        db::{ClientId, DbError, Scope, Statement, get},
+        db::{ClientId, DbError, Scope, Statement, get, get_variant},
         page::{Page, Wanted},
         secrets::{SealContext, Secret},
     },
     telegram,
     tenancy::notices,
 };
+
+/// The status of a bot, as in `bots.status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, strum::IntoStaticStr, strum::VariantArray)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum BotStatus {
+    /// It works.
+    Active,
+    /// It cannot work.
+    Error,
+}
 
 /// Returns the context in which a bot's token is sealed.
 pub fn token_context(client: ClientId) -> SealContext {
@@ -104,7 +115,8 @@ pub struct Bot {
     /// Whether each dialog has a topic of its own.
     pub topic_mode: bool,
     /// `active`, or `error` when it cannot work.
-    pub status: String,
+    #[schema(value_type = String)]
+    pub status: BotStatus,
     /// Why it cannot work.
     pub status_reason: Option<String>,
     /// When Telegram was told where to send what people write.
@@ -121,7 +133,7 @@ impl Bot {
             bot_username: get(row, "bot_username")?,
             group_chat_id: get(row, "group_chat_id")?,
             topic_mode: get(row, "topic_mode")?,
-            status: get(row, "status")?,
+            status: get_variant(row, "status")?,
             status_reason: get(row, "status_reason")?,
             webhook_set_at: get(row, "webhook_set_at")?,
             created_at: get(row, "created_at")?,

@@ -8,7 +8,7 @@ mod connection;
 mod webhook;
 
 pub use bot::{
-    Bot, exists, find, find_tenant_by_webhook_secret, find_tenant_of_bot, list, mark_broken, mark_removed,
+    Bot, BotStatus, exists, find, find_tenant_by_webhook_secret, find_tenant_of_bot, list, mark_broken, mark_removed,
     mark_working, move_group, telegram, token_context,
 };
 pub use change::{Change, ChangeError, change, renew_webhook};
