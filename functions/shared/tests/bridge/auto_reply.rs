@@ -1,14 +1,11 @@
 //! The auto-reply and the filters, from a buyer's message to the calls to Avito and Telegram, and their settings.
 
-mod support;
-#[path = "support/window.rs"]
 mod window;
 
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp, civil::Time, tz::TimeZone};
 use serde_json::{Value, json};
-use support::{OutsideAccount, OutsideBot, Owner, World, variable};
 use tuberry::{
     bridge::{
         auto_reply,
@@ -26,7 +23,9 @@ use tuberry::{
     },
     tenancy::clients::{self, Settings},
 };
-use window::Window;
+
+use self::window::Window;
+use crate::support::{OutsideAccount, OutsideBot, Owner, World, variable};
 
 fn must<T, E: std::fmt::Display>(outcome: Result<T, E>) -> T {
     outcome.unwrap_or_else(|error| panic!("{error}"))

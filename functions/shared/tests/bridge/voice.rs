@@ -15,11 +15,11 @@ use symphonia::{
 use tuberry::bridge::to_telegram::voice::{VoiceError, remux};
 
 /// Mono, frames of 20 ms, 1.3 s.
-const VOICE: &[u8] = include_bytes!("fixtures/voice.mp4");
+const VOICE: &[u8] = include_bytes!("../fixtures/voice.mp4");
 /// Stereo, frames of 60 ms, 1.05 s, in fragments.
-const STEREO: &[u8] = include_bytes!("fixtures/stereo_fragmented.mp4");
-const AAC: &[u8] = include_bytes!("fixtures/aac.mp4");
-const WEBM: &[u8] = include_bytes!("fixtures/voice.webm");
+const STEREO: &[u8] = include_bytes!("../fixtures/stereo_fragmented.mp4");
+const AAC: &[u8] = include_bytes!("../fixtures/aac.mp4");
+const WEBM: &[u8] = include_bytes!("../fixtures/voice.webm");
 
 fn source(bytes: &[u8]) -> MediaSourceStream<'static> {
     MediaSourceStream::new(Box::new(Cursor::new(bytes.to_vec())), MediaSourceStreamOptions::default())

@@ -1,10 +1,7 @@
 //! The wake-up after a recorded message: it is sent unless a worker holds the bot's lease or a wake-up was just sent.
 
-mod support;
-
 use jiff::Timestamp;
 use serde_json::json;
-use support::World;
 use tuberry::{
     bridge::ingest::{
         incoming::{IncomingBatch, IncomingMessage},
@@ -12,6 +9,8 @@ use tuberry::{
     },
     platform::db::{Scope, Statement, get},
 };
+
+use crate::support::World;
 
 fn must<T, E: std::fmt::Display>(outcome: Result<T, E>) -> T {
     outcome.unwrap_or_else(|error| panic!("{error}"))

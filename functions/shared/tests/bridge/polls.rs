@@ -1,13 +1,10 @@
 //! The poll, in this process against the stack's Postgres, Redis and Avito: how often an account is polled, how many
 //! calls that costs, and accounts that Avito refuses. Long intervals keep the stack's own poll away.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use support::{OutsideAccount, Owner, World};
 use tuberry::{
     bridge::{
         ingest::polls::{self, poll},
@@ -17,6 +14,8 @@ use tuberry::{
     platform::db::{Scope, Statement},
     tenancy::accounts::{self, Keys},
 };
+
+use crate::support::{OutsideAccount, Owner, World};
 
 fn must<T, E: std::fmt::Display>(outcome: Result<T, E>) -> T {
     outcome.unwrap_or_else(|error| panic!("{error}"))

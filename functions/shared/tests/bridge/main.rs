@@ -1,0 +1,8 @@
+//! The bridge in this process, against the stack's Postgres, Redis, Avito and Telegram, where it needs them.
+
+mod auto_reply;
+mod bot_outbox;
+mod polls;
+#[path = "../support/mod.rs"]
+mod support;
+mod voice;
