@@ -2,16 +2,15 @@
 //! every month, without a moment at which a message has no valid address. One test runs at a time
 //! (`.config/nextest.toml`): a check takes every account that is due, of any tenant.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Owner, World, variable};
 use tuberry::{
     platform::db::{Scope, Statement},
     tenancy::accounts::webhooks::check,
 };
+
+use crate::support::{Owner, World, variable};
 
 struct Shop {
     world: World,

@@ -1,11 +1,8 @@
 //! Tenancy: the database's own rules, and connecting bots and accounts, against real Postgres and the simulators.
 
-mod support;
-
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use support::{Owner, World};
 use tuberry::{
     bridge::ingest::polls,
     platform::{
@@ -19,6 +16,8 @@ use tuberry::{
         bots, chats,
     },
 };
+
+use crate::support::{Owner, World};
 
 fn must<T, E: std::fmt::Display>(outcome: Result<T, E>) -> T {
     outcome.unwrap_or_else(|error| panic!("{error}"))
@@ -83,7 +82,7 @@ async fn each_role_may_do_what_the_document_says_and_no_more() {
 
 /// Reads the rows of the table under «Grants» in `migrations/README.md`.
 fn documented_grants() -> BTreeSet<String> {
-    let document = include_str!("../../../migrations/README.md");
+    let document = include_str!("../../../../migrations/README.md");
     let table = document.split("## Grants").nth(1).unwrap_or_default();
     let rows = table.lines().filter(|line| line.starts_with("| `"));
     let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();

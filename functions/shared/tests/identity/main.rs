@@ -1,5 +1,6 @@
 //! Signing in and staying signed in, against real Postgres and Redis.
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use axum::{extract::FromRequestParts, http::Request};

@@ -1,10 +1,7 @@
 //! Applying the migrations to an empty database, and the stored functions that they install.
 
-mod support;
-
 use std::{collections::BTreeSet, path::Path, process::Command};
 
-use support::{World, variable};
 use tokio_postgres::{Client, NoTls};
 use tuberry::{
     platform::{
@@ -14,6 +11,8 @@ use tuberry::{
     },
     sql,
 };
+
+use crate::support::{World, variable};
 
 async fn connected(address: &str) -> Client {
     let config = parse_address(address).unwrap_or_else(|error| panic!("{error}"));

@@ -1,9 +1,8 @@
 //! Two transactions that lock the same rows in opposite order.
 
-mod support;
-
-use support::World;
 use tuberry::platform::db::{Scope, Statement};
+
+use crate::support::World;
 
 /// Takes one lock, waits until the other transaction has its own, and then asks for that one too.
 fn crossing(first: i64, second: i64) -> Vec<Statement> {
