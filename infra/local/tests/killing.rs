@@ -5,7 +5,7 @@
 
 #[path = "e2e/processes.rs"]
 mod processes;
-#[path = "e2e/support.rs"]
+#[path = "e2e/support/mod.rs"]
 mod support;
 
 use std::time::Duration;

@@ -5,7 +5,7 @@ mod long_voice;
 #[cfg(target_os = "linux")]
 #[path = "e2e/processes.rs"]
 mod processes;
-#[path = "e2e/support.rs"]
+#[path = "e2e/support/mod.rs"]
 mod support;
 
 use base64::{Engine, engine::general_purpose::STANDARD};

@@ -9,7 +9,7 @@
 mod people;
 #[path = "../e2e/processes.rs"]
 mod processes;
-#[path = "../e2e/support.rs"]
+#[path = "../e2e/support/mod.rs"]
 mod support;
 mod troubles;
 mod verdict;
