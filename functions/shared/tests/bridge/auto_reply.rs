@@ -25,11 +25,7 @@ use tuberry::{
 };
 
 use self::window::Window;
-use crate::support::{OutsideAccount, OutsideBot, Owner, World, variable};
-
-fn must<T, E: std::fmt::Display>(outcome: Result<T, E>) -> T {
-    outcome.unwrap_or_else(|error| panic!("{error}"))
-}
+use crate::support::{OutsideAccount, OutsideBot, Owner, World, must, variable};
 
 /// A seller with an active auto-reply, and one chat.
 struct Shop {

@@ -10,11 +10,7 @@ use tuberry::{
     platform::db::{Scope, Statement, get},
 };
 
-use crate::support::World;
-
-fn must<T, E: std::fmt::Display>(outcome: Result<T, E>) -> T {
-    outcome.unwrap_or_else(|error| panic!("{error}"))
-}
+use crate::support::{World, must};
 
 /// Returns a buyer's text as a webhook reports it.
 fn reported(id: &str) -> IncomingMessage {

@@ -15,11 +15,7 @@ use tuberry::{
     tenancy::accounts::{self, Keys},
 };
 
-use crate::support::{OutsideAccount, Owner, World};
-
-fn must<T, E: std::fmt::Display>(outcome: Result<T, E>) -> T {
-    outcome.unwrap_or_else(|error| panic!("{error}"))
-}
+use crate::support::{OutsideAccount, Owner, World, must};
 
 const USUAL: i64 = 3600;
 const TRUSTED: i64 = 86_400;

@@ -4,7 +4,7 @@
 mod support;
 
 use axum::{extract::FromRequestParts, http::Request};
-use support::World;
+use support::{World, must};
 use tuberry::{
     App,
     identity::{
@@ -33,10 +33,6 @@ async fn call_with(app: &'static App, signed_in: &SignedIn) -> Result<Caller, u1
 
 fn status(error: SignInError) -> u16 {
     Problem::from(error).status().as_u16()
-}
-
-fn must<T, E: std::fmt::Display>(outcome: Result<T, E>) -> T {
-    outcome.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Changes a row that only the scope `Identity` may change.

@@ -101,7 +101,7 @@ impl World {
             Some((_, value)) => Some((*value).to_owned()),
             None => std::env::var(name).ok(),
         };
-        let config = Config::read(&variables(NEEDS), get).unwrap_or_else(|error| panic!("{error}"));
+        let config = must(Config::read(&variables(NEEDS), get));
         Self { app: Box::leak(Box::new(App::new(config, NEEDS))) }
     }
 
@@ -128,7 +128,7 @@ impl World {
             fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         let lines: Vec<_> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let key = Sha256::digest(self.app.config().text(var::MASTER_BOT_TOKEN));
-        let mut mac = Hmac::<Sha256>::new_from_slice(&key).unwrap_or_else(|error| panic!("{error}"));
+        let mut mac = must(Hmac::<Sha256>::new_from_slice(&key));
         mac.update(lines.join("\n").as_bytes());
         fields.insert("hash".to_owned(), hex::encode(mac.finalize().into_bytes()));
         WidgetFields(fields)
@@ -137,7 +137,7 @@ impl World {
     /// Creates an organisation with its owner.
     pub async fn owner(&self) -> Owner {
         let telegram_user_id = Self::new_id();
-        let signed_in = self.sign_in(telegram_user_id, "Ольга").await.unwrap_or_else(|error| panic!("{error}"));
+        let signed_in = must(self.sign_in(telegram_user_id, "Ольга").await);
         let client = signed_in.account.tenant().unwrap_or_else(|| panic!("an owner has an organisation"));
         Owner { client, user_id: signed_in.account.user.id, telegram_user_id }
     }
@@ -166,7 +166,7 @@ impl World {
     /// Creates and connects an owner's bot, in a forum of its own.
     pub async fn bot(&self, owner: &Owner) -> (Bot, OutsideBot) {
         let outside = self.outside_bot(Value::Null).await;
-        let bot = self.connect_bot(owner, &outside).await.unwrap_or_else(|error| panic!("{error}"));
+        let bot = must(self.connect_bot(owner, &outside).await);
         (bot, outside)
     }
 
@@ -207,7 +207,7 @@ impl World {
     /// Creates an owner's Avito account and connects it to a bot.
     pub async fn account(&self, owner: &Owner, bot_id: i64) -> (AvitoAccount, OutsideAccount) {
         let outside = self.outside_account().await;
-        let account = self.connect_account(owner, bot_id, &outside).await.unwrap_or_else(|error| panic!("{error}"));
+        let account = must(self.connect_account(owner, bot_id, &outside).await);
         (account, outside)
     }
 
@@ -215,7 +215,7 @@ impl World {
     pub async fn control(&self, path: &str, body: &Value) -> Value {
         let url = format!("{}/_local/{path}", variable("STACK_CONTROL"));
         let outcome = self.app.outside().post(url).json(body).send().await;
-        let answer = outcome.unwrap_or_else(|error| panic!("{error}"));
+        let answer = must(outcome);
         let (status, text) = (answer.status(), answer.text().await.unwrap_or_default());
         assert!(status.is_success(), "/_local/{path} answered {status}: {text}");
         serde_json::from_str(&text).unwrap_or_default()
@@ -225,15 +225,21 @@ impl World {
     pub async fn ask(&self, path_and_query: &str) -> Value {
         let url = format!("{}/_local/{path_and_query}", variable("STACK_CONTROL"));
         let outcome = self.app.outside().get(url).send().await;
-        let answer = outcome.unwrap_or_else(|error| panic!("{error}"));
+        let answer = must(outcome);
         let text = answer.text().await.unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("/_local/{path_and_query}: {error}: {text}"))
     }
 
     /// Runs one statement and returns its rows.
     pub async fn query(&self, scope: Scope, statement: Statement) -> Vec<tokio_postgres::Row> {
-        self.app.db().query(scope, statement).await.unwrap_or_else(|error| panic!("{error}"))
+        must(self.app.db().query(scope, statement).await)
     }
+}
+
+/// Returns the outcome's value; the test fails with its error.
+#[track_caller]
+pub fn must<T, E: std::fmt::Display>(outcome: Result<T, E>) -> T {
+    outcome.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Reads a variable that the stack gives to every test.

@@ -17,11 +17,7 @@ use tuberry::{
     },
 };
 
-use crate::support::{Owner, World};
-
-fn must<T, E: std::fmt::Display>(outcome: Result<T, E>) -> T {
-    outcome.unwrap_or_else(|error| panic!("{error}"))
-}
+use crate::support::{Owner, World, must};
 
 async fn names(world: &World, sql: &'static str) -> Vec<String> {
     world.query(Scope::Service, Statement::new(sql)).await.iter().map(|row| row.get(0)).collect()

@@ -69,12 +69,10 @@ mod tests {
     use jiff::{SignedDuration, ToSpan};
     use proptest::prelude::*;
 
+    use crate::support::must;
+
     const ZONES: [&str; 4] = ["Europe/Moscow", "Europe/Kaliningrad", "Asia/Vladivostok", "Europe/Berlin"];
     const MINUTE: SignedDuration = SignedDuration::from_secs(60);
-
-    fn must<T, E: std::fmt::Display>(outcome: Result<T, E>) -> T {
-        outcome.unwrap_or_else(|error| panic!("{error}"))
-    }
 
     fn window(zone: &str, start: &str, end: &str) -> Window {
         Window {
