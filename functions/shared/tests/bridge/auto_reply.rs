@@ -25,17 +25,7 @@ use tuberry::{
 };
 
 use self::window::Window;
-use crate::support::{OutsideAccount, OutsideBot, Owner, World, must, variable};
-
-/// A seller with an active auto-reply, and one chat.
-struct Shop {
-    world: World,
-    owner: Owner,
-    bot: OutsideBot,
-    account_id: i64,
-    account: OutsideAccount,
-    chat: String,
-}
+use crate::support::{Owner, World, must, shop::Shop, variable};
 
 const REPLY: &str = "Здравствуйте! Ответим утром.";
 
@@ -64,20 +54,14 @@ fn incoming(kind: &str, text: &str, seconds_ago: i64) -> IncomingMessage {
 }
 
 impl Shop {
-    async fn new() -> Self {
-        Self::of(World::new()).await
+    /// A shop with an active auto-reply.
+    async fn replying() -> Self {
+        Self::replying_in(World::new()).await
     }
 
-    async fn of(world: World) -> Self {
-        let owner = world.owner().await;
-        let (bot_row, bot) = world.bot(&owner).await;
-        let (account_row, account) = world.account(&owner, bot_row.id).await;
-        let body = json!({
-            "user_id": account.user_id, "buyer": { "name": "Анна" },
-            "item": { "id": World::new_id(), "title": "Стол", "price_string": "12 000 ₽", "url": "https://www.avito.ru/1", "city": "Москва" },
-        });
-        let chat = world.control("avito/chats", &body).await["chat_id"].as_str().unwrap_or_default().to_owned();
-        let shop = Self { world, owner, bot, account_id: account_row.id, account, chat };
+    /// As [`Shop::replying`], in this world.
+    async fn replying_in(world: World) -> Self {
+        let shop = Self::of(world).await;
         shop.set(always).await;
         shop
     }
@@ -88,13 +72,13 @@ impl Shop {
 
     /// Writes in the chat in Avito.
     async fn write(&self, from: &str, text: &str) {
-        let body = json!({ "chat": self.chat, "from": from, "text": text });
+        let body = json!({ "chat": self.chat().await, "from": from, "text": text });
         self.world.control("avito/messages", &body).await;
     }
 
     /// As [`Shop::write`], but without a webhook.
     async fn write_silently(&self, from: &str, text: &str) {
-        let body = json!({ "chat": self.chat, "from": from, "text": text, "webhook": false });
+        let body = json!({ "chat": self.chat().await, "from": from, "text": text, "webhook": false });
         self.world.control("avito/messages", &body).await;
     }
 
@@ -104,8 +88,8 @@ impl Shop {
             PolledChat { buyer: json!({ "name": "Анна" }), item: Value::Null, last_message_id: None, updated: 1 };
         let batch = IncomingBatch {
             account_id: self.account_id,
-            user_id: self.account.user_id,
-            chat_id: self.chat.clone(),
+            user_id: self.outside.user_id,
+            chat_id: self.chat().await,
             messages,
             polled: by_poll.then_some(polled),
         };
@@ -117,7 +101,7 @@ impl Shop {
         let statement = Statement::new(
             "SELECT id, auto_reply_scheduled_at, auto_reply_last_sent_at FROM dialogs WHERE avito_chat_id = $1",
         );
-        let rows = self.world.query(Scope::Tenant(self.owner.client), statement.bind(self.chat.clone())).await;
+        let rows = self.world.query(Scope::Tenant(self.owner.client), statement.bind(self.chat().await)).await;
         rows.first().map(|row| (row.get(0), row.get(1), row.get(2)))
     }
 
@@ -127,7 +111,7 @@ impl Shop {
 
     /// Lists the account's texts in the chat, of any origin, oldest first.
     async fn answers(&self) -> Vec<String> {
-        let chats = self.world.ask(&format!("avito/chats?chat={}", self.chat)).await;
+        let chats = self.world.ask(&format!("avito/chats?chat={}", self.chat().await)).await;
         let messages = chats["chats"][0]["messages"].as_array().cloned().unwrap_or_default();
         let own = messages.iter().filter(|message| message["direction"] == "out");
         own.map(|message| message["content"]["text"].as_str().unwrap_or_default().to_owned()).collect()
@@ -152,7 +136,7 @@ impl Shop {
             "SELECT m.origin, m.status, m.needs_post FROM messages m JOIN dialogs d ON d.id = m.dialog_id
              WHERE d.avito_chat_id = $1 ORDER BY m.id",
         );
-        let rows = self.world.query(Scope::Tenant(self.owner.client), statement.bind(self.chat.clone())).await;
+        let rows = self.world.query(Scope::Tenant(self.owner.client), statement.bind(self.chat().await)).await;
         rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect()
     }
 
@@ -185,7 +169,7 @@ impl Shop {
              WHERE avito_chat_id = $1 AND auto_reply_scheduled_at IS NOT NULL
              RETURNING id, auto_reply_scheduled_at",
         );
-        let rows = self.world.query(Scope::Tenant(self.owner.client), put_off.bind(self.chat.clone())).await;
+        let rows = self.world.query(Scope::Tenant(self.owner.client), put_off.bind(self.chat().await)).await;
         (rows[0].get(0), rows[0].get(1))
     }
 
@@ -297,7 +281,7 @@ async fn postgres_and_rust_know_the_same_intervals() {
 
 #[tokio::test]
 async fn a_buyer_without_an_answer_gets_one_auto_reply_and_the_topic_shows_it() {
-    let shop = Shop::new().await;
+    let shop = Shop::replying().await;
     shop.write("buyer", "Ещё продаёте?").await;
     let scheduled_at = shop.scheduled().await;
     tokio::time::sleep(Duration::from_millis(1200)).await;
@@ -320,7 +304,7 @@ async fn a_buyer_without_an_answer_gets_one_auto_reply_and_the_topic_shows_it() 
 
 #[tokio::test]
 async fn an_answer_in_the_topic_before_its_time_cancels_the_auto_reply() {
-    let shop = Shop::of(World::new()).await;
+    let shop = Shop::replying().await;
     shop.write("buyer", "Ещё продаёте?").await;
     let (dialog_id, scheduled_at) = shop.scheduled_later().await;
     shop.until_posted("Ещё продаёте?").await;
@@ -335,7 +319,7 @@ async fn an_answer_in_the_topic_before_its_time_cancels_the_auto_reply() {
 
 #[tokio::test]
 async fn an_answer_in_avitos_app_before_its_time_cancels_the_auto_reply() {
-    let shop = Shop::new().await;
+    let shop = Shop::replying().await;
     shop.write("buyer", "Ещё продаёте?").await;
     shop.scheduled().await;
     shop.write("seller_app", "Да, продаю").await;
@@ -347,7 +331,7 @@ async fn an_answer_in_avitos_app_before_its_time_cancels_the_auto_reply() {
 
 #[tokio::test]
 async fn an_answer_without_a_webhook_is_found_just_before_the_call_and_cancels_the_auto_reply() {
-    let shop = Shop::new().await;
+    let shop = Shop::replying().await;
     shop.write("buyer", "Ещё продаёте?").await;
     shop.scheduled().await;
     shop.write_silently("seller_app", "Да, продаю").await;
@@ -365,8 +349,8 @@ async fn an_answer_without_a_webhook_is_found_just_before_the_call_and_cancels_t
 
 #[tokio::test]
 async fn an_auto_reply_whose_outcome_is_unknown_arrives_once() {
-    let shop = Shop::new().await;
-    let fault = json!({ "target": "avito", "method": "messages.send", "scope": { "chat": shop.chat }, "kind": "reset_after", "times": 1 });
+    let shop = Shop::replying().await;
+    let fault = json!({ "target": "avito", "method": "messages.send", "scope": { "chat": shop.chat().await }, "kind": "reset_after", "times": 1 });
     shop.world.control("faults", &fault).await;
     shop.write("buyer", "Ещё продаёте?").await;
     shop.answers_become(&[REPLY]).await;
@@ -385,7 +369,7 @@ fn slow_world() -> World {
 
 #[tokio::test]
 async fn a_buyers_new_message_schedules_an_auto_reply_after_the_delay() {
-    let shop = Shop::of(slow_world()).await;
+    let shop = Shop::replying_in(slow_world()).await;
     shop.receive(vec![incoming("buyer", "Ещё продаёте?", 0)], false).await;
     let in_seconds = shop.scheduled().await.duration_since(Timestamp::now()).as_secs_f64();
     assert!((70.0..=75.0).contains(&in_seconds), "{in_seconds}");
@@ -405,7 +389,7 @@ async fn a_message_that_needs_no_answer_schedules_no_auto_reply() {
         }),
     ];
     for (kind, seconds_ago, edit) in cases {
-        let shop = Shop::of(slow_world()).await;
+        let shop = Shop::replying_in(slow_world()).await;
         shop.set(edit).await;
         shop.receive(vec![incoming(kind, "Торг возможен?", seconds_ago)], false).await;
         assert_eq!(shop.scheduled_at().await, None, "{kind} {seconds_ago}");
@@ -414,7 +398,7 @@ async fn a_message_that_needs_no_answer_schedules_no_auto_reply() {
 
 #[tokio::test]
 async fn a_message_unread_when_the_account_was_connected_gets_no_auto_reply() {
-    let shop = Shop::of(slow_world()).await;
+    let shop = Shop::replying_in(slow_world()).await;
     shop.world.query(Scope::Tenant(shop.owner.client), polls::start_polling(shop.account_id)).await;
     shop.receive(vec![incoming("buyer", "Ещё продаёте?", 60)], true).await;
     assert_eq!(shop.scheduled_at().await, None);
@@ -424,7 +408,7 @@ async fn a_message_unread_when_the_account_was_connected_gets_no_auto_reply() {
 
 #[tokio::test]
 async fn a_message_received_again_after_the_answer_schedules_no_auto_reply() {
-    let shop = Shop::of(slow_world()).await;
+    let shop = Shop::replying_in(slow_world()).await;
     let question = incoming("buyer", "Ещё продаёте?", 5);
     shop.receive(vec![question.clone()], false).await;
     shop.scheduled().await;
@@ -433,7 +417,7 @@ async fn a_message_received_again_after_the_answer_schedules_no_auto_reply() {
     shop.receive(vec![question], true).await;
     assert_eq!(shop.scheduled_at().await, None);
     // An answer in the topic cancels the auto-reply before Avito has the answer.
-    let shop = Shop::of(slow_world()).await;
+    let shop = Shop::replying_in(slow_world()).await;
     let question = incoming("buyer", "Ещё продаёте?", 5);
     shop.receive(vec![question.clone()], false).await;
     shop.scheduled().await;
@@ -445,12 +429,12 @@ async fn a_message_received_again_after_the_answer_schedules_no_auto_reply() {
 
 #[tokio::test]
 async fn an_older_answer_received_late_cancels_no_auto_reply_and_an_answered_message_schedules_none() {
-    let shop = Shop::of(slow_world()).await;
+    let shop = Shop::replying_in(slow_world()).await;
     shop.receive(vec![incoming("buyer", "А цвет?", 5)], false).await;
     let scheduled_at = shop.scheduled().await;
     shop.receive(vec![incoming("own", "Да, продаю", 60)], true).await;
     assert_eq!(shop.scheduled_at().await, Some(scheduled_at));
-    let shop = Shop::of(slow_world()).await;
+    let shop = Shop::replying_in(slow_world()).await;
     shop.receive(vec![incoming("own", "Да, продаю", 5)], false).await;
     shop.receive(vec![incoming("buyer", "Ещё продаёте?", 60)], true).await;
     assert_eq!(shop.scheduled_at().await, None);
@@ -458,7 +442,7 @@ async fn an_older_answer_received_late_cancels_no_auto_reply_and_an_answered_mes
 
 #[tokio::test]
 async fn an_answer_a_moment_before_the_auto_replys_time_leaves_the_task_nothing_to_do() {
-    let shop = Shop::of(slow_world()).await;
+    let shop = Shop::replying_in(slow_world()).await;
     shop.receive(vec![incoming("buyer", "Ещё продаёте?", 1)], false).await;
     let scheduled_at = shop.scheduled().await;
     let (dialog_id, ..) = shop.dialog().await.unwrap_or_default();
@@ -472,7 +456,7 @@ async fn an_answer_a_moment_before_the_auto_replys_time_leaves_the_task_nothing_
 
 #[tokio::test]
 async fn of_two_tasks_for_one_scheduled_auto_reply_one_sends() {
-    let shop = Shop::of(slow_world()).await;
+    let shop = Shop::replying_in(slow_world()).await;
     shop.receive(vec![incoming("buyer", "Ещё продаёте?", 0)], false).await;
     let (scheduled_at, dialog) = (shop.scheduled().await, shop.dialog().await.unwrap_or_default().0);
     let other = slow_world();
@@ -495,7 +479,7 @@ async fn settings_are_read_again_when_the_time_has_come() {
         },
     ];
     for edit in edits {
-        let shop = Shop::of(slow_world()).await;
+        let shop = Shop::replying_in(slow_world()).await;
         shop.receive(vec![incoming("buyer", "Ещё продаёте?", 0)], false).await;
         let (scheduled_at, dialog) = (shop.scheduled().await, shop.dialog().await.unwrap_or_default().0);
         shop.set(edit).await;
@@ -506,14 +490,14 @@ async fn settings_are_read_again_when_the_time_has_come() {
 
 #[tokio::test]
 async fn the_sweep_sends_an_auto_reply_whose_wakeup_was_lost() {
-    let shop = Shop::new().await;
+    let shop = Shop::replying().await;
     shop.receive(vec![incoming("buyer", "Ещё продаёте?", 0)], false).await;
     shop.write_silently("buyer", "Ещё продаёте?").await;
     shop.scheduled().await;
     let late = Statement::new(
         "UPDATE dialogs SET auto_reply_scheduled_at = now() - interval '3 minutes' WHERE avito_chat_id = $1",
     );
-    shop.world.query(Scope::Tenant(shop.owner.client), late.bind(shop.chat.clone())).await;
+    shop.world.query(Scope::Tenant(shop.owner.client), late.bind(shop.chat().await)).await;
     assert!(must(sweep(shop.world.app).await).auto_replies >= 1);
     shop.answers_become(&[REPLY]).await;
 }
@@ -522,7 +506,7 @@ async fn the_sweep_sends_an_auto_reply_whose_wakeup_was_lost() {
 
 #[tokio::test]
 async fn filtered_messages_are_stored_and_not_posted() {
-    let shop = Shop::of(slow_world()).await;
+    let shop = Shop::replying_in(slow_world()).await;
     shop.set(|settings| {
         "казино, КРИПТА\nудалённая работа".clone_into(&mut settings.filter_keywords);
         settings.hide_system_messages = true;
@@ -547,7 +531,7 @@ async fn filtered_messages_are_stored_and_not_posted() {
 
 #[tokio::test]
 async fn a_filtered_message_never_reaches_the_topic() {
-    let shop = Shop::new().await;
+    let shop = Shop::replying().await;
     shop.set(|settings| "казино".clone_into(&mut settings.filter_keywords)).await;
     shop.write("buyer", "Казино ждёт").await;
     shop.write("buyer", "А стол есть?").await;
@@ -650,7 +634,7 @@ async fn a_manager_reads_the_settings_and_may_not_change_them() {
 
 #[tokio::test]
 async fn switching_off_and_on_again_cancels_scheduled_auto_replies() {
-    let shop = Shop::of(slow_world()).await;
+    let shop = Shop::replying_in(slow_world()).await;
     let api = Api::of(&shop.world, &shop.owner).await;
     shop.receive(vec![incoming("buyer", "Ещё продаёте?", 0)], false).await;
     let scheduled_at = shop.scheduled().await;

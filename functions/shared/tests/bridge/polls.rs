@@ -15,36 +15,27 @@ use tuberry::{
     tenancy::accounts::{self, Keys},
 };
 
-use crate::support::{OutsideAccount, Owner, World, must};
+use crate::support::{World, must, shop::Shop};
 
 const USUAL: i64 = 3600;
 const TRUSTED: i64 = 86_400;
 
-/// An account that only this process polls.
-struct Shop {
-    world: World,
-    owner: Owner,
-    outside: OutsideAccount,
-    account_id: i64,
-}
-
 impl Shop {
-    async fn new() -> Self {
-        Self::with(&[]).await
+    /// A shop whose account only this process polls.
+    async fn polled() -> Self {
+        Self::polled_with(&[]).await
     }
 
-    async fn with(changed: &[(&str, &str)]) -> Self {
-        let world = World::new();
-        let owner = world.owner().await;
-        let (bot, _) = world.bot(&owner).await;
-        let (account, outside) = world.account(&owner, bot.id).await;
+    /// As [`Shop::polled`], with some variables set otherwise.
+    async fn polled_with(changed: &[(&str, &str)]) -> Self {
+        let mut shop = Self::new().await;
         let (usual, trusted) = (USUAL.to_string(), TRUSTED.to_string());
         let mut all = vec![("POLL_INTERVAL_SECONDS", &*usual), ("WEBHOOK_POLL_INTERVAL_SECONDS", &*trusted)];
         all.extend(changed);
-        let shop = Self { world: World::with(&all), owner, outside, account_id: account.id };
+        shop.world = World::with(&all);
         let hold = "UPDATE account_polls SET next_poll_at = now() + interval '1 day', unread_list_at = now() + interval '1 day'
                     WHERE avito_account_id = $1";
-        let statements = vec![polls::start_polling(account.id), Statement::new(hold).bind(account.id)];
+        let statements = vec![polls::start_polling(shop.account_id), Statement::new(hold).bind(shop.account_id)];
         must(shop.world.app.db().run(Scope::Tenant(shop.owner.client), statements).await);
         // Avito's times are whole seconds: messages from now on are to be later than the registration.
         shop.change(
@@ -52,11 +43,6 @@ impl Shop {
         )
         .await;
         shop
-    }
-
-    /// Changes rows of this account; `$1` is its id.
-    async fn change(&self, sql: &'static str) {
-        self.world.query(Scope::Tenant(self.owner.client), Statement::new(sql).bind(self.account_id)).await;
     }
 
     async fn make_due(&self) {
@@ -102,11 +88,6 @@ impl Shop {
         self.world.ask(&format!("calls?since={}", u64::MAX)).await["next"].as_u64().unwrap_or_default()
     }
 
-    async fn chat(&self) -> String {
-        let chat = json!({ "user_id": self.outside.user_id, "buyer": { "name": "Анна" }, "item": { "title": "Стол" } });
-        self.world.control("avito/chats", &chat).await["chat_id"].as_str().unwrap_or_default().to_owned()
-    }
-
     async fn writes(&self, chat: &str, text: &str, webhook: bool) {
         let message = json!({ "chat": chat, "from": "buyer", "text": text, "webhook": webhook });
         self.world.control("avito/messages", &message).await;
@@ -130,7 +111,7 @@ impl Shop {
     }
 
     /// Sends an answer in the only chat.
-    async fn answers(&self, text: &str) {
+    async fn sends(&self, text: &str) {
         let write = Statement::new(
             "WITH message AS (
                  INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, status, needs_post)
@@ -176,7 +157,7 @@ fn stop() -> Instant {
 
 #[tokio::test]
 async fn an_account_whose_webhooks_report_everything_is_polled_rarely() {
-    let shop = Shop::new().await;
+    let shop = Shop::polled().await;
     let chat = shop.chat().await;
     shop.poll_when_due().await;
     assert!(shop.is_polled_rarely().await);
@@ -194,7 +175,7 @@ async fn an_account_whose_webhooks_report_everything_is_polled_rarely() {
 
 #[tokio::test]
 async fn an_account_is_polled_often_for_a_day_after_a_webhook_was_missed() {
-    let shop = Shop::new().await;
+    let shop = Shop::polled().await;
     let chat = shop.chat().await;
     shop.poll_when_due().await;
     shop.writes(&chat, "Никто не сказал", false).await;
@@ -215,7 +196,7 @@ async fn an_account_is_polled_often_for_a_day_after_a_webhook_was_missed() {
 
 #[tokio::test]
 async fn a_message_that_is_older_than_the_webhooks_registration_is_no_missed_webhook() {
-    let shop = Shop::new().await;
+    let shop = Shop::polled().await;
     let chat = shop.chat().await;
     shop.writes(&chat, "Ещё продаёте?", false).await;
     shop.change("UPDATE avito_accounts SET webhook_registered_at = now() + interval '2 seconds' WHERE id = $1").await;
@@ -229,7 +210,7 @@ async fn a_message_that_is_older_than_the_webhooks_registration_is_no_missed_web
 
 #[tokio::test]
 async fn an_account_that_avito_sends_no_webhooks_for_is_polled_often() {
-    let shop = Shop::new().await;
+    let shop = Shop::polled().await;
     shop.change("UPDATE avito_accounts SET webhook_error = 'Forbidden' WHERE id = $1").await;
     shop.poll_when_due().await;
     assert!(!shop.is_polled_rarely().await);
@@ -237,7 +218,7 @@ async fn an_account_that_avito_sends_no_webhooks_for_is_polled_often() {
 
 #[tokio::test]
 async fn every_ten_minutes_a_chat_that_avito_lists_out_of_order_is_found_by_its_unread_messages() {
-    let shop = Shop::new().await;
+    let shop = Shop::polled().await;
     let chat = shop.chat().await;
     shop.poll_when_due().await;
     shop.writes(&chat, "Старое место в списке", false).await;
@@ -262,7 +243,7 @@ async fn every_ten_minutes_a_chat_that_avito_lists_out_of_order_is_found_by_its_
 
 #[tokio::test]
 async fn the_owner_of_an_account_with_broken_keys_is_notified_once_and_the_account_is_polled_hourly() {
-    let shop = Shop::new().await;
+    let shop = Shop::polled().await;
     shop.poll_when_due().await;
     shop.has_keys("another secret").await;
 
@@ -291,7 +272,7 @@ async fn the_owner_of_an_account_with_broken_keys_is_notified_once_and_the_accou
 
 #[tokio::test]
 async fn a_poll_that_fails_for_a_passing_reason_is_repeated_at_the_usual_interval() {
-    let shop = Shop::new().await;
+    let shop = Shop::polled().await;
     shop.poll_when_due().await;
     assert!(shop.is_polled_rarely().await);
     let unavailable = json!({ "target": "avito", "method": "chats.list", "kind": "status", "status": 503, "times": 1,
@@ -308,7 +289,7 @@ async fn a_poll_that_fails_for_a_passing_reason_is_repeated_at_the_usual_interva
 
 #[tokio::test]
 async fn a_worker_that_meets_an_expired_token_second_uses_the_token_that_the_first_got() {
-    let shop = Shop::new().await;
+    let shop = Shop::polled().await;
     let read = || async {
         let sql = "SELECT * FROM tenancy_accounts WHERE avito_account_id = $1";
         let rows = shop.world.query(Scope::Tenant(shop.owner.client), Statement::new(sql).bind(shop.account_id)).await;
@@ -327,7 +308,7 @@ async fn a_worker_that_meets_an_expired_token_second_uses_the_token_that_the_fir
 
 #[tokio::test]
 async fn polls_leave_a_third_of_the_rate_limit_to_answers() {
-    let shop = Shop::new().await;
+    let shop = Shop::polled().await;
     let keys = json!({
         "client_id": shop.outside.api_client_id, "client_secret": shop.outside.api_client_secret,
         "user_id": shop.outside.user_id, "calls_per_minute": 30,
@@ -344,13 +325,13 @@ async fn polls_leave_a_third_of_the_rate_limit_to_answers() {
     }
     assert_eq!(shop.calls(since).await, vec!["chats.list"; 20], "a third is left");
 
-    shop.answers("Да, продаём").await;
+    shop.sends("Да, продаём").await;
     assert_eq!(shop.calls(since).await.split_off(20), ["messages.send"]);
 }
 
 #[tokio::test]
 async fn a_429_stops_polls_until_avito_takes_calls_again() {
-    let shop = Shop::new().await;
+    let shop = Shop::polled().await;
     shop.poll_when_due().await;
     let busy = json!({
         "target": "avito", "kind": "status", "status": 429, "retry_after": 2, "method": "chats.list", "times": 1,
@@ -380,7 +361,7 @@ async fn wait_for_enough_of_a_minute() {
 
 #[tokio::test]
 async fn with_redis_away_accounts_are_polled_at_a_slow_pace() {
-    let shop = Shop::with(&[("REDIS_URL", "redis://127.0.0.1:1")]).await;
+    let shop = Shop::polled_with(&[("REDIS_URL", "redis://127.0.0.1:1")]).await;
     let chat = shop.chat().await;
     shop.writes(&chat, "Без Redis", false).await;
     let began = Instant::now();
@@ -394,7 +375,7 @@ async fn with_redis_away_accounts_are_polled_at_a_slow_pace() {
 #[tokio::test]
 async fn two_thousand_accounts_without_changes_cost_one_call_each_and_half_a_minute_at_most() {
     const ACCOUNTS: i64 = 2000;
-    let shop = Shop::new().await;
+    let shop = Shop::polled().await;
     let (app, client) = (shop.world.app, Scope::Tenant(shop.owner.client));
     let first = 3_000_000_000_000_000 + World::new_id() % 100_000_000_000 * ACCOUNTS;
     for number in 0..ACCOUNTS {

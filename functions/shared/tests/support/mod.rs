@@ -3,6 +3,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 
+pub mod shop;
+
 use std::collections::BTreeMap;
 
 use hmac::{Hmac, KeyInit, Mac};

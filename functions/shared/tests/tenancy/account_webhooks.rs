@@ -10,28 +10,9 @@ use tuberry::{
     tenancy::accounts::webhooks::check,
 };
 
-use crate::support::{Owner, World, variable};
-
-struct Shop {
-    world: World,
-    owner: Owner,
-    account_id: i64,
-    user_id: i64,
-}
+use crate::support::{shop::Shop, variable};
 
 impl Shop {
-    async fn new() -> Self {
-        let world = World::new();
-        let owner = world.owner().await;
-        let (bot, _) = world.bot(&owner).await;
-        let (account, outside) = world.account(&owner, bot.id).await;
-        Self { world, owner, account_id: account.id, user_id: outside.user_id }
-    }
-
-    async fn change(&self, sql: &'static str) {
-        self.world.query(Scope::Tenant(self.owner.client), Statement::new(sql).bind(self.account_id)).await;
-    }
-
     /// Lets a day pass and runs the check.
     async fn a_day_later(&self) {
         self.change("UPDATE avito_accounts SET webhook_check_at = now() WHERE id = $1").await;
@@ -49,7 +30,7 @@ impl Shop {
         let calls = self.world.ask("calls?target=avito&since=0").await;
         let calls = calls["calls"].as_array().cloned().unwrap_or_default();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let mine = calls.iter().filter(|call| call["user_id"] == json!(self.user_id));
+        let mine = calls.iter().filter(|call| call["user_id"] == json!(self.outside.user_id));
         mine.map(|call| (text(&call["method"]), text(&call["params"]["url"])))
             .filter(|(method, _)| ["webhook.register", "webhook.unsubscribe", "subscriptions"].contains(&&**method))
             .collect()
@@ -131,7 +112,7 @@ async fn a_new_secret_whose_registration_failed_is_registered_again_and_the_form
     let shop = Shop::new().await;
     let fault = json!({
         "target": "avito", "kind": "status", "status": 503, "method": "webhook.register", "times": 1,
-        "scope": { "user_id": shop.user_id },
+        "scope": { "user_id": shop.outside.user_id },
     });
     shop.world.control("faults", &fault).await;
     shop.months_later().await;
