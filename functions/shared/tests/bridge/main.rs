@@ -3,6 +3,8 @@
 mod auto_reply;
 mod bot_outbox;
 mod polls;
+mod post_kinds;
+mod states;
 #[path = "../support/mod.rs"]
 mod support;
 mod voice;

@@ -1,17 +1,12 @@
 //! The kinds of posts: Rust and Postgres say the same of each.
 
-mod support;
-
 use strum::VariantArray;
-use support::World;
 use tuberry::{
     bridge::PostKind,
     platform::db::{Scope, Statement, get},
 };
 
-fn must<T, E: std::fmt::Display>(outcome: Result<T, E>) -> T {
-    outcome.unwrap_or_else(|error| panic!("{error}"))
-}
+use crate::support::{World, must};
 
 #[tokio::test]
 async fn each_kind_of_post_has_the_same_priority_and_order_in_rust_and_in_postgres() {

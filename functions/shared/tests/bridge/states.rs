@@ -1,14 +1,13 @@
 //! The states of Rust and those of the tables: the same names in both.
 
-mod support;
-
 use strum::VariantArray;
-use support::World;
 use tuberry::{
     bridge::states::{DialogState, MessageOrigin, MessageStatus, PartState, PostState},
     platform::db::{Scope, Statement, get},
     tenancy::{accounts::AccountStatus, bots::BotStatus},
 };
+
+use crate::support::World;
 
 /// Asks for the texts that the `CHECK` list of a column allows.
 fn select_allowed(table: &'static str, column: &'static str) -> Statement {
