@@ -55,7 +55,7 @@ impl<'a> AvitoCaller<'a> {
         let token = self.token().await?;
         match self.attempt(priority, not_after, &call, &token).await {
             Err(CallError::Avito(avito::Error::Unauthorized { .. })) => {
-                let token = accounts::renewed_token(self.app, self.keys, &token).await?;
+                let token = Box::pin(accounts::renewed_token(self.app, self.keys, &token)).await?;
                 self.keep(&token);
                 self.attempt(priority, not_after, &call, &token).await
             }
@@ -70,12 +70,13 @@ impl<'a> AvitoCaller<'a> {
         call: &impl AsyncFn(&avito::Client, &Secret) -> Result<avito::Reply<T>, avito::Error>,
         token: &Secret,
     ) -> Result<T, CallError> {
-        avito_rate_limit::take(self.app, self.keys.account_id, priority).await?;
+        // Boxed: these futures would make that of every caller large.
+        Box::pin(avito_rate_limit::take(self.app, self.keys.account_id, priority)).await?;
         if not_after.is_some_and(|last| Instant::now() > last) {
             return Err(CallError::TooLate);
         }
-        let reply = call(&accounts::avito(self.app), token).await;
-        avito_rate_limit::note(self.app, self.keys.account_id, &reply).await;
+        let reply = Box::pin(call(&accounts::avito(self.app), token)).await;
+        Box::pin(avito_rate_limit::note(self.app, self.keys.account_id, &reply)).await;
         Ok(reply?.value)
     }
 
@@ -85,7 +86,7 @@ impl<'a> AvitoCaller<'a> {
         if let Some(token) = kept {
             return Ok(token);
         }
-        let token = accounts::access_token(self.app, self.keys).await?;
+        let token = Box::pin(accounts::access_token(self.app, self.keys)).await?;
         self.keep(&token);
         Ok(token)
     }

@@ -30,7 +30,7 @@ impl AvitoSender<'_> {
             avito.delete_message(token, user_id, chat_id, avito_message_id).await
         };
         let error = match self.call(work, delete).await {
-            Ok(Ok(_) | Err(avito::Error::Refused { status: 404, .. })) => {
+            Ok(Ok(()) | Err(avito::Error::Refused { status: 404, .. })) => {
                 return Ok(AvitoStep::Commit(vec![mark_part_deleted(*part_id)]));
             }
             Ok(Err(error)) => error,

@@ -139,9 +139,9 @@ impl AvitoSender<'_> {
             return Ok(AvitoStep::Commit(Vec::new()));
         }
         let chat_id = &work.avito_chat_id;
-        let send =
+        let send_image =
             async |avito: &avito::Client, token: &Secret| avito.send_image(token, user_id, chat_id, &image_id).await;
-        Ok(match self.call_within_lease(work, leased_at, send).await {
+        Ok(match self.call_within_lease(work, leased_at, send_image).await {
             Ok(Ok(sent)) => AvitoStep::CommitSent(SentPart { part_id: part.id, avito_message_id: sent.id }),
             Ok(Err(error)) => {
                 tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a picture was not sent");

@@ -22,8 +22,9 @@ impl AvitoSender<'_> {
             return self.send_picture(work, part, picture).await;
         }
         let (user_id, chat_id, text) = (work.keys.user_id, &work.avito_chat_id, &part.text);
-        let send = async |avito: &avito::Client, token: &Secret| avito.send_text(token, user_id, chat_id, text).await;
-        Ok(match self.call_within_lease(work, work.leased_at, send).await {
+        let send_text =
+            async |avito: &avito::Client, token: &Secret| avito.send_text(token, user_id, chat_id, text).await;
+        Ok(match self.call_within_lease(work, work.leased_at, send_text).await {
             Ok(Ok(sent)) => AvitoStep::CommitSent(SentPart { part_id: part.id, avito_message_id: sent.id }),
             Ok(Err(error)) => {
                 tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a part was not sent");

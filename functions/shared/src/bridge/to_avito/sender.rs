@@ -90,7 +90,7 @@ impl AvitoSender<'_> {
         leased_at: Instant,
         call: impl AsyncFn(&avito::Client, &Secret) -> Result<avito::Reply<T>, avito::Error>,
     ) -> Result<Result<T, avito::Error>, AvitoStep> {
-        let not_after = leased_at + (claim::LEASE - avito::CALL_TIMEOUT);
+        let not_after = leased_at + claim::LEASE.saturating_sub(avito::CALL_TIMEOUT);
         let call = self.avito.call(CallPriority::Reply, Some(not_after), call);
         self.answered(work, self.with_waiting_receipt(call).await)
     }
