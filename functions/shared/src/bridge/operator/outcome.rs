@@ -27,7 +27,7 @@ pub(super) struct UpdateOutcome {
 /// The facts that an update's statements returned, besides the wake-ups.
 pub(super) struct UpdateFacts {
     /// True if Telegram is to repeat the update in a moment.
-    pub(super) is_not_yet: bool,
+    pub(super) needs_repeat: bool,
     /// True if the pressed button did something.
     pub(super) has_acted: bool,
 }
@@ -35,11 +35,11 @@ pub(super) struct UpdateFacts {
 impl UpdateFacts {
     /// Reads the result sets labelled [`NOT_YET`] and [`ACTED`].
     pub(super) fn read(results: &ResultSets) -> Result<Self, DbError> {
-        let mut is_not_yet = false;
+        let mut needs_repeat = false;
         for row in results.labelled(NOT_YET) {
-            is_not_yet |= get::<Option<bool>>(row, "not_yet")?.unwrap_or_default();
+            needs_repeat |= get::<Option<bool>>(row, "not_yet")?.unwrap_or_default();
         }
-        Ok(Self { is_not_yet, has_acted: results.labelled(ACTED).next().is_some() })
+        Ok(Self { needs_repeat, has_acted: results.labelled(ACTED).next().is_some() })
     }
 }
 

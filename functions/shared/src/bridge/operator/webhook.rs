@@ -77,7 +77,7 @@ pub async fn receive_telegram_update(
     }
     Wakeups::read(&results)?.wake(app).await;
     let facts = UpdateFacts::read(&results)?;
-    if facts.is_not_yet {
+    if facts.needs_repeat {
         return Ok(UpdateResult::NotYet);
     }
     let answer = outcome.answer.or_else(|| outcome.reply.map(|reply| reply.call(facts.has_acted)));
