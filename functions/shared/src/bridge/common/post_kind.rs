@@ -132,7 +132,8 @@ impl PostKind {
         }
     }
 
-    /// True if doing it twice is the same as once, so that it is not committed as `sending` before the call.
+    /// True if a second call changes nothing and succeeds too, so that it is not committed as `sending` before the call. A
+    /// second deletion is refused; reactions are set in batches of their own.
     pub fn is_repeatable(self) -> bool {
         match self {
             Self::Edit | Self::Rename | Self::Pin | Self::CloseTopic | Self::ReopenTopic => true,
@@ -151,7 +152,7 @@ impl PostKind {
         }
     }
 
-    /// True if it carries nothing that would be missed.
+    /// True if it carries no words that would be lost with it: a failed one is tried a few times, and then dropped.
     pub fn only_decorates(self) -> bool {
         match self {
             Self::Edit

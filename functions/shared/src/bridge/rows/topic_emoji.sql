@@ -1,6 +1,6 @@
 -- The emoji in a topic's name: 🔴 the buyer waits, 🟢 answered, 🤖 answered by the auto-reply.
 
--- Returns the emoji that the topic of a dialog should bear. Called by claim_bot_work and schedule_renames.
+-- Returns the emoji that the topic of a dialog should bear. Called by claimed_dialog and schedule_renames.
 CREATE FUNCTION sql.wanted_topic_emoji(_client_id bigint, _dialog_id bigint, _state text) RETURNS text
 LANGUAGE plpgsql STABLE AS $$
 #variable_conflict use_column

@@ -2,7 +2,8 @@
 -- statement, also those that return no row. The functions that claim_bot_work calls share its setting of plan_cache_mode.
 
 -- Commits what was just sent, stores the posts that were composed ahead, takes or renews the lease, and reads the next work as
--- JSON (`BotWork` in work.rs). With nothing to do it releases the lease. Called by to_telegram/claim.rs.
+-- JSON (`BotWork` in work.rs). With nothing to do it releases the lease. The outcome is null if the bot has no outbox. Called by
+-- to_telegram/claim.rs, as the last statement of the transaction that stores what a step led to.
 -- Locks: the dialog of the sent post, the dialog of the prepared posts (skipped if it is locked), then the outbox row.
 CREATE FUNCTION sql.claim_bot_work(
     _bot_id bigint,
@@ -24,11 +25,14 @@ CREATE FUNCTION sql.claim_bot_work(
 DECLARE
     _outbox bot_outboxes;
     _is_renewal boolean;
+    -- Only a batch of reactions that were set charges their budget.
     _reactions_were_set boolean := _reaction_budget_left IS NOT NULL;
     _sending_post_id bigint;
+    _sending_dialog_id bigint;
     _next record;
 BEGIN
     IF _sent_post_id IS NOT NULL THEN
+        -- Stored also if another worker has the lease by now: Telegram has the post.
         PERFORM sql.finish_post(_sent_post_id, _telegram_message_ids);
     END IF;
     IF _prepared_dialog_id IS NOT NULL THEN
@@ -57,12 +61,12 @@ BEGIN
         END IF;
     END IF;
     -- A dialog whose post is being sent is not claimed at the same time.
-    _prepared_dialog_id := CASE WHEN _sending_post_id IS NOT NULL THEN _prepared_dialog_id END;
-    SELECT chosen.* INTO _next FROM sql.choose_dialog(_bot_id, _prepared_dialog_id, _outbox.reactions_hold_until) AS chosen;
+    _sending_dialog_id := CASE WHEN _sending_post_id IS NOT NULL THEN _prepared_dialog_id END;
+    SELECT chosen.* INTO _next FROM sql.choose_dialog(_bot_id, _sending_dialog_id, _outbox.reactions_hold_until) AS chosen;
     IF _is_renewal AND _reactions_were_set AND _next.is_reaction THEN
         -- Reactions that came while others were set wait for more, so that they are set together.
         _outbox.reactions_hold_until := greatest(_outbox.reactions_hold_until, now() + make_interval(secs => _batch_delay_seconds));
-        SELECT chosen.* INTO _next FROM sql.choose_dialog(_bot_id, _prepared_dialog_id, _outbox.reactions_hold_until) AS chosen;
+        SELECT chosen.* INTO _next FROM sql.choose_dialog(_bot_id, _sending_dialog_id, _outbox.reactions_hold_until) AS chosen;
     END IF;
     IF _next.dialog_id IS NULL AND _sending_post_id IS NULL THEN
         RETURN sql.release_outbox(_outbox, _batch_delay_seconds);
@@ -77,9 +81,10 @@ BEGIN
                              sql.bot_work(_outbox, _next.dialog_id, _next.is_reaction, _sending_post_id));
 END $$;
 
--- Returns the dialog that has waited longest, also without the one whose post is being sent: by its messages that need a post,
--- or by its posts, which go first if they show older messages. 0 stands for posts outside of dialogs; null: nothing is due.
--- `is_reaction`: only reactions are due. Called by claim_bot_work.
+-- Returns the dialog whose message has waited longest for a post; posts of messages that are older go first. Without such
+-- messages it is the dialog of the first post, by priority. The dialog whose post is being sent, `_sending_dialog_id`, is left
+-- out. 0 stands for posts outside of dialogs; null: nothing is due. `is_reaction`: only reactions are due. Called by
+-- claim_bot_work.
 CREATE FUNCTION sql.choose_dialog(
     _bot_id bigint, _sending_dialog_id bigint, _reactions_hold_until timestamptz, OUT dialog_id bigint, OUT is_reaction boolean
 ) LANGUAGE plpgsql AS $$
