@@ -44,6 +44,12 @@ impl<'a> AvitoCaller<'a> {
         self.keys.user_id
     }
 
+    /// Gets a token, unless this caller has one. For callers that do something else before their first call.
+    pub async fn ensure_token(&self) -> Result<(), CallError> {
+        self.token().await?;
+        Ok(())
+    }
+
     /// Makes a call. After a 401 or 403 it renews the token and calls again, once. `not_after` is checked before each attempt: a
     /// lease that ran out must never send, else a part could go twice.
     pub async fn call<T>(

@@ -34,6 +34,15 @@ BEGIN
               sql.is_wakeup_pending(outbox.lease_owner, outbox.lease_until, outbox.due_at);
 END $$;
 
+-- Makes the outboxes of these bots due now, each once. For callers that put several posts: a transaction locks the rows of posts
+-- before that of the outbox. Called by put_read_receipts, mark_not_found and confirm_deletions.
+CREATE FUNCTION sql.make_outboxes_due(_bot_ids bigint[], _client_id bigint) RETURNS void LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM sql.make_outbox_due(bot.id, _client_id, now())
+    FROM (SELECT DISTINCT id FROM unnest(_bot_ids) AS bot (id) ORDER BY id) AS bot;
+END $$;
+
 -- Makes the outbox due of the bot of these messages or parts of an account. The bot has work if one of the messages needs a
 -- post, or if the notice of its deletion or correction is pending. The outbox is due when the dialog's hold ends.
 -- A repeated delivery wakes the bot even if the outbox became due within the last second: the first sender may have died

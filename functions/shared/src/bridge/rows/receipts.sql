@@ -79,6 +79,7 @@ LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 DECLARE
     _message messages;
+    _client_id bigint;
     _bot_ids bigint[] := '{}';
 BEGIN
     FOR _message IN
@@ -95,8 +96,9 @@ BEGIN
     LOOP
         IF sql.put_receipt(_message, '👍') AND _message.bot_id <> ALL (_bot_ids) THEN
             _bot_ids := _bot_ids || _message.bot_id;
-            PERFORM sql.make_outbox_due(_message.bot_id, _message.client_id, now());
+            _client_id := _message.client_id;
         END IF;
     END LOOP;
+    PERFORM sql.make_outboxes_due(_bot_ids, _client_id);
     RETURN QUERY SELECT b.id, NULL::bigint, 0::bigint, NULL::timestamptz FROM unnest(_bot_ids) AS b (id);
 END $$;

@@ -32,6 +32,8 @@ CREATE FUNCTION sql.confirm_deletions(_dialog_id bigint) RETURNS void LANGUAGE p
 #variable_conflict use_column
 DECLARE
     _command record;
+    _client_id bigint;
+    _bot_ids bigint[] := '{}';
 BEGIN
     FOR _command IN
         WITH finished AS (
@@ -47,9 +49,11 @@ BEGIN
     LOOP
         IF sql.put_reaction(_command.client_id, _command.bot_id, _command.dialog_id, _command.telegram_chat_id,
                             _command.delete_command_id, '👌', 'receipt:deleted:' || _command.id) THEN
-            PERFORM sql.make_outbox_due(_command.bot_id, _command.client_id, now());
+            _bot_ids := _bot_ids || _command.bot_id;
+            _client_id := _command.client_id;
         END IF;
     END LOOP;
+    PERFORM sql.make_outboxes_due(_bot_ids, _client_id);
 END $$;
 
 -- Takes back the deletion of a part that Avito refused: the part and its message are sent again, with the former text, the parts

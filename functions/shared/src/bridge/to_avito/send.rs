@@ -13,6 +13,10 @@ use crate::{
 
 impl AvitoSender<'_> {
     pub(super) async fn send(&self, work: &DialogWork, part: &Part) -> Result<AvitoStep, BridgeError> {
+        // Before the file of a picture is fetched: an account that Avito refuses sends nothing.
+        if let Err(next) = self.ensure_token(work).await {
+            return Ok(next);
+        }
         if part.is_auto_reply
             && let Some(next) = self.check_auto_reply(work, part).await?
         {

@@ -59,6 +59,11 @@ impl AvitoSender<'_> {
         Ok(self.app.db().run(Scope::Tenant(self.client_id), statements).await?)
     }
 
+    /// Gets an access token. The error is the step to take without one.
+    pub(super) async fn ensure_token(&self, work: &DialogWork) -> Result<(), AvitoStep> {
+        self.answered(work, self.avito.ensure_token().await).map(|_| ())
+    }
+
     /// Makes a call that people wait for. The outer error is the step to take without an answer: there is no token, or Avito
     /// refuses the account.
     pub(super) async fn call<T>(

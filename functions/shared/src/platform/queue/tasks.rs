@@ -62,30 +62,33 @@ impl Queue {
         self.send_many(config, std::slice::from_ref(task), delay).await
     }
 
-    /// Sends tasks, ten in one call.
+    /// Sends tasks, ten in one call. After a call that failed, the others are made all the same; the first error is returned.
     pub async fn send_many<T: Task>(&self, config: &Config, tasks: &[T], delay: Duration) -> Result<(), QueueError> {
         let delay = i32::try_from(delay.min(MAX_DELAY).as_millis().div_ceil(1000)).unwrap_or_default();
+        let mut outcome = Ok(());
         for chunk in tasks.chunks(CALL_LIMIT) {
-            let entries = chunk
-                .iter()
-                .enumerate()
-                .map(|(index, task)| {
-                    SendMessageBatchRequestEntry::builder()
-                        .id(index.to_string())
-                        .message_body(body(task)?)
-                        .delay_seconds(delay)
-                        .build()
-                        .map_err(|_| QueueError("a request is incomplete"))
-                })
-                .collect::<Result<Vec<_>, _>>()?;
-            let call =
-                self.client().await.send_message_batch().queue_url(config.text(T::QUEUE)).set_entries(Some(entries));
-            let answer = Box::pin(call.send()).await.map_err(|_| QueueError("the call failed"))?;
-            if !answer.failed().is_empty() {
-                return Err(QueueError("some messages were refused"));
-            }
+            outcome = outcome.and(self.send_chunk(config, chunk, delay).await);
         }
-        Ok(())
+        outcome
+    }
+
+    /// Sends at most [`CALL_LIMIT`] tasks in one call. `delay` is in seconds.
+    async fn send_chunk<T: Task>(&self, config: &Config, tasks: &[T], delay: i32) -> Result<(), QueueError> {
+        let entries = tasks
+            .iter()
+            .enumerate()
+            .map(|(index, task)| {
+                SendMessageBatchRequestEntry::builder()
+                    .id(index.to_string())
+                    .message_body(body(task)?)
+                    .delay_seconds(delay)
+                    .build()
+                    .map_err(|_| QueueError("a request is incomplete"))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let call = self.client().await.send_message_batch().queue_url(config.text(T::QUEUE)).set_entries(Some(entries));
+        let answer = Box::pin(call.send()).await.map_err(|_| QueueError("the call failed"))?;
+        if answer.failed().is_empty() { Ok(()) } else { Err(QueueError("some messages were refused")) }
     }
 
     /// Sends one task to a FIFO queue: in order within `group`, once per `deduplication` within five minutes.

@@ -6,6 +6,7 @@ LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     _message record;
+    _client_id bigint;
     _bot_ids bigint[] := '{}';
 BEGIN
     FOR _message IN
@@ -21,11 +22,12 @@ BEGIN
         IF sql.put_notice(_message.client_id, _message.bot_id, _message.dialog_id,
                           jsonb_build_object('text', _text, 'reply_to', _message.telegram_message_id),
                           'not_found:' || _message.id) THEN
-            PERFORM sql.make_outbox_due(_message.bot_id, _message.client_id, now());
+            _client_id := _message.client_id;
             IF _message.bot_id <> ALL (_bot_ids) THEN
                 _bot_ids := _bot_ids || _message.bot_id;
             END IF;
         END IF;
     END LOOP;
+    PERFORM sql.make_outboxes_due(_bot_ids, _client_id);
     RETURN QUERY SELECT b.id, NULL::bigint, 0::bigint, NULL::timestamptz FROM unnest(_bot_ids) AS b (id);
 END $$;
