@@ -32,11 +32,11 @@ async fn notices_to_the_owner(seller: &Seller) -> Vec<String> {
     from_bot.filter_map(|message| message["text"].as_str().map(str::to_owned)).collect()
 }
 
-/// Makes posts of a kind due now.
+/// Makes posts of a kind due, and the outbox overdue, so that the sweep wakes the bot.
 async fn make_due_now(seller: &Seller, kind: &str) {
     let forward = "UPDATE posts SET due_at = now() WHERE bot_id = $1 AND kind = $2 AND state = 'pending'";
     database().await.execute(forward, &[&seller.bot_id, &kind]).await.expect("the posts");
-    let make_due = "UPDATE bot_outboxes SET due_at = now() WHERE bot_id = $1";
+    let make_due = "UPDATE bot_outboxes SET due_at = now() - interval '10 seconds' WHERE bot_id = $1";
     database().await.execute(make_due, &[&seller.bot_id]).await.expect("the outbox");
     seller.stack.run_schedule("sweep").await;
 }
