@@ -76,7 +76,9 @@ BEGIN
         budget_left = _outbox.budget_left, budget_updated_at = _outbox.budget_updated_at,
         reactions_hold_until = _outbox.reactions_hold_until,
         reaction_budget_left = _outbox.reaction_budget_left, reaction_budget_updated_at = _outbox.reaction_budget_updated_at
-    WHERE outbox.bot_id = _bot_id;
+    WHERE outbox.bot_id = _bot_id
+    -- A trigger may have changed the row: the budgets are those that are stored.
+    RETURNING outbox.* INTO _outbox;
     RETURN json_build_object('outcome', 'claimed', 'work',
                              sql.bot_work(_outbox, _next.dialog_id, _next.is_reaction, _sending_post_id));
 END $$;
