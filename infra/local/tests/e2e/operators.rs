@@ -4,7 +4,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::support::{GroupMessage, LATER, SOON, Seller, update, wait_until};
+use super::support::{GroupMessage, LATER, SOON, Seller, database, update, wait_until};
 
 /// Waits until a message of the group carries this reaction.
 async fn reaction(seller: &Seller, message_id: i64, emoji: &str) {
@@ -236,6 +236,42 @@ async fn a_buyer_is_blocked_only_after_the_question_was_answered() {
 
     posted(&seller, "Покупатель заблокирован").await;
     assert_eq!(blocked().await, 1);
+}
+
+#[tokio::test]
+async fn a_block_or_a_deletion_that_avito_does_not_allow_leaves_the_account_active() {
+    let seller = Seller::new().await;
+    let (_, blocking) = seller.conversation("Анна").await;
+    let (_, deleting) = seller.conversation("Мария").await;
+    let answer = seller.operator_writes(deleting, "Да").await;
+    reaction(&seller, answer, "👌").await;
+    let database = database().await;
+    let changed = async || {
+        let changed = "SELECT status_changed_at::text FROM avito_accounts WHERE id = $1";
+        database.query_one(changed, &[&seller.account_id]).await.expect("the account").get::<_, Option<String>>(0)
+    };
+    let before = changed().await;
+    for method in ["blacklist", "messages.delete"] {
+        let scope = json!({ "user_id": seller.user_id });
+        let forbidden = json!({ "target": "avito", "kind": "status", "status": 403, "method": method, "scope": scope });
+        seller.stack.fault(forbidden).await;
+    }
+
+    seller.operator_writes(blocking, "/block").await;
+    press(&seller, &posted(&seller, "Заблокировать покупателя").await, 0).await;
+    replies(&seller, deleting, answer, "/del").await;
+
+    // Both dialogs wait for long once Avito refused the old token and the new one.
+    let waiting = "SELECT count(*) FROM dialogs WHERE avito_account_id = $1 AND send_at > now() + interval '1 minute'";
+    wait_until(SOON, "both dialogs wait", async || {
+        let row = database.query_one(waiting, &[&seller.account_id]).await.expect("a count");
+        (row.get::<_, i64>(0) == 2).then_some(())
+    })
+    .await;
+    assert_eq!(changed().await, before, "the account's status never changed");
+    let (chat, thread) = seller.conversation("Ольга").await;
+    seller.operator_writes(thread, "Добрый день").await;
+    assert_eq!(seller.answered(SOON, &chat, "Добрый день").await, ["Добрый день"]);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use crate::{
     avito,
     bridge::{
         common::{
+            avito_rate_limit::CallPriority,
             states::DialogState,
             texts::{self, Language},
         },
@@ -31,7 +32,7 @@ impl AvitoSender<'_> {
         };
         let (user_id, item_id) = (work.keys.user_id, block_request.item_id);
         let block = async |avito: &avito::Client, token: &Secret| avito.block(token, user_id, buyer_id, item_id).await;
-        let error = match self.call(work, block).await {
+        let error = match self.call_with_own_right(CallPriority::Reply, work, block).await {
             Ok(Ok(())) => return Ok(AvitoStep::Commit(vec![mark_blocked(self.dialog_id, block_request)])),
             Ok(Err(error)) => error,
             Err(next) => return Ok(next),

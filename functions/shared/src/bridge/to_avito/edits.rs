@@ -11,7 +11,10 @@ use super::{
 use crate::{
     avito,
     bridge::{
-        common::texts::{self, Language},
+        common::{
+            avito_rate_limit::CallPriority,
+            texts::{self, Language},
+        },
         error::BridgeError,
     },
     platform::{db::Statement, secrets::Secret},
@@ -29,7 +32,7 @@ impl AvitoSender<'_> {
         let delete = async |avito: &avito::Client, token: &Secret| {
             avito.delete_message(token, user_id, chat_id, avito_message_id).await
         };
-        let error = match self.call(work, delete).await {
+        let error = match self.call_with_own_right(CallPriority::Reply, work, delete).await {
             Ok(Ok(()) | Err(avito::Error::Refused { status: 404, .. })) => {
                 return Ok(AvitoStep::Commit(vec![mark_part_deleted(*part_id)]));
             }

@@ -14,7 +14,7 @@ impl AvitoSender<'_> {
     pub(super) async fn mark_read(&self, work: &DialogWork) -> Result<AvitoStep, BridgeError> {
         let (user_id, chat_id) = (work.keys.user_id, &work.avito_chat_id);
         let mark = async |avito: &avito::Client, token: &Secret| avito.mark_read(token, user_id, chat_id).await;
-        Ok(match self.call_with_priority(CallPriority::Background, work, mark).await {
+        Ok(match self.call_with_own_right(CallPriority::Background, work, mark).await {
             Ok(Err(error)) if let Some(wait) = error.retry_in() => AvitoStep::ReleaseFor(Vec::new(), wait),
             Ok(_) => AvitoStep::Commit(vec![clear_mark_read(self.dialog_id)]),
             Err(next) => next,

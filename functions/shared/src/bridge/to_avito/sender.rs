@@ -71,18 +71,25 @@ impl AvitoSender<'_> {
         work: &DialogWork,
         call: impl AsyncFn(&avito::Client, &Secret) -> Result<avito::Reply<T>, avito::Error>,
     ) -> Result<Result<T, avito::Error>, AvitoStep> {
-        self.call_with_priority(CallPriority::Reply, work, call).await
+        match self.answered(work, self.avito.call(CallPriority::Reply, None, call).await)? {
+            Err(avito::Error::Unauthorized { message, .. }) => Err(account_refused(work, message)),
+            answer => Ok(answer),
+        }
     }
 
-    /// As [`AvitoSender::call`], with the priority that the account's rate limit is to give it.
-    pub(super) async fn call_with_priority<T>(
+    /// As [`AvitoSender::call`], for a call that needs a right of its own: to block, to delete, to mark read. If Avito refuses it
+    /// with a new token too, the account is not marked, because it may send all the same.
+    pub(super) async fn call_with_own_right<T>(
         &self,
         priority: CallPriority,
         work: &DialogWork,
         call: impl AsyncFn(&avito::Client, &Secret) -> Result<avito::Reply<T>, avito::Error>,
     ) -> Result<Result<T, avito::Error>, AvitoStep> {
         match self.answered(work, self.avito.call(priority, None, call).await)? {
-            Err(avito::Error::Unauthorized { message, .. }) => Err(account_refused(work, message)),
+            Err(error @ avito::Error::Unauthorized { .. }) => {
+                tracing::warn!(dialog_id = self.dialog_id, %error, "Avito does not allow this to the account");
+                Err(work.release(Vec::new(), REFUSED_DELAY))
+            }
             answer => Ok(answer),
         }
     }
