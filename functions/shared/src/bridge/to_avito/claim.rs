@@ -1,7 +1,7 @@
 //! Claims a dialog's next part, and commits the part that was just sent. Renews and releases the dialog's lease.
 //! As with a bot's outbox, each transaction of the worker locks the dialog's row first, and then reads the next work.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -38,9 +38,14 @@ pub(super) fn claim_dialog_work(
     statements
 }
 
-/// Reads the result of [`claim_dialog_work`]: the claim, and the bot to wake.
-pub(super) fn read(results: &ResultSets) -> Result<(Claim<DialogWork>, Option<i64>), DbError> {
-    Claim::read(results)
+/// Reads the result of [`claim_dialog_work`]: the claim, and the bot to wake. `sent_at` is the time before the claim was sent:
+/// the lease runs from then at the earliest, however late the answer came.
+pub(super) fn read(results: &ResultSets, sent_at: Instant) -> Result<(Claim<DialogWork>, Option<i64>), DbError> {
+    let (mut claim, bot_to_wake) = Claim::<DialogWork>::read(results)?;
+    if let Claim::Claimed(work) = &mut claim {
+        work.leased_at = sent_at;
+    }
+    Ok((claim, bot_to_wake))
 }
 
 /// Selects the bot to wake for a dialog's receipts and notices. Its row has no bot if the outbox is not due, or if a wake-up

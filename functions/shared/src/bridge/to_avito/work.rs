@@ -70,7 +70,7 @@ pub(super) struct DialogWork {
     pub(super) is_suspended: bool,
     /// The database's clock.
     pub(super) now: Timestamp,
-    /// The time when the lease was taken or renewed, by this process's clock.
+    /// A time before the lease was taken or renewed, by this process's clock.
     pub(super) leased_at: Instant,
     /// The part that is to be deleted in Avito before anything else is done.
     pub(super) part_to_delete: Option<PartToDelete>,

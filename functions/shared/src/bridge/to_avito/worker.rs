@@ -27,8 +27,9 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
     let owner = Uuid::new_v4();
     let first = claim::claim_dialog_work(dialog_id, owner, Vec::new(), None);
     let scope = tenant_cache::scope(&tenant_cache::OF_DIALOGS, dialog_id, tenant_cache::find_tenant_of_dialog);
+    let sent_at = Instant::now();
     let first = app.db().run(scope, first).await?;
-    let (mut claim, bot_to_wake) = claim::read(&first)?;
+    let (mut claim, bot_to_wake) = claim::read(&first, sent_at)?;
     wake_bot(app, bot_to_wake).await;
     let outcome_of_worker =
         if matches!(claim, Claim::LeaseTaken) { WorkerOutcome::LeaseTaken } else { WorkerOutcome::Done };
@@ -48,6 +49,7 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
         } else {
             sender.step(&work).await?
         };
+        let sent_at = Instant::now();
         // Each arm wakes the bot at once: for a second other transactions rely on this wake-up (`is_wakeup_pending`).
         match next {
             AvitoStep::Commit(mut outcome) => {
@@ -56,13 +58,13 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
                     outcome.insert(0, bot_outbox::lock_dialog(Some(dialog_id)));
                 }
                 let statements = claim::claim_dialog_work(dialog_id, owner, outcome, None);
-                let (next, bot_to_wake) = claim::read(&sender.run(statements).await?)?;
+                let (next, bot_to_wake) = claim::read(&sender.run(statements).await?, sent_at)?;
                 claim = next;
                 wake_bot(app, bot_to_wake).await;
             }
             AvitoStep::CommitSent(sent) => {
                 let statements = claim::claim_dialog_work(dialog_id, owner, Vec::new(), Some(sent));
-                let (next, bot_to_wake) = claim::read(&sender.run(statements).await?)?;
+                let (next, bot_to_wake) = claim::read(&sender.run(statements).await?, sent_at)?;
                 claim = next;
                 wake_bot(app, bot_to_wake).await;
             }
