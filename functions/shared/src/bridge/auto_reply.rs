@@ -48,10 +48,7 @@ pub async fn send(app: &App, dialog_id: i64, scheduled_at: Timestamp) -> Result<
         return Ok(false); // an answer came first, or it was sent already
     };
     let text: String = get(row, "text")?;
-    let parts: Vec<Value> = (0..)
-        .zip(text_split::split(&text, text_split::AVITO_LIMIT))
-        .map(|(position, part)| json!({ "position": position, "text_key": text_split::key(&part), "text": part }))
-        .collect();
+    let parts = text_split::parts_of(&text, 0);
     let insert = insert_auto_reply(dialog_id, scheduled_at, text, json!(parts));
     let results = app.db().run(Scope::Tenant(ClientId(get(row, "client_id")?)), vec![insert]).await?;
     let is_started = results.labelled(WAKEUPS).next().is_some();

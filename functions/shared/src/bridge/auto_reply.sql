@@ -34,12 +34,7 @@ BEGIN
     VALUES (_due.client_id, _dialog_id, _due.avito_account_id, _due.bot_id, 'out', 'auto_reply', 'text', _text, true,
             'sending', false)
     RETURNING * INTO _message;
-    INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, position, text, text_key)
-    SELECT _message.client_id, _message.dialog_id, _message.id, _message.avito_account_id, part.position, part.text,
-           part.text_key
-    FROM jsonb_to_recordset(_parts) AS part (position int, text text, text_key text)
-    ORDER BY part.position;
-    IF FOUND THEN
+    IF sql.insert_parts(_message, _parts) THEN
         RETURN QUERY SELECT NULL::bigint, _dialog_id, 0::bigint, NULL::timestamptz;
     END IF;
 END $$;

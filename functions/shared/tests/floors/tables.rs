@@ -22,7 +22,7 @@ const TABLES: &[(&str, &[&str])] = &[
 const WRITERS: &[(&str, &[&str])] = &[
     ("dialogs", &["rows", "auto_reply", "ingest", "operator", "to_telegram", "to_avito", "api"]),
     ("messages", &["rows", "auto_reply", "ingest", "operator", "to_telegram", "to_avito", "api"]),
-    ("parts", &["auto_reply", "ingest", "operator", "to_avito", "api"]),
+    ("parts", &["rows", "auto_reply", "ingest", "operator", "to_avito"]),
     ("posts", &["rows", "to_telegram", "api"]),
     ("dialog_topics", &["rows", "api", "claim"]),
     ("bot_outboxes", &["rows", "api", "claim"]),

@@ -133,10 +133,7 @@ const MAKE_OUTBOX_DUE: &str = "
 pub async fn reply(app: &App, client: ClientId, reply: Reply) -> Result<Message, ReplyError> {
     let Reply { dialog_id, text, user_id, author, key } = reply;
     let request = Request::new(user_id, ROUTE, key, &format!("{dialog_id} {text}"));
-    let parts: Vec<Value> = (0..)
-        .zip(text_split::split(&text, text_split::AVITO_LIMIT))
-        .map(|(position, part)| json!({ "position": position, "text_key": text_split::key(&part), "text": part }))
-        .collect();
+    let parts = text_split::parts_of(&text, 0);
     let insert = InsertReply { dialog_id, text, author_name: author, user_id, parts: json!(parts) };
     let mut statements = vec![Statement::new(LOCK_DIALOG).bind(dialog_id), request.claim(), insert.statement()];
     statements.extend(request.store_result());

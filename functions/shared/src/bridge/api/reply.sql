@@ -20,11 +20,7 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, position, text, text_key)
-    SELECT _message.client_id, _message.dialog_id, _message.id, _message.avito_account_id, part.position, part.text,
-           part.text_key
-    FROM jsonb_to_recordset(_parts) AS part (position int, text text, text_key text)
-    ORDER BY part.position;
+    PERFORM sql.insert_parts(_message, _parts);
     UPDATE dialogs d
     SET state = 'answered', auto_reply_scheduled_at = NULL, last_message_at = now(),
         send_at = greatest(coalesce(d.send_at, now()), now())

@@ -1,5 +1,6 @@
 //! Texts as Avito takes and shows them: cut to its limit where a reader would pause, and compared as people see them.
 
+use serde_json::{Value, json};
 use unicode_normalization::UnicodeNormalization;
 
 /// The most characters of one message to Avito (Avito Messenger API, `sendMessage`).
@@ -23,6 +24,15 @@ pub fn split(text: &str, limit: usize) -> Vec<String> {
         rest = behind.trim_start();
     }
     pieces
+}
+
+/// Cuts a text into parts for Avito, `{position, text, text_key}` with positions from `first` on, as `sql.insert_parts` takes
+/// them.
+pub fn parts_of(text: &str, first: usize) -> Vec<Value> {
+    (first..)
+        .zip(split(text, AVITO_LIMIT))
+        .map(|(position, part)| json!({ "position": position, "text_key": key(&part), "text": part }))
+        .collect()
 }
 
 /// Returns the first piece's length in bytes. The piece has at least one character.

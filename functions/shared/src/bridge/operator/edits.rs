@@ -38,10 +38,7 @@ pub(super) fn handle_edit(bot_id: i64, message: &Message) -> UpdateOutcome {
     let said = message.text().unwrap_or_default().replace('\0', "");
     let why_not = refusal(&message.content)
         .or_else(|| command(message).map(|_| texts::changed_into_no_answer(Language::Russian)));
-    let parts: Vec<Value> = (0..)
-        .zip(text_split::split(&said, text_split::AVITO_LIMIT))
-        .map(|(position, part)| json!({ "position": position, "text_key": text_split::key(&part), "text": part }))
-        .collect();
+    let parts = text_split::parts_of(&said, 0);
     let change = why_not.is_none().then(|| json!({ "text": said, "parts": parts }));
     UpdateOutcome {
         statements: vec![

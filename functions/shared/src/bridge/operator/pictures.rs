@@ -51,9 +51,10 @@ pub(super) fn sendable(message: &Message, language: Language) -> Sendable {
     let picture = json!({ "file_id": file.id, "name": file.name });
     let mut parts = vec![json!({ "position": 0, "kind": "image", "attachment": picture })];
     let caption = caption.as_deref().unwrap_or_default().replace('\0', "");
-    parts.extend((1..).zip(text_split::split(&caption, text_split::AVITO_LIMIT)).map(
-        |(position, part)| json!({ "position": position, "kind": "text", "text_key": text_split::key(&part), "text": part }),
-    ));
+    parts.extend(text_split::parts_of(&caption, 1).into_iter().map(|mut part| {
+        part["kind"] = json!("text");
+        part
+    }));
     Sendable::Parts(json!(parts))
 }
 

@@ -208,10 +208,7 @@ fn is_created_by(message: &Message, bot: Option<&Person>) -> bool {
 
 /// Sends a text to the buyer, in as many parts as Avito's limit requires.
 fn answer_with_text(bot_id: i64, message: &Message, text: &str) -> UpdateOutcome {
-    let parts: Vec<Value> = (0..)
-        .zip(text_split::split(&text.replace('\0', ""), text_split::AVITO_LIMIT))
-        .map(|(position, part)| json!({ "position": position, "text_key": text_split::key(&part), "text": part }))
-        .collect();
+    let parts = text_split::parts_of(&text.replace('\0', ""), 0);
     insert(bot_id, message, "text", json!(parts), None)
 }
 
