@@ -125,6 +125,7 @@ CREATE FUNCTION sql.mark_post_sending(
 #variable_conflict use_column
 BEGIN
     RETURN QUERY
+    -- lookup: mark_post_sending
     WITH started AS (
         UPDATE posts p SET state = CASE WHEN owned.is_owned THEN 'sent' ELSE 'sending' END, content = coalesce(_content, p.content)
         FROM bot_outboxes outbox CROSS JOIN LATERAL (
@@ -137,7 +138,9 @@ BEGIN
     ), uncertain AS (
         UPDATE messages m SET maybe_duplicate = true FROM started WHERE _outcome_unknown AND m.post_id = started.id
     )
-    SELECT started.id FROM started WHERE started.state = 'sending';
+    SELECT started.id FROM started WHERE started.state = 'sending'
+    -- end
+    ;
 END $$;
 
 -- Attaches messages that need a post to a post that was just committed as `sending`. Called by rows/posts.rs.

@@ -83,6 +83,7 @@ DECLARE
     _bot_ids bigint[] := '{}';
 BEGIN
     FOR _message IN
+        -- lookup: read_answers
         WITH up_to AS (
             SELECT p.dialog_id, p.message_id FROM parts p
             WHERE p.avito_account_id = _account_id AND p.avito_message_id = ANY(_avito_message_ids) AND p.state = 'sent'
@@ -93,6 +94,7 @@ BEGIN
         UPDATE messages m SET status = 'read' FROM up_to
         WHERE m.dialog_id = up_to.dialog_id AND m.id <= up_to.message_id AND m.direction = 'out' AND m.status = 'sent'
         RETURNING m.*
+        -- end
     LOOP
         IF sql.put_receipt(_message, '👍') AND _message.bot_id <> ALL (_bot_ids) THEN
             _bot_ids := _bot_ids || _message.bot_id;

@@ -5,6 +5,7 @@
 CREATE FUNCTION sql.apply_changes(_dialog_id bigint) RETURNS void LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
+    -- lookup: apply_changes
     WITH due AS (
         SELECT m.id, m.client_id, m.dialog_id, m.avito_account_id, m.requested_change, m.text FROM messages m
         WHERE m.dialog_id = _dialog_id AND m.change_due_at <= now()
@@ -24,7 +25,9 @@ BEGIN
         text = coalesce(due.requested_change ->> 'text', m.text),
         status = CASE WHEN due.requested_change ? 'text' THEN 'sending' WHEN m.status = 'sending' THEN 'failed' ELSE m.status END,
         error = CASE WHEN due.requested_change ? 'text' THEN NULL ELSE 'deleted by the operator' END
-    FROM due WHERE m.id = due.id;
+    FROM due WHERE m.id = due.id
+    -- end
+    ;
 END $$;
 
 -- Confirms with 👌 on the `/del` what is deleted for good. Called by claim_dialog_work.
@@ -36,6 +39,7 @@ DECLARE
     _bot_ids bigint[] := '{}';
 BEGIN
     FOR _command IN
+        -- lookup: finished_deletions
         WITH finished AS (
             SELECT m.id, m.delete_command_id FROM messages m
             WHERE m.dialog_id = _dialog_id AND m.delete_command_id IS NOT NULL AND m.change_due_at IS NULL
@@ -46,6 +50,7 @@ BEGIN
             RETURNING m.client_id, m.bot_id, m.dialog_id, m.telegram_chat_id, finished.delete_command_id, m.id
         )
         SELECT * FROM confirmed
+        -- end
     LOOP
         IF sql.put_reaction(_command.client_id, _command.bot_id, _command.dialog_id, _command.telegram_chat_id,
                             _command.delete_command_id, '👌', 'receipt:deleted:' || _command.id) THEN
