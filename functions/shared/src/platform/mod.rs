@@ -5,6 +5,7 @@ pub mod cache;
 pub mod certainty;
 pub mod config;
 pub mod db;
+pub mod endings;
 pub mod http;
 pub mod last_event;
 pub mod media;
