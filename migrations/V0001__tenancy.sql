@@ -60,6 +60,8 @@ CREATE TABLE bots (
     webhook_set_at timestamptz,
     status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'error')),
     status_reason text,
+    -- Time since which the bot cannot work.
+    broken_since timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     UNIQUE (client_id, id)
 );
@@ -86,7 +88,17 @@ CREATE TABLE avito_accounts (
     api_client_id text NOT NULL,
     api_client_secret bytea NOT NULL,
     access_token bytea,
+    token_issued_at timestamptz,
     token_expires_at timestamptz,
+    -- Failed requests for a token, the time of the first, and the time before which no other is made. While one is under way,
+    -- `token_due_at` reserves the next moments for it.
+    token_attempts int NOT NULL DEFAULT 0,
+    token_failed_since timestamptz,
+    token_due_at timestamptz,
+    -- Last time that Avito was asked if it refuses the account or one thing of it, and its answer: true if it refuses the
+    -- account. Null: it is not known.
+    probed_at timestamptz,
+    probe_refused boolean,
     webhook_secret bytea NOT NULL,
     webhook_secret_hash bytea NOT NULL CHECK (length(webhook_secret_hash) = 32),
     webhook_secret_since timestamptz NOT NULL DEFAULT now(),
@@ -113,11 +125,14 @@ CREATE TABLE owner_notices (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     client_id bigint NOT NULL REFERENCES clients (id),
     text text NOT NULL CHECK (length(text) BETWEEN 1 AND 4000),
+    -- Allows one notice per cause and day.
+    dedup_key text,
     due_at timestamptz NOT NULL DEFAULT now(),
     attempts int NOT NULL DEFAULT 0,
     sent_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
-    UNIQUE (client_id, id)
+    UNIQUE (client_id, id),
+    UNIQUE (client_id, dedup_key)
 );
 CREATE INDEX owner_notices_due ON owner_notices (due_at) WHERE sent_at IS NULL;
 
@@ -151,12 +166,12 @@ CREATE VIEW tenancy_clients WITH (security_invoker = true) AS
 
 CREATE VIEW tenancy_bots WITH (security_invoker = true) AS
     SELECT b.id AS bot_id, b.client_id, b.telegram_bot_id, b.token, b.group_chat_id, b.former_group_chat_id,
-           b.topic_mode, b.status, c.suspended_at
+           b.topic_mode, b.status, b.broken_since, c.suspended_at
     FROM bots b JOIN clients c ON c.id = b.client_id;
 
 CREATE VIEW tenancy_accounts WITH (security_invoker = true) AS
     SELECT a.id AS avito_account_id, a.client_id, a.bot_id, a.name, a.user_id, a.api_client_id, a.api_client_secret,
-           a.access_token, a.token_expires_at, a.monitoring_enabled, a.status, a.created_at,
+           a.access_token, a.token_expires_at, a.monitoring_enabled, a.status, a.status_changed_at, a.created_at,
            c.hide_system_messages, c.filter_keywords, c.mark_read, c.auto_reply_timezone AS timezone, c.suspended_at
     FROM avito_accounts a JOIN clients c ON c.id = a.client_id;
 

@@ -26,6 +26,16 @@ CREATE TABLE dialogs (
     topic_closed boolean NOT NULL DEFAULT false,
     telegram_chat_id bigint,
     telegram_topic_id bigint,
+    -- Failed attempts to create a topic, and the time of the first failure.
+    topic_attempts int NOT NULL DEFAULT 0,
+    topic_failed_since timestamptz,
+    -- Time at which a topic is next tried for a dialog that is shown in General, because it could not have one. Null: it is not.
+    in_general_until timestamptz,
+    -- Failed attempts to have Avito confirm the chat, and the time of the first failure.
+    confirm_attempts int NOT NULL DEFAULT 0,
+    confirm_failed_since timestamptz,
+    -- Time since which the dialog is shown although Avito could not be asked about it.
+    provisional_since timestamptz,
     -- Holds posts back until then: after an unknown outcome, after a failure, or until messages are in order.
     hold_until timestamptz,
     -- True if `hold_until` waits only for more pictures of an album. Any other message ends the wait.
@@ -35,8 +45,15 @@ CREATE TABLE dialogs (
     synced_updated bigint,
     -- Due times of the work at Avito, and the lease of the worker that does it.
     send_at timestamptz,
+    -- Nothing is sent to the chat before then: after a failure, by Avito's order, or until an album is complete.
+    send_hold_until timestamptz,
     mark_read_at timestamptz,
+    mark_read_attempts int NOT NULL DEFAULT 0,
+    mark_read_failed_since timestamptz,
     block_requested_at timestamptz,
+    -- Time at which Avito is next asked to block the buyer.
+    block_due_at timestamptz,
+    block_attempts int NOT NULL DEFAULT 0,
     lease_owner uuid,
     lease_until timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -47,6 +64,7 @@ CREATE TABLE dialogs (
 );
 CREATE INDEX dialogs_due ON dialogs (send_at) WHERE send_at IS NOT NULL;
 CREATE INDEX dialogs_to_mark_read ON dialogs (mark_read_at) WHERE mark_read_at IS NOT NULL;
+CREATE INDEX dialogs_in_general ON dialogs (bot_id) WHERE in_general_until IS NOT NULL;
 CREATE INDEX dialogs_creating_topics ON dialogs (bot_id, topic_name) WHERE topic_state = 'creating';
 CREATE INDEX dialogs_auto_replies ON dialogs (auto_reply_scheduled_at) WHERE auto_reply_scheduled_at IS NOT NULL;
 CREATE INDEX dialogs_by_time ON dialogs (client_id, last_message_at DESC, id DESC);
@@ -77,7 +95,11 @@ CREATE TABLE posts (
     telegram_chat_id bigint,
     telegram_topic_id bigint,
     state text NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'sending', 'sent', 'failed')),
+    -- Failed attempts, those of them whose answer was lost, and the time of the first failure.
     attempts int NOT NULL DEFAULT 0,
+    answers_lost int NOT NULL DEFAULT 0,
+    failed_since timestamptz,
+    -- Time before which this post alone waits. What comes behind it in the dialog goes on.
     due_at timestamptz NOT NULL DEFAULT now(),
     telegram_message_ids bigint[] NOT NULL DEFAULT '{}',
     -- Allows one post per bot and key, so that a notice is not repeated.
@@ -173,10 +195,17 @@ CREATE TABLE parts (
     attachment jsonb,
     state text NOT NULL DEFAULT 'pending'
         CHECK (state IN ('pending', 'sending', 'sent', 'failed', 'cancelled', 'deleting', 'deleted')),
+    -- Failed attempts to send or to delete it, and the time of the first failure. A person who tries again starts anew.
     attempts int NOT NULL DEFAULT 0,
+    failed_since timestamptz,
+    -- Time before which this part alone waits. What comes behind it in the dialog goes on.
+    due_at timestamptz NOT NULL DEFAULT now(),
     sending_since timestamptz,
     -- Number of times that the chat was read for a part of unknown outcome without finding it.
     verify_attempts int NOT NULL DEFAULT 0,
+    -- Number of times that the chat could not be read for that, and the time of the first of them.
+    verify_failures int NOT NULL DEFAULT 0,
+    verify_failed_since timestamptz,
     avito_message_id text,
     error text,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -206,6 +235,14 @@ CREATE TABLE bot_outboxes (
     reaction_budget_updated_at timestamptz NOT NULL DEFAULT now(),
     reactions_hold_until timestamptz,
     rate_limited_until timestamptz,
+    -- Time at which a message was last posted: the witness that Telegram takes messages for the group.
+    last_sent_at timestamptz,
+    -- Calls that fail, with the ids of up to three dialogs that failed in each. Null: none does. Once a call is out: since when, the
+    -- time of the next trial, and the trials that failed.
+    failing_calls jsonb,
+    out_since timestamptz,
+    trial_at timestamptz,
+    failed_trials int NOT NULL DEFAULT 0,
     -- True if topics are switched off in the group.
     topics_off boolean NOT NULL DEFAULT false,
     FOREIGN KEY (client_id, bot_id) REFERENCES bots (client_id, id) ON DELETE CASCADE

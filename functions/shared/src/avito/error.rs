@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::platform::certainty::Certainty;
+use crate::platform::{certainty::Certainty, endings::Outcome};
 
 /// The reason that a call gave no usable answer.
 #[derive(thiserror::Error)]
@@ -73,6 +73,27 @@ impl Error {
             Self::NotSent(_) | Self::RateLimited { .. } => Certainty::NotDone,
             Self::Unknown(_) | Self::Unavailable { .. } => Certainty::MaybeDone,
             Self::Unauthorized { .. } | Self::PaymentRequired { .. } | Self::Refused { .. } => Certainty::Refused,
+        }
+    }
+
+    /// True if Avito may refuse the whole account, not only this call.
+    pub fn may_concern_account(&self) -> bool {
+        matches!(self, Self::Unauthorized { .. } | Self::PaymentRequired { .. })
+    }
+
+    /// True if a new token may be accepted where this one was not.
+    pub fn is_about_token(&self) -> bool {
+        matches!(self, Self::Unauthorized { status: 401, .. })
+    }
+
+    /// The outcome by which the table of waits and ends judges the failure.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::NotSent(_) => Outcome::NotSent,
+            Self::RateLimited { retry_after } => Outcome::Limited(*retry_after),
+            Self::Unknown(_) => Outcome::AnswerLost,
+            Self::Unavailable { .. } => Outcome::Unknown,
+            Self::Unauthorized { .. } | Self::PaymentRequired { .. } | Self::Refused { .. } => Outcome::Refused,
         }
     }
 

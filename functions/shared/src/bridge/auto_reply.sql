@@ -15,7 +15,7 @@ BEGIN
     UPDATE dialogs d
     SET auto_reply_scheduled_at = NULL,
         auto_reply_last_sent_at = CASE WHEN rule.is_allowed THEN now() ELSE d.auto_reply_last_sent_at END,
-        send_at = CASE WHEN rule.is_allowed THEN greatest(coalesce(d.send_at, now()), now()) ELSE d.send_at END
+        send_at = CASE WHEN rule.is_allowed THEN greatest(now(), coalesce(d.send_hold_until, now())) ELSE d.send_at END
     FROM (
         SELECT r.id, i.begins_at IS NOT NULL AND r.state <> 'blocked'
                      AND coalesce(r.auto_reply_last_sent_at < i.begins_at, true) AS is_allowed

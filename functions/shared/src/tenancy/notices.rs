@@ -45,5 +45,8 @@ pub fn mark_notices_sent(ids: Vec<i64>) -> Statement {
 /// The text for owners of a bot that cannot work, with its name and the reason.
 pub(super) const BOT_BROKEN: &str = "⚠️ Бот @%s не может работать в своей группе. Сообщения покупателей не пропали: они придут, как только бот снова будет администратором группы с правами на темы, удаление и закрепление.\nПричина: %s";
 
+/// The text for owners of a bot that lacks a right for one thing, with its name and Telegram's words.
+pub(super) const RIGHT_MISSING: &str = "⚠️ Боту @%s не хватает права в своей группе, поэтому часть сообщений показана иначе или в General. Дайте ему права администратора: темы, закрепление, удаление и все виды сообщений.\nTelegram: %s";
+
 /// The text for owners of an account that Avito refuses, with its name and the reason.
 pub(super) const ACCOUNT_REFUSED: &str = "⚠️ Avito не пускает аккаунт «%s»: новые сообщения не видны, ответы ждут. Проверьте ключи и тариф в кабинете Avito.\nПричина: %s";

@@ -121,9 +121,10 @@ async fn a_refused_token_is_renewed_once_however_many_workers_ask() {
         accounts::renewed_token(world.app, &stored, &token),
         accounts::renewed_token(beside.app, &stored, &token),
     );
-    let (one, other) = (must(one), must(other));
+    let [one, other] = [one, other].map(|token| must(token).unwrap_or_else(|| panic!("a new token")));
     assert!(one.expose() != token.expose() && one.expose() == other.expose());
-    let again = must(accounts::renewed_token(world.app, &stored, &token).await);
+    let again =
+        must(accounts::renewed_token(world.app, &stored, &token).await).unwrap_or_else(|| panic!("the new token"));
     assert!(again.expose() == one.expose());
 }
 

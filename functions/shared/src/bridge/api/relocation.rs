@@ -7,17 +7,17 @@ use jiff::Timestamp;
 
 use crate::{
     App,
-    bridge::common::{
-        post_kind::PostKind,
-        queue_tasks::PollTask,
-        wakeups::{WAKEUPS, Wakeups},
+    bridge::{
+        common::{
+            post_kind::PostKind,
+            queue_tasks::PollTask,
+            wakeups::{WAKEUPS, Wakeups},
+        },
+        rows::{account_work, topics},
     },
     platform::db::{DbError, ResultSets, Statement},
     tenancy::accounts::Meaning,
 };
-
-/// The most dialogs of an account that are woken at once; the sweep finds the others.
-const WAKE_BATCH: i64 = 1000;
 
 /// Locks an account's dialogs. They are locked before the account itself, as in every transaction.
 fn lock_dialogs_of_account(account_id: i64) -> Statement {
@@ -93,7 +93,7 @@ pub fn move_dialogs_to_group(bot_id: i64) -> Vec<Statement> {
 pub fn make_due_now(bot_id: i64) -> Vec<Statement> {
     let make_due = "UPDATE bot_outboxes SET due_at = now() WHERE bot_id = $1
                 RETURNING bot_id, NULL::bigint AS dialog_id, 0::bigint AS wait_seconds, NULL::timestamptz AS auto_reply_at";
-    vec![Statement::new(make_due).bind(bot_id).labelled(WAKEUPS)]
+    vec![topics::try_topics_again(bot_id), Statement::new(make_due).bind(bot_id).labelled(WAKEUPS)]
 }
 
 /// Returns the statements that run before and after the change of an account.
@@ -113,13 +113,8 @@ pub fn account_change_statements(account_id: i64, meaning: Meaning) -> (Vec<Stat
 
 /// Makes an account's poll and its dialogs' answers due now: Avito accepts the account again. Returns the dialogs.
 fn resume_account(account_id: i64) -> Vec<Statement> {
-    let send = Statement::new(
-        "UPDATE dialogs SET send_at = now() WHERE id IN (
-             SELECT id FROM dialogs WHERE avito_account_id = $1 AND send_at > now() ORDER BY send_at LIMIT $2)
-         RETURNING NULL::bigint AS bot_id, id AS dialog_id, 0::bigint AS wait_seconds, NULL::timestamptz AS auto_reply_at",
-    );
     let poll = Statement::new("UPDATE account_polls SET next_poll_at = now() WHERE avito_account_id = $1");
-    vec![send.bind(account_id).bind(WAKE_BATCH).labelled(WAKEUPS), poll.bind(account_id)]
+    vec![account_work::resume_dialogs(account_id), poll.bind(account_id)]
 }
 
 /// Wakes the bots and dialogs that a relocation made due, after its commit.

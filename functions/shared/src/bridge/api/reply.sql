@@ -23,7 +23,7 @@ BEGIN
     PERFORM sql.insert_parts(_message, _parts);
     UPDATE dialogs d
     SET state = 'answered', auto_reply_scheduled_at = NULL, last_message_at = now(),
-        send_at = greatest(coalesce(d.send_at, now()), now())
+        send_at = greatest(now(), coalesce(d.send_hold_until, now()))
     WHERE d.id = _dialog_id;
     PERFORM set_config('app.result_id', _message.id::text, true);
 END $$;

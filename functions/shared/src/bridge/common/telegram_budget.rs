@@ -54,6 +54,11 @@ pub fn later(now: Timestamp, wait: Duration) -> Timestamp {
     SignedDuration::try_from(wait).ok().and_then(|wait| now.checked_add(wait).ok()).unwrap_or(Timestamp::MAX)
 }
 
+/// Returns the time since a moment; nothing, if there is none.
+pub fn time_since(since: Option<Timestamp>, now: Timestamp) -> Duration {
+    since.and_then(|since| Duration::try_from(now.duration_since(since)).ok()).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

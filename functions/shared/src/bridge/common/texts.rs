@@ -191,6 +191,38 @@ pub fn refused_by_avito(language: Language) -> &'static str {
     language.choose("💔 Avito не принял сообщение:", "💔 Avito refused the message:")
 }
 
+/// The notice that an answer is still on its way after five minutes of failures.
+pub fn avito_takes_nothing_yet(language: Language) -> &'static str {
+    language.choose(
+        "⏳ Avito пока не принимает сообщение, пробую дальше. Отменить — /del.",
+        "⏳ Avito does not take the message yet; I go on trying. To cancel it, use /del.",
+    )
+}
+
+/// The notice that an answer was not sent: Avito took nothing for too long.
+pub fn avito_took_nothing(language: Language) -> &'static str {
+    language.choose(
+        "💔 Не отправлено: Avito не принимает это сообщение. Отправьте его ещё раз, если оно ещё нужно.",
+        "💔 Not sent: Avito does not take this message. Send it again if it is still needed.",
+    )
+}
+
+/// The notice that nobody knows if an answer reached Avito.
+pub fn outcome_unknown(language: Language) -> &'static str {
+    language.choose(
+        "💔 Неизвестно, дошло ли сообщение: посмотрите в Avito. Само оно ещё раз не уйдёт.",
+        "💔 It is unknown if the message arrived: look in Avito. It is not sent again by itself.",
+    )
+}
+
+/// The notice that an answer waits because Avito refuses the account.
+pub fn account_refused(language: Language) -> &'static str {
+    language.choose(
+        "⏳ Avito сейчас не принимает этот аккаунт. Ответ ждёт до суток и уйдёт, когда аккаунт заработает.",
+        "⏳ Avito does not accept this account now. The answer waits up to a day and goes once the account works.",
+    )
+}
+
 /// The notice in a topic that belongs to no chat.
 pub fn unowned_topic(language: Language) -> &'static str {
     language.choose(
@@ -204,6 +236,35 @@ pub fn could_not_post(language: Language) -> &'static str {
     language.choose(
         "⚠️ Сообщение покупателя не удалось показать — откройте чат в Avito.",
         "⚠️ A buyer's message could not be shown — open the chat in Avito.",
+    )
+}
+
+/// The notice that Telegram did not confirm a buyer's message, which was sent several times.
+pub fn posting_not_confirmed(language: Language) -> &'static str {
+    language.choose(
+        "⚠️ Telegram не подтвердил сообщение покупателя: оно может стоять выше, и не раз.",
+        "⚠️ Telegram did not confirm a buyer's message: it may stand above, and more than once.",
+    )
+}
+
+/// The notice in General about a dialog that cannot have a topic. The buyer's name and Telegram's words follow.
+pub fn shown_in_general(language: Language) -> &'static str {
+    language.choose(
+        "⚠️ Тема для чата не создана, сообщения показаны здесь. Чтобы ответить, ответьте на сообщение.",
+        "⚠️ A chat could not have a topic, so its messages are shown here. To answer, reply to a message.",
+    )
+}
+
+/// The safe name of a topic whose own name Telegram refuses; some digits follow.
+pub fn safe_topic_name(language: Language) -> &'static str {
+    nameless_buyer(language)
+}
+
+/// The notice that a chat is shown although Avito could not be asked about it.
+pub fn chat_not_confirmed(language: Language) -> &'static str {
+    language.choose(
+        "⚠️ Не подтверждено Avito: о чате не удалось спросить. Проверьте его в Avito.",
+        "⚠️ Not confirmed by Avito: it could not be asked about the chat. Check it in Avito.",
     )
 }
 

@@ -37,13 +37,14 @@ BEGIN
     END IF;
     IF _action = 'retry' THEN
         -- lookup: retry_parts
-        UPDATE parts p SET state = 'pending', attempts = 0, verify_attempts = 0, error = NULL
+        UPDATE parts p SET state = 'pending', attempts = 0, failed_since = NULL, due_at = now(), verify_attempts = 0,
+               verify_failures = 0, verify_failed_since = NULL, error = NULL
         WHERE p.message_id = _target_id AND p.state = 'failed'
         -- end
         ;
         _has_acted := FOUND;
         IF _has_acted THEN
-            UPDATE dialogs d SET send_at = greatest(coalesce(d.send_at, now()), now()) WHERE d.id = _target.dialog_id
+            UPDATE dialogs d SET send_at = greatest(now(), coalesce(d.send_hold_until, now())) WHERE d.id = _target.dialog_id
             RETURNING d.send_at INTO _send_at;
             UPDATE messages m SET status = 'sending', error = NULL WHERE m.id = _target_id;
         END IF;
@@ -54,7 +55,7 @@ BEGIN
         ;
         _has_acted := FOUND;
     ELSIF _action = 'block' THEN
-        UPDATE dialogs d SET block_requested_at = now(), send_at = now()
+        UPDATE dialogs d SET block_requested_at = now(), send_at = greatest(now(), coalesce(d.send_hold_until, now()))
         WHERE d.id = _target_id AND d.state <> 'blocked' AND d.block_requested_at IS NULL
         RETURNING d.send_at INTO _send_at;
         _has_acted := FOUND;

@@ -31,7 +31,8 @@ BEGIN
                           AND p.sending_since < now() - make_interval(secs => _max_delete_age_seconds))
         RETURNING m.dialog_id, m.change_due_at
     )
-    UPDATE dialogs d SET send_at = coalesce(d.send_at, requested.change_due_at)
+    UPDATE dialogs d
+    SET send_at = least(d.send_at, greatest(requested.change_due_at, coalesce(d.send_hold_until, requested.change_due_at)))
     FROM requested WHERE d.id = requested.dialog_id
     RETURNING NULL::bigint, d.id, sql.seconds_until(d.send_at), NULL::timestamptz
     -- end
@@ -61,8 +62,9 @@ BEGIN
                           AND p.sending_since < now() - make_interval(secs => _max_delete_age_seconds))
         RETURNING m.dialog_id
     )
-    UPDATE dialogs d SET send_at = now() FROM requested WHERE d.id = requested.dialog_id
-    RETURNING NULL::bigint, d.id, 0::bigint, NULL::timestamptz
+    UPDATE dialogs d SET send_at = greatest(now(), coalesce(d.send_hold_until, now()))
+    FROM requested WHERE d.id = requested.dialog_id
+    RETURNING NULL::bigint, d.id, sql.seconds_until(d.send_at), NULL::timestamptz
     -- end
     ;
 END $$;

@@ -95,7 +95,8 @@ BEGIN
     ELSE
         UPDATE dialogs d
         SET state = 'answered', auto_reply_scheduled_at = NULL, last_message_at = now(),
-            send_at = greatest(coalesce(d.send_at, now()), now() + make_interval(secs => _album_wait_seconds))
+            send_hold_until = greatest(d.send_hold_until, now() + make_interval(secs => _album_wait_seconds)),
+            send_at = greatest(d.send_hold_until, now() + make_interval(secs => _album_wait_seconds))
         WHERE d.id = _dialog_id
         RETURNING d.send_at INTO _send_at;
     END IF;

@@ -1,6 +1,7 @@
 //! SQL on rows that several rooms write: the outbox of a bot, posts, receipts, topics. Each function builds a statement, and
 //! none calls anything outside.
 
+pub(in crate::bridge) mod account_work;
 pub(in crate::bridge) mod bot_outbox;
 pub(in crate::bridge) mod handover;
 pub(in crate::bridge) mod posts;

@@ -1,23 +1,28 @@
 //! `/block`: a buyer goes on Avito's black list. The request is stored in the dialog once an operator confirmed it. The
 //! worker that holds the dialog's lease carries it out.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{
-    sender::{AvitoSender, AvitoStep},
+    sender::{AvitoSender, AvitoStep, NoAnswer},
     work::{BlockRequest, DialogWork},
 };
 use crate::{
     avito,
     bridge::{
         common::{
-            avito_rate_limit::CallPriority,
             states::DialogState,
             texts::{self, Language},
         },
         error::BridgeError,
     },
-    platform::{db::Statement, secrets::Secret},
+    platform::{
+        db::Statement,
+        endings::{Duty, Verdict, spread},
+        secrets::Secret,
+    },
 };
 
 impl AvitoSender<'_> {
@@ -32,20 +37,32 @@ impl AvitoSender<'_> {
         };
         let (user_id, item_id) = (work.keys.user_id, block_request.item_id);
         let block = async |avito: &avito::Client, token: &Secret| avito.block(token, user_id, buyer_id, item_id).await;
-        let error = match self.call_with_own_right(CallPriority::Reply, work, block).await {
-            Ok(Ok(())) => return Ok(AvitoStep::Commit(vec![mark_blocked(self.dialog_id, block_request)])),
-            Ok(Err(error)) => error,
-            Err(next) => return Ok(next),
+        let error = match self.call(work, block).await {
+            Ok(()) => return Ok(AvitoStep::Commit(vec![mark_blocked(self.dialog_id, block_request)])),
+            Err(NoAnswer::Failed(error)) => error,
+            Err(NoAnswer::Instead(next)) => return Ok(next),
         };
-        Ok(match error.retry_in() {
-            Some(wait) => AvitoStep::ReleaseFor(Vec::new(), wait),
-            None => AvitoStep::Commit(vec![mark_block_refused(
-                self.dialog_id,
-                block_request,
-                error.vendor_message().unwrap_or_default(),
-            )]),
-        })
+        tracing::warn!(dialog_id = self.dialog_id, %error, "a buyer was not blocked");
+        let history = block_request.trouble.history(false);
+        Ok(AvitoStep::Commit(vec![match Duty::Blocking.after(error.outcome(), history) {
+            Verdict::Wait { wait, counts, .. } => postpone_block(self.dialog_id, counts, spread(wait)),
+            Verdict::Plainer | Verdict::End => {
+                mark_block_refused(self.dialog_id, block_request, error.vendor_message().unwrap_or_default())
+            }
+        }]))
     }
+}
+
+/// Postpones the request to block a buyer. Answers go on meanwhile.
+fn postpone_block(dialog_id: i64, is_attempt: bool, wait: Duration) -> Statement {
+    Statement::new(
+        "UPDATE dialogs SET block_due_at = now() + make_interval(secs => $3),
+                block_attempts = block_attempts + CASE WHEN $2 THEN 1 ELSE 0 END
+         WHERE id = $1 AND block_requested_at IS NOT NULL",
+    )
+    .bind(dialog_id)
+    .bind(is_attempt)
+    .bind(wait.as_secs_f64())
 }
 
 /// Stores that Avito has blocked the buyer, with a notice.

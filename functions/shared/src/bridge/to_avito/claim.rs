@@ -3,11 +3,18 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+use serde_json::json;
 use uuid::Uuid;
 
 use super::work::{DialogWork, SentPart};
 use crate::{
-    bridge::common::{claim::Claim, wakeups::WAKEUPS},
+    bridge::common::{
+        claim::Claim,
+        states::PartState,
+        texts::{self, Language},
+        wakeups::WAKEUPS,
+    },
     platform::db::{DbError, ResultSets, Statement},
 };
 
@@ -75,8 +82,49 @@ pub(super) fn release_for(dialog_id: i64, owner: Uuid, seconds: f64) -> Statemen
     Statement::call("release_dialog").arg("dialog_id", dialog_id).arg("lease_owner", owner).arg("seconds", seconds)
 }
 
-/// Sets a part back to `pending`: Avito certainly does not have it.
+/// Sets a part back to `pending`: Avito certainly does not have it, and was not asked. That is no attempt.
 pub(super) fn requeue_part(part_id: i64) -> Statement {
-    Statement::new("UPDATE parts SET state = 'pending', attempts = attempts + 1 WHERE id = $1 AND state = 'sending'")
-        .bind(part_id)
+    Statement::new(
+        "UPDATE parts SET state = 'pending', failed_since = coalesce(failed_since, now()) WHERE id = $1 AND state = 'sending'",
+    )
+    .bind(part_id)
+}
+
+/// Puts the notice that Avito refuses the account into the topic of a part that waits, once for each time that it does so.
+pub(super) fn notify_account_refused(part_id: i64, refused_since: Timestamp) -> Statement {
+    Statement::call("notify_account_refused")
+        .arg("part_id", part_id)
+        .arg("refused_since", refused_since)
+        .arg("notice", json!({ "text": texts::account_refused(Language::Russian) }))
+}
+
+/// A failure of a part that is to be tried again.
+pub(super) struct Postponement {
+    /// The row in `parts`.
+    pub(super) part_id: i64,
+    /// The state in which it waits. `Sending`: its outcome is unknown.
+    pub(super) state: PartState,
+    /// True if the failure counts as an attempt of the part.
+    pub(super) is_attempt: bool,
+    /// True if it was the chat that could not be read.
+    pub(super) is_verification: bool,
+    /// The wait.
+    pub(super) wait: Duration,
+    /// True if the part waits alone. False: its dialog waits, and the caller releases it.
+    pub(super) is_alone: bool,
+}
+
+impl Postponement {
+    /// Stores it. After five minutes of failures the topic gets a notice, once.
+    pub(super) fn statement(self) -> Statement {
+        let state: &'static str = self.state.into();
+        Statement::call("postpone_part")
+            .arg("part_id", self.part_id)
+            .arg("state", state)
+            .arg("is_attempt", self.is_attempt)
+            .arg("is_verification", self.is_verification)
+            .arg("seconds", self.wait.as_secs_f64())
+            .arg("is_alone", self.is_alone)
+            .arg("notice", json!({ "text": texts::avito_takes_nothing_yet(Language::Russian) }))
+    }
 }

@@ -26,7 +26,7 @@ BEGIN
         PERFORM sql.mark_part_sent(_sent_part_id, _avito_message_id);
     END IF;
     SELECT d.send_at <= now() AS is_due, coalesce(d.mark_read_at <= now(), false) AS wants_mark_read,
-           d.block_requested_at IS NOT NULL AS wants_block
+           d.block_requested_at IS NOT NULL AND coalesce(d.block_due_at <= now(), true) AS wants_block
     INTO _dialog FROM dialogs AS d
     WHERE d.id = _dialog_id AND (d.lease_owner IS NULL OR d.lease_owner = _lease_owner OR d.lease_until < now())
       AND (d.lease_owner = _lease_owner OR d.send_at <= now() OR d.mark_read_at <= now())
@@ -54,16 +54,14 @@ BEGIN
     SELECT next.id, next.state INTO _part FROM (
         -- lookup: next_part
         SELECT p.id, p.state FROM parts p
-        WHERE p.dialog_id = _dialog_id AND p.state IN ('pending', 'sending', 'deleting')
+        WHERE p.dialog_id = _dialog_id AND p.state IN ('pending', 'sending', 'deleting') AND p.due_at <= now()
+          -- Another text waits until the former one is deleted.
+          AND NOT (p.state = 'pending' AND EXISTS (SELECT FROM parts o WHERE o.message_id = p.message_id AND o.state = 'deleting'))
         ORDER BY p.state = 'deleting' DESC, p.state DESC, p.message_id, p.position LIMIT 1
         -- end
     ) AS next;
     IF _part.id IS NULL AND NOT _dialog.wants_mark_read AND NOT _dialog.wants_block THEN
-        _due_at := (
-            -- lookup: next_change
-            SELECT min(change_due_at) FROM messages WHERE dialog_id = _dialog_id AND change_due_at IS NOT NULL
-            -- end
-        );
+        _due_at := sql.next_dialog_work_at(_dialog_id);
         UPDATE dialogs AS d SET lease_owner = NULL, lease_until = NULL, send_at = _due_at WHERE d.id = _dialog_id;
         RETURN json_build_object('outcome', 'idle', 'wake_in', extract(epoch FROM _due_at - now()), 'bot_id', _bot_id);
     END IF;
@@ -77,6 +75,23 @@ BEGIN
     END IF;
     RETURN json_build_object('outcome', 'claimed', 'bot_id', _bot_id,
                              'work', sql.dialog_work(_dialog_id, _part_id, _part.state));
+END $$;
+
+-- Returns the time at which a dialog with nothing to do now has something to do: a change of an answer, a part that waits alone,
+-- or a buyer who is to be blocked. Called by claim_dialog_work.
+CREATE FUNCTION sql.next_dialog_work_at(_dialog_id bigint) RETURNS timestamptz LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN (
+        -- lookup: next_dialog_work_at
+        SELECT least(
+            (SELECT min(m.change_due_at) FROM messages m WHERE m.dialog_id = _dialog_id AND m.change_due_at IS NOT NULL),
+            (SELECT min(p.due_at) FROM parts p
+             WHERE p.dialog_id = _dialog_id AND p.state IN ('pending', 'sending', 'deleting')),
+            (SELECT coalesce(d.block_due_at, now()) FROM dialogs d
+             WHERE d.id = _dialog_id AND d.block_requested_at IS NOT NULL))
+        -- end
+    );
 END $$;
 
 -- Returns the bot to wake for the receipts and notices of a dialog, if its outbox is due and no wake-up is pending.
@@ -101,13 +116,17 @@ BEGIN
     RETURN (
         -- lookup: dialog_work
         SELECT json_build_object(
-            'now', now(), 'block_requested_at', d.block_requested_at, 'buyer', d.buyer, 'item', d.item,
-            'avito_chat_id', d.avito_chat_id, 'mark_read', coalesce(d.mark_read_at <= now(), false),
+            'now', now(), 'buyer', d.buyer, 'item', d.item, 'avito_chat_id', d.avito_chat_id,
+            'block_requested_at', CASE WHEN coalesce(d.block_due_at <= now(), true) THEN d.block_requested_at END,
+            'block_attempts', d.block_attempts, 'mark_read', coalesce(d.mark_read_at <= now(), false),
+            'mark_read_attempts', d.mark_read_attempts, 'mark_read_failed_since', d.mark_read_failed_since,
             'keys', sql.account_keys(a), 'is_suspended', a.suspended_at IS NOT NULL,
+            'refused_since', CASE WHEN a.status <> 'active' THEN a.status_changed_at END,
             'part', CASE WHEN p.id IS NOT NULL THEN json_build_object(
                 'id', p.id, 'state', _part_state, 'text', coalesce(p.text, ''), 'text_key', coalesce(p.text_key, ''),
                 'attachment', p.attachment, 'sending_since', p.sending_since, 'verify_attempts', p.verify_attempts,
-                'attempts', p.attempts, 'avito_message_id', p.avito_message_id, 'is_auto_reply',
+                'attempts', p.attempts, 'failed_since', p.failed_since, 'verify_failures', p.verify_failures,
+                'verify_failed_since', p.verify_failed_since, 'avito_message_id', p.avito_message_id, 'is_auto_reply',
                 (SELECT m.is_auto_reply FROM messages m WHERE m.client_id = p.client_id AND m.id = p.message_id)) END)
         FROM dialogs d JOIN tenancy_accounts a ON a.avito_account_id = d.avito_account_id
         LEFT JOIN parts p ON p.id = _part_id
@@ -171,6 +190,6 @@ BEGIN
     UPDATE dialogs
     SET lease_owner = NULL, lease_until = NULL,
         send_at = CASE WHEN send_at IS NOT NULL THEN now() + make_interval(secs => _seconds) END,
-        mark_read_at = CASE WHEN mark_read_at <= now() THEN now() + make_interval(secs => _seconds) ELSE mark_read_at END
+        send_hold_until = CASE WHEN _seconds > 0 THEN now() + make_interval(secs => _seconds) ELSE send_hold_until END
     WHERE id = _dialog_id AND lease_owner = _lease_owner;
 END $$;

@@ -1,24 +1,35 @@
 //! Deletes in Avito what its writer changed or deleted. The requested changes of a dialog become parts in edits.sql, when the
 //! worker that holds the dialog's lease claims its work. Each step is a row.
 
+use std::time::Duration;
+
+use jiff::SignedDuration;
 use serde_json::json;
 
 use super::{
+    claim::Postponement,
     send::newest_messages,
-    sender::{AvitoSender, AvitoStep, SECOND_VERIFY_DELAY},
+    sender::{AvitoSender, AvitoStep, NoAnswer},
     work::{DialogWork, PartToDelete},
 };
 use crate::{
     avito,
     bridge::{
         common::{
-            avito_rate_limit::CallPriority,
+            states::PartState,
             texts::{self, Language},
         },
         error::BridgeError,
     },
-    platform::{db::Statement, secrets::Secret},
+    platform::{
+        db::Statement,
+        endings::{Duty, Verdict, spread},
+        secrets::Secret,
+    },
 };
+
+/// Avito deletes a message within an hour of its sending (Avito Messenger API, `deleteMessage`).
+const DELETABLE: SignedDuration = SignedDuration::from_hours(1);
 
 impl AvitoSender<'_> {
     /// Deletes a part in Avito. Avito refuses to delete twice or too late alike, so after a refusal the chat is read.
@@ -27,36 +38,44 @@ impl AvitoSender<'_> {
         work: &DialogWork,
         part_to_delete: &PartToDelete,
     ) -> Result<AvitoStep, BridgeError> {
-        let PartToDelete { part_id, avito_message_id } = part_to_delete;
+        let PartToDelete { part_id, avito_message_id, sent_at, trouble } = part_to_delete;
         let (user_id, chat_id) = (work.keys.user_id, &work.avito_chat_id);
         let delete = async |avito: &avito::Client, token: &Secret| {
             avito.delete_message(token, user_id, chat_id, avito_message_id).await
         };
-        let error = match self.call_with_own_right(CallPriority::Reply, work, delete).await {
-            Ok(Ok(()) | Err(avito::Error::Refused { status: 404, .. })) => {
+        let error = match self.call(work, delete).await {
+            Ok(()) | Err(NoAnswer::Failed(avito::Error::Refused { status: 404, .. })) => {
                 return Ok(AvitoStep::Commit(vec![mark_part_deleted(*part_id)]));
             }
-            Ok(Err(error)) => error,
-            Err(next) => return Ok(next),
+            Err(NoAnswer::Failed(error)) => error,
+            Err(NoAnswer::Instead(next)) => return Ok(next),
         };
         tracing::warn!(dialog_id = self.dialog_id, part_id, %error, "a part was not deleted");
-        if let Some(wait) = error.retry_in() {
-            return Ok(AvitoStep::ReleaseFor(Vec::new(), wait));
+        let is_too_late = work.now.duration_since(*sent_at) >= DELETABLE;
+        if let Verdict::Wait { wait, counts, .. } = Duty::Deletion.after(error.outcome(), trouble.history(false))
+            && !is_too_late
+        {
+            return Ok(AvitoStep::Commit(vec![postpone_deletion(*part_id, counts, spread(wait))]));
         }
-        Ok(match self.call(work, newest_messages(work)).await {
-            Ok(Ok(messages)) => {
-                let is_gone =
-                    |message: &avito::Message| message.id == *avito_message_id && message.kind == avito::Kind::Deleted;
-                AvitoStep::Commit(vec![if messages.iter().any(is_gone) {
-                    mark_part_deleted(*part_id)
-                } else {
-                    mark_delete_refused(*part_id, error.vendor_message().unwrap_or_default())
-                }])
-            }
-            Ok(Err(error)) => AvitoStep::ReleaseFor(Vec::new(), error.retry_in().unwrap_or(SECOND_VERIFY_DELAY)),
-            Err(next) => next,
-        })
+        let messages = match self.call(work, newest_messages(work)).await {
+            Ok(messages) => messages,
+            Err(NoAnswer::Failed(_)) => Vec::new(),
+            Err(NoAnswer::Instead(next)) => return Ok(next),
+        };
+        let is_gone =
+            |message: &avito::Message| message.id == *avito_message_id && message.kind == avito::Kind::Deleted;
+        Ok(AvitoStep::Commit(vec![if messages.iter().any(is_gone) {
+            mark_part_deleted(*part_id)
+        } else {
+            mark_delete_refused(*part_id, error.vendor_message().unwrap_or_default())
+        }]))
     }
+}
+
+/// Postpones the deletion of a part. Later answers go on meanwhile.
+fn postpone_deletion(part_id: i64, is_attempt: bool, wait: Duration) -> Statement {
+    Postponement { part_id, state: PartState::Deleting, is_attempt, is_verification: false, wait, is_alone: true }
+        .statement()
 }
 
 /// Marks a part as deleted: Avito does not show it any more.

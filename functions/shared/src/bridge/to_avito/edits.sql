@@ -11,7 +11,8 @@ BEGIN
         WHERE m.dialog_id = _dialog_id AND m.change_due_at <= now()
           AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sending')
     ), given_up AS (
-        UPDATE parts p SET state = CASE WHEN p.state = 'sent' THEN 'deleting' ELSE 'cancelled' END
+        UPDATE parts p SET state = CASE WHEN p.state = 'sent' THEN 'deleting' ELSE 'cancelled' END,
+               attempts = 0, failed_since = NULL, due_at = now()
         FROM due WHERE p.message_id = due.id AND p.state IN ('sent', 'pending', 'failed')
     ), instead AS (
         INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, position, text, text_key)

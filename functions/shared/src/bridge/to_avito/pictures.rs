@@ -1,15 +1,14 @@
 //! Sends an operator's pictures to Avito: the worker that holds the dialog's lease fetches the file, checks its first
 //! bytes and passes it on.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::{
-    claim,
-    outcomes::{self, after_failure},
-    sender::{AvitoSender, AvitoStep},
+    claim, outcomes,
+    sender::{AvitoSender, AvitoStep, NoAnswer},
     work::{DialogWork, Part, SentPart},
 };
 use crate::{
@@ -19,8 +18,8 @@ use crate::{
         error::BridgeError,
     },
     platform::{
-        certainty::Certainty,
         db::{Statement, get},
+        endings::{Duty, Outcome},
         media::MediaError,
         secrets::Secret,
     },
@@ -45,14 +44,11 @@ fn ending(bytes: &[u8]) -> Option<&'static str> {
 
 /// The reason for which a picture could not be fetched.
 enum PictureError {
-    /// Another attempt after this time may succeed.
-    Transient(Duration),
+    /// Another attempt may succeed.
+    Transient(Outcome),
     /// No attempt can succeed. The operator gets this text.
     Permanent(&'static str),
 }
-
-/// The delay after a failed attempt. After a failed fetch it doubles with each attempt.
-const FILE_DELAY: Duration = Duration::from_secs(3);
 
 impl From<Error> for PictureError {
     fn from(error: Error) -> Self {
@@ -60,10 +56,8 @@ impl From<Error> for PictureError {
             Error::Refused { ref description, .. } if description.contains("too big") => {
                 Self::Permanent(texts::too_large(Language::Russian))
             }
-            error => match error.retry_in() {
-                Some(wait) => Self::Transient(wait),
-                None => Self::Permanent(texts::not_handed_out(Language::Russian)),
-            },
+            error if error.retry_in().is_some() => Self::Transient(error.outcome()),
+            _ => Self::Permanent(texts::not_handed_out(Language::Russian)),
         }
     }
 }
@@ -71,7 +65,7 @@ impl From<Error> for PictureError {
 impl From<MediaError> for PictureError {
     fn from(error: MediaError) -> Self {
         match error {
-            MediaError::Unavailable => Self::Transient(FILE_DELAY),
+            MediaError::Unavailable => Self::Transient(Outcome::Unknown),
             MediaError::TooLarge => Self::Permanent(texts::too_large(Language::Russian)),
             MediaError::NotAllowed | MediaError::Refused(_) => {
                 Self::Permanent(texts::not_handed_out(Language::Russian))
@@ -101,9 +95,8 @@ impl AvitoSender<'_> {
         let permit = self.app.media().permit().await;
         let bytes = match self.fetch(part, picture).await? {
             Ok(bytes) => bytes,
-            Err(PictureError::Transient(wait)) => {
-                let growing = FILE_DELAY * (1 << part.attempts.clamp(0, 5));
-                return Ok(AvitoStep::ReleaseFor(vec![claim::requeue_part(part.id)], wait.max(growing)));
+            Err(PictureError::Transient(outcome)) => {
+                return self.after_part_outcome(work, part, Duty::Upload, outcome, None).await;
             }
             Err(PictureError::Permanent(why)) => {
                 metrics::counter!("parts_failed").increment(1);
@@ -122,16 +115,10 @@ impl AvitoSender<'_> {
         let uploaded = self.call(work, upload).await;
         drop(permit);
         let image_id = match uploaded {
-            Ok(Ok(image_id)) => image_id,
+            Ok(image_id) => image_id,
             // The buyer sees nothing of an upload, so there is nothing to verify.
-            Ok(Err(error)) if error.certainty() == Certainty::MaybeDone => {
-                return Ok(AvitoStep::ReleaseFor(vec![claim::requeue_part(part.id)], FILE_DELAY));
-            }
-            Ok(Err(error)) => {
-                tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a picture was not uploaded");
-                return Ok(after_failure(work, part, error));
-            }
-            Err(next) => return Ok(next),
+            Err(NoAnswer::Failed(error)) => return self.after_part_failure(work, part, Duty::Upload, &error).await,
+            Err(NoAnswer::Instead(next)) => return Ok(next),
         };
         // The fetch and the upload may have taken longer than the lease.
         let leased_at = Instant::now();
@@ -141,14 +128,11 @@ impl AvitoSender<'_> {
         let chat_id = &work.avito_chat_id;
         let send_image =
             async |avito: &avito::Client, token: &Secret| avito.send_image(token, user_id, chat_id, &image_id).await;
-        Ok(match self.call_within_lease(work, leased_at, send_image).await {
-            Ok(Ok(sent)) => AvitoStep::CommitSent(SentPart { part_id: part.id, avito_message_id: sent.id }),
-            Ok(Err(error)) => {
-                tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, %error, "a picture was not sent");
-                after_failure(work, part, error)
-            }
-            Err(next) => next,
-        })
+        match self.call_within_lease(work, leased_at, send_image).await {
+            Ok(sent) => Ok(AvitoStep::CommitSent(SentPart { part_id: part.id, avito_message_id: sent.id })),
+            Err(NoAnswer::Failed(error)) => self.after_part_failure(work, part, Duty::Part, &error).await,
+            Err(NoAnswer::Instead(next)) => Ok(next),
+        }
     }
 
     async fn fetch(&self, part: &Part, picture: &Value) -> Result<Result<Bytes, PictureError>, BridgeError> {

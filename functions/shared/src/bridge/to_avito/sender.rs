@@ -25,15 +25,17 @@ use crate::{
         db::{ClientId, ResultSets, Scope, Statement},
         secrets::Secret,
     },
-    tenancy::accounts::{self, AccountStatus, TokenError},
+    tenancy::accounts::TokenError,
 };
 
-/// A part of unknown outcome is verified after this time at the earliest: it may still appear in Avito's list.
-pub(super) const FIRST_VERIFY_DELAY: Duration = Duration::from_secs(3);
-/// Delay between two verifications that do not find the part.
-pub(super) const SECOND_VERIFY_DELAY: Duration = Duration::from_secs(5);
-/// Delay of a dialog whose account Avito refuses, or whose client is suspended.
-pub(super) const REFUSED_DELAY: Duration = Duration::from_secs(300);
+/// Delay of a dialog whose client is suspended.
+pub(super) const SUSPENDED_DELAY: Duration = Duration::from_secs(300);
+/// Delay of a dialog whose account Avito refuses. The dialog is made due once Avito accepts the account again.
+pub(super) const REFUSED_DELAY: Duration = Duration::from_secs(3600);
+/// Delay of a dialog while it is not known if Avito refuses the account: until the next probe, at the most.
+const UNDECIDED_DELAY: Duration = Duration::from_secs(60);
+/// Delay of a dialog whose account's secret does not open, or whose tokens our database did not give.
+const OWN_FAULT_DELAY: Duration = Duration::from_secs(60);
 
 /// The result of one step: the transaction to run next.
 pub(super) enum AvitoStep {
@@ -43,6 +45,14 @@ pub(super) enum AvitoStep {
     CommitSent(SentPart),
     /// Run these statements and release the lease for a while.
     ReleaseFor(Vec<Statement>, Duration),
+}
+
+/// The reason why a call has no result.
+pub(super) enum NoAnswer {
+    /// Avito did not do this one thing, or did not say so.
+    Failed(avito::Error),
+    /// Avito was not asked, or refuses the account: this is the step to take.
+    Instead(AvitoStep),
 }
 
 /// The worker that holds a dialog's lease, with all it needs to send.
@@ -60,38 +70,27 @@ impl AvitoSender<'_> {
     }
 
     /// Gets an access token. The error is the step to take without one.
-    pub(super) async fn ensure_token(&self, work: &DialogWork) -> Result<(), AvitoStep> {
-        self.answered(work, self.avito.ensure_token().await).map(|_| ())
+    pub(super) async fn ensure_token(&self, work: &DialogWork) -> Result<(), NoAnswer> {
+        self.answered(work, self.avito.ensure_token().await)
     }
 
-    /// Makes a call that people wait for. The outer error is the step to take without an answer: there is no token, or Avito
-    /// refuses the account.
+    /// Makes a call that people wait for.
     pub(super) async fn call<T>(
         &self,
         work: &DialogWork,
         call: impl AsyncFn(&avito::Client, &Secret) -> Result<avito::Reply<T>, avito::Error>,
-    ) -> Result<Result<T, avito::Error>, AvitoStep> {
-        match self.answered(work, self.avito.call(CallPriority::Reply, None, call).await)? {
-            Err(avito::Error::Unauthorized { message, .. }) => Err(account_refused(work, message)),
-            answer => Ok(answer),
-        }
+    ) -> Result<T, NoAnswer> {
+        self.call_with_priority(CallPriority::Reply, work, call).await
     }
 
-    /// As [`AvitoSender::call`], for a call that needs a right of its own: to block, to delete, to mark read. If Avito refuses it
-    /// with a new token too, the account is not marked, because it may send all the same.
-    pub(super) async fn call_with_own_right<T>(
+    /// As [`AvitoSender::call`], with the priority that the account's rate limit is to give it.
+    pub(super) async fn call_with_priority<T>(
         &self,
         priority: CallPriority,
         work: &DialogWork,
         call: impl AsyncFn(&avito::Client, &Secret) -> Result<avito::Reply<T>, avito::Error>,
-    ) -> Result<Result<T, avito::Error>, AvitoStep> {
-        match self.answered(work, self.avito.call(priority, None, call).await)? {
-            Err(error @ avito::Error::Unauthorized { .. }) => {
-                tracing::warn!(dialog_id = self.dialog_id, %error, "Avito does not allow this to the account");
-                Err(work.release(Vec::new(), REFUSED_DELAY))
-            }
-            answer => Ok(answer),
-        }
+    ) -> Result<T, NoAnswer> {
+        self.answered(work, self.avito.call(priority, None, call).await)
     }
 
     /// Makes a call whose effect the buyer sees, while the lease taken at `leased_at` lasts: after it, another worker may send
@@ -101,29 +100,27 @@ impl AvitoSender<'_> {
         work: &DialogWork,
         leased_at: Instant,
         call: impl AsyncFn(&avito::Client, &Secret) -> Result<avito::Reply<T>, avito::Error>,
-    ) -> Result<Result<T, avito::Error>, AvitoStep> {
+    ) -> Result<T, NoAnswer> {
         let not_after = leased_at + claim::LEASE.saturating_sub(avito::CALL_TIMEOUT);
         let call = self.avito.call(CallPriority::Reply, Some(not_after), call);
         self.answered(work, self.with_waiting_receipt(call).await)
     }
 
-    /// Returns Avito's answer, or the step to take because Avito was not asked.
-    fn answered<T>(
-        &self,
-        work: &DialogWork,
-        answer: Result<T, CallError>,
-    ) -> Result<Result<T, avito::Error>, AvitoStep> {
+    /// Returns Avito's answer, or the step to take because Avito was not asked, or because it refuses the account.
+    fn answered<T>(&self, work: &DialogWork, answer: Result<T, CallError>) -> Result<T, NoAnswer> {
         let error = match answer {
-            Ok(value) => return Ok(Ok(value)),
-            Err(CallError::Avito(error)) => return Ok(Err(error)),
+            Ok(value) => return Ok(value),
+            Err(CallError::Avito(error)) => return Err(NoAnswer::Failed(error)),
             Err(error) => error,
         };
         tracing::warn!(dialog_id = self.dialog_id, %error, "Avito was not called");
-        Err(match error {
-            CallError::Token(TokenError::Refused(reason)) => account_refused(work, reason),
+        Err(NoAnswer::Instead(match error {
+            CallError::AccountRefused(..) => work.release_while_refused(),
+            CallError::Token(TokenError::Unavailable(wait)) => work.release(Vec::new(), wait),
             CallError::TooLate => work.release(Vec::new(), Duration::ZERO),
-            _ => work.release(Vec::new(), FIRST_VERIFY_DELAY),
-        })
+            CallError::Undecided => work.release(Vec::new(), UNDECIDED_DELAY),
+            CallError::Token(_) | CallError::Avito(_) => work.release(Vec::new(), OWN_FAULT_DELAY),
+        }))
     }
 
     /// Makes a call. If it takes longer than [`receipts::WAITING_RECEIPT_AFTER`], the waiting answers get 👀 meanwhile.
@@ -148,19 +145,21 @@ impl AvitoSender<'_> {
 }
 
 impl DialogWork {
-    /// Releases the lease for a while. A part that was committed as `sending` and certainly not sent is requeued first.
+    /// Releases the lease for a while. A part that was committed as `sending` and certainly not sent is requeued first; that is no
+    /// attempt.
     pub(super) fn release(&self, mut outcome: Vec<Statement>, wait: Duration) -> AvitoStep {
         if let Some(part) = self.part.as_ref().filter(|part| !part.outcome_unknown) {
             outcome.insert(0, claim::requeue_part(part.id));
         }
         AvitoStep::ReleaseFor(outcome, wait)
     }
-}
 
-/// Marks the account as refused by Avito, so that its owner sees why, and releases the dialog. Its parts wait.
-fn account_refused(work: &DialogWork, reason: String) -> AvitoStep {
-    metrics::counter!("accounts_refused").increment(1);
-    work.release(vec![accounts::mark_refused(work.keys.account_id, AccountStatus::Blocked, reason)], REFUSED_DELAY)
+    /// Releases the lease until Avito accepts the account again. The topic gets a notice if an answer waits.
+    pub(super) fn release_while_refused(&self) -> AvitoStep {
+        let refused_since = self.refused_since.unwrap_or(self.now);
+        let notice = self.part.as_ref().map(|part| claim::notify_account_refused(part.id, refused_since));
+        self.release(notice.into_iter().collect(), REFUSED_DELAY)
+    }
 }
 
 pub(super) async fn wake_bot(app: &App, bot_id: Option<i64>) {

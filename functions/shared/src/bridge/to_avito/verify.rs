@@ -6,17 +6,24 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{
     send::newest_messages,
-    sender::{AvitoSender, AvitoStep, FIRST_VERIFY_DELAY, SECOND_VERIFY_DELAY},
+    sender::{AvitoSender, AvitoStep, NoAnswer},
     work::{DialogWork, Part, SentPart},
 };
 use crate::{
     avito,
     bridge::{common::text_split, error::BridgeError},
-    platform::db::{Statement, get},
+    platform::{
+        db::{Statement, get},
+        endings::Duty,
+    },
 };
 
-/// After so many verifications that do not find it, a part counts as not sent.
-const MAX_VERIFY_ATTEMPTS: i32 = 2;
+/// A part of unknown outcome is verified after this time at the earliest: it may still appear in Avito's list.
+const FIRST_VERIFY_DELAY: Duration = Duration::from_secs(3);
+/// The delay between the first verification that does not find the part and the second: 8 s after the call.
+const SECOND_VERIFY_DELAY: Duration = Duration::from_secs(5);
+/// The delay between the second verification and the third: 30 s after the call.
+const THIRD_VERIFY_DELAY: Duration = Duration::from_secs(22);
 /// The largest difference that is allowed for between Avito's clock and ours.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_secs(10);
 
@@ -28,29 +35,42 @@ impl AvitoSender<'_> {
             return Ok(AvitoStep::ReleaseFor(Vec::new(), left));
         }
         let messages = match self.call(work, newest_messages(work)).await {
-            Ok(Ok(messages)) => messages,
-            Ok(Err(error)) => {
-                tracing::warn!(dialog_id = self.dialog_id, %error, "a chat could not be read to verify a part");
-                return Ok(AvitoStep::ReleaseFor(Vec::new(), error.retry_in().unwrap_or(SECOND_VERIFY_DELAY)));
+            Ok(messages) => messages,
+            Err(NoAnswer::Failed(error)) => {
+                return self.after_part_failure(work, part, Duty::Verification, &error).await;
             }
-            Err(next) => return Ok(next),
+            Err(NoAnswer::Instead(next)) => return Ok(next),
         };
-        match self.find_sent(work, part, &messages).await? {
-            Some(id) => {
-                metrics::counter!("parts_verified_sent").increment(1);
-                Ok(AvitoStep::CommitSent(SentPart { part_id: part.id, avito_message_id: id }))
-            }
-            None if part.verify_attempts + 1 < MAX_VERIFY_ATTEMPTS => {
-                Ok(AvitoStep::ReleaseFor(vec![count_verification(part.id)], SECOND_VERIFY_DELAY))
-            }
-            None => {
-                let results = self.run(vec![restart_sending(part.id)]).await?;
-                if results.iter().flatten().next().is_none() {
-                    return Ok(AvitoStep::Commit(Vec::new())); // Avito reported the message in the meantime
-                }
-                self.send(work, part).await
-            }
+        if let Some(id) = self.find_sent(work, part, &messages).await? {
+            metrics::counter!("parts_verified_sent").increment(1);
+            return Ok(AvitoStep::CommitSent(SentPart { part_id: part.id, avito_message_id: id }));
         }
+        if let Some(wait) = self.next_verification(work, part).await? {
+            return Ok(AvitoStep::ReleaseFor(vec![count_verification(part.id)], wait));
+        }
+        if part.is_auto_reply
+            && let Some(end) = self.end_if_obsolete(part).await?
+        {
+            return Ok(end);
+        }
+        let results = self.run(vec![restart_sending(part.id)]).await?;
+        if results.iter().flatten().next().is_none() {
+            return Ok(AvitoStep::Commit(Vec::new())); // Avito reported the message in the meantime
+        }
+        self.send(work, part).await
+    }
+
+    /// Returns the wait until the part is looked for again. None: it counts as not sent. A trusted webhook reports within half a
+    /// minute what Avito's list may not show yet.
+    async fn next_verification(&self, work: &DialogWork, part: &Part) -> Result<Option<Duration>, BridgeError> {
+        Ok(match part.verify_attempts {
+            0 => Some(SECOND_VERIFY_DELAY),
+            1 => {
+                let results = self.run(vec![select_trusted_webhook(work.keys.account_id)]).await?;
+                results.iter().flatten().next().map(|_| THIRD_VERIFY_DELAY)
+            }
+            _ => None,
+        })
     }
 
     /// Returns the oldest own message that looks like the part, is not older, and belongs to no other part or message.
@@ -93,13 +113,30 @@ fn count_verification(part_id: i64) -> Statement {
         .bind(part_id)
 }
 
-/// Starts the sending of a part anew: no verification found it, so Avito does not have it. No row: it is not `sending`.
+/// Starts the sending of a part anew: no verification found it. Its message may appear twice all the same. No row: it is not
+/// `sending`.
 fn restart_sending(part_id: i64) -> Statement {
     Statement::new(
-        "UPDATE parts SET sending_since = now(), verify_attempts = 0, attempts = attempts + 1 WHERE id = $1 AND state = 'sending'
-         RETURNING sending_since",
+        "WITH restarted AS (
+             UPDATE parts SET sending_since = now(), verify_attempts = 0, verify_failures = 0, verify_failed_since = NULL,
+                    attempts = attempts + 1, failed_since = coalesce(failed_since, sending_since)
+             WHERE id = $1 AND state = 'sending'
+             RETURNING client_id, message_id
+         )
+         UPDATE messages m SET maybe_duplicate = true FROM restarted r WHERE m.client_id = r.client_id AND m.id = r.message_id
+         RETURNING m.id",
     )
     .bind(part_id)
+}
+
+/// Returns a row if the account's webhook is trusted: it is registered, and reported everything in the last 24 hours.
+fn select_trusted_webhook(account_id: i64) -> Statement {
+    Statement::new(
+        "SELECT p.avito_account_id FROM account_polls p JOIN tenancy_webhooks w ON w.avito_account_id = p.avito_account_id
+         WHERE p.avito_account_id = $1 AND w.is_registered AND p.unreported_since IS NULL
+           AND coalesce(p.webhook_missed_at < now() - interval '24 hours', true)",
+    )
+    .bind(account_id)
 }
 
 /// Selects those of these Avito ids that a part or a message of the account already has. Messages that were recorded as

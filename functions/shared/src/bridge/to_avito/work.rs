@@ -1,13 +1,36 @@
 //! The work of a dialog, as a claim returns it: the keys of its account, the next part, a part to delete, a buyer to
 //! block.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{bridge::common::states::PartState, tenancy::accounts::Keys};
+use crate::{bridge::common::states::PartState, platform::endings::History, tenancy::accounts::Keys};
+
+/// The failures of one thing so far, as its row counts them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Trouble {
+    /// The attempts that failed.
+    pub(super) attempts: u32,
+    /// The time of the first failure. None: there was none.
+    pub(super) since: Option<Timestamp>,
+    /// The time since then.
+    pub(super) failing_for: Duration,
+}
+
+impl Trouble {
+    fn of(attempts: i32, since: Option<Timestamp>, now: Timestamp) -> Self {
+        let failing_for = since.map(|since| Duration::try_from(now.duration_since(since)).unwrap_or_default());
+        Self { attempts: attempts.unsigned_abs(), since, failing_for: failing_for.unwrap_or_default() }
+    }
+
+    /// The history for the table of waits and ends.
+    pub(super) fn history(self, has_witness: bool) -> History {
+        History { attempts: self.attempts, failing_for: self.failing_for, has_witness, ..History::default() }
+    }
+}
 
 /// A part that is to be sent, or to be verified.
 pub(super) struct Part {
@@ -25,8 +48,10 @@ pub(super) struct Part {
     pub(super) sending_since: Timestamp,
     /// The number of verifications that did not find it.
     pub(super) verify_attempts: i32,
-    /// The number of attempts that did not send it.
-    pub(super) attempts: i32,
+    /// The failed attempts to send it.
+    pub(super) trouble: Trouble,
+    /// The failed attempts to read the chat for it.
+    pub(super) verify_trouble: Trouble,
     /// True if it is an auto-reply: it is sent only while no person has answered.
     pub(super) is_auto_reply: bool,
 }
@@ -37,6 +62,10 @@ pub(super) struct PartToDelete {
     pub(super) part_id: i64,
     /// Avito's id of the message.
     pub(super) avito_message_id: String,
+    /// The time when the message was sent.
+    pub(super) sent_at: Timestamp,
+    /// The failed attempts to delete it.
+    pub(super) trouble: Trouble,
 }
 
 /// A request to block a buyer.
@@ -47,13 +76,8 @@ pub(super) struct BlockRequest {
     pub(super) buyer_id: Option<i64>,
     /// Avito's id of the item that the chat is about.
     pub(super) item_id: Option<i64>,
-}
-
-impl BlockRequest {
-    /// Builds the request that was made at that time, for a dialog with this buyer about this item.
-    fn of(requested_at: Timestamp, buyer: &Value, item: &Value) -> Self {
-        Self { requested_at, buyer_id: buyer["id"].as_i64(), item_id: item["id"].as_i64() }
-    }
+    /// The failed attempts to block the buyer.
+    pub(super) trouble: Trouble,
 }
 
 /// The claimed work of a dialog.
@@ -66,6 +90,10 @@ pub(super) struct DialogWork {
     pub(super) avito_chat_id: String,
     /// True if the chat is to be marked read now.
     pub(super) mark_read: bool,
+    /// The failed attempts to mark it read.
+    pub(super) mark_read_trouble: Trouble,
+    /// The time since which Avito refuses the account. None: it accepts the account.
+    pub(super) refused_since: Option<Timestamp>,
     /// True if the account's client is suspended: nothing may be sent.
     pub(super) is_suspended: bool,
     /// The database's clock.
@@ -98,7 +126,11 @@ struct DialogWorkRow {
     #[serde(default)]
     item: Value,
     avito_chat_id: String,
+    block_attempts: i32,
     mark_read: bool,
+    mark_read_attempts: i32,
+    mark_read_failed_since: Option<Timestamp>,
+    refused_since: Option<Timestamp>,
     keys: Keys,
     is_suspended: bool,
     part: Option<PartRow>,
@@ -115,24 +147,33 @@ struct PartRow {
     sending_since: Option<Timestamp>,
     verify_attempts: i32,
     attempts: i32,
+    failed_since: Option<Timestamp>,
+    verify_failures: i32,
+    verify_failed_since: Option<Timestamp>,
     avito_message_id: Option<String>,
     is_auto_reply: bool,
 }
 
 impl From<DialogWorkRow> for DialogWork {
     fn from(row: DialogWorkRow) -> Self {
-        let DialogWorkRow { now, block_requested_at, buyer, item, avito_chat_id, mark_read, keys, is_suspended, part } =
-            row;
-        let (part_to_delete, part) = match part {
-            Some(part) if part.state.is_to_delete() => (Some(part.into()), None),
+        let now = row.now;
+        let (part_to_delete, part) = match row.part {
+            Some(part) if part.state.is_to_delete() => (Some(part.into_part_to_delete(now)), None),
             part => (None, part.map(|part| part.into_part(now))),
         };
-        let block_request = block_requested_at.map(|requested_at| BlockRequest::of(requested_at, &buyer, &item));
+        let block_request = row.block_requested_at.map(|requested_at| BlockRequest {
+            requested_at,
+            buyer_id: row.buyer["id"].as_i64(),
+            item_id: row.item["id"].as_i64(),
+            trouble: Trouble::of(row.block_attempts, Some(requested_at), now),
+        });
         Self {
-            keys,
-            avito_chat_id,
-            mark_read,
-            is_suspended,
+            keys: row.keys,
+            avito_chat_id: row.avito_chat_id,
+            mark_read: row.mark_read,
+            mark_read_trouble: Trouble::of(row.mark_read_attempts, row.mark_read_failed_since, now),
+            refused_since: row.refused_since,
+            is_suspended: row.is_suspended,
             now,
             leased_at: Instant::now(),
             part_to_delete,
@@ -142,13 +183,16 @@ impl From<DialogWorkRow> for DialogWork {
     }
 }
 
-impl From<PartRow> for PartToDelete {
-    fn from(part: PartRow) -> Self {
-        Self { part_id: part.id, avito_message_id: part.avito_message_id.unwrap_or_default() }
-    }
-}
-
 impl PartRow {
+    fn into_part_to_delete(self, now: Timestamp) -> PartToDelete {
+        PartToDelete {
+            part_id: self.id,
+            avito_message_id: self.avito_message_id.unwrap_or_default(),
+            sent_at: self.sending_since.unwrap_or(now),
+            trouble: Trouble::of(self.attempts, self.failed_since, now),
+        }
+    }
+
     fn into_part(self, now: Timestamp) -> Part {
         Part {
             id: self.id,
@@ -158,7 +202,8 @@ impl PartRow {
             outcome_unknown: self.state.is_outcome_unknown(),
             sending_since: self.sending_since.unwrap_or(now),
             verify_attempts: self.verify_attempts,
-            attempts: self.attempts,
+            trouble: Trouble::of(self.attempts, self.failed_since, now),
+            verify_trouble: Trouble::of(self.verify_failures, self.verify_failed_since, now),
             is_auto_reply: self.is_auto_reply,
         }
     }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::{
-    claim,
-    sender::{AvitoSender, AvitoStep, FIRST_VERIFY_DELAY, REFUSED_DELAY, wake_bot},
+    claim, outcomes,
+    sender::{AvitoSender, AvitoStep, SUSPENDED_DELAY, wake_bot},
     work::DialogWork,
 };
 use crate::{
@@ -20,6 +20,9 @@ use crate::{
 };
 
 pub use crate::bridge::common::claim::WorkerOutcome;
+
+/// Delay of a dialog that was claimed with nothing to do: another transaction has done it meanwhile.
+const IDLE_DELAY: Duration = Duration::from_secs(3);
 
 /// Works for one dialog until nothing is left, `stop` is reached, or Avito wants a pause. Errors: our Postgres failed,
 /// or a secret does not open. The next worker finds unfinished parts again.
@@ -43,7 +46,7 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
         };
         tenant_cache::remember(&tenant_cache::OF_DIALOGS, dialog_id, sender.client_id);
         let next = if work.is_suspended {
-            work.release(Vec::new(), REFUSED_DELAY)
+            work.release(Vec::new(), SUSPENDED_DELAY)
         } else if Instant::now() >= stop {
             work.release(Vec::new(), Duration::ZERO)
         } else {
@@ -88,17 +91,32 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
 
 impl AvitoSender<'_> {
     async fn step(&self, work: &DialogWork) -> Result<AvitoStep, BridgeError> {
+        let end = work.part.as_ref().and_then(|part| outcomes::end_of_old_part(work, part));
+        if work.refused_since.is_some() {
+            return Ok(end.unwrap_or_else(|| work.release_while_refused()));
+        }
         if let Some(part_to_delete) = &work.part_to_delete {
             return self.delete_part(work, part_to_delete).await;
         }
         if let Some(block_request) = &work.block_request {
             return self.block_buyer(work, block_request).await;
         }
+        if let Some(part) = &work.part {
+            if part.is_auto_reply
+                && !part.outcome_unknown
+                && let Some(end) = self.end_if_obsolete(part).await?
+            {
+                return Ok(end);
+            }
+            if let Some(end) = end {
+                return Ok(end);
+            }
+        }
         match &work.part {
             Some(part) if part.outcome_unknown => self.verify_sent(work, part).await,
             Some(part) => self.send(work, part).await,
             None if work.mark_read => self.mark_read(work).await,
-            None => Ok(AvitoStep::ReleaseFor(Vec::new(), FIRST_VERIFY_DELAY)),
+            None => Ok(AvitoStep::ReleaseFor(Vec::new(), IDLE_DELAY)),
         }
     }
 }

@@ -57,8 +57,10 @@ pub fn mark_refused(account_id: i64, status: AccountStatus, reason: impl Into<St
              WHERE a.id = former.id AND (a.status <> $2 OR a.status_reason IS DISTINCT FROM $3)
              RETURNING a.id, a.client_id, a.name, former.status
          ), notice AS (
-             INSERT INTO owner_notices (client_id, text)
-             SELECT client_id, format($4, name, $3) FROM refused WHERE status = 'active'
+             INSERT INTO owner_notices (client_id, text, dedup_key)
+             SELECT client_id, format($4, name, $3), format('account:%s:%s:%s', id, $3, current_date)
+             FROM refused WHERE status = 'active'
+             ON CONFLICT (client_id, dedup_key) DO NOTHING
          )
          SELECT id FROM refused",
     )

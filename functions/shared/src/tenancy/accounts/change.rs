@@ -4,7 +4,7 @@
 use super::{
     account::AvitoAccount,
     connection::{self, ConnectError, NewAccount},
-    keys,
+    keys, tokens,
     webhooks::{self, Inserted},
 };
 use crate::{
@@ -177,7 +177,7 @@ pub async fn change(
         api_client_id: new.map(|new| new.api_client_id.clone()),
         api_client_secret: new.map(|new| keyring.seal(&new.api_client_secret, keys::secret_context(client))),
         access_token: token.map(|token| keyring.seal(&token.access_token, keys::token_context(client))),
-        token_expires_at: token.map(keys::end_of),
+        token_expires_at: token.map(tokens::end_of),
         user_id,
     };
     statements.push(update.statement());

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{
     account::AvitoAccount,
-    keys,
+    keys, tokens,
     webhooks::{self, Inserted},
 };
 use crate::{
@@ -111,8 +111,8 @@ pub struct Checked {
 
 /// Asks Avito which account the keys belong to.
 pub async fn check(app: &App, new: &NewAccount) -> Result<Checked, ConnectError> {
-    let token = keys::avito(app).token(&new.api_client_id, &new.api_client_secret).await?;
-    let own = keys::avito(app).own_account(&token.access_token).await?.value;
+    let token = tokens::avito(app).token(&new.api_client_id, &new.api_client_secret).await?;
+    let own = tokens::avito(app).own_account(&token.access_token).await?.value;
     let mut given = [new.name.clone(), own.name].into_iter().flatten().map(|name| name.trim().to_owned());
     let name = given.find(|name| !name.is_empty()).unwrap_or_else(|| format!("Avito {}", own.id));
     Ok(Checked { token, user_id: own.id, name: name.chars().take(200).collect() })
@@ -157,7 +157,7 @@ pub async fn insert(
             .bind(new.api_client_id)
             .bind(keyring.seal(&new.api_client_secret, keys::secret_context(client)))
             .bind(keyring.seal(&checked.token.access_token, keys::token_context(client)))
-            .bind(keys::end_of(&checked.token))
+            .bind(tokens::end_of(&checked.token))
             .bind(keyring.seal(&webhook_secret, webhooks::secret_context(client)))
             .bind(webhook_secret.hash().to_vec())
             .bind(new.monitoring_enabled),

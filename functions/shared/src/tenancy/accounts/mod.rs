@@ -4,9 +4,13 @@ mod account;
 mod change;
 mod connection;
 mod keys;
+mod probe;
+mod tokens;
 pub mod webhooks;
 
 pub use account::{AccountStatus, AvitoAccount, find_tenant_of_account, list, mark_refused, mark_working};
 pub use change::{Change, ChangeError, Meaning, change};
 pub use connection::{Checked, ConnectError, NewAccount, check, insert};
-pub use keys::{Keys, TokenError, access_token, avito, renewed_token, secret_context, token_context};
+pub use keys::{Keys, secret_context, token_context};
+pub use probe::{claim_probe, select_probe, store_probe};
+pub use tokens::{TokenError, access_token, avito, renewed_token};

@@ -9,7 +9,8 @@ use tokio_postgres::Row;
 
 use super::{
     account::{self, AvitoAccount},
-    keys::{self, Keys, TokenError},
+    keys::Keys,
+    tokens::{self, TokenError},
 };
 use crate::{
     App, avito,
@@ -47,7 +48,7 @@ pub struct Inserted {
 /// Registers an account's webhook with Avito. If Avito refuses it, the account stays: polls bring its messages.
 pub async fn register(app: &App, client: ClientId, inserted: Inserted) -> Result<AvitoAccount, DbError> {
     let Inserted { account, token, webhook_secret } = inserted;
-    let problem = match keys::avito(app).register_webhook(&token, &address(app, account.id, &webhook_secret)).await {
+    let problem = match tokens::avito(app).register_webhook(&token, &address(app, account.id, &webhook_secret)).await {
         Ok(_) => None,
         Err(error) => {
             tracing::warn!(%error, avito_account_id = account.id, "Avito did not register a webhook");
@@ -135,11 +136,13 @@ impl Checked {
 async fn check_account(app: &App, account_id: i64) -> Result<(), CheckError> {
     let Some(account) = claim(app, account_id).await? else { return Ok(()) };
     let scope = || Scope::Tenant(account.keys.client_id);
-    let token = keys::access_token(app, &account.keys).await?;
-    let (token, known) = match keys::avito(app).subscriptions(&token).await {
-        Err(avito::Error::Unauthorized { .. }) => {
-            let token = keys::renewed_token(app, &account.keys, &token).await?;
-            let known = keys::avito(app).subscriptions(&token).await?.value;
+    let token = tokens::access_token(app, &account.keys).await?;
+    let (token, known) = match tokens::avito(app).subscriptions(&token).await {
+        Err(error @ avito::Error::Unauthorized { .. }) => {
+            let Some(token) = tokens::renewed_token(app, &account.keys, &token).await? else {
+                return Err(error.into());
+            };
+            let known = tokens::avito(app).subscriptions(&token).await?.value;
             (token, known)
         }
         known => (token, known?.value),
@@ -147,7 +150,7 @@ async fn check_account(app: &App, account_id: i64) -> Result<(), CheckError> {
     let is_known = |url: &str| known.iter().any(|subscription| subscription.url == url);
     let url = address(app, account_id, &account.secret);
     if !is_known(&url) {
-        let problem = match keys::avito(app).register_webhook(&token, &url).await {
+        let problem = match tokens::avito(app).register_webhook(&token, &url).await {
             Ok(_) => None,
             Err(error) if error.retry_in().is_some() => return Err(error.into()),
             Err(error) => Some(error.vendor_message().map_or_else(|| error.to_string(), str::to_owned)),
@@ -159,7 +162,7 @@ async fn check_account(app: &App, account_id: i64) -> Result<(), CheckError> {
     if let Some(former) = &account.former {
         let former = address(app, account_id, former);
         if is_known(&former) {
-            keys::avito(app).unsubscribe_webhook(&token, &former).await?;
+            tokens::avito(app).unsubscribe_webhook(&token, &former).await?;
         }
         app.db().query(scope(), forget_former(account_id, account.secret.hash().to_vec())).await?;
     }

@@ -49,13 +49,15 @@ pub fn find_tenant_of_bot(bot_id: i64) -> Statement {
 pub fn mark_broken(bot_id: i64, reason: impl Into<String>) -> Statement {
     Statement::new(
         "WITH broken AS (
-             UPDATE bots b SET status = 'error', status_reason = $2
+             UPDATE bots b SET status = 'error', status_reason = $2, broken_since = coalesce(b.broken_since, now())
              FROM (SELECT id, status FROM bots WHERE id = $1) AS former
              WHERE b.id = former.id AND (b.status <> 'error' OR b.status_reason IS DISTINCT FROM $2)
              RETURNING b.id, b.client_id, b.bot_username, former.status
          ), notice AS (
-             INSERT INTO owner_notices (client_id, text)
-             SELECT client_id, format($3, bot_username, $2) FROM broken WHERE status = 'active'
+             INSERT INTO owner_notices (client_id, text, dedup_key)
+             SELECT client_id, format($3, bot_username, $2), format('bot:%s:%s:%s', id, $2, current_date)
+             FROM broken WHERE status = 'active'
+             ON CONFLICT (client_id, dedup_key) DO NOTHING
          )
          SELECT id FROM broken",
     )
@@ -68,7 +70,7 @@ pub fn mark_broken(bot_id: i64, reason: impl Into<String>) -> Statement {
 pub fn mark_removed(bot_id: i64, chat_id: i64) -> Statement {
     Statement::new(
         "WITH broken AS (
-             UPDATE bots b SET status = 'error', status_reason = $3
+             UPDATE bots b SET status = 'error', status_reason = $3, broken_since = coalesce(b.broken_since, now())
              FROM (SELECT id, status FROM bots WHERE id = $1) AS former
              WHERE b.id = former.id AND b.group_chat_id = $2 AND b.status <> 'error'
              RETURNING b.id, b.client_id, b.bot_username, former.status
@@ -83,10 +85,22 @@ pub fn mark_removed(bot_id: i64, chat_id: i64) -> Statement {
     .bind(notices::BOT_BROKEN)
 }
 
+/// Notifies the owners that the bot lacks a right for one thing, once a day. The bot goes on with all else.
+pub fn notify_missing_right(bot_id: i64, reason: impl Into<String>) -> Statement {
+    Statement::new(
+        "INSERT INTO owner_notices (client_id, text, dedup_key)
+         SELECT client_id, format($3, bot_username, $2), format('right:%s:%s:%s', id, $2, current_date) FROM bots WHERE id = $1
+         ON CONFLICT (client_id, dedup_key) DO NOTHING",
+    )
+    .bind(bot_id)
+    .bind(reason.into())
+    .bind(notices::RIGHT_MISSING)
+}
+
 /// Notes that a bot works again. Returns a row only if the status changed.
 pub fn mark_working(bot_id: i64) -> Statement {
     Statement::new(
-        "UPDATE bots SET status = 'active', status_reason = NULL WHERE id = $1 AND status <> 'active' RETURNING id",
+        "UPDATE bots SET status = 'active', status_reason = NULL, broken_since = NULL WHERE id = $1 AND status <> 'active' RETURNING id",
     )
     .bind(bot_id)
 }

@@ -69,8 +69,10 @@ async fn a_worker_that_meets_an_expired_token_second_uses_the_token_that_the_fir
     let expired = must(accounts::access_token(shop.world.app, &first).await);
     let since = shop.calls_so_far().await;
 
-    let renewed = must(accounts::renewed_token(shop.world.app, &first, &expired).await);
-    let reused = must(accounts::renewed_token(shop.world.app, &second, &expired).await);
+    let renewed =
+        must(accounts::renewed_token(shop.world.app, &first, &expired).await).unwrap_or_else(|| panic!("one"));
+    let reused =
+        must(accounts::renewed_token(shop.world.app, &second, &expired).await).unwrap_or_else(|| panic!("one"));
 
     assert!(renewed.expose() != expired.expose() && reused.expose() == renewed.expose());
     assert_eq!(shop.calls(since).await, ["token"]);

@@ -103,6 +103,9 @@ impl From<CallError> for PollError {
         match error {
             CallError::Token(error) => Self::Token(error),
             CallError::Avito(error) => Self::Avito(error),
+            CallError::AccountRefused(AccountStatus::Expired, reason) => Self::Token(TokenError::Refused(reason)),
+            CallError::AccountRefused(_, message) => Self::Avito(avito::Error::Unauthorized { status: 403, message }),
+            CallError::Undecided => Self::Avito(avito::Error::Unavailable { status: 403 }),
             CallError::TooLate => Self::TooLong,
         }
     }

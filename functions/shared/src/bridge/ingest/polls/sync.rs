@@ -19,7 +19,7 @@ use crate::{
             incoming::{IncomingBatch, PolledChat, incoming_message},
             record::record,
         },
-        rows::receipts,
+        rows::{account_work, receipts},
     },
     platform::db::{DbError, Scope, Statement, get},
     tenancy::accounts,
@@ -91,10 +91,12 @@ async fn store_cursor(
          WHERE avito_account_id = $1",
     );
     let done = done.bind(account_id).bind(cursor.newest).bind(cursor.page_digest).bind(cursor.unread_digest);
-    let mut statements = vec![done, note_unreported(account_id, findings.seen)];
+    let mut statements = Vec::new();
     if !account.is_active {
+        statements.push(account_work::resume_dialogs(account_id));
         statements.push(accounts::mark_working(account_id));
     }
+    statements.extend([done, note_unreported(account_id, findings.seen)]);
     statements.push(receipts::put_read_receipts(account_id, findings.read));
     let results = app.db().run(Scope::Tenant(account.keys.client_id), statements).await?;
     Wakeups::read(&results)?.wake(app).await;
