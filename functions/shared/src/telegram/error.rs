@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 
 use serde_json::Value;
 
-use crate::platform::certainty::Certainty;
+use crate::platform::{certainty::Certainty, endings::Outcome};
 
 /// The reason that a call gave no usable result.
 #[derive(thiserror::Error)]
@@ -110,6 +110,29 @@ impl Error {
             | Self::Kicked(_)
             | Self::BadToken
             | Self::Refused { .. } => Certainty::Refused,
+        }
+    }
+
+    /// The outcome by which the table of waits and ends judges the failure.
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::NotSent(_) => Outcome::NotSent,
+            Self::TooManyRequests { retry_after } => Outcome::Limited(*retry_after),
+            Self::Unknown(_) => Outcome::AnswerLost,
+            Self::Unavailable { .. } => Outcome::Unknown,
+            Self::Unreadable
+            | Self::Migrated { .. }
+            | Self::ThreadNotFound
+            | Self::TopicClosed
+            | Self::TopicNotModified
+            | Self::MessageNotModified
+            | Self::MessageNotFound
+            | Self::NotAForum
+            | Self::NoRights(_)
+            | Self::ChatNotFound
+            | Self::Kicked(_)
+            | Self::BadToken
+            | Self::Refused { .. } => Outcome::Refused,
         }
     }
 

@@ -42,6 +42,7 @@ const NEEDS: &[Need] = &[
     Need::AdminTelegramId,
     Need::TelegramApi,
     Need::AvitoApi,
+    Need::MediaHosts,
     Need::PublicBaseUrl,
     Need::PollInterval,
     Need::AutoReplyDelay,
@@ -101,6 +102,8 @@ impl World {
         );
         let get = |name: &str| match changed.iter().find(|(changed, _)| *changed == name) {
             Some((_, value)) => Some((*value).to_owned()),
+            // The simulators' hosts, which the stack gives to its functions alone.
+            None if name == "MEDIA_HOSTS" => Some("127.0.0.1".to_owned()),
             None => std::env::var(name).ok(),
         };
         let config = must(Config::read(&variables(NEEDS), get));

@@ -54,6 +54,8 @@ pub(in crate::bridge) struct BotOutbox {
     pub(in crate::bridge) topics_off: bool,
     /// The end of the wait that Telegram ordered last. None: it never ordered one.
     pub(in crate::bridge) rate_limited_until: Option<Timestamp>,
+    /// The time at which a message was last posted. None: none was.
+    pub(in crate::bridge) last_sent_at: Option<Timestamp>,
     /// The database's clock in the transaction of the claim.
     pub(in crate::bridge) now: Timestamp,
     /// The same moment by this process's clock.
@@ -102,6 +104,11 @@ pub(in crate::bridge) fn charge_budget(bot_id: i64, owner: Uuid, budget: Telegra
         .arg("lease_owner", owner)
         .arg("budget_left", budget.left)
         .arg("budget_updated_at", budget.at)
+}
+
+/// Stores that a message was posted now: the witness that Telegram takes messages for the group.
+pub(in crate::bridge) fn store_sent(bot_id: i64) -> Statement {
+    Statement::new("UPDATE bot_outboxes SET last_sent_at = now() WHERE bot_id = $1").bind(bot_id)
 }
 
 /// Stores the budget of reactions that a batch left, if not all of the batch were set.

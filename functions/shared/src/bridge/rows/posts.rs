@@ -72,35 +72,86 @@ pub(in crate::bridge) fn replace_content(
     .bind(is_uncertain)
 }
 
-/// Requeues a post that Telegram certainly does not have, to be sent after `wait_seconds`. Its dialog is on hold until
-/// then.
-pub(in crate::bridge) fn requeue_post(post_id: i64, is_attempt: bool, wait_seconds: f64) -> Vec<Statement> {
-    delay(post_id, PostState::Pending, is_attempt, wait_seconds)
+/// A post that failed and is to be sent again.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::bridge) struct Requeue {
+    /// The state in which it waits: `Pending`, if Telegram certainly does not have it; else `Sending`, and it is sent again as
+    /// composed.
+    pub(in crate::bridge) state: PostState,
+    /// True if the failure counts as an attempt.
+    pub(in crate::bridge) is_attempt: bool,
+    /// True if the call's answer was lost.
+    pub(in crate::bridge) is_answer_lost: bool,
+    /// The wait, seconds.
+    pub(in crate::bridge) wait_seconds: f64,
+    /// True if the post waits alone, and what comes behind it in its dialog goes on.
+    pub(in crate::bridge) is_alone: bool,
 }
 
-/// Requeues a post of unknown outcome. It stays `sending` and is sent again, as composed, after `wait_seconds`.
-pub(in crate::bridge) fn requeue_uncertain(post_id: i64, wait_seconds: f64) -> Vec<Statement> {
-    delay(post_id, PostState::Sending, true, wait_seconds)
+impl Requeue {
+    /// A post that goes on at once: something was mended, and no attempt is counted.
+    pub(in crate::bridge) const AT_ONCE: Self = Self {
+        state: PostState::Pending,
+        is_attempt: false,
+        is_answer_lost: false,
+        wait_seconds: 0.0,
+        is_alone: false,
+    };
 }
 
-fn delay(post_id: i64, state: PostState, is_attempt: bool, wait_seconds: f64) -> Vec<Statement> {
-    vec![
-        Statement::new(
-            "UPDATE posts SET state = $2, attempts = attempts + CASE WHEN $3 THEN 1 ELSE 0 END,
-                    due_at = CASE WHEN dialog_id IS NULL THEN now() + make_interval(secs => $4) ELSE due_at END
-             WHERE id = $1",
-        )
-        .bind(post_id)
-        .bind(state.as_str())
-        .bind(is_attempt)
-        .bind(wait_seconds),
-        Statement::new(
-            "UPDATE dialogs d SET hold_until = now() + make_interval(secs => $2), collecting_album = false
-             FROM posts p WHERE p.id = $1 AND d.id = p.dialog_id AND $2 > 0",
-        )
-        .bind(post_id)
-        .bind(wait_seconds),
-    ]
+/// Requeues a post. Its dialog is on hold meanwhile, unless the post waits alone.
+pub(in crate::bridge) fn requeue_post(post_id: i64, requeue: Requeue) -> Vec<Statement> {
+    let Requeue { state, is_attempt, is_answer_lost, wait_seconds, is_alone } = requeue;
+    let is_failure = wait_seconds > 0.0;
+    let row = Statement::new(
+        "UPDATE posts SET state = $2, attempts = attempts + CASE WHEN $3 THEN 1 ELSE 0 END,
+                answers_lost = answers_lost + CASE WHEN $4 THEN 1 ELSE 0 END,
+                failed_since = CASE WHEN $5 THEN coalesce(failed_since, now()) ELSE failed_since END,
+                due_at = CASE WHEN dialog_id IS NULL OR $7 THEN now() + make_interval(secs => $6) ELSE due_at END
+         WHERE id = $1",
+    )
+    .bind(post_id)
+    .bind(state.as_str())
+    .bind(is_attempt)
+    .bind(is_answer_lost)
+    .bind(is_failure)
+    .bind(wait_seconds)
+    .bind(is_alone);
+    let hold = Statement::new(
+        "UPDATE dialogs d SET hold_until = now() + make_interval(secs => $2), collecting_album = false
+         FROM posts p WHERE p.id = $1 AND d.id = p.dialog_id",
+    )
+    .bind(post_id)
+    .bind(wait_seconds);
+    if is_failure && !is_alone { vec![row, hold] } else { vec![row] }
+}
+
+/// Drops a post: it failed for good, its reason is gone, or its dialog is shown elsewhere. The messages that it carries are free for
+/// another post.
+pub(in crate::bridge) fn drop_post(post_id: i64, reason: &str) -> Statement {
+    Statement::call("drop_post").arg("post_id", post_id).arg("reason", reason.to_owned())
+}
+
+/// Puts the notice about the end of a post that goes on failing, before that end: once the notice is sent, Telegram takes messages,
+/// and the post fails with it (`sql.finish_post`).
+pub(in crate::bridge) fn put_end_notice(post_id: i64, text: &str) -> Statement {
+    Statement::new(
+        "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
+         SELECT client_id, bot_id, dialog_id, 'notice', jsonb_build_object('text', $2::text, 'ends_post', id), 'failed:' || id
+         FROM posts WHERE id = $1 AND dialog_id IS NOT NULL
+         ON CONFLICT (bot_id, dedup_key) DO NOTHING",
+    )
+    .bind(post_id)
+    .bind(text.to_owned())
+}
+
+/// Has a notice posted in the group itself, because its topic does not take it.
+pub(in crate::bridge) fn send_to_general(post_id: i64, chat_id: i64) -> Statement {
+    Statement::new(
+        "UPDATE posts SET telegram_chat_id = $2, telegram_topic_id = NULL, state = 'pending', attempts = 0 WHERE id = $1",
+    )
+    .bind(post_id)
+    .bind(chat_id)
 }
 
 /// Marks a post and its incoming messages as failed. Posts `notice` in the dialog's topic, if there is one.

@@ -67,12 +67,17 @@ LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     _dialog_id bigint := (SELECT p.dialog_id FROM posts p WHERE p.id = _post_id);
+    _ended_post_id bigint;
 BEGIN
     PERFORM FROM dialogs d WHERE d.id = _dialog_id FOR NO KEY UPDATE;
     UPDATE posts
     SET state = 'sent', sent_at = now(), error = NULL,
         telegram_message_ids = coalesce(_telegram_message_ids, telegram_message_ids)
-    WHERE id = _post_id;
+    WHERE id = _post_id
+    RETURNING (content ->> 'ends_post')::bigint INTO _ended_post_id;
+    IF _ended_post_id IS NOT NULL THEN
+        PERFORM sql.end_post(_ended_post_id, 'Telegram did not take it');
+    END IF;
     -- lookup: deliver
     UPDATE messages SET status = 'delivered' WHERE post_id = _post_id AND direction = 'in' AND status = 'received'
     -- end
@@ -82,9 +87,37 @@ BEGIN
         SELECT EXISTS (SELECT FROM messages m WHERE m.post_id = _post_id AND m.origin = 'buyer')
         -- end
     ) THEN
-        UPDATE dialogs d SET mark_read_at = now() + interval '30 seconds'
+        -- A chat that could not be marked read waits as long as it did.
+        UPDATE dialogs d
+        SET mark_read_at = greatest(now() + interval '30 seconds', CASE WHEN d.mark_read_attempts > 0 THEN d.mark_read_at END)
         FROM tenancy_accounts a
         WHERE d.id = _dialog_id AND a.avito_account_id = d.avito_account_id AND a.mark_read;
+    END IF;
+END $$;
+
+-- Drops a post, and frees the messages that it carries, so that another post shows them. Called by rows/posts.rs, which has the dialog
+-- locked.
+CREATE FUNCTION sql.drop_post(_post_id bigint, _reason text) RETURNS void LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    UPDATE posts SET state = 'failed', error = _reason WHERE id = _post_id AND state IN ('pending', 'sending');
+    -- lookup: messages_of_dropped_post
+    UPDATE messages SET post_id = NULL WHERE post_id = _post_id AND needs_post AND status IN ('received', 'sending', 'sent')
+    -- end
+    ;
+END $$;
+
+-- Ends an unfinished post that failed: its incoming messages are not shown. Called by finish_post, where the notice about that is
+-- sent.
+CREATE FUNCTION sql.end_post(_post_id bigint, _error text) RETURNS void LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    UPDATE posts SET state = 'failed', error = _error WHERE id = _post_id AND state IN ('pending', 'sending');
+    IF FOUND THEN
+        -- lookup: messages_of_ended_post
+        UPDATE messages SET status = 'failed', error = _error WHERE post_id = _post_id AND direction = 'in'
+        -- end
+        ;
     END IF;
 END $$;
 

@@ -2,6 +2,7 @@
 //! only if the dialog has no other topic by then.
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::bot_outbox;
 use crate::platform::db::Statement;
@@ -21,6 +22,46 @@ pub(in crate::bridge) fn hold_dialog(dialog_id: i64, seconds: f64) -> Statement 
         .bind(seconds)
 }
 
+/// Notes that a topic could not be created, and holds the dialog until the next attempt.
+pub(in crate::bridge) fn note_topic_failure(dialog_id: i64, is_attempt: bool, wait_seconds: f64) -> Statement {
+    Statement::new(
+        "UPDATE dialogs
+         SET topic_attempts = topic_attempts + CASE WHEN $2 THEN 1 ELSE 0 END, topic_failed_since = coalesce(topic_failed_since, now()),
+             hold_until = now() + make_interval(secs => $3)
+         WHERE id = $1",
+    )
+    .bind(dialog_id)
+    .bind(is_attempt)
+    .bind(wait_seconds)
+}
+
+/// Shows a dialog in General for so long, because it cannot have a topic; then a topic is tried again. A notice there says so.
+pub(in crate::bridge) fn show_in_general(dialog_id: i64, chat_id: i64, seconds: f64, notice: Value) -> Vec<Statement> {
+    vec![
+        Statement::new(
+            "UPDATE dialogs SET in_general_until = now() + make_interval(secs => $2), hold_until = NULL,
+                    topic_state = CASE WHEN topic_state = 'creating' THEN 'none' ELSE topic_state END
+             WHERE id = $1",
+        )
+        .bind(dialog_id)
+        .bind(seconds),
+        Statement::new(
+            "INSERT INTO posts (client_id, bot_id, kind, content, telegram_chat_id, dedup_key)
+             SELECT client_id, bot_id, 'notice', $3, $2, format('no_topic:%s:%s', id, current_date) FROM dialogs WHERE id = $1
+             ON CONFLICT (bot_id, dedup_key) DO NOTHING",
+        )
+        .bind(dialog_id)
+        .bind(chat_id)
+        .bind(notice),
+    ]
+}
+
+/// Has topics tried again for the dialogs of a bot that are shown in General: its rights or its group changed.
+pub(in crate::bridge) fn try_topics_again(bot_id: i64) -> Statement {
+    Statement::new("UPDATE dialogs SET in_general_until = now() WHERE bot_id = $1 AND in_general_until > now()")
+        .bind(bot_id)
+}
+
 /// Holds the dialog until its pictures are together; any other message ends the hold.
 pub(in crate::bridge) fn hold_for_album(dialog_id: i64, until: Timestamp) -> Statement {
     Statement::new("UPDATE dialogs SET hold_until = $2, collecting_album = true WHERE id = $1")
@@ -38,7 +79,7 @@ pub(in crate::bridge) fn store_created_topic(
 ) -> Vec<Statement> {
     let take = Statement::new(
         "UPDATE dialogs d SET topic_state = 'open', telegram_chat_id = $3, telegram_topic_id = $4, hold_until = NULL,
-                topic_emoji = '', topic_closed = false
+                topic_emoji = '', topic_closed = false, topic_attempts = 0, topic_failed_since = NULL, in_general_until = NULL
          WHERE d.id = $2 AND d.topic_state = 'creating'
            AND NOT EXISTS (SELECT FROM dialog_topics t
                            WHERE t.bot_id = $1 AND t.telegram_chat_id = $3 AND t.telegram_topic_id = $4)",
@@ -61,7 +102,7 @@ pub(in crate::bridge) fn store_reported_topic(
 ) -> Vec<Statement> {
     let take = Statement::new(
         "UPDATE dialogs d SET topic_state = 'open', telegram_chat_id = $3, telegram_topic_id = $4, hold_until = NULL,
-                topic_emoji = '', topic_closed = false
+                topic_emoji = '', topic_closed = false, topic_attempts = 0, topic_failed_since = NULL, in_general_until = NULL
          WHERE d.id = (SELECT id FROM dialogs WHERE bot_id = $1 AND topic_state = 'creating' AND topic_name = $2
                        ORDER BY topic_requested_at LIMIT 1)
            AND d.topic_state = 'creating'

@@ -50,6 +50,9 @@ BEGIN
         RETURN json_build_object('outcome', (SELECT 'lease_taken' FROM bot_outboxes WHERE bot_outboxes.bot_id = _bot_id));
     END IF;
     _is_renewal := coalesce(_outbox.lease_owner = _lease_owner, false);
+    IF _sent_post_id IS NOT NULL THEN
+        _outbox.last_sent_at := now();
+    END IF;
     IF _is_renewal THEN
         -- Only a worker that still holds the lease knows the budgets: another one may have charged them meanwhile.
         _outbox.budget_left := coalesce(_budget_left, _outbox.budget_left);
@@ -73,7 +76,7 @@ BEGIN
     END IF;
     UPDATE bot_outboxes AS outbox
     SET lease_owner = _lease_owner, lease_until = now() + make_interval(secs => _lease_seconds),
-        budget_left = _outbox.budget_left, budget_updated_at = _outbox.budget_updated_at,
+        budget_left = _outbox.budget_left, budget_updated_at = _outbox.budget_updated_at, last_sent_at = _outbox.last_sent_at,
         reactions_hold_until = _outbox.reactions_hold_until,
         reaction_budget_left = _outbox.reaction_budget_left, reaction_budget_updated_at = _outbox.reaction_budget_updated_at
     WHERE outbox.bot_id = _bot_id
@@ -141,7 +144,7 @@ BEGIN
     END IF;
     UPDATE bot_outboxes AS outbox
     SET lease_owner = NULL, lease_until = NULL, due_at = _due_at, wakeup_at = _outbox.wakeup_at,
-        budget_left = _outbox.budget_left, budget_updated_at = _outbox.budget_updated_at,
+        budget_left = _outbox.budget_left, budget_updated_at = _outbox.budget_updated_at, last_sent_at = _outbox.last_sent_at,
         reactions_hold_until = _outbox.reactions_hold_until,
         reaction_budget_left = _outbox.reaction_budget_left, reaction_budget_updated_at = _outbox.reaction_budget_updated_at
     WHERE outbox.bot_id = _outbox.bot_id;
@@ -186,7 +189,7 @@ BEGIN
         -- lookup: bot
         SELECT b.client_id, json_build_object(
             'client_id', b.client_id, 'token', b.token, 'group_chat_id', b.group_chat_id, 'topic_mode', b.topic_mode,
-            'broken', b.status <> 'active', 'suspended', b.suspended_at IS NOT NULL)
+            'broken', b.status <> 'active', 'broken_since', b.broken_since, 'suspended', b.suspended_at IS NOT NULL)
         FROM tenancy_bots b WHERE b.bot_id = _bot_id
         -- end
     ) AS found;
@@ -220,7 +223,11 @@ BEGIN
         'outbox', json_build_object(
             'budget', json_build_object('left', _outbox.budget_left, 'at', _outbox.budget_updated_at),
             'reactions', json_build_object('left', _outbox.reaction_budget_left, 'at', _outbox.reaction_budget_updated_at),
-            'topics_off', _outbox.topics_off, 'rate_limited_until', _outbox.rate_limited_until, 'now', now()),
+            'topics_off', _outbox.topics_off, 'rate_limited_until', _outbox.rate_limited_until,
+            'last_sent_at', _outbox.last_sent_at, 'now', now()),
+        'outage', CASE WHEN _outbox.failing_calls IS NOT NULL THEN json_build_object(
+            'calls', _outbox.failing_calls, 'since', _outbox.out_since, 'trial_at', _outbox.trial_at,
+            'attempts', _outbox.failed_trials) END,
         'bot', _bot, 'dialog', _dialog, 'scheduled_emoji', _scheduled_emoji, 'last_posted_at', _last_posted_at,
         'posts', CASE WHEN _dialog_id IS NOT NULL AND NOT _is_reaction THEN sql.pending_posts(_bot_id, _dialog_id) END,
         'messages', _messages, 'replies', _replies,
@@ -237,7 +244,9 @@ BEGIN
     FROM (
         -- lookup: dialog
         SELECT d.id, d.bot_id, d.state, d.topic_closed, d.topic_emoji, d.avito_chat_id, d.buyer, d.item,
-               d.confirmed_at IS NOT NULL AS confirmed, a.name AS account_name, a.timezone,
+               coalesce(d.confirmed_at, d.provisional_since) IS NOT NULL AS confirmed, a.name AS account_name, a.timezone,
+               d.topic_attempts, d.topic_failed_since, coalesce(d.in_general_until > now(), false) AS in_general,
+               d.confirm_attempts, d.confirm_failed_since,
                CASE d.topic_state
                    WHEN 'open' THEN json_build_object('open', json_build_object(
                        'chat_id', d.telegram_chat_id, 'thread_id', d.telegram_topic_id))
@@ -299,8 +308,8 @@ BEGIN
         -- `clock_timestamp()`, not `now()`: another transaction may store a header after this one began, and commit before this
         -- statement reads. The header is due then, and goes first.
         -- lookup: pending_posts
-        SELECT id, kind, content, state = 'sending' AS outcome_unknown, attempts, telegram_chat_id AS chat_id,
-               telegram_topic_id AS thread_id
+        SELECT id, kind, content, state = 'sending' AS outcome_unknown, attempts, answers_lost, failed_since,
+               telegram_chat_id AS chat_id, telegram_topic_id AS thread_id
         FROM posts
         WHERE bot_id = _bot_id AND coalesce(dialog_id, 0) = _dialog_id AND state IN ('pending', 'sending')
           AND due_at <= clock_timestamp() AND kind <> 'reaction'
@@ -317,8 +326,8 @@ CREATE FUNCTION sql.due_reactions(_bot_id bigint, _reactions_hold_until timestam
 BEGIN
     RETURN (SELECT json_agg(reaction) FROM (
         -- lookup: due_reactions
-        SELECT p.id, p.kind, p.content, p.state = 'sending' AS outcome_unknown, p.attempts, p.telegram_chat_id AS chat_id,
-               p.telegram_topic_id AS thread_id
+        SELECT p.id, p.kind, p.content, p.state = 'sending' AS outcome_unknown, p.attempts, p.answers_lost, p.failed_since,
+               p.telegram_chat_id AS chat_id, p.telegram_topic_id AS thread_id
         FROM posts p LEFT JOIN dialogs d ON d.id = p.dialog_id
         WHERE p.bot_id = _bot_id AND p.state IN ('pending', 'sending') AND p.kind = 'reaction' AND p.due_at <= clock_timestamp()
           AND coalesce(_reactions_hold_until <= now(), true) AND coalesce(d.hold_until <= now(), true)

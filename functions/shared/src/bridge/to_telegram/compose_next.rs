@@ -29,7 +29,7 @@ impl SendPlan {
     ) -> Result<Self, Duration> {
         let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
         let mut drafts = post_text::drafts(&work.messages[..count], dialog.last_posted_at, &zone);
-        if work.one_chat().is_some() {
+        if work.is_headed(dialog) {
             let name = post_text::name_of(dialog);
             for draft in &mut drafts {
                 draft.content = post_text::with_heading(draft.kind, std::mem::take(&mut draft.content), &name);
@@ -57,7 +57,13 @@ impl TelegramSender<'_> {
             return TelegramStep::Commit(vec![topics::set_topic_closed(dialog.id, false)]);
         }
         match SendPlan::of(work, dialog, ready, target, work.outbox.budget) {
-            Ok(plan) => TelegramStep::SendPlanned(plan),
+            Ok(plan) => match self.held_until(work, call::method_of(&plan.prepared.first_post(0))) {
+                Some(until) => {
+                    let wait = Duration::try_from(until.duration_since(work.outbox.now)).unwrap_or_default();
+                    TelegramStep::Commit(vec![topics::hold_dialog(dialog.id, wait.as_secs_f64())])
+                }
+                None => TelegramStep::SendPlanned(plan),
+            },
             Err(wait) => TelegramStep::ReleaseUntil(Vec::new(), later(work.outbox.now, wait)),
         }
     }
@@ -73,6 +79,9 @@ impl TelegramSender<'_> {
             && ready > 0
             && !message_order::needs_positions(self, &work.messages[..ready]);
         let plan = is_sent_next.then(|| SendPlan::of(&work, dialog, ready, target, left))?.ok()?;
+        if self.held_until(&work, call::method_of(&plan.prepared.first_post(0))).is_some() {
+            return None;
+        }
         Some((work, plan))
     }
 }

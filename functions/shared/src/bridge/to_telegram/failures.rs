@@ -1,14 +1,17 @@
-//! The steps after a call that Telegram did not carry out: wait as Telegram orders, repair the topic, mark the bot as
-//! broken, or give up at last. Our own failures do not count as attempts. A post that Telegram certainly does not have
-//! is requeued as `pending`: its messages are no possible duplicates.
+//! The steps after a call that Telegram did not carry out: wait as Telegram orders, repair the topic, try a plainer form, mark the
+//! bot as broken, or give up at last. `platform/endings.rs` has the waits and the ends. Our own failures do not count as attempts.
+//! A post that Telegram certainly does not have is requeued as `pending`: its messages are no possible duplicates.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{
-    retry,
-    send::call,
+    general, outage, retry,
+    send::{
+        call,
+        delivery_method::{plainer, use_next_method},
+    },
     sender::{TelegramSender, TelegramStep},
     work::{BotWork, Post, Target},
 };
@@ -16,24 +19,64 @@ use crate::{
     bridge::{
         common::{
             post_kind::PostKind,
-            telegram_budget::later,
+            states::PostState,
+            telegram_budget::{later, time_since},
             texts::{self, Language},
         },
-        rows::{bot_outbox, posts, topics},
+        rows::{
+            bot_outbox,
+            posts::{self, Requeue},
+            topics,
+        },
     },
-    platform::{certainty::Certainty, db::Statement},
+    platform::{
+        db::Statement,
+        endings::{Duty, Outcome, Verdict, spread},
+    },
     telegram::Error,
     tenancy::bots,
 };
 
-/// The number of unexplained failures after which a post is given up.
-const ATTEMPTS: i32 = 10;
-
-/// The reason for which a bot cannot post. None: the error says something else.
-pub(super) fn broken_reason(error: &Error) -> Option<String> {
+/// The reason for which a bot cannot post at all. None: the error says something else, or concerns another chat than its group.
+pub(super) fn broken_reason(error: &Error, target: Target, work: &BotWork) -> Option<String> {
+    let is_own_group = work.bot.group_chat_id == Some(target.chat_id);
     match error {
-        Error::Kicked(_) | Error::NoRights(_) | Error::ChatNotFound | Error::BadToken => Some(error.to_string()),
+        Error::BadToken => Some(error.to_string()),
+        Error::Kicked(_) | Error::ChatNotFound if is_own_group => Some(error.to_string()),
+        Error::NoRights(words) if is_own_group && !concerns_one_kind(words) => Some(error.to_string()),
         _ => None,
+    }
+}
+
+/// True if Telegram's words about a missing right concern one kind of media, not all messages.
+fn concerns_one_kind(words: &str) -> bool {
+    let words = words.to_lowercase();
+    let kinds = [
+        "photo",
+        "video",
+        "audio",
+        "voice",
+        "document",
+        "sticker",
+        "animation",
+        "media",
+        "poll",
+        "pin",
+        "topic",
+        "react",
+    ];
+    kinds.iter().any(|kind| words.contains(kind)) && !words.contains("text messages")
+}
+
+/// The duty that a post stands for.
+fn duty_of(post: &Post, has_dialog: bool) -> Duty {
+    match post.kind {
+        PostKind::Header => Duty::Header,
+        PostKind::Notice if post.ends_another() => Duty::EndNotice,
+        PostKind::Notice if has_dialog => Duty::DialogNotice,
+        PostKind::Notice => Duty::Notice,
+        kind if kind.only_decorates() => Duty::Decoration,
+        _ => Duty::Words,
     }
 }
 
@@ -50,57 +93,186 @@ pub(super) async fn after_failure(
     if let Error::TooManyRequests { retry_after } = error {
         return after_rate_limit(sender, post, now, retry_after, outcome);
     }
+    if let Some(reason) = broken_reason(&error, target, work).filter(|_| !post.kind.only_decorates()) {
+        outcome.extend(posts::requeue_post(post.id, Requeue::AT_ONCE));
+        return broken_bot(sender, work, reason, outcome);
+    }
+    if let Error::NoRights(words) = &error {
+        outcome.push(bots::notify_missing_right(sender.bot_id, words.clone()));
+    }
     if post.kind.only_decorates() {
-        outcome.extend(after_decoration_failure(post, &error));
+        outcome.extend(after_decoration_failure(post, &error, now));
         return TelegramStep::Commit(outcome);
     }
-    if let Some(reason) = broken_reason(&error) {
-        outcome.extend(posts::requeue_post(post.id, false, 0.0));
-        outcome.push(bots::mark_broken(sender.bot_id, reason));
-        metrics::counter!("bots_broken").increment(1);
-        return TelegramStep::ReleaseUntil(outcome, later(now, retry::BROKEN_PAUSE));
-    }
     match error {
-        Error::NotSent(_) => outcome.extend(posts::requeue_post(post.id, false, retry::NOT_SENT_PAUSE)),
         // Telegram carried it out, but its result cannot be read: a repetition would do it twice.
         Error::Unreadable => outcome.push(posts::mark_post_sent(post.id, Some(Vec::new()))),
         Error::NotAForum => {
-            outcome.extend(posts::requeue_post(post.id, false, 0.0));
+            outcome.extend(posts::requeue_post(post.id, Requeue::AT_ONCE));
             outcome.push(bot_outbox::mark_topics_off(sender.bot_id));
         }
-        Error::ThreadNotFound => {
-            outcome.extend(posts::requeue_post(post.id, false, 0.0));
+        Error::ThreadNotFound if work.dialog.is_some() && target.thread_id.is_some() => {
+            outcome.extend(posts::requeue_post(post.id, Requeue::AT_ONCE));
             outcome.extend(target.thread_id.map(|thread| topics::forget_topic(sender.bot_id, target.chat_id, thread)));
         }
-        Error::TopicClosed => {
-            let reopened = call::reopen_topic(sender, target).await;
-            outcome.extend(posts::requeue_post(
-                post.id,
-                !reopened,
-                if reopened { 0.0 } else { retry::backoff(post.attempts) },
-            ));
-        }
+        Error::TopicClosed => match &work.dialog {
+            Some(_) if call::reopen_topic(sender, target).await => {
+                outcome.extend(posts::requeue_post(post.id, Requeue::AT_ONCE));
+            }
+            Some(dialog) => {
+                outcome.extend(posts::requeue_post(post.id, Requeue::AT_ONCE));
+                outcome.extend(general::after_topic_failure(sender, work, dialog, &error, now));
+            }
+            None => outcome.extend(end_post(post, &error)),
+        },
         Error::Migrated { to_chat_id } => {
-            outcome.extend(posts::requeue_post(post.id, false, 0.0));
+            outcome.extend(posts::requeue_post(post.id, Requeue::AT_ONCE));
             outcome.push(bots::move_group(sender.bot_id, target.chat_id, to_chat_id));
             outcome.extend(topics::move_topics(sender.bot_id, target.chat_id, to_chat_id));
         }
-        error if post.attempts + 1 >= ATTEMPTS => {
-            metrics::counter!("posts_failed").increment(1);
-            let notice = posts::notice(texts::could_not_post(Language::Russian), None);
-            outcome.extend(posts::mark_post_failed(
-                post.id,
-                error.to_string(),
-                (post.kind != PostKind::Notice).then_some(notice),
-            ));
-        }
-        // A gateway's 5xx may hide a message that was sent.
-        error if error.certainty() == Certainty::MaybeDone => {
-            outcome.extend(posts::requeue_uncertain(post.id, retry::backoff(post.attempts)));
-        }
-        _ => outcome.extend(posts::requeue_post(post.id, true, retry::backoff(post.attempts))),
+        error => outcome.extend(after_post_failure(sender, work, post, target, &error)),
     }
     TelegramStep::Commit(outcome)
+}
+
+/// Decides by the table of waits and ends what follows the failure of a post that shows or says something.
+fn after_post_failure(
+    sender: &TelegramSender<'_>,
+    work: &BotWork,
+    post: &Post,
+    target: Target,
+    error: &Error,
+) -> Vec<Statement> {
+    let now = work.outbox.current();
+    let duty = duty_of(post, work.dialog.is_some());
+    let outcome = error.outcome();
+    let mut history = post.history(now);
+    history.has_witness = has_witness(work, post);
+    let mut statements = Vec::new();
+    if duty == Duty::EndNotice && outcome == Outcome::AnswerLost && history.answers_lost > 0 {
+        // It was sent twice, and may stand there twice: more copies of it help nobody.
+        return vec![posts::mark_post_sent(post.id, Some(Vec::new()))];
+    }
+    if outcome != Outcome::Refused {
+        statements.extend(note_failed_call(sender, work, call::method_of(post), object_of(work, post), now));
+    }
+    match duty.after(outcome, history) {
+        Verdict::Wait { wait, counts, lets_others_pass } => {
+            let is_unknown = matches!(outcome, Outcome::AnswerLost | Outcome::Unknown);
+            statements.extend(posts::requeue_post(
+                post.id,
+                Requeue {
+                    state: if is_unknown { PostState::Sending } else { PostState::Pending },
+                    is_attempt: counts,
+                    is_answer_lost: outcome == Outcome::AnswerLost,
+                    wait_seconds: spread(wait).as_secs_f64(),
+                    is_alone: lets_others_pass || post.kind == PostKind::Notice,
+                },
+            ));
+            if lets_others_pass {
+                statements.push(posts::put_end_notice(post.id, end_text(post)));
+            }
+        }
+        Verdict::Plainer => match plainer_form(post, target) {
+            Some(again) => statements.extend(again),
+            None => statements.extend(end_post(post, error)),
+        },
+        Verdict::End => statements.extend(end_post(post, error)),
+    }
+    statements
+}
+
+/// True if another message was posted for the group since the post began to fail.
+fn has_witness(work: &BotWork, post: &Post) -> bool {
+    post.failed_since.zip(work.outbox.last_sent_at).is_some_and(|(failed, sent)| sent > failed)
+}
+
+/// Judges a post of which so many answers were lost that it is not sent again: it ends with a witness, and waits for one else.
+/// None: it may be sent.
+pub(super) fn after_lost_answers(work: &BotWork, post: &Post) -> Option<Vec<Statement>> {
+    let duty = duty_of(post, work.dialog.is_some());
+    if !duty.awaits_witness(post.answers_lost.unsigned_abs()) {
+        return None;
+    }
+    if has_witness(work, post) {
+        return Some(end_post(post, &Error::Unknown(None)));
+    }
+    let wait = spread(duty.wait_for_witness(time_since(post.failed_since, work.outbox.now)));
+    let wait_seconds = wait.as_secs_f64();
+    Some(posts::requeue_post(
+        post.id,
+        Requeue { state: PostState::Sending, wait_seconds, is_alone: true, ..Requeue::AT_ONCE },
+    ))
+}
+
+/// Returns the statements by which a post is sent in a plainer form. None: there is none.
+fn plainer_form(post: &Post, target: Target) -> Option<Vec<Statement>> {
+    if post.ends_another() {
+        // Its topic does not take it: it is posted in the group itself.
+        return target.thread_id.map(|_| vec![posts::send_to_general(post.id, target.chat_id)]);
+    }
+    use_next_method(post, false).or_else(|| plainer(post))
+}
+
+/// Ends a post: words with a notice, all else with a count.
+fn end_post(post: &Post, error: &Error) -> Vec<Statement> {
+    metrics::counter!("posts_failed", "kind" => post.kind.as_str()).increment(1);
+    match post.kind {
+        PostKind::Notice => posts::mark_post_failed(post.id, error.to_string(), None),
+        PostKind::Header => vec![posts::drop_post(post.id, &error.to_string())],
+        _ => {
+            let notice = posts::notice(end_text(post), None);
+            posts::mark_post_failed(post.id, error.to_string(), Some(notice))
+        }
+    }
+}
+
+fn end_text(post: &Post) -> &'static str {
+    if post.answers_lost > 0 {
+        texts::posting_not_confirmed(Language::Russian)
+    } else {
+        texts::could_not_post(Language::Russian)
+    }
+}
+
+/// Marks the bot as broken, and releases its outbox for a while that grows.
+pub(super) fn broken_bot(
+    sender: &TelegramSender<'_>,
+    work: &BotWork,
+    reason: String,
+    mut outcome: Vec<Statement>,
+) -> TelegramStep {
+    let now = work.outbox.current();
+    outcome.push(bots::mark_broken(sender.bot_id, reason));
+    metrics::counter!("bots_broken").increment(1);
+    let wait = Duty::BotRefused.wait_while_failing(time_since(work.bot.broken_since, now));
+    TelegramStep::ReleaseUntil(outcome, later(now, spread(wait)))
+}
+
+/// The object that failed in a post's call: its dialog, or a post outside of dialogs.
+fn object_of(work: &BotWork, post: &Post) -> i64 {
+    work.dialog.as_ref().map_or(-post.id, |dialog| dialog.id)
+}
+
+/// Notes that a dialog, or a post outside of dialogs, failed in a call.
+pub(super) fn note_failed_call(
+    sender: &TelegramSender<'_>,
+    work: &BotWork,
+    method: &str,
+    object: i64,
+    now: Timestamp,
+) -> Option<Statement> {
+    let former = work.outage.clone().unwrap_or_default();
+    let outage = former.clone().with_failure(method, object, now);
+    (outage != former).then(|| outage::store(sender.bot_id, Some(outage)))
+}
+
+/// Notes that a call went through, and makes what waited for it due.
+pub(super) fn note_call(sender: &TelegramSender<'_>, work: &BotWork, method: &str) -> Vec<Statement> {
+    let Some(outage) = work.outage.clone().and_then(|outage| outage.with_success(method)) else { return Vec::new() };
+    let mut statements = outage::resume(sender.bot_id);
+    statements.push(outage::store(sender.bot_id, outage));
+    statements
 }
 
 fn after_rate_limit(
@@ -116,7 +288,7 @@ fn after_rate_limit(
         outcome.push(posts::postpone_kind(sender.bot_id, post.kind, wait.as_secs_f64() + 0.5));
         return TelegramStep::Commit(outcome);
     }
-    outcome.extend(posts::requeue_post(post.id, false, 0.0));
+    outcome.extend(posts::requeue_post(post.id, Requeue::AT_ONCE));
     outcome.push(bot_outbox::store_rate_limit(sender.bot_id, sender.owner, until));
     TelegramStep::ReleaseUntil(outcome, until)
 }
@@ -133,17 +305,24 @@ pub(super) fn after_receipt_failure(
         let until = retry::rate_limited_until(work.outbox.current(), *retry_after);
         return vec![bot_outbox::hold_reactions(sender.bot_id, sender.owner, until)];
     }
-    after_decoration_failure(post, error)
+    after_decoration_failure(post, error, work.outbox.current())
 }
 
-/// Requeues a decoration up to three times if that may help; otherwise gives it up.
-fn after_decoration_failure(post: &Post, error: &Error) -> Vec<Statement> {
-    let may_help = matches!(error, Error::NotSent(_)) || error.certainty() == Certainty::MaybeDone;
-    if may_help && post.attempts < 3 {
-        let mut again = posts::requeue_post(post.id, true, 0.0);
-        again.push(posts::postpone(post.id, retry::backoff(post.attempts)));
-        again
-    } else {
-        posts::mark_post_failed(post.id, error.to_string(), None)
+/// Requeues a decoration if that may help, and gives it up otherwise. Nothing waits for it.
+fn after_decoration_failure(post: &Post, error: &Error, now: Timestamp) -> Vec<Statement> {
+    match Duty::Decoration.after(error.outcome(), post.history(now)) {
+        Verdict::Wait { wait, counts, .. } => posts::requeue_post(
+            post.id,
+            Requeue {
+                is_attempt: counts,
+                wait_seconds: spread(wait).as_secs_f64(),
+                is_alone: true,
+                ..Requeue::AT_ONCE
+            },
+        ),
+        Verdict::Plainer | Verdict::End => {
+            metrics::counter!("decorations_dropped", "kind" => post.kind.as_str()).increment(1);
+            posts::mark_post_failed(post.id, error.to_string(), None)
+        }
     }
 }

@@ -3,8 +3,11 @@
 mod claim;
 mod compose;
 mod compose_next;
+mod confirmation;
 mod failures;
+mod general;
 pub(in crate::bridge) mod message_order;
+mod outage;
 mod receipts;
 mod rename;
 mod replay;

@@ -1,14 +1,15 @@
 //! Decides what the claimed work needs next: a topic, a stored post, new posts, or receipts; and what follows a call.
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{
     compose::{header, post_text},
-    failures, receipts, rename, replay,
+    confirmation, failures, receipts, rename, replay,
     send::{
-        delivery_method::{plainer, use_next_method},
+        call,
         files::{Files, Preparation},
         media,
     },
@@ -20,12 +21,17 @@ use crate::{
     bridge::{
         common::{
             post_kind::PostKind,
+            states::PostState,
             telegram_budget::{TelegramBudget, later},
         },
         error::BridgeError,
-        rows::{bot_outbox, posts, topic_emoji, topics},
+        rows::{
+            bot_outbox,
+            posts::{self, Requeue},
+            topic_emoji, topics,
+        },
     },
-    telegram,
+    platform::{certainty::Certainty, db::Statement},
     tenancy::bots,
 };
 
@@ -62,9 +68,17 @@ impl TelegramSender<'_> {
         match (dialog, content, decoration) {
             (Some(dialog), content, _) if content.is_some() || !work.messages.is_empty() => {
                 match (work.target_of(dialog), content) {
+                    (target, Some(post)) if post.chat_id.is_some() => {
+                        self.send_stored_post(work, post, post.target().or(target).unwrap_or_else(|| work.group()))
+                            .await
+                    }
                     (Some(target), Some(post)) => self.send_stored_post(work, post, target).await,
                     (Some(target), None) => Ok(self.plan_messages(work, dialog, target).await),
-                    (None, _) if work.one_chat().is_some() => Ok(topic::confirm_chat(self, dialog).await),
+                    // A notice alone makes no topic and confirms no chat.
+                    (None, Some(post)) if work.messages.is_empty() && post.kind == PostKind::Notice => {
+                        self.send_homeless_notice(work, dialog, post).await
+                    }
+                    (None, _) if work.one_chat().is_some() => Ok(confirmation::confirm_chat(self, work, dialog).await),
                     (None, _) => topic::ensure_topic(self, work, dialog).await,
                 }
             }
@@ -77,15 +91,35 @@ impl TelegramSender<'_> {
         }
     }
 
+    /// Sends a notice of a dialog without a topic to the group itself. A chat that Avito has not confirmed gets none.
+    async fn send_homeless_notice(
+        &self,
+        work: &BotWork,
+        dialog: &ClaimedDialog,
+        post: &Post,
+    ) -> Result<TelegramStep, BridgeError> {
+        if dialog.confirmed {
+            return self.send_stored_post(work, post, work.group()).await;
+        }
+        metrics::counter!("notices_dropped").increment(1);
+        Ok(TelegramStep::Commit(vec![posts::drop_post(post.id, "the chat is not confirmed")]))
+    }
+
     /// Sets a post that was stored earlier to `sending`, and sends it.
     async fn send_stored_post(&self, work: &BotWork, post: &Post, target: Target) -> Result<TelegramStep, BridgeError> {
         let mut composed = match self.content_of(work, post).await? {
             PostContent::Stored => None,
             PostContent::Composed(content) => Some(content),
             PostContent::Obsolete => {
-                return Ok(TelegramStep::Commit(vec![posts::mark_post_sent(post.id, Some(Vec::new()))]));
+                return Ok(TelegramStep::Commit(vec![posts::drop_post(post.id, "not needed any more")]));
             }
         };
+        if let Some(outcome) = failures::after_lost_answers(work, post) {
+            return Ok(TelegramStep::Commit(outcome));
+        }
+        if let Some(until) = self.held_until(work, call::method_of(post)) {
+            return Ok(TelegramStep::Commit(self.hold_post(work, post, until)));
+        }
         let mut attached = Vec::new();
         if let Some((both, message_ids)) = composed.as_ref().and_then(|alone| header::under_pressure(work, post, alone))
         {
@@ -124,6 +158,19 @@ impl TelegramSender<'_> {
         Ok(self.send(work, &Post { content, ..*post }, target, left, files).await)
     }
 
+    /// Returns the time before which a call that is out is not tried again. None: it may be made.
+    pub(super) fn held_until(&self, work: &BotWork, method: &str) -> Option<Timestamp> {
+        work.outage.as_ref()?.held_until(method, work.outbox.now)
+    }
+
+    /// Holds a post whose call is out until the next trial. That is no attempt.
+    fn hold_post(&self, work: &BotWork, post: &Post, until: Timestamp) -> Vec<Statement> {
+        let wait = Duration::try_from(until.duration_since(work.outbox.now)).unwrap_or_default();
+        let state = if post.outcome_unknown { PostState::Sending } else { PostState::Pending };
+        let is_alone = post.kind == PostKind::Notice || post.kind.only_decorates();
+        posts::requeue_post(post.id, Requeue { state, wait_seconds: wait.as_secs_f64(), is_alone, ..Requeue::AT_ONCE })
+    }
+
     /// Returns a stored post's content, and composes it now if the post was stored without. In a group without topics a
     /// post gets a heading that names its dialog.
     async fn content_of(&self, work: &BotWork, post: &Post) -> Result<PostContent, BridgeError> {
@@ -139,7 +186,7 @@ impl TelegramSender<'_> {
             PostKind::Replay if !has_text => {
                 replay::compose(self, work, dialog).await?.map_or(PostContent::Obsolete, PostContent::Composed)
             }
-            kind if one_chat
+            kind if work.is_headed(dialog)
                 && !post.outcome_unknown
                 && !kind.only_decorates()
                 && post.content.get("has_heading").is_none() =>
@@ -173,6 +220,7 @@ impl TelegramSender<'_> {
         match answer {
             Ok(message_ids) => {
                 let (mut outcome, mut sent_post) = (Vec::new(), None);
+                outcome.extend(failures::note_call(self, work, call::method_of(post)));
                 if post.kind == PostKind::Header
                     && let Some(message_id) = message_ids.first()
                 {
@@ -214,17 +262,15 @@ impl TelegramSender<'_> {
                     );
                 }
                 outcome.push(charge());
+                if !post.kind.only_decorates() {
+                    outcome.push(bot_outbox::store_sent(self.bot_id));
+                }
                 TelegramStep::Commit(outcome)
             }
             Err(error) => {
                 tracing::warn!(bot_id = self.bot_id, post_id = post.id, kind = post.kind.as_str(), %error, "a post was not sent");
-                if let telegram::Error::Refused { .. } = error
-                    && let Some(mut outcome) = use_next_method(post, false).or_else(|| plainer(post))
-                {
-                    outcome.push(charge());
-                    return TelegramStep::Commit(outcome);
-                }
-                let cost = (!matches!(error, telegram::Error::NotSent(_))).then(charge);
+                // What Telegram refused costs the group's budget nothing.
+                let cost = matches!(error.certainty(), Certainty::MaybeDone | Certainty::Done).then(charge);
                 failures::after_failure(self, work, post, target, error, cost.into_iter().collect()).await
             }
         }

@@ -6,22 +6,19 @@ use std::time::Duration;
 
 use frankenstein::methods::CreateForumTopicParams;
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::{
     compose::post_text,
-    failures, retry,
+    confirmation::{self, Context},
+    failures, general, retry,
     sender::{TelegramSender, TelegramStep},
-    work::{BotWork, ClaimedDialog, Topic},
+    work::{BotWork, ClaimedDialog, Target, Topic},
 };
 use crate::{
-    avito,
     bridge::{
         common::{
-            avito_call::{AvitoCaller, CallError},
-            avito_rate_limit::CallPriority,
-            chat_snapshot,
             telegram_budget::{TelegramBudget, later},
+            texts::{self, Language},
         },
         error::BridgeError,
         rows::{
@@ -29,16 +26,17 @@ use crate::{
             topics::{self, hold_dialog},
         },
     },
-    platform::{certainty::Certainty, db::Statement, secrets::Secret},
+    platform::{certainty::Certainty, db::Statement},
     telegram::Error,
     tenancy::bots,
 };
 
 /// The wait for the bot's own update about a new topic after Telegram's answer was lost.
 const LOST_ANSWER_WAIT: Duration = Duration::from_secs(5);
-/// The hold of a dialog after Avito could not be asked about it, seconds.
-const AVITO_WAIT: f64 = 10.0;
-
+/// The method that creates a topic.
+const CREATE_TOPIC: &str = "createForumTopic";
+/// From so many failed attempts on a topic gets the safe name: its own may be what Telegram refuses.
+const ATTEMPTS_WITH_OWN_NAME: i32 = 2;
 /// Brings a dialog one step nearer to its topic.
 pub(super) async fn ensure_topic(
     sender: &TelegramSender<'_>,
@@ -53,20 +51,22 @@ pub(super) async fn ensure_topic(
             return Ok(TelegramStep::Commit(vec![hold_dialog(dialog.id, wait.as_secs_f64())]));
         }
     }
+    let context = if dialog.confirmed {
+        Context { buyer: dialog.buyer.clone(), item: dialog.item.clone() }
+    } else {
+        match confirmation::ask_avito(sender, dialog).await {
+            Ok(context) => context,
+            Err(not_confirmed) => return Ok(confirmation::after_no_confirmation(dialog, &not_confirmed, now)),
+        }
+    };
+    if let Some(until) = work.outage.as_ref().and_then(|outage| outage.held_until(CREATE_TOPIC, now)) {
+        return Ok(TelegramStep::Commit(general::hold_for_trial(work, dialog, until, now)));
+    }
     let budget = match work.outbox.budget.take(1, now) {
         Ok(budget) => budget,
         Err(wait) => return Ok(TelegramStep::ReleaseUntil(Vec::new(), later(now, wait))),
     };
-    let context = if dialog.confirmed {
-        Context { buyer: dialog.buyer.clone(), item: dialog.item.clone() }
-    } else {
-        match ask_avito(sender, dialog).await {
-            Ok(context) => context,
-            Err(NotConfirmed::Unknown) => return Ok(TelegramStep::Commit(vec![hide_unknown_chat(dialog.id)])),
-            Err(NotConfirmed::Later) => return Ok(TelegramStep::Commit(vec![hold_dialog(dialog.id, AVITO_WAIT)])),
-        }
-    };
-    let name = post_text::topic_name(context.buyer.as_ref(), context.item.as_ref());
+    let name = topic_name(dialog, &context);
     let request =
         vec![bot_outbox::renew_lease(sender.bot_id, sender.owner), mark_topic_creating(sender, dialog, &name, context)];
     let results = sender.run_with_dialog_lock(work, request).await?;
@@ -79,20 +79,12 @@ pub(super) async fn ensure_topic(
     Ok(create_topic(sender, work, dialog, name, budget).await)
 }
 
-/// Asks Avito if the chat exists, and with which buyer, in a group without topics.
-pub(super) async fn confirm_chat(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> TelegramStep {
-    match ask_avito(sender, dialog).await {
-        Ok(context) => TelegramStep::Commit(vec![
-            Statement::new(
-                "UPDATE dialogs SET buyer = coalesce($2, buyer), item = coalesce($3, item), confirmed_at = now() WHERE id = $1",
-            )
-            .bind(dialog.id)
-            .bind(context.buyer)
-            .bind(context.item),
-        ]),
-        Err(NotConfirmed::Unknown) => TelegramStep::Commit(vec![hide_unknown_chat(dialog.id)]),
-        Err(NotConfirmed::Later) => TelegramStep::Commit(vec![hold_dialog(dialog.id, AVITO_WAIT)]),
+/// The name of a dialog's topic: of buyer and item; if Telegram refused that, a safe one.
+fn topic_name(dialog: &ClaimedDialog, context: &Context) -> String {
+    if dialog.topic_attempts < ATTEMPTS_WITH_OWN_NAME {
+        return post_text::topic_name(context.buyer.as_ref(), context.item.as_ref());
     }
+    format!("{} {:04}", texts::safe_topic_name(Language::Russian), dialog.id % 10_000)
 }
 
 /// The part of the answer that is needed; the others may change with the Bot API.
@@ -110,23 +102,29 @@ async fn create_topic(
 ) -> TelegramStep {
     let chat_id = work.bot.group_chat_id.unwrap_or_default();
     let params = CreateForumTopicParams::builder().chat_id(chat_id).name(name).build();
-    let answer: Result<CreatedTopic, Error> = sender.telegram.call("createForumTopic", &params).await;
+    let answer: Result<CreatedTopic, Error> = sender.telegram.call(CREATE_TOPIC, &params).await;
     let now = work.outbox.current();
-    let mut outcome = vec![bot_outbox::charge_budget(sender.bot_id, sender.owner, budget)];
+    let charge = bot_outbox::charge_budget(sender.bot_id, sender.owner, budget);
     let error = match answer {
         Ok(topic) => {
             let thread_id = topic.message_thread_id;
+            let mut outcome = vec![charge];
             outcome.extend(topics::store_created_topic(sender.bot_id, dialog.id, chat_id, thread_id));
+            outcome.extend(failures::note_call(sender, work, CREATE_TOPIC));
             return TelegramStep::Commit(outcome);
         }
         Err(error) => error,
     };
     tracing::warn!(bot_id = sender.bot_id, dialog_id = dialog.id, %error, "a topic was not created");
-    if matches!(error.certainty(), Certainty::MaybeDone | Certainty::Done) {
-        outcome.push(hold_dialog(dialog.id, LOST_ANSWER_WAIT.as_secs_f64()));
-        return TelegramStep::Commit(outcome);
+    if error.certainty() == Certainty::Done {
+        return TelegramStep::Commit(vec![charge, hold_dialog(dialog.id, LOST_ANSWER_WAIT.as_secs_f64())]);
     }
-    outcome.push(topics::reset_topic(dialog.id));
+    let target = Target { chat_id, thread_id: None };
+    // A refused topic costs the group's budget nothing. Of an unknown one the bot's own update is awaited.
+    let mut outcome = match error.certainty() {
+        Certainty::MaybeDone => vec![charge],
+        _ => vec![topics::reset_topic(dialog.id)],
+    };
     match error {
         Error::TooManyRequests { retry_after } => {
             let until = retry::rate_limited_until(now, retry_after);
@@ -142,42 +140,14 @@ async fn create_topic(
             outcome.push(bot_outbox::mark_topics_off(sender.bot_id));
             TelegramStep::Commit(outcome)
         }
+        Error::Kicked(_) | Error::ChatNotFound | Error::BadToken => {
+            let reason = failures::broken_reason(&error, target, work).unwrap_or_else(|| error.to_string());
+            failures::broken_bot(sender, work, reason, outcome)
+        }
         error => {
-            let Some(reason) = failures::broken_reason(&error) else {
-                outcome.push(hold_dialog(dialog.id, AVITO_WAIT));
-                return TelegramStep::Commit(outcome);
-            };
-            metrics::counter!("bots_broken").increment(1);
-            outcome.push(bots::mark_broken(sender.bot_id, reason));
-            TelegramStep::ReleaseUntil(outcome, later(now, retry::BROKEN_PAUSE))
-        }
-    }
-}
-
-struct Context {
-    buyer: Option<Value>,
-    item: Option<Value>,
-}
-
-enum NotConfirmed {
-    /// Avito knows no such chat: the webhook that reported it was forged.
-    Unknown,
-    /// Avito could not be asked.
-    Later,
-}
-
-async fn ask_avito(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> Result<Context, NotConfirmed> {
-    let (keys, chat_id) = (&dialog.keys, &dialog.avito_chat_id);
-    let ask = async |avito: &avito::Client, token: &Secret| avito.chat(token, keys.user_id, chat_id).await;
-    match AvitoCaller::new(sender.app, keys).call(CallPriority::Reply, None, ask).await {
-        Ok(chat) => {
-            let (buyer, item) = chat_snapshot::snapshot(&chat, keys.user_id);
-            Ok(Context { buyer, item })
-        }
-        Err(CallError::Avito(avito::Error::Refused { status: 404, .. })) => Err(NotConfirmed::Unknown),
-        Err(error) => {
-            tracing::warn!(dialog_id = dialog.id, %error, "Avito could not be asked about a chat");
-            Err(NotConfirmed::Later)
+            outcome.extend(failures::note_failed_call(sender, work, CREATE_TOPIC, dialog.id, now));
+            outcome.extend(general::after_topic_failure(sender, work, dialog, &error, now));
+            TelegramStep::Commit(outcome)
         }
     }
 }
@@ -205,13 +175,4 @@ fn mark_topic_creating(sender: &TelegramSender<'_>, dialog: &ClaimedDialog, name
     .bind(context.buyer)
     .bind(context.item)
     .bind(previous)
-}
-
-/// Filters the messages of a chat that Avito does not know: they stay stored, and are not posted.
-fn hide_unknown_chat(dialog_id: i64) -> Statement {
-    Statement::new(
-        "UPDATE messages SET needs_post = false, status = 'filtered', error = 'Avito knows no such chat'
-         WHERE dialog_id = $1 AND needs_post AND post_id IS NULL",
-    )
-    .bind(dialog_id)
 }

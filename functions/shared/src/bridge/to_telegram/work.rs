@@ -7,17 +7,21 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::outage::Outage;
 use crate::{
     bridge::{
         common::{
             claim::Claim,
             post_kind::PostKind,
             states::{DialogState, MessageOrigin},
-            telegram_budget::TelegramBudget,
+            telegram_budget::{TelegramBudget, time_since},
         },
         rows::{bot_outbox::BotOutbox, posts::PostDraft},
     },
-    platform::db::{self, ClientId, DbError, ResultSets},
+    platform::{
+        db::{self, ClientId, DbError, ResultSets},
+        endings::History,
+    },
     tenancy::accounts::Keys,
 };
 
@@ -35,6 +39,8 @@ pub(super) struct ClaimedBot {
     pub(super) topic_mode: bool,
     /// True if it was found unable to post.
     pub(super) broken: bool,
+    /// The time since which it is unable. None: it is able.
+    pub(super) broken_since: Option<Timestamp>,
     /// True if its client is suspended.
     pub(super) suspended: bool,
 }
@@ -72,8 +78,18 @@ pub(super) struct ClaimedDialog {
     pub(super) buyer: Option<Value>,
     /// The item that the chat is about: `{title, price, city, url}`.
     pub(super) item: Option<Value>,
-    /// True if Avito's API confirmed that the chat exists.
+    /// True if Avito's API confirmed that the chat exists, or could not be asked for so long that it is shown without.
     pub(super) confirmed: bool,
+    /// The failed attempts to have the chat confirmed.
+    pub(super) confirm_attempts: i32,
+    /// The time of the first of them.
+    pub(super) confirm_failed_since: Option<Timestamp>,
+    /// The failed attempts to create a topic.
+    pub(super) topic_attempts: i32,
+    /// The time of the first of them.
+    pub(super) topic_failed_since: Option<Timestamp>,
+    /// True if it is shown in General for now, because it could not have a topic.
+    pub(super) in_general: bool,
     /// Its topic.
     pub(super) topic: Topic,
     /// True if the bridge closed the topic.
@@ -118,6 +134,10 @@ pub(super) struct Post {
     pub(super) outcome_unknown: bool,
     /// The number of failed attempts.
     pub(super) attempts: i32,
+    /// The number of those whose answer was lost.
+    pub(super) answers_lost: i32,
+    /// The time of the first failure. None: there was none.
+    pub(super) failed_since: Option<Timestamp>,
     /// The chat that it goes to. None: it goes to its dialog's topic.
     pub(super) chat_id: Option<i64>,
     /// The topic in that chat.
@@ -156,6 +176,8 @@ pub(super) struct PendingMessage {
 pub(super) struct BotWork {
     /// The outbox.
     pub(super) outbox: BotOutbox,
+    /// The calls that fail for one dialog after the other. None: none does.
+    pub(super) outage: Option<Outage>,
     /// The bot.
     pub(super) bot: ClaimedBot,
     /// The dialog to work for. None: only posts outside of dialogs, or receipts, are due.
@@ -208,6 +230,21 @@ impl Post {
     pub(super) fn target(&self) -> Option<Target> {
         self.chat_id.map(|chat_id| Target { chat_id, thread_id: self.thread_id })
     }
+
+    /// The history for the table of waits and ends.
+    pub(super) fn history(&self, now: Timestamp) -> History {
+        History {
+            attempts: self.attempts.unsigned_abs(),
+            answers_lost: self.answers_lost.unsigned_abs(),
+            failing_for: time_since(self.failed_since, now),
+            has_witness: false,
+        }
+    }
+
+    /// True if it is a notice about the end of another post.
+    pub(super) fn ends_another(&self) -> bool {
+        self.content.get("ends_post").is_some()
+    }
 }
 
 impl PreparedPosts {
@@ -220,6 +257,8 @@ impl PreparedPosts {
             content: first.content.clone(),
             outcome_unknown: false,
             attempts: 0,
+            answers_lost: 0,
+            failed_since: None,
             chat_id: None,
             thread_id: None,
         }
@@ -237,9 +276,17 @@ impl BotWork {
     pub(super) fn target_of(&self, dialog: &ClaimedDialog) -> Option<Target> {
         match (self.one_chat(), dialog.topic) {
             (Some(chat), _) => dialog.confirmed.then_some(chat),
-            (None, Topic::Open { chat_id, thread_id }) => Some(Target { chat_id, thread_id: Some(thread_id) }),
-            (None, Topic::None | Topic::Creating { .. }) => None,
+            (None, Topic::Open { chat_id, thread_id }) if !dialog.in_general => {
+                Some(Target { chat_id, thread_id: Some(thread_id) })
+            }
+            (None, _) if dialog.in_general => dialog.confirmed.then(|| self.group()),
+            (None, _) => None,
         }
+    }
+
+    /// True if the posts of a dialog bear its name: they stand among those of others.
+    pub(super) fn is_headed(&self, dialog: &ClaimedDialog) -> bool {
+        self.one_chat().is_some() || dialog.in_general
     }
 
     /// Returns the group itself, the target of posts that belong to no topic.
@@ -252,6 +299,7 @@ impl BotWork {
 #[derive(Deserialize)]
 struct BotWorkRow {
     outbox: BotOutbox,
+    outage: Option<Outage>,
     bot: ClaimedBot,
     dialog: Option<ClaimedDialog>,
     scheduled_emoji: Option<String>,
@@ -274,6 +322,7 @@ impl From<BotWorkRow> for BotWork {
         }
         Self {
             outbox: row.outbox,
+            outage: row.outage,
             bot: row.bot,
             dialog: row.dialog.map(|dialog| ClaimedDialog { scheduled_emoji, last_posted_at, ..dialog }),
             posts: row.posts.unwrap_or_default(),

@@ -203,6 +203,7 @@ impl WorkerState {
         match (claimed.sending_post_id, composed) {
             (Some(id), Some((mut work, plan))) => {
                 work.outbox = claimed.outbox;
+                work.outage.clone_from(&claimed.outage);
                 let post = plan.prepared.first_post(id);
                 let left = TelegramSender::budget_for(&work, &post).unwrap_or(plan.left);
                 Self::Sending(Box::new(SendingPost { work, post, target: plan.target, left, next_work: claimed }))

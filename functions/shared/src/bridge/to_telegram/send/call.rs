@@ -14,6 +14,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::{
+    delivery_method::DeliveryMethod,
     files::Files,
     params::{message, narrow},
 };
@@ -37,6 +38,31 @@ fn number(content: &Value, field: &str) -> i64 {
 
 fn text<'a>(content: &'a Value, field: &str) -> &'a str {
     content.get(field).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Returns the method of the Bot API by which a post goes.
+pub(in crate::bridge::to_telegram) fn method_of(post: &Post) -> &'static str {
+    match (post.kind, DeliveryMethod::of(post)) {
+        (PostKind::Header | PostKind::Replay | PostKind::Text | PostKind::Mirror | PostKind::Notice, _)
+        | (PostKind::Photo | PostKind::Album | PostKind::Voice | PostKind::Venue, DeliveryMethod::TextLine) => {
+            "sendMessage"
+        }
+        (PostKind::Photo | PostKind::Album | PostKind::Voice | PostKind::Venue, DeliveryMethod::Document) => {
+            "sendDocument"
+        }
+        (PostKind::Album, DeliveryMethod::Url | DeliveryMethod::Upload) => "sendMediaGroup",
+        (PostKind::Photo | PostKind::Album, _) => "sendPhoto",
+        (PostKind::Voice, _) => "sendVoice",
+        (PostKind::Venue, _) => "sendVenue",
+        (PostKind::Edit, _) => "editMessageText",
+        (PostKind::Rename, _) => "editForumTopic",
+        (PostKind::Pin, _) => "pinChatMessage",
+        (PostKind::CloseTopic, _) => "closeForumTopic",
+        (PostKind::ReopenTopic, _) => "reopenForumTopic",
+        (PostKind::Delete, _) => "deleteMessage",
+        (PostKind::RemoveTopic, _) => "deleteForumTopic",
+        (PostKind::Reaction, _) => "setMessageReaction",
+    }
 }
 
 impl TelegramSender<'_> {

@@ -3,7 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::{
-    bridge::{common::post_kind::PostKind, rows::posts, to_telegram::work::Post},
+    bridge::{
+        common::{
+            post_kind::PostKind,
+            texts::{self, Language},
+        },
+        rows::posts,
+        to_telegram::work::Post,
+    },
     platform::db::Statement,
 };
 
@@ -72,10 +79,21 @@ pub(in crate::bridge::to_telegram) fn use_next_method(post: &Post, is_uncertain:
     Some(vec![posts::replace_content(post.id, content, Vec::new(), is_uncertain)])
 }
 
-/// Requeues a header that Telegram refused, without its photo. None: the post is no header, or has no photo.
+/// Requeues a post of text that Telegram refused, in its next plainer form: without its preview, without its reply, without its
+/// entities, and what shows people's messages at last as a line. None: it has no plainer form.
 pub(in crate::bridge::to_telegram) fn plainer(post: &Post) -> Option<Vec<Statement>> {
     let mut content = post.content.clone();
-    content.as_object_mut()?.remove("preview").filter(|_| post.kind == PostKind::Header)?;
+    let fields = content.as_object_mut()?;
+    let is_plainer = ["preview", "reply_to", "entities"].iter().any(|field| fields.remove(*field).is_some());
+    if !is_plainer {
+        let shows_messages = matches!(post.kind, PostKind::Text | PostKind::Mirror | PostKind::Replay);
+        let line = texts::kind_line("", Language::Russian);
+        if !shows_messages || content["text"] == line {
+            return None;
+        }
+        content["text"] = json!(line);
+    }
+    metrics::counter!("posts_fallback_used").increment(1);
     Some(vec![posts::replace_content(post.id, content, Vec::new(), false)])
 }
 
@@ -83,9 +101,23 @@ pub(in crate::bridge::to_telegram) fn plainer(post: &Post) -> Option<Vec<Stateme
 mod tests {
     use super::*;
 
-    fn methods(kind: PostKind) -> Vec<&'static str> {
+    fn post_of(kind: PostKind) -> Post {
         let content = json!({"media": ["https://avito.st/1.jpg"], "voice_id": "v"});
-        let post = Post { id: 1, kind, content, outcome_unknown: false, attempts: 0, chat_id: None, thread_id: None };
+        Post {
+            id: 1,
+            kind,
+            content,
+            outcome_unknown: false,
+            attempts: 0,
+            answers_lost: 0,
+            failed_since: None,
+            chat_id: None,
+            thread_id: None,
+        }
+    }
+
+    fn methods(kind: PostKind) -> Vec<&'static str> {
+        let post = post_of(kind);
         std::iter::successors(Some(DeliveryMethod::of(&post)), |method| method.next(kind))
             .map(DeliveryMethod::as_str)
             .collect()
@@ -100,18 +132,20 @@ mod tests {
     }
 
     #[test]
-    fn a_header_without_a_photo_has_no_plainer_form() {
+    fn a_header_has_a_plainer_form_while_it_has_a_photo_or_links_and_a_text_ends_as_a_line() {
         let mut post = Post {
-            id: 1,
             kind: PostKind::Header,
             content: json!({ "text": "Стол", "preview": "https://avito.st/1" }),
-            outcome_unknown: true,
-            attempts: 0,
-            chat_id: None,
-            thread_id: None,
+            ..post_of(PostKind::Header)
         };
         assert!(plainer(&post).is_some());
+        post.content = json!({ "text": "Стол", "entities": [] });
+        assert!(plainer(&post).is_some());
         post.content = json!({ "text": "Стол" });
+        assert!(plainer(&post).is_none());
+        post.kind = PostKind::Text;
+        assert!(plainer(&post).is_some());
+        post.content = json!({ "text": texts::kind_line("", Language::Russian) });
         assert!(plainer(&post).is_none());
     }
 }

@@ -16,15 +16,20 @@ use crate::{
             avito_call::{AvitoCaller, CallError},
             avito_rate_limit::CallPriority,
             post_kind::PostKind,
+            states::PostState,
         },
-        rows::posts,
+        rows::posts::{self, Requeue},
         to_telegram::{
-            retry,
             sender::TelegramSender,
             work::{BotWork, Post},
         },
     },
-    platform::{db::Statement, media::MediaError, secrets::Secret},
+    platform::{
+        db::Statement,
+        endings::{Duty, Outcome, Verdict, spread},
+        media::MediaError,
+        secrets::Secret,
+    },
     telegram::Attachment,
 };
 
@@ -37,8 +42,6 @@ const MAX_FILE_BYTES: usize = 20 * MEGABYTE;
 const MAX_ALBUM_BYTES: usize = 40 * MEGABYTE;
 /// The largest voice: an hour of speech. It is in memory twice.
 const MAX_VOICE_BYTES: usize = 16 * MEGABYTE;
-/// The number of attempts to fetch a post's files before the post goes by the next delivery method.
-const FILE_ATTEMPTS: i32 = 4;
 
 /// The files that a post's call uploads, with the permit to hold them in memory.
 #[derive(Default)]
@@ -86,13 +89,20 @@ impl<'a> TelegramSender<'a> {
         };
         match fetched {
             Ok(files) => Preparation::Ready(files),
-            Err(FileError::Transient) if post.attempts < FILE_ATTEMPTS => {
-                let wait = retry::backoff(post.attempts);
-                Preparation::Not(if post.outcome_unknown {
-                    posts::requeue_uncertain(post.id, wait)
-                } else {
-                    posts::requeue_post(post.id, true, wait)
-                })
+            Err(FileError::Transient)
+                if let Verdict::Wait { wait, counts, .. } =
+                    Duty::PostFiles.after(Outcome::Unknown, post.history(work.outbox.now)) =>
+            {
+                Preparation::Not(posts::requeue_post(
+                    post.id,
+                    Requeue {
+                        state: if post.outcome_unknown { PostState::Sending } else { PostState::Pending },
+                        is_attempt: counts,
+                        is_answer_lost: false,
+                        wait_seconds: spread(wait).as_secs_f64(),
+                        is_alone: false,
+                    },
+                ))
             }
             Err(_) => Preparation::Not(use_next_method(post, post.outcome_unknown).unwrap_or_default()),
         }

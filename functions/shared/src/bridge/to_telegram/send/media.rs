@@ -188,6 +188,8 @@ mod tests {
             content,
             outcome_unknown: false,
             attempts: 0,
+            answers_lost: 0,
+            failed_since: None,
             chat_id: None,
             thread_id: None,
         };
@@ -204,6 +206,8 @@ mod tests {
                 content: json!({}),
                 outcome_unknown: false,
                 attempts: 0,
+                answers_lost: 0,
+                failed_since: None,
                 chat_id: None,
                 thread_id: None,
             })

@@ -1,0 +1,134 @@
+//! A call of a bot that is out: three different dialogs or posts failed in it one after the other, and none went through between.
+//! Then one at a time is tried, and the others wait, so that an outage of Telegram costs few calls however much waits.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    bridge::common::telegram_budget::{later, time_since},
+    platform::{
+        db::Statement,
+        endings::{Duty, History, Outcome, Verdict, spread},
+    },
+};
+
+/// The number of objects that have to fail in a call, one after the other.
+const OBJECTS: usize = 3;
+
+/// The calls of a bot that fail, as its outbox stores them.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub(super) struct Outage {
+    /// By the call's method: the ids of the dialogs, or of the posts outside of dialogs, that failed in it, up to three.
+    calls: BTreeMap<String, Vec<i64>>,
+    /// The time since which a call is out. None: none is.
+    since: Option<Timestamp>,
+    /// The time of the next trial, of all calls that are out.
+    trial_at: Option<Timestamp>,
+    /// The trials that failed.
+    attempts: u32,
+}
+
+impl Outage {
+    fn is_out(&self, method: &str) -> bool {
+        self.calls.get(method).is_some_and(|objects| objects.len() >= OBJECTS)
+    }
+
+    /// Returns the time before which this call is not made. None: it may be made now.
+    pub(super) fn held_until(&self, method: &str, now: Timestamp) -> Option<Timestamp> {
+        self.trial_at.filter(|at| self.is_out(method) && *at > now)
+    }
+
+    /// Notes that an object failed in a call.
+    pub(super) fn with_failure(mut self, method: &str, object: i64, now: Timestamp) -> Self {
+        let was_out = self.is_out(method);
+        let objects = self.calls.entry(method.to_owned()).or_default();
+        if !objects.contains(&object) && objects.len() < OBJECTS {
+            objects.push(object);
+        }
+        if self.is_out(method) {
+            let since = *self.since.get_or_insert(now);
+            self.attempts += u32::from(was_out);
+            let history =
+                History { attempts: self.attempts, failing_for: time_since(Some(since), now), ..History::default() };
+            let wait = match Duty::Trial.after(Outcome::Unknown, history) {
+                Verdict::Wait { wait, .. } => spread(wait),
+                Verdict::Plainer | Verdict::End => Duration::ZERO,
+            };
+            self.trial_at = Some(later(now, wait));
+        }
+        self
+    }
+
+    /// Notes that a call went through. None: this one did not fail. The inner None: no call fails any more.
+    pub(super) fn with_success(mut self, method: &str) -> Option<Option<Self>> {
+        self.calls.remove(method)?;
+        if !self.calls.keys().any(|method| self.is_out(method)) {
+            (self.since, self.trial_at, self.attempts) = (None, None, 0);
+        }
+        Some((!self.calls.is_empty()).then_some(self))
+    }
+}
+
+/// Stores the calls that fail. None: no call does.
+pub(super) fn store(bot_id: i64, outage: Option<Outage>) -> Statement {
+    let calls = outage.as_ref().map(|outage| json!(outage.calls));
+    let Outage { since, trial_at, attempts, .. } = outage.unwrap_or_default();
+    Statement::new(
+        "UPDATE bot_outboxes SET failing_calls = $2, out_since = $3, trial_at = $4, failed_trials = $5 WHERE bot_id = $1",
+    )
+    .bind(bot_id)
+    .bind(calls)
+    .bind(since)
+    .bind(trial_at)
+    .bind(i32::try_from(attempts).unwrap_or(i32::MAX))
+}
+
+/// Makes what failed due now: the call that it waited for goes through again.
+pub(super) fn resume(bot_id: i64) -> Vec<Statement> {
+    let dialogs = "UPDATE dialogs d SET hold_until = NULL
+                   WHERE d.bot_id = $1 AND d.hold_until > now() AND NOT d.collecting_album
+                     AND d.id = ANY (ARRAY(
+                         SELECT p.dialog_id FROM posts p
+                         WHERE p.bot_id = $1 AND p.state IN ('pending', 'sending') AND p.failed_since IS NOT NULL
+                         UNION
+                         SELECT m.dialog_id FROM messages m WHERE m.bot_id = $1 AND m.needs_post AND m.post_id IS NULL))";
+    let posts = "UPDATE posts SET due_at = now()
+                 WHERE bot_id = $1 AND state IN ('pending', 'sending') AND failed_since IS NOT NULL AND due_at > now()";
+    [dialogs, posts].into_iter().map(|sql| Statement::new(sql).bind(bot_id)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
+    #[test]
+    fn a_call_is_out_when_three_objects_failed_in_it_and_none_went_through_between() {
+        let two = Outage::default().with_failure("sendMessage", 1, NOW).with_failure("sendMessage", 2, NOW);
+        assert_eq!(two.clone().with_failure("sendMessage", 2, NOW).held_until("sendMessage", NOW), None);
+        let out = two.clone().with_failure("sendMessage", 3, NOW);
+        assert!(out.held_until("sendMessage", NOW).is_some());
+        assert_eq!(out.held_until("sendPhoto", NOW), None, "another call");
+        assert_eq!(out.with_success("sendMessage"), Some(None));
+        let between = two.with_success("sendMessage").flatten().unwrap_or_default();
+        assert_eq!(between.with_failure("sendMessage", 3, NOW).held_until("sendMessage", NOW), None);
+        assert_eq!(Outage::default().with_success("sendMessage"), None);
+    }
+
+    #[test]
+    fn trials_become_rarer() {
+        let mut outage = (1..=3).fold(Outage::default(), |outage, id| outage.with_failure("sendMessage", id, NOW));
+        let mut now = NOW;
+        let mut trials = 0;
+        while now < later(NOW, Duration::from_secs(3600)) {
+            now = outage.held_until("sendMessage", now).unwrap_or(now);
+            outage = outage.with_failure("sendMessage", 1, now);
+            trials += 1;
+        }
+        assert!((15..=30).contains(&trials), "{trials}");
+    }
+}

@@ -1,0 +1,336 @@
+//! A shop on a database of its own, whose clock the test moves.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio_postgres::{Client, NoTls};
+use tuberry::{
+    bridge::{
+        api::reply::{Reply, ReplyError, reply},
+        ingest::{
+            incoming::{IncomingBatch, IncomingMessage},
+            polls::{poll, start_polling},
+            record::record,
+        },
+        queue_tasks::PollTask,
+        to_avito::worker::deliver_to_avito,
+        to_telegram::worker::deliver_to_telegram,
+    },
+    platform::{
+        db::{Scope, Statement, parse_address},
+        migrations::apply,
+        secrets::Secret,
+    },
+};
+
+use crate::support::{World, must, shop::Shop, variable};
+
+/// Nothing listens there: the test itself runs the workers.
+const NO_QUEUE: &str = "http://127.0.0.1:1/none";
+/// The most rounds in which all that is due is worked off: more would be a circle without a wait.
+const MAX_ROUNDS: usize = 300;
+
+/// A shop with its own database and clock.
+pub struct Scene {
+    pub shop: Shop,
+    owner_of_database: Client,
+    database: String,
+    /// The seconds that passed since the scene began.
+    clock: f64,
+    calls: Vec<Call>,
+    read_calls: u64,
+}
+
+/// A call that the outside saw.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub method: String,
+    pub chat: Option<String>,
+    pub params: Value,
+    /// The seconds since the scene began.
+    pub at: f64,
+}
+
+impl Scene {
+    /// A shop whose bot and account are connected and polled once.
+    pub async fn new() -> Self {
+        let database = format!("endings_{}", World::new_id());
+        let server = connected(&variable("DATABASE_URL")).await;
+        must(server.batch_execute(&format!("CREATE DATABASE {database}")).await);
+        let mut address = must(url::Url::parse(&variable("DATABASE_URL")));
+        address.set_path(&database);
+        must(apply(&Secret::new(address.as_str()), "").await);
+        let owner_of_database = connected(address.as_str()).await;
+        // Redis is shared with the stack: its keys name accounts, so ids begin where no other test has any.
+        let first_id = World::new_id();
+        for table in ["avito_accounts", "bots", "dialogs", "clients", "users"] {
+            let restart = format!("ALTER TABLE {table} ALTER COLUMN id RESTART WITH {first_id}");
+            must(owner_of_database.batch_execute(&restart).await);
+        }
+        let hosts = [variable("AVITO_API_BASE"), variable("TELEGRAM_API_BASE")]
+            .map(|base| base.replace("http://", ""))
+            .join(",");
+        let world = World::with(&[
+            ("MEDIA_HOSTS", &hosts),
+            ("DATABASE_URL", address.as_str()),
+            ("TELEGRAM_QUEUE_URL", NO_QUEUE),
+            ("AVITO_QUEUE_URL", NO_QUEUE),
+            ("POLL_QUEUE_URL", NO_QUEUE),
+            ("INTAKE_QUEUE_URL", NO_QUEUE),
+            ("AUTO_REPLY_QUEUE_URL", NO_QUEUE),
+        ]);
+        let shop = Shop::of(world).await;
+        shop.world.query(Scope::Tenant(shop.owner.client), start_polling(shop.account_id)).await;
+        let mut scene = Self { shop, owner_of_database, database, clock: 0.0, calls: Vec::new(), read_calls: 0 };
+        scene.poll().await;
+        scene.settle().await;
+        scene.calls.clear();
+        scene
+    }
+
+    /// Removes the database.
+    pub async fn end(self) {
+        drop(self.owner_of_database);
+        let server = connected(&variable("DATABASE_URL")).await;
+        must(server.batch_execute(&format!("DROP DATABASE {} WITH (FORCE)", self.database)).await);
+    }
+
+    /// Opens a chat with a buyer of this name, in which the buyer writes. Returns its id at Avito.
+    pub async fn buyer_writes_first(&mut self, name: &str, text: &str) -> String {
+        let item = json!({ "id": World::new_id(), "title": "Стол", "price_string": "12 000 ₽",
+                           "url": "https://www.avito.ru/1", "city": "Москва" });
+        let chat = json!({ "user_id": self.shop.outside.user_id, "buyer": { "name": name }, "item": item });
+        let opened = self.shop.world.control("avito/chats", &chat).await;
+        let chat = opened["chat_id"].as_str().unwrap_or_default().to_owned();
+        self.buyer_writes(&chat, text).await;
+        chat
+    }
+
+    /// The buyer of a chat writes. No webhook reports it.
+    pub async fn buyer_writes(&self, chat: &str, text: &str) {
+        let message = json!({ "chat": chat, "from": "buyer", "text": text, "webhook": false });
+        self.shop.world.control("avito/messages", &message).await;
+    }
+
+    /// A webhook reports a buyer's message of a chat that no poll has seen.
+    pub async fn webhook_reports(&self, chat: &str, text: &str) {
+        let batch = IncomingBatch {
+            account_id: self.shop.account_id,
+            user_id: self.shop.outside.user_id,
+            chat_id: chat.to_owned(),
+            messages: vec![IncomingMessage {
+                id: format!("m{}", World::new_id()),
+                own: false,
+                system: false,
+                kind: "text".to_owned(),
+                text: Some(text.to_owned()),
+                text_key: Some(text.to_owned()),
+                attachments: json!({}),
+                created: Timestamp::now(),
+                position: 0,
+            }],
+            polled: None,
+        };
+        self.query(record(self.shop.world.app, &batch)).await;
+    }
+
+    /// A person answers through the API.
+    pub async fn try_answer(&self, chat: &str, text: &str) -> Result<(), ReplyError> {
+        let reply_to = Reply {
+            dialog_id: self.dialog_of(chat).await,
+            text: text.to_owned(),
+            user_id: self.shop.owner.user_id,
+            author: "Ольга".to_owned(),
+            key: None,
+        };
+        reply(self.shop.world.app, self.shop.owner.client, reply_to).await.map(|_| ())
+    }
+
+    /// As [`Scene::try_answer`], where it is accepted.
+    pub async fn answer(&self, chat: &str, text: &str) {
+        must(self.try_answer(chat, text).await);
+    }
+
+    pub async fn dialog_of(&self, chat: &str) -> i64 {
+        let sql = "SELECT id FROM dialogs WHERE avito_chat_id = $1";
+        self.query(Statement::new(sql).bind(chat.to_owned())).await[0].get("id")
+    }
+
+    /// Runs a statement of the shop's tenant.
+    pub async fn query(&self, statement: Statement) -> Vec<tokio_postgres::Row> {
+        self.shop.world.query(Scope::Tenant(self.shop.owner.client), statement).await
+    }
+
+    /// Makes calls to Avito for this account fail, for ever: those of a chat, or of all. Returns the fault's id.
+    pub async fn avito_fails(&self, method: &str, chat: Option<&str>, status: u16) -> u64 {
+        let mut scope = json!({ "user_id": self.shop.outside.user_id });
+        if let Some(chat) = chat {
+            scope = json!({ "chat": chat });
+        }
+        self.fault(json!({ "target": "avito", "method": method, "kind": "status", "status": status, "scope": scope }))
+            .await
+    }
+
+    /// Adds a fault, and returns its id for [`Scene::lift`].
+    pub async fn fault(&self, fault: Value) -> u64 {
+        self.shop.world.control("faults", &fault).await["fault_id"].as_u64().unwrap_or_default()
+    }
+
+    /// Lifts a fault.
+    pub async fn lift(&self, id: u64) {
+        let url = format!("{}/_local/faults/{id}", variable("STACK_CONTROL"));
+        must(self.shop.world.app.outside().delete(url).send().await);
+    }
+
+    /// Polls the account now, even if it is not due.
+    pub async fn poll(&mut self) {
+        self.query(Statement::new("UPDATE account_polls SET next_poll_at = now()")).await;
+        let task = PollTask::V1 { account_ids: vec![self.shop.account_id], due: Timestamp::now() };
+        must(poll(self.shop.world.app, &task, stop()).await);
+    }
+
+    /// Lets time pass, and works off what becomes due meanwhile, at its time.
+    pub async fn run_for(&mut self, time: Duration) {
+        let end = self.clock + time.as_secs_f64();
+        self.settle().await;
+        while let Some(wait) = self.seconds_to_next_work().await.filter(|wait| self.clock + wait <= end) {
+            self.pass(wait.max(0.01)).await;
+            self.settle().await;
+        }
+        self.pass(end - self.clock).await;
+        self.settle().await;
+    }
+
+    /// Runs the workers until nothing is due.
+    pub async fn settle(&mut self) {
+        for round in 0.. {
+            assert!(round < MAX_ROUNDS, "workers turn in a circle: {:?}", self.calls.last());
+            let bots = "SELECT bot_id AS id FROM bot_outboxes WHERE due_at <= now()";
+            let dialogs = "SELECT id FROM dialogs WHERE send_at <= now() OR mark_read_at <= now()";
+            let (bots, dialogs) = (self.ids(bots).await, self.ids(dialogs).await);
+            for bot_id in &bots {
+                must(deliver_to_telegram(self.shop.world.app, *bot_id, stop()).await);
+            }
+            for dialog_id in &dialogs {
+                must(deliver_to_avito(self.shop.world.app, *dialog_id, stop()).await);
+            }
+            self.read_calls().await;
+            if bots.is_empty() && dialogs.is_empty() {
+                return;
+            }
+        }
+    }
+
+    async fn ids(&self, sql: &'static str) -> Vec<i64> {
+        self.query(Statement::new(sql)).await.iter().map(|row| row.get("id")).collect()
+    }
+
+    async fn seconds_to_next_work(&self) -> Option<f64> {
+        let sql = "SELECT extract(epoch FROM least(
+                       (SELECT min(due_at) FROM bot_outboxes), (SELECT min(least(send_at, mark_read_at)) FROM dialogs)) - now())::float8
+                   AS wait";
+        self.query(Statement::new(sql)).await[0].get::<_, Option<f64>>("wait").map(|wait| wait.max(0.0))
+    }
+
+    /// Moves every time of every row of the database into the past, and forgets what Redis counts for the account.
+    async fn pass(&mut self, seconds: f64) {
+        let columns = "SELECT c.table_name::text, string_agg(format('%1$I = %1$I - make_interval(secs => $1)', c.column_name), ', ')
+                       FROM information_schema.columns c
+                       JOIN information_schema.tables t USING (table_schema, table_name)
+                       WHERE c.table_schema = 'public' AND t.table_type = 'BASE TABLE' AND c.is_generated = 'NEVER'
+                         AND c.data_type = 'timestamp with time zone'
+                       GROUP BY 1";
+        for row in must(self.owner_of_database.query(columns, &[]).await) {
+            let (table, moves): (String, String) = (row.get(0), row.get(1));
+            let moves = moves.replace("$1", &seconds.to_string());
+            must(self.owner_of_database.batch_execute(&format!("UPDATE {table} SET {moves}")).await);
+        }
+        let account_id = self.shop.account_id;
+        let _ = self
+            .shop
+            .world
+            .app
+            .cache()
+            .script("return redis.call('DEL', KEYS[1])", &format!("avito-rate-limit:{account_id}"), &[])
+            .await;
+        self.clock += seconds;
+    }
+
+    async fn read_calls(&mut self) {
+        let answer = self.shop.world.ask(&format!("calls?since={}", self.read_calls)).await;
+        self.read_calls = answer["next"].as_u64().unwrap_or_default();
+        let (user_id, group) = (json!(self.shop.outside.user_id), json!(self.shop.bot.chat_id));
+        for call in answer["calls"].as_array().into_iter().flatten() {
+            let is_mine = call["user_id"] == user_id
+                || call["chat_id"] == group
+                || call["params"]["client_id"] == self.shop.outside.api_client_id
+                || call["params"]["chat_id"] == group;
+            if is_mine {
+                self.calls.push(Call {
+                    method: call["method"].as_str().unwrap_or_default().to_owned(),
+                    chat: call["chat"].as_str().map(str::to_owned),
+                    params: call["params"].clone(),
+                    at: self.clock,
+                });
+            }
+        }
+    }
+
+    /// Forgets the calls so far.
+    pub fn forget_calls(&mut self) {
+        self.calls.clear();
+    }
+
+    /// The calls of a method so far, with the seconds at which they were made.
+    pub fn calls_of(&self, method: &str) -> Vec<&Call> {
+        self.calls.iter().filter(|call| call.method == method).collect()
+    }
+
+    /// The number of all calls since `from` seconds, up to `to`.
+    pub fn calls_between(&self, from: f64, to: f64) -> usize {
+        self.calls.iter().filter(|call| (from..to).contains(&call.at)).count()
+    }
+
+    /// The most calls in any minute.
+    pub fn most_in_a_minute(&self) -> usize {
+        self.calls.iter().map(|call| self.calls_between(call.at, call.at + 60.0)).max().unwrap_or_default()
+    }
+
+    /// The seconds since the scene began.
+    pub fn clock(&self) -> f64 {
+        self.clock
+    }
+
+    /// The texts that the seller wrote in a chat at Avito, oldest first.
+    pub async fn answers_in(&self, chat: &str) -> Vec<String> {
+        let chats = self.shop.world.ask(&format!("avito/chats?chat={chat}")).await;
+        let messages = chats["chats"][0]["messages"].as_array().cloned().unwrap_or_default();
+        let own = messages.iter().filter(|message| message["author_id"] == json!(self.shop.outside.user_id));
+        own.filter_map(|message| message["content"]["text"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// The texts that were posted into the group, in order.
+    pub fn posted(&self) -> Vec<String> {
+        let texts = self.calls.iter().filter(|call| call.method == "sendMessage");
+        texts.filter_map(|call| call.params["text"].as_str().map(str::to_owned)).collect()
+    }
+
+    /// The statuses of the answers in a chat, oldest first.
+    pub async fn statuses(&self, chat: &str) -> Vec<String> {
+        let sql = "SELECT m.status FROM messages m JOIN dialogs d ON d.id = m.dialog_id
+                   WHERE d.avito_chat_id = $1 AND m.direction = 'out' ORDER BY m.id";
+        self.query(Statement::new(sql).bind(chat.to_owned())).await.iter().map(|row| row.get("status")).collect()
+    }
+}
+
+async fn connected(address: &str) -> Client {
+    let config = parse_address(address).unwrap_or_else(|error| panic!("{error}"));
+    let (client, connection) = must(config.connect(NoTls).await);
+    tokio::spawn(connection);
+    client
+}
+
+fn stop() -> Instant {
+    Instant::now() + Duration::from_secs(60)
+}

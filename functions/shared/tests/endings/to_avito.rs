@@ -1,0 +1,157 @@
+//! Answers whose calls to Avito go on failing.
+
+use std::time::Duration;
+
+use tuberry::platform::db::Statement;
+
+use crate::scene::Scene;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// A scene with two chats that have topics, X and Y.
+async fn two_chats() -> (Scene, String, String) {
+    let mut scene = Scene::new().await;
+    let x = scene.buyer_writes_first("Анна", "Здравствуйте").await;
+    let y = scene.buyer_writes_first("Борис", "Добрый день").await;
+    scene.poll().await;
+    scene.run_for(2 * MINUTE).await;
+    scene.forget_calls();
+    (scene, x, y)
+}
+
+/// Holds the bounds of `failure.md` §5 for one thing that fails.
+fn assert_few_calls(scene: &Scene, method: &str, began: f64) {
+    let calls: Vec<f64> = scene.calls_of(method).iter().map(|call| call.at - began).collect();
+    let within = |seconds: f64| calls.iter().filter(|at| **at < seconds).count();
+    let in_a_minute =
+        calls.iter().map(|from| calls.iter().filter(|at| (*from..from + 60.0).contains(*at)).count()).max();
+    assert!(in_a_minute.unwrap_or_default() <= 15, "{method}: {calls:?}");
+    assert!(within(3600.0) <= 60 && within(86_400.0) <= 200, "{method}: {calls:?}");
+}
+
+#[tokio::test]
+async fn an_answer_that_avito_refuses_fails_at_once_with_its_words_and_the_account_stays_active() {
+    let (mut scene, x, y) = two_chats().await;
+    scene.avito_fails("messages.send", Some(&x), 403).await;
+    scene.answer(&x, "в X").await;
+    scene.answer(&y, "в Y").await;
+    scene.run_for(MINUTE).await;
+
+    assert_eq!(scene.statuses(&x).await, ["failed"]);
+    assert_eq!(scene.statuses(&y).await, ["sent"]);
+    assert_eq!(scene.answers_in(&y).await, ["в Y"]);
+    assert!(scene.posted().iter().any(|text| text.starts_with("💔 Avito не принял сообщение")), "{:?}", scene.posted());
+    assert_eq!(scene.calls_of("messages.send").iter().filter(|call| call.chat.as_deref() == Some(&*x)).count(), 1);
+    assert!(scene.calls_of("token").is_empty(), "no new token for a refusal of one thing");
+    let status = scene.query(Statement::new("SELECT status FROM avito_accounts")).await;
+    assert_eq!(status[0].get::<_, String>("status"), "active");
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_fails_without_end_is_given_up_once_another_chat_goes_through() {
+    let (mut scene, x, y) = two_chats().await;
+    let began = scene.clock();
+    scene.avito_fails("messages.send", Some(&x), 500).await;
+    scene.answer(&x, "в X").await;
+    for _ in 0..15 {
+        scene.answer(&y, "в Y").await;
+        scene.run_for(MINUTE).await;
+    }
+    assert_eq!(scene.statuses(&x).await, ["failed"]);
+    let posted = scene.posted();
+    assert!(posted.iter().any(|text| text.contains("Avito пока не принимает")), "{posted:?}");
+    assert!(posted.iter().any(|text| text.contains("Неизвестно, дошло ли")), "{posted:?}");
+    assert_few_calls(&scene, "messages.send", began);
+    assert!(scene.calls_of("token").is_empty());
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn an_outage_of_hours_ends_nothing_and_all_answers_arrive_after_it_in_their_order() {
+    let (mut scene, x, y) = two_chats().await;
+    let began = scene.clock();
+    let fault = scene.avito_fails("messages.send", None, 500).await;
+    scene.answer(&x, "один").await;
+    scene.answer(&x, "два").await;
+    scene.answer(&y, "три").await;
+    scene.run_for(3 * HOUR).await;
+    assert_eq!(scene.statuses(&x).await, ["sending", "sending"]);
+    let hour = scene.calls_of("messages.send").iter().filter(|call| call.at < began + 3600.0).count();
+    assert!(hour <= 60, "{hour} calls in the first hour");
+
+    scene.lift(fault).await;
+    scene.run_for(HOUR).await;
+    let mut answers = scene.answers_in(&x).await;
+    answers.sort();
+    assert_eq!(answers, ["два", "один"]);
+    assert_eq!(scene.answers_in(&y).await, ["три"]);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_that_waited_a_day_is_never_sent_by_itself() {
+    let (mut scene, x, _) = two_chats().await;
+    let fault = scene.avito_fails("messages.send", None, 500).await;
+    scene.answer(&x, "вчера").await;
+    scene.run_for(DAY + HOUR).await;
+    assert_eq!(scene.statuses(&x).await, ["failed"]);
+    scene.lift(fault).await;
+    scene.run_for(HOUR).await;
+    assert_eq!(scene.answers_in(&x).await, Vec::<String>::new());
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_chat_that_cannot_be_read_after_a_lost_answer_ends_in_a_question_and_the_next_answer_goes() {
+    let (mut scene, x, _) = two_chats().await;
+    scene.avito_fails("messages.list", Some(&x), 404).await;
+    let lost = serde_json::json!({ "target": "avito", "method": "messages.send", "kind": "reset_before", "times": 1, "scope": { "chat": x } });
+    scene.fault(lost).await;
+    scene.answer(&x, "первый").await;
+    scene.run_for(MINUTE).await;
+    scene.answer(&x, "второй").await;
+    scene.run_for(2 * HOUR).await;
+
+    assert_eq!(scene.statuses(&x).await, ["failed", "sent"]);
+    assert_eq!(scene.answers_in(&x).await, ["второй"]);
+    assert!(scene.posted().iter().any(|text| text.contains("Неизвестно, дошло ли")));
+    assert_eq!(scene.calls_of("messages.list").len(), 1, "a refusal is not repeated");
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_chat_whose_marking_as_read_is_refused_is_asked_once_and_keeps_its_token() {
+    let (mut scene, x, _) = two_chats().await;
+    scene.avito_fails("chat.read", Some(&x), 403).await;
+    scene.buyer_writes(&x, "Вы тут?").await;
+    scene.poll().await;
+    scene.run_for(HOUR).await;
+    let reads = scene.calls_of("chat.read").iter().filter(|call| call.chat.as_deref() == Some(&*x)).count();
+    assert_eq!(reads, 1);
+    assert!(scene.calls_of("token").is_empty());
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn thirty_dialogs_whose_token_avito_does_not_give_make_one_request_at_a_time() {
+    let (mut scene, x, y) = two_chats().await;
+    let expire = serde_json::json!({ "target": "avito", "kind": "token_expired", "scope": { "user_id": scene.shop.outside.user_id } });
+    scene.fault(expire).await;
+    scene.query(Statement::new("UPDATE avito_accounts SET access_token = NULL")).await;
+    let fault = scene.avito_fails("token", None, 500).await;
+    let began = scene.clock();
+    for chat in [&x, &y] {
+        scene.answer(chat, "ответ").await;
+    }
+    scene.run_for(HOUR).await;
+    let tokens: Vec<f64> = scene.calls_of("token").iter().map(|call| call.at - began).collect();
+    assert!(tokens.len() <= 25 && tokens.iter().filter(|at| **at < 60.0).count() <= 6, "{tokens:?}");
+
+    scene.lift(fault).await;
+    scene.run_for(HOUR).await;
+    assert_eq!(scene.answers_in(&x).await, ["ответ"]);
+    scene.end().await;
+}

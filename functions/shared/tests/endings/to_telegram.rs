@@ -1,0 +1,198 @@
+//! Posts and topics whose calls to Telegram go on failing.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tuberry::platform::db::Statement;
+
+use crate::scene::Scene;
+
+const MINUTE: Duration = Duration::from_secs(60);
+const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+impl Scene {
+    /// Makes a method of the Bot API fail in the shop's group, for ever. Returns the fault's id.
+    async fn telegram_fails(&self, method: Option<&str>, kind: &str, more: Value) -> u64 {
+        let mut fault = json!({ "target": "telegram", "kind": kind, "scope": { "chat_id": self.shop.bot.chat_id } });
+        if let Some(method) = method {
+            fault["method"] = json!(method);
+        }
+        for (name, value) in more.as_object().into_iter().flatten() {
+            fault[name] = value.clone();
+        }
+        self.fault(fault).await
+    }
+
+    async fn count(&self, sql: &'static str) -> i64 {
+        self.query(Statement::new(sql)).await[0].get(0)
+    }
+
+    async fn failed_posts(&self) -> i64 {
+        self.count("SELECT count(*) FROM posts WHERE state = 'failed'").await
+    }
+
+    /// Writes as buyers whom the scene already knows, and has the poll see it.
+    async fn buyers_write(&mut self, chats: &[String], text: &str) {
+        for chat in chats {
+            self.buyer_writes(chat, text).await;
+        }
+        self.poll().await;
+    }
+}
+
+fn refusal(description: &str) -> Value {
+    json!({ "status": 400, "body": { "ok": false, "error_code": 400, "description": description } })
+}
+
+async fn with_buyers(number: usize) -> (Scene, Vec<String>) {
+    let mut scene = Scene::new().await;
+    let mut chats = Vec::new();
+    for index in 0..number {
+        chats.push(scene.buyer_writes_first(&format!("Покупатель {index}"), "Здравствуйте").await);
+    }
+    scene.poll().await;
+    scene.run_for(10 * MINUTE).await;
+    scene.forget_calls();
+    (scene, chats)
+}
+
+#[tokio::test]
+async fn an_outage_of_telegram_ends_nothing_costs_few_calls_and_all_arrives_after_it() {
+    let (mut scene, chats) = with_buyers(10).await;
+    let began = scene.clock();
+    let fault = scene.telegram_fails(None, "status", json!({ "status": 500 })).await;
+    scene.buyers_write(&chats, "Вы тут?").await;
+    scene.run_for(6 * MINUTE).await;
+
+    assert_eq!(scene.failed_posts().await, 0);
+    assert!(scene.most_in_a_minute() <= 20, "{} calls in a minute", scene.most_in_a_minute());
+    scene.lift(fault).await;
+    scene.forget_calls();
+    scene.run_for(2 * MINUTE).await;
+    let arrived = scene.posted().iter().filter(|text| text.contains("Вы тут?")).count();
+    assert_eq!(arrived, 10, "{:?}", scene.posted());
+
+    scene.forget_calls();
+    let fault = scene.telegram_fails(None, "status", json!({ "status": 500 })).await;
+    scene.buyers_write(&chats, "Ау").await;
+    scene.run_for(5 * HOUR).await;
+    let first_hour = scene.calls_between(began, began + 4600.0);
+    assert!(first_hour <= 60, "{first_hour} calls in the first hour");
+    assert_eq!(scene.failed_posts().await, 0);
+    scene.lift(fault).await;
+    scene.run_for(HOUR).await;
+    assert_eq!(scene.posted().iter().filter(|text| text.contains("Ау")).count() >= 10, true);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_topic_that_telegram_refuses_ends_in_general_and_an_old_buyers_words_do_not_wait() {
+    let (mut scene, old) = with_buyers(1).await;
+    scene.telegram_fails(Some("createForumTopic"), "status", refusal("Bad Request: title must be non-empty")).await;
+    let began = scene.clock();
+    for index in 0..5 {
+        scene.buyer_writes_first(&format!("Новый {index}"), "Есть в наличии?").await;
+    }
+    scene.buyers_write(&old, "Я решил").await;
+    scene.run_for(Duration::from_secs(10)).await;
+    assert!(scene.posted().iter().any(|text| text.contains("Я решил")), "{:?}", scene.posted());
+
+    scene.run_for(15 * MINUTE).await;
+    let names: Vec<_> = scene.calls_of("createForumTopic").iter().map(|call| call.params["name"].to_string()).collect();
+    assert!(names.iter().any(|name| name.starts_with("\"Покупатель ")), "{names:?}");
+    assert!(scene.calls_between(began, began + 60.0) <= 25);
+    let general: Vec<_> =
+        scene.calls_of("sendMessage").into_iter().filter(|call| call.params["message_thread_id"].is_null()).collect();
+    let shown = general.iter().filter(|call| call.params["text"].to_string().contains("Есть в наличии?")).count();
+    assert_eq!(shown, 5, "{general:?}");
+    assert!(general.iter().any(|call| call.params["text"].to_string().contains("Тема для чата не создана")));
+
+    let in_first = scene.calls_of("createForumTopic").len();
+    scene.run_for(DAY).await;
+    let later = scene.calls_of("createForumTopic").len() - in_first;
+    assert!(later <= 5 * 4, "a topic is tried again four times a day at the most: {later}");
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_text_whose_answers_are_all_lost_stands_there_five_times_at_the_most_and_a_line_says_so() {
+    let (mut scene, chats) = with_buyers(1).await;
+    scene.telegram_fails(Some("sendMessage"), "reset_after", json!({})).await;
+    scene.buyers_write(&chats, "Один раз").await;
+    scene.run_for(2 * HOUR).await;
+    let posted = scene.posted();
+    let copies = posted.iter().filter(|text| text.contains("Один раз")).count();
+    assert!((2..=5).contains(&copies), "{posted:?}");
+    assert!(posted.iter().any(|text| text.contains("Telegram не подтвердил сообщение покупателя")), "{posted:?}");
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_missing_right_for_pictures_touches_no_other_kind_and_the_owner_is_notified_once() {
+    let (mut scene, chats) = with_buyers(2).await;
+    scene
+        .telegram_fails(
+            Some("sendPhoto"),
+            "status",
+            refusal("Bad Request: not enough rights to send photos to the chat"),
+        )
+        .await;
+    for _ in 0..2 {
+        let picture = json!({ "chat": chats[0], "from": "buyer", "type": "image", "webhook": false });
+        scene.shop.world.control("avito/messages", &picture).await;
+        scene.buyers_write(&chats[1..], "А доставка?").await;
+        scene.run_for(MINUTE).await;
+    }
+    assert_eq!(scene.count("SELECT count(*) FROM bots WHERE status = 'error'").await, 0);
+    assert!(scene.posted().iter().any(|text| text.contains("А доставка?")));
+    assert!(!scene.calls_of("sendDocument").is_empty(), "the next delivery method");
+    assert_eq!(scene.count("SELECT count(*) FROM owner_notices").await, 1);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_chat_that_avito_does_not_know_is_asked_for_rarely_and_new_buyers_get_their_topics_at_once() {
+    let (mut scene, _) = with_buyers(1).await;
+    let forged = format!("u2i-{}", scene.shop.account_id);
+    scene.webhook_reports(&forged, "Пишите мне").await;
+    scene.run_for(MINUTE).await;
+    scene.buyer_writes_first("Новый", "Есть в наличии?").await;
+    scene.poll().await;
+    scene.run_for(MINUTE).await;
+    assert!(scene.posted().iter().any(|text| text.contains("Есть в наличии?")), "{:?}", scene.posted());
+
+    scene.run_for(2 * DAY).await;
+    let asked = scene.calls_of("chats.get").iter().filter(|call| call.chat.as_deref() == Some(&*forged)).count();
+    assert!((3..=15).contains(&asked), "{asked}");
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn chats_that_avito_cannot_be_asked_about_are_shown_as_provisional_after_a_quarter_of_an_hour() {
+    let (mut scene, _) = with_buyers(1).await;
+    scene.avito_fails("chats.get", None, 500).await;
+    for index in 0..5 {
+        scene.webhook_reports(&format!("u2i-{index}-{}", scene.shop.account_id), &format!("Вопрос {index}")).await;
+    }
+    scene.run_for(40 * MINUTE).await;
+    let posted = scene.posted();
+    for index in 0..5 {
+        assert!(posted.iter().any(|text| text.contains(&format!("Вопрос {index}"))), "{posted:?}");
+    }
+    assert!(posted.iter().any(|text| text.contains("Не подтверждено Avito")), "{posted:?}");
+    assert!(scene.calls_of("chats.get").len() <= 60);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_notice_in_a_topic_that_is_gone_is_dropped_at_the_first_refusal() {
+    let (mut scene, _) = with_buyers(1).await;
+    let notice = "INSERT INTO posts (client_id, bot_id, kind, content, telegram_chat_id, telegram_topic_id)
+                  SELECT client_id, id, 'notice', '{\"text\": \"эта тема\"}', group_chat_id, 999999 FROM bots RETURNING id";
+    scene.query(Statement::new(notice)).await;
+    scene.query(Statement::new("UPDATE bot_outboxes SET due_at = now()")).await;
+    scene.run_for(HOUR).await;
+    assert_eq!(scene.posted().iter().filter(|text| text.contains("эта тема")).count(), 1);
+    scene.end().await;
+}
