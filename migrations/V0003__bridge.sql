@@ -36,6 +36,8 @@ CREATE TABLE dialogs (
     confirm_failed_since timestamptz,
     -- Time since which the dialog is shown although Avito could not be asked about it.
     provisional_since timestamptz,
+    -- Times that our own code or SQL failed for what the dialog has to post, one after the other.
+    set_aside_attempts int NOT NULL DEFAULT 0,
     -- Holds posts back until then: after an unknown outcome, after a failure, or until messages are in order.
     hold_until timestamptz,
     -- True if `hold_until` waits only for more pictures of an album. Any other message ends the wait.
@@ -64,7 +66,7 @@ CREATE TABLE dialogs (
 );
 CREATE INDEX dialogs_due ON dialogs (send_at) WHERE send_at IS NOT NULL;
 CREATE INDEX dialogs_to_mark_read ON dialogs (mark_read_at) WHERE mark_read_at IS NOT NULL;
-CREATE INDEX dialogs_in_general ON dialogs (bot_id) WHERE in_general_until IS NOT NULL;
+CREATE INDEX dialogs_without_topic ON dialogs (bot_id) WHERE topic_failed_since IS NOT NULL;
 CREATE INDEX dialogs_creating_topics ON dialogs (bot_id, topic_name) WHERE topic_state = 'creating';
 CREATE INDEX dialogs_auto_replies ON dialogs (auto_reply_scheduled_at) WHERE auto_reply_scheduled_at IS NOT NULL;
 CREATE INDEX dialogs_by_time ON dialogs (client_id, last_message_at DESC, id DESC);
@@ -229,10 +231,9 @@ CREATE TABLE bot_outboxes (
     wakeup_at timestamptz,
     lease_owner uuid,
     lease_until timestamptz,
-    budget_left double precision NOT NULL DEFAULT 20,
-    budget_updated_at timestamptz NOT NULL DEFAULT now(),
-    reaction_budget_left double precision NOT NULL DEFAULT 20,
-    reaction_budget_updated_at timestamptz NOT NULL DEFAULT now(),
+    -- Times of the messages and of the reactions that were sent in the last minute, in milliseconds since 1970, oldest first.
+    recent_sends bigint[] NOT NULL DEFAULT '{}',
+    recent_reactions bigint[] NOT NULL DEFAULT '{}',
     reactions_hold_until timestamptz,
     rate_limited_until timestamptz,
     -- Time at which a message was last posted: the witness that Telegram takes messages for the group.
@@ -265,6 +266,12 @@ CREATE TABLE account_polls (
     unreported_since timestamptz,
     -- Time at which a webhook was last found missing.
     webhook_missed_at timestamptz,
+    -- Calls of the account that fail, with the ids of up to three dialogs that failed in each. Null: none does. Once a call is out:
+    -- since when, the time of the next trial, and the trials that failed.
+    failing_calls jsonb,
+    out_since timestamptz,
+    trial_at timestamptz,
+    failed_trials int NOT NULL DEFAULT 0,
     FOREIGN KEY (client_id, avito_account_id) REFERENCES avito_accounts (client_id, id) ON DELETE CASCADE
 );
 CREATE INDEX account_polls_due ON account_polls (next_poll_at);

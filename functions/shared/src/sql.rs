@@ -8,6 +8,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("tenancy/accounts/change.sql", include_str!("tenancy/accounts/change.sql")),
     ("tenancy/bots/change.sql", include_str!("tenancy/bots/change.sql")),
     ("bridge/common/tenant_cache.sql", include_str!("bridge/common/tenant_cache.sql")),
+    ("bridge/rows/account_work.sql", include_str!("bridge/rows/account_work.sql")),
     ("bridge/rows/parts.sql", include_str!("bridge/rows/parts.sql")),
     ("bridge/rows/posts.sql", include_str!("bridge/rows/posts.sql")),
     ("bridge/rows/bot_outbox.sql", include_str!("bridge/rows/bot_outbox.sql")),

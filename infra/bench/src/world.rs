@@ -23,7 +23,7 @@ const CHATS: usize = 20;
 const UNLIMITED: &str = "
     CREATE FUNCTION bench_unlimited() RETURNS trigger LANGUAGE plpgsql AS $$
     BEGIN
-        NEW.budget_left := 20; NEW.budget_updated_at := now(); NEW.reaction_budget_left := 20; NEW.reaction_budget_updated_at := now();
+        NEW.recent_sends := '{}'; NEW.recent_reactions := '{}';
         RETURN NEW;
     END $$;
     CREATE TRIGGER bench_unlimited BEFORE INSERT OR UPDATE ON bot_outboxes FOR EACH ROW EXECUTE FUNCTION bench_unlimited();

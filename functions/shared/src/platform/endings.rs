@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use strum::VariantArray;
 
-/// What is tried again: one sort of call, for one sort of row.
+/// A duty that is tried again when it fails: one sort of call, for one sort of row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, VariantArray)]
 pub enum Duty {
     /// A post that shows what people wrote: text, mirror, picture, album, voice, place, replay.
@@ -96,7 +96,7 @@ pub struct History {
     pub has_witness: bool,
 }
 
-/// What follows a failure.
+/// The consequence of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The same call is made again after a while.
@@ -129,7 +129,7 @@ enum UnknownEnd {
     Never,
 }
 
-/// What follows a refusal of one thing.
+/// The consequence of a refusal of one thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RefusalEnd {
     /// A plainer form is tried.

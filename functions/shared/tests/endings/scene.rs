@@ -45,6 +45,7 @@ pub struct Scene {
 /// A call that the outside saw.
 #[derive(Clone, Debug)]
 pub struct Call {
+    pub target: String,
     pub method: String,
     pub chat: Option<String>,
     pub params: Value,
@@ -157,6 +158,11 @@ impl Scene {
         self.query(Statement::new(sql).bind(chat.to_owned())).await[0].get("id")
     }
 
+    /// Runs statements as the owner of the tables.
+    pub async fn as_owner(&self, sql: &str) {
+        must(self.owner_of_database.batch_execute(sql).await);
+    }
+
     /// Runs a statement of the shop's tenant.
     pub async fn query(&self, statement: Statement) -> Vec<tokio_postgres::Row> {
         self.shop.world.query(Scope::Tenant(self.shop.owner.client), statement).await
@@ -246,6 +252,12 @@ impl Scene {
             let moves = moves.replace("$1", &seconds.to_string());
             must(self.owner_of_database.batch_execute(&format!("UPDATE {table} SET {moves}")).await);
         }
+        let budgets = format!(
+            "UPDATE bot_outboxes SET recent_sends = ARRAY(SELECT sent - {ms} FROM unnest(recent_sends) AS sent),
+                    recent_reactions = ARRAY(SELECT sent - {ms} FROM unnest(recent_reactions) AS sent)",
+            ms = (seconds * 1000.0).round()
+        );
+        must(self.owner_of_database.batch_execute(&budgets).await);
         let account_id = self.shop.account_id;
         let _ = self
             .shop
@@ -268,6 +280,7 @@ impl Scene {
                 || call["params"]["chat_id"] == group;
             if is_mine {
                 self.calls.push(Call {
+                    target: call["target"].as_str().unwrap_or_default().to_owned(),
                     method: call["method"].as_str().unwrap_or_default().to_owned(),
                     chat: call["chat"].as_str().map(str::to_owned),
                     params: call["params"].clone(),
@@ -287,14 +300,14 @@ impl Scene {
         self.calls.iter().filter(|call| call.method == method).collect()
     }
 
-    /// The number of all calls since `from` seconds, up to `to`.
-    pub fn calls_between(&self, from: f64, to: f64) -> usize {
-        self.calls.iter().filter(|call| (from..to).contains(&call.at)).count()
+    /// The number of calls to a service since `from` seconds, up to `to`.
+    pub fn calls_between(&self, target: &str, from: f64, to: f64) -> usize {
+        self.calls.iter().filter(|call| call.target == target && (from..to).contains(&call.at)).count()
     }
 
-    /// The most calls in any minute.
-    pub fn most_in_a_minute(&self) -> usize {
-        self.calls.iter().map(|call| self.calls_between(call.at, call.at + 60.0)).max().unwrap_or_default()
+    /// The most calls to a service in any minute.
+    pub fn most_in_a_minute(&self, target: &str) -> usize {
+        self.calls.iter().map(|call| self.calls_between(target, call.at, call.at + 60.0)).max().unwrap_or_default()
     }
 
     /// The seconds since the scene began.

@@ -62,7 +62,6 @@ async fn an_answer_that_fails_without_end_is_given_up_once_another_chat_goes_thr
     }
     assert_eq!(scene.statuses(&x).await, ["failed"]);
     let posted = scene.posted();
-    assert!(posted.iter().any(|text| text.contains("Avito пока не принимает")), "{posted:?}");
     assert!(posted.iter().any(|text| text.contains("Неизвестно, дошло ли")), "{posted:?}");
     assert_few_calls(&scene, "messages.send", began);
     assert!(scene.calls_of("token").is_empty());
@@ -79,6 +78,8 @@ async fn an_outage_of_hours_ends_nothing_and_all_answers_arrive_after_it_in_thei
     scene.answer(&y, "три").await;
     scene.run_for(3 * HOUR).await;
     assert_eq!(scene.statuses(&x).await, ["sending", "sending"]);
+    let delayed = scene.posted().iter().filter(|text| text.contains("Avito пока не принимает")).count();
+    assert!((2..=3).contains(&delayed), "one notice an answer that was tried: {:?}", scene.posted());
     let hour = scene.calls_of("messages.send").iter().filter(|call| call.at < began + 3600.0).count();
     assert!(hour <= 60, "{hour} calls in the first hour");
 
@@ -154,4 +155,77 @@ async fn thirty_dialogs_whose_token_avito_does_not_give_make_one_request_at_a_ti
     scene.run_for(HOUR).await;
     assert_eq!(scene.answers_in(&x).await, ["ответ"]);
     scene.end().await;
+}
+
+#[tokio::test]
+async fn an_account_whose_sends_all_fail_makes_few_calls_however_many_answers_wait() {
+    let mut scene = Scene::new().await;
+    let mut chats = Vec::new();
+    for index in 0..10 {
+        chats.push(scene.buyer_writes_first(&format!("Покупатель {index}"), "Здравствуйте").await);
+    }
+    scene.poll().await;
+    scene.run_for(10 * MINUTE).await;
+    scene.forget_calls();
+    let began = scene.clock();
+    let fault = scene.avito_fails("messages.send", None, 500).await;
+    for chat in &chats {
+        scene.answer(chat, "Да, продаём").await;
+    }
+    scene.run_for(HOUR).await;
+    assert!(scene.calls_of("messages.send").len() <= 60, "{}", scene.calls_of("messages.send").len());
+    let worst = scene.most_in_a_minute("avito");
+    assert!(worst <= 20, "{worst} calls in a minute");
+    let first_hour = scene.calls_between("avito", began, began + 3600.0);
+    assert!(first_hour <= 60, "{first_hour} calls in the first hour");
+
+    scene.lift(fault).await;
+    scene.run_for(15 * MINUTE).await;
+    for chat in &chats {
+        assert_eq!(scene.answers_in(chat).await, ["Да, продаём"]);
+    }
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_deletion_and_a_blocking_that_avito_refuses_end_with_a_notice_and_a_later_answer_goes() {
+    for status in [403, 500] {
+        let (mut scene, x, _) = two_chats().await;
+        scene.answer(&x, "ответ").await;
+        scene.run_for(MINUTE).await;
+        scene.forget_calls();
+        let began = scene.clock();
+        scene.avito_fails("messages.delete", Some(&x), status).await;
+        scene.avito_fails("blacklist", None, status).await;
+        let delete = "UPDATE messages SET requested_change = '{}', change_due_at = now(), delete_command_id = 5, origin = 'operator'
+                      WHERE direction = 'out'";
+        scene.query(Statement::new(delete)).await;
+        scene.query(Statement::new("UPDATE dialogs SET block_requested_at = now(), send_at = now()")).await;
+        scene.run_for(Duration::from_secs(5)).await;
+        scene.query(Statement::new("UPDATE dialogs SET block_requested_at = NULL WHERE block_attempts = 0")).await;
+        scene.query(Statement::new("INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, status, needs_post)
+             SELECT client_id, dialog_id, avito_account_id, bot_id, 'out', 'api', 'text', 'позже', 'sending', false FROM messages WHERE direction = 'out' LIMIT 1")).await;
+        scene
+            .query(Statement::new(
+                "INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, position, text, text_key)
+             SELECT client_id, dialog_id, id, avito_account_id, 0, text, text FROM messages WHERE text = 'позже'",
+            ))
+            .await;
+        scene
+            .query(Statement::new(
+                "UPDATE dialogs SET send_at = now() WHERE id = (SELECT dialog_id FROM messages WHERE text = 'позже')",
+            ))
+            .await;
+        scene.run_for(Duration::from_secs(20)).await;
+        assert!(scene.answers_in(&x).await.contains(&"позже".to_owned()), "{status}: {:?}", scene.answers_in(&x).await);
+
+        scene.run_for(2 * HOUR).await;
+        let posted = scene.posted();
+        assert!(posted.iter().any(|text| text.contains("Avito не удалил сообщение")), "{status}: {posted:?}");
+        assert!(posted.iter().any(|text| text.contains("Avito не заблокировал")), "{status}: {posted:?}");
+        assert_few_calls(&scene, "messages.delete", began);
+        assert_few_calls(&scene, "blacklist", began);
+        assert!(scene.calls_of("token").is_empty());
+        scene.end().await;
+    }
 }

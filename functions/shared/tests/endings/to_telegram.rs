@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tuberry::platform::db::Statement;
+use tuberry::{bridge::api::reply::ReplyError, platform::db::Statement};
 
 use crate::scene::Scene;
 
@@ -66,7 +66,7 @@ async fn an_outage_of_telegram_ends_nothing_costs_few_calls_and_all_arrives_afte
     scene.run_for(6 * MINUTE).await;
 
     assert_eq!(scene.failed_posts().await, 0);
-    assert!(scene.most_in_a_minute() <= 20, "{} calls in a minute", scene.most_in_a_minute());
+    assert!(scene.most_in_a_minute("telegram") <= 20, "{} calls in a minute", scene.most_in_a_minute("telegram"));
     scene.lift(fault).await;
     scene.forget_calls();
     scene.run_for(2 * MINUTE).await;
@@ -77,7 +77,7 @@ async fn an_outage_of_telegram_ends_nothing_costs_few_calls_and_all_arrives_afte
     let fault = scene.telegram_fails(None, "status", json!({ "status": 500 })).await;
     scene.buyers_write(&chats, "Ау").await;
     scene.run_for(5 * HOUR).await;
-    let first_hour = scene.calls_between(began, began + 4600.0);
+    let first_hour = scene.calls_between("telegram", began, began + 4600.0);
     assert!(first_hour <= 60, "{first_hour} calls in the first hour");
     assert_eq!(scene.failed_posts().await, 0);
     scene.lift(fault).await;
@@ -101,7 +101,7 @@ async fn a_topic_that_telegram_refuses_ends_in_general_and_an_old_buyers_words_d
     scene.run_for(15 * MINUTE).await;
     let names: Vec<_> = scene.calls_of("createForumTopic").iter().map(|call| call.params["name"].to_string()).collect();
     assert!(names.iter().any(|name| name.starts_with("\"Покупатель ")), "{names:?}");
-    assert!(scene.calls_between(began, began + 60.0) <= 25);
+    assert!(scene.calls_between("telegram", began, began + 60.0) <= 25);
     let general: Vec<_> =
         scene.calls_of("sendMessage").into_iter().filter(|call| call.params["message_thread_id"].is_null()).collect();
     let shown = general.iter().filter(|call| call.params["text"].to_string().contains("Есть в наличии?")).count();
@@ -194,5 +194,40 @@ async fn a_notice_in_a_topic_that_is_gone_is_dropped_at_the_first_refusal() {
     scene.query(Statement::new("UPDATE bot_outboxes SET due_at = now()")).await;
     scene.run_for(HOUR).await;
     assert_eq!(scene.posted().iter().filter(|text| text.contains("эта тема")).count(), 1);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_dialog_that_our_own_sql_refuses_is_set_aside_and_the_others_go_on() {
+    let (mut scene, chats) = with_buyers(2).await;
+    let dialog_id = scene.dialog_of(&chats[0]).await;
+    scene
+        .as_owner(&format!(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+             CREATE TRIGGER refuse BEFORE INSERT ON posts FOR EACH ROW WHEN (NEW.dialog_id = {dialog_id} AND NEW.kind = 'text')
+             EXECUTE FUNCTION refuse()"
+        ))
+        .await;
+    scene.buyers_write(&chats, "Вы тут?").await;
+    scene.run_for(HOUR).await;
+    assert_eq!(scene.posted().iter().filter(|text| text.contains("Вы тут?")).count(), 1);
+    assert_eq!(scene.count("SELECT count(*) FROM messages WHERE status = 'failed'").await, 0);
+
+    scene.run_for(DAY).await;
+    assert!(scene.posted().iter().any(|text| text.contains("не удалось показать")), "{:?}", scene.posted());
+    scene.as_owner("DROP TRIGGER refuse ON posts").await;
+    scene.buyers_write(&chats[..1], "Ещё раз").await;
+    scene.run_for(HOUR).await;
+    assert!(scene.posted().iter().any(|text| text.contains("Ещё раз")));
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn neither_a_reply_nor_an_auto_reply_goes_before_avito_has_confirmed_the_chat() {
+    let scene = Scene::new().await;
+    let forged = format!("u2i-{}", scene.shop.account_id);
+    scene.webhook_reports(&forged, "Пишите мне").await;
+    let refused = scene.try_answer(&forged, "Здравствуйте").await;
+    assert!(matches!(refused, Err(ReplyError::Unconfirmed)), "{refused:?}");
     scene.end().await;
 }

@@ -26,7 +26,7 @@ const WRITERS: &[(&str, &[&str])] = &[
     ("posts", &["rows", "to_telegram", "api"]),
     ("dialog_topics", &["rows", "api", "claim"]),
     ("bot_outboxes", &["rows", "api", "claim"]),
-    ("account_polls", &["ingest", "api"]),
+    ("account_polls", &["rows", "ingest", "api"]),
 ];
 
 /// Reads the Rust and SQL files of the library.

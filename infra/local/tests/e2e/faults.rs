@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::support::{Call, LATER, SOON, Seller, numbered, wait_until};
+use super::support::{Call, LATER, SOON, Seller, database, numbered, wait_until};
 
 /// Starts a fault in this seller's group; returns its id.
 async fn in_group(seller: &Seller, mut fault: Value) -> u64 {
@@ -107,6 +107,9 @@ async fn a_token_that_avito_ended_early_is_renewed_in_both_directions() {
     seller.operator_writes(thread, "С новым токеном").await;
     assert_eq!(seller.answered(SOON, &chat, "С новым токеном").await, ["С новым токеном"]);
 
+    // A token younger than a minute is not replaced: another one would be refused as well.
+    let older = "UPDATE avito_accounts SET token_issued_at = now() - interval '2 minutes' WHERE id = $1";
+    database().await.execute(older, &[&seller.account_id]).await.expect("the account");
     in_account(&seller, json!({ "kind": "token_expired" })).await;
     seller.conversation("Жанна").await;
 }

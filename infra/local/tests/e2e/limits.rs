@@ -37,7 +37,7 @@ async fn calls_after_the_429(seller: &Seller, since: u64) -> Vec<Call> {
 async fn time_passes(seller: &Seller, seconds: f64) {
     let forward = "UPDATE bot_outboxes SET rate_limited_until = rate_limited_until - make_interval(secs => $2),
         due_at = due_at - make_interval(secs => $2), wakeup_at = wakeup_at - make_interval(secs => $2),
-        budget_updated_at = budget_updated_at - make_interval(secs => $2) WHERE bot_id = $1";
+        recent_sends = ARRAY(SELECT sent - ($2 * 1000)::bigint FROM unnest(recent_sends) AS sent) WHERE bot_id = $1";
     database().await.execute(forward, &[&seller.bot_id, &seconds]).await.expect("the outbox");
     seller.stack.run_schedule("sweep").await;
 }

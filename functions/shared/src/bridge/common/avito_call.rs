@@ -129,9 +129,12 @@ impl<'a> AvitoCaller<'a> {
             && error.may_concern_account()
         {
             renewed = self.renewed(token).await?;
-            if let Some(token) = &renewed {
-                found = self.attempt(CallPriority::Reply, None, &own, token).await.map(|_| ());
-            }
+            let Some(token) = &renewed else {
+                // The token is too new to be replaced, but Avito may have ended it early. In a minute it is old enough.
+                self.query(accounts::repeat_probe_soon(account_id)).await?;
+                return Ok(ProbeFinding::Unknown);
+            };
+            found = self.attempt(CallPriority::Reply, None, &own, token).await.map(|_| ());
         }
         if found.is_ok() {
             let (user_id, first_page) = (self.keys.user_id, avito::ChatsQuery::default());

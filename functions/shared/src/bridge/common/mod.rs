@@ -6,6 +6,7 @@ pub(in crate::bridge) mod avito_rate_limit;
 pub(in crate::bridge) mod buttons;
 pub(in crate::bridge) mod chat_snapshot;
 pub(in crate::bridge) mod claim;
+pub mod outage;
 pub mod post_kind;
 pub mod queue_tasks;
 pub mod states;

@@ -1,5 +1,5 @@
-//! The budget of a bot for Telegram: all topics of a group share about twenty messages a minute.
-//! The bucket is stored in the bot's outbox, so a flushed Redis loses nothing.
+//! The budget of a bot for Telegram: all topics of a group share twenty messages a minute. It is a sliding window: no sixty seconds
+//! hold more. The times of the last messages are stored in the bot's outbox, so a flushed Redis loses nothing.
 
 use std::time::Duration;
 
@@ -7,45 +7,51 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
 /// Messages a minute into one group (core.telegram.org/bots/faq, "My bot is hitting limits").
-pub const PER_MINUTE: f64 = 20.0;
-const PER_SECOND: f64 = PER_MINUTE / 60.0;
+pub const PER_MINUTE: usize = 20;
+/// The window, milliseconds: a minute, and a second more for calls that take longer than others.
+const WINDOW: i64 = 61_000;
 
-/// A token bucket: it has [`PER_MINUTE`] messages at the most and refills evenly.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-pub struct TelegramBudget {
-    /// The messages that were left at `at`.
-    pub left: f64,
-    /// The time at which `left` was computed.
-    pub at: Timestamp,
-}
+/// The times of the messages that were sent lately, in milliseconds since 1970, oldest first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct TelegramBudget(Vec<i64>);
 
 impl TelegramBudget {
-    /// The messages that are left at `now`.
-    fn refilled(self, now: Timestamp) -> f64 {
-        let seconds = now.duration_since(self.at).as_secs_f64().max(0.0);
-        (self.left + seconds * PER_SECOND).min(PER_MINUTE)
+    /// The times of the messages that count at `now`.
+    fn counted(&self, now: Timestamp) -> &[i64] {
+        let start = now.as_millisecond() - WINDOW;
+        let expired = self.0.iter().take_while(|sent| **sent <= start).count();
+        &self.0[expired..]
     }
 
-    /// True if at least half of the bucket is left: posts that only decorate may go then.
-    pub fn is_half_free(self, now: Timestamp) -> bool {
-        self.refilled(now) >= PER_MINUTE / 2.0
+    /// True if at least half of the minute is left: posts that only decorate may go then.
+    pub fn is_half_free(&self, now: Timestamp) -> bool {
+        self.counted(now).len() <= PER_MINUTE / 2
     }
 
-    /// Takes `cost` messages. Error: the wait until they may be sent. A cost above the bucket's size needs a full
-    /// bucket.
-    pub fn take(self, cost: u32, now: Timestamp) -> Result<Self, Duration> {
-        let left = self.refilled(now);
-        let needed = f64::from(cost).min(PER_MINUTE);
-        if left >= needed {
-            Ok(Self { left: left - f64::from(cost), at: now })
-        } else {
-            Err(Duration::from_secs_f64((needed - left) / PER_SECOND))
+    /// Takes `cost` messages. Error: the wait until they may be sent. A cost above a minute's messages needs a whole free minute.
+    pub fn take(&self, cost: u32, now: Timestamp) -> Result<Self, Duration> {
+        let counted = self.counted(now);
+        let cost = usize::try_from(cost).unwrap_or(usize::MAX).min(PER_MINUTE);
+        let missing = (counted.len() + cost).saturating_sub(PER_MINUTE);
+        if missing == 0 {
+            let mut times = counted.to_vec();
+            times.extend(std::iter::repeat_n(now.as_millisecond(), cost));
+            return Ok(Self(times));
         }
+        let free_at = counted[missing - 1] + WINDOW;
+        Err(Duration::from_millis(free_at.saturating_sub(now.as_millisecond()).max(1).unsigned_abs()))
     }
 
-    /// Returns the budget after Telegram's order to wait: one message at `until`.
+    /// Returns the budget after Telegram's order to wait: one message at `until`, and another every three seconds.
     pub fn emptied(until: Timestamp) -> Self {
-        Self { left: 1.0, at: until }
+        let end = until.as_millisecond();
+        Self((1..20).map(|index| end - WINDOW + index * WINDOW / 20).collect())
+    }
+
+    /// The times, as the outbox stores them.
+    pub fn into_times(self) -> Vec<i64> {
+        self.0
     }
 }
 
@@ -70,37 +76,52 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_minute_sees_more_than_a_full_bucket_and_a_minutes_refill(gaps in prop::collection::vec(0.0f64..5.0, 1..200)) {
-            let mut budget = TelegramBudget { left: PER_MINUTE, at: at(0.0) };
+        fn no_sixty_seconds_hold_more_than_twenty_messages(
+            sends in prop::collection::vec((0.0f64..5.0, 1u32..11), 1..200)
+        ) {
+            let mut budget = TelegramBudget::default();
             let (mut clock, mut sent) = (0.0, Vec::new());
-            for gap in gaps {
+            for (gap, cost) in sends {
                 clock += gap;
-                if let Ok(remaining) = budget.take(1, at(clock)) {
+                if let Ok(remaining) = budget.take(cost, at(clock)) {
                     budget = remaining;
-                    sent.push(clock);
+                    sent.extend(std::iter::repeat_n(clock, cost as usize));
                 }
             }
             for start in &sent {
                 let within = sent.iter().filter(|time| (*start..*start + 60.0).contains(*time)).count();
-                prop_assert!(within <= 40);
+                prop_assert!(within <= 20);
             }
         }
 
         #[test]
-        fn after_the_returned_wait_the_budget_is_enough(left in 0.0f64..20.0, cost in 1u32..30) {
-            let budget = TelegramBudget { left, at: at(0.0) };
-            if let Err(wait) = budget.take(cost, at(0.0)) {
-                prop_assert!(budget.take(cost, at(wait.as_secs_f64() + 0.001)).is_ok());
+        fn after_the_returned_wait_the_budget_is_enough(gaps in prop::collection::vec(0.0f64..5.0, 1..60), cost in 1u32..30) {
+            let mut budget = TelegramBudget::default();
+            let mut clock = 100.0;
+            for gap in gaps {
+                clock += gap;
+                budget = budget.take(1, at(clock)).unwrap_or(budget);
+            }
+            if let Err(wait) = budget.take(cost, at(clock)) {
+                prop_assert!(budget.take(cost, at(clock + wait.as_secs_f64() + 0.001)).is_ok());
             }
         }
     }
 
     #[test]
-    fn a_full_bucket_lets_twenty_through_at_once_and_no_more() {
-        let mut budget = TelegramBudget { left: PER_MINUTE, at: at(0.0) };
+    fn twenty_go_at_once_and_the_next_a_minute_later() {
+        let mut budget = TelegramBudget::default();
         for _ in 0..20 {
             budget = budget.take(1, at(0.0)).unwrap_or_else(|wait| panic!("{wait:?}"));
         }
-        assert_eq!(budget.take(1, at(0.0)), Err(Duration::from_secs(3)));
+        assert_eq!(budget.take(1, at(0.0)), Err(Duration::from_secs(61)));
+    }
+
+    #[test]
+    fn after_an_ordered_wait_one_message_goes_and_another_every_three_seconds() {
+        let budget = TelegramBudget::emptied(at(100.0));
+        let one = budget.take(1, at(100.0)).unwrap_or_else(|wait| panic!("{wait:?}"));
+        let wait = one.take(1, at(100.0)).err().unwrap_or_default();
+        assert!(wait > Duration::from_secs(2) && wait < Duration::from_secs(4), "{wait:?}");
     }
 }

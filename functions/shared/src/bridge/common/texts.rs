@@ -1,4 +1,5 @@
 //! The texts for people, in Russian and English side by side.
+//! Long because all texts of the bridge stand together, so that they read as one voice.
 //! A group gets Russian. An answer to one person is in the language of their `language_code`.
 
 /// The languages of the texts.

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     bridge::common::{
+        outage::Outage,
         telegram_budget::{TelegramBudget, later},
         wakeups::WAKEUPS,
     },
@@ -44,7 +45,7 @@ pub(in crate::bridge) fn make_due_now(bot_id: i64) -> Statement {
 }
 
 /// An outbox as a claim read it.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(in crate::bridge) struct BotOutbox {
     /// The budget of messages.
     pub(in crate::bridge) budget: TelegramBudget,
@@ -102,8 +103,34 @@ pub(in crate::bridge) fn charge_budget(bot_id: i64, owner: Uuid, budget: Telegra
     Statement::call("charge_budget")
         .arg("bot_id", bot_id)
         .arg("lease_owner", owner)
-        .arg("budget_left", budget.left)
-        .arg("budget_updated_at", budget.at)
+        .arg("recent_sends", budget.into_times())
+}
+
+/// Stores the calls of the bot that fail. None: no call does.
+pub(in crate::bridge) fn store_outage(bot_id: i64, outage: Option<Outage>) -> Statement {
+    let (calls, since, trial_at, attempts) = Outage::columns(outage);
+    Statement::new(
+        "UPDATE bot_outboxes SET failing_calls = $2, out_since = $3, trial_at = $4, failed_trials = $5 WHERE bot_id = $1",
+    )
+    .bind(bot_id)
+    .bind(calls)
+    .bind(since)
+    .bind(trial_at)
+    .bind(attempts)
+}
+
+/// Makes what failed due now: the call that it waited for goes through again.
+pub(in crate::bridge) fn resume_failed(bot_id: i64) -> Vec<Statement> {
+    let dialogs = "UPDATE dialogs d SET hold_until = NULL
+                   WHERE d.bot_id = $1 AND d.hold_until > now() AND NOT d.collecting_album
+                     AND d.id = ANY (ARRAY(
+                         SELECT p.dialog_id FROM posts p
+                         WHERE p.bot_id = $1 AND p.state IN ('pending', 'sending') AND p.failed_since IS NOT NULL
+                         UNION
+                         SELECT m.dialog_id FROM messages m WHERE m.bot_id = $1 AND m.needs_post AND m.post_id IS NULL))";
+    let posts = "UPDATE posts SET due_at = now()
+                 WHERE bot_id = $1 AND state IN ('pending', 'sending') AND failed_since IS NOT NULL AND due_at > now()";
+    [dialogs, posts].into_iter().map(|sql| Statement::new(sql).bind(bot_id)).collect()
 }
 
 /// Stores that a message was posted now: the witness that Telegram takes messages for the group.
@@ -113,13 +140,10 @@ pub(in crate::bridge) fn store_sent(bot_id: i64) -> Statement {
 
 /// Stores the budget of reactions that a batch left, if not all of the batch were set.
 pub(in crate::bridge) fn charge_reaction_budget(bot_id: i64, owner: Uuid, budget: TelegramBudget) -> Statement {
-    Statement::new(
-        "UPDATE bot_outboxes SET reaction_budget_left = $3, reaction_budget_updated_at = $4 WHERE bot_id = $1 AND lease_owner = $2",
-    )
-    .bind(bot_id)
-    .bind(owner)
-    .bind(budget.left)
-    .bind(budget.at)
+    Statement::new("UPDATE bot_outboxes SET recent_reactions = $3 WHERE bot_id = $1 AND lease_owner = $2")
+        .bind(bot_id)
+        .bind(owner)
+        .bind(budget.into_times())
 }
 
 /// Releases the lease until `due`, whatever is waiting: nothing may be sent before. Returns false if a wake-up is
@@ -132,12 +156,12 @@ pub(in crate::bridge) fn release_until(bot_id: i64, owner: Uuid, due: Timestamp)
 pub(in crate::bridge) fn store_rate_limit(bot_id: i64, owner: Uuid, until: Timestamp) -> Statement {
     let empty = TelegramBudget::emptied(until);
     Statement::new(
-        "UPDATE bot_outboxes SET rate_limited_until = $3, budget_left = $4, budget_updated_at = $3 WHERE bot_id = $1 AND lease_owner = $2",
+        "UPDATE bot_outboxes SET rate_limited_until = $3, recent_sends = $4 WHERE bot_id = $1 AND lease_owner = $2",
     )
     .bind(bot_id)
     .bind(owner)
     .bind(until)
-    .bind(empty.left)
+    .bind(empty.into_times())
 }
 
 /// Holds reactions until `until`; everything else goes on.

@@ -121,11 +121,11 @@ END $$;
 
 -- Stores the budget of messages that a send leaves, if the worker still holds the lease. Called by rows/bot_outbox.rs.
 CREATE FUNCTION sql.charge_budget(
-    _bot_id bigint, _lease_owner uuid, _budget_left double precision, _budget_updated_at timestamptz
+    _bot_id bigint, _lease_owner uuid, _recent_sends bigint[]
 ) RETURNS void LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
-    UPDATE bot_outboxes SET budget_left = _budget_left, budget_updated_at = _budget_updated_at
+    UPDATE bot_outboxes SET recent_sends = _recent_sends
     WHERE bot_id = _bot_id AND lease_owner = _lease_owner;
 END $$;
 

@@ -6,5 +6,6 @@ pub(in crate::bridge) mod bot_outbox;
 pub(in crate::bridge) mod handover;
 pub(in crate::bridge) mod posts;
 pub(in crate::bridge) mod receipts;
+pub(in crate::bridge) mod set_aside;
 pub(in crate::bridge) mod topic_emoji;
 pub(in crate::bridge) mod topics;

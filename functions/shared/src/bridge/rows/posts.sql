@@ -121,6 +121,29 @@ BEGIN
     END IF;
 END $$;
 
+-- Ends all that a dialog has to post, because our own code or SQL refused it too often. A notice informs the operators. Called by
+-- rows/set_aside.rs, which has the dialog locked.
+CREATE FUNCTION sql.end_dialog_work(_dialog_id bigint, _notice jsonb) RETURNS void LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    _dialog dialogs;
+BEGIN
+    UPDATE dialogs d SET set_aside_attempts = 0, hold_until = NULL WHERE d.id = _dialog_id RETURNING d.* INTO _dialog;
+    -- lookup: posts_of_set_aside
+    UPDATE posts SET state = 'failed', error = 'set aside too often'
+    WHERE bot_id = _dialog.bot_id AND dialog_id = _dialog_id AND state IN ('pending', 'sending')
+    -- end
+    ;
+    -- lookup: messages_of_set_aside
+    UPDATE messages SET status = CASE WHEN direction = 'in' THEN 'failed' ELSE status END, error = 'set aside too often',
+           needs_post = false
+    WHERE bot_id = _dialog.bot_id AND dialog_id = _dialog_id AND needs_post AND post_id IS NULL
+    -- end
+    ;
+    PERFORM sql.put_notice(_dialog.client_id, _dialog.bot_id, _dialog_id, _notice,
+                           format('set_aside:%s:%s', _dialog_id, extract(epoch FROM now())));
+END $$;
+
 -- Stores posts that were composed ahead, in their order, with the messages that each shows. The first is committed as
 -- `sending` if `_is_first_sending`. Returns its id then, else null. Called by claim_bot_work.
 CREATE FUNCTION sql.store_prepared_posts(_dialog_id bigint, _drafts jsonb, _is_first_sending boolean) RETURNS bigint

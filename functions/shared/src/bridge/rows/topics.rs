@@ -56,10 +56,13 @@ pub(in crate::bridge) fn show_in_general(dialog_id: i64, chat_id: i64, seconds: 
     ]
 }
 
-/// Has topics tried again for the dialogs of a bot that are shown in General: its rights or its group changed.
+/// Has topics tried again for the dialogs of a bot that could not have one: its rights or its group changed.
 pub(in crate::bridge) fn try_topics_again(bot_id: i64) -> Statement {
-    Statement::new("UPDATE dialogs SET in_general_until = now() WHERE bot_id = $1 AND in_general_until > now()")
-        .bind(bot_id)
+    Statement::new(
+        "UPDATE dialogs SET topic_attempts = 0, topic_failed_since = NULL, in_general_until = NULL, hold_until = NULL
+         WHERE bot_id = $1 AND topic_failed_since IS NOT NULL",
+    )
+    .bind(bot_id)
 }
 
 /// Holds the dialog until its pictures are together; any other message ends the hold.

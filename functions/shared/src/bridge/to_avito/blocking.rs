@@ -37,7 +37,7 @@ impl AvitoSender<'_> {
         };
         let (user_id, item_id) = (work.keys.user_id, block_request.item_id);
         let block = async |avito: &avito::Client, token: &Secret| avito.block(token, user_id, buyer_id, item_id).await;
-        let error = match self.call(work, block).await {
+        let error = match self.call(work, "blacklist", block).await {
             Ok(()) => return Ok(AvitoStep::Commit(vec![mark_blocked(self.dialog_id, block_request)])),
             Err(NoAnswer::Failed(error)) => error,
             Err(NoAnswer::Instead(next)) => return Ok(next),

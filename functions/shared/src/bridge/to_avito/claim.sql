@@ -121,6 +121,8 @@ BEGIN
             'block_attempts', d.block_attempts, 'mark_read', coalesce(d.mark_read_at <= now(), false),
             'mark_read_attempts', d.mark_read_attempts, 'mark_read_failed_since', d.mark_read_failed_since,
             'keys', sql.account_keys(a), 'is_suspended', a.suspended_at IS NOT NULL,
+            'outage', CASE WHEN o.failing_calls IS NOT NULL THEN json_build_object(
+                'calls', o.failing_calls, 'since', o.out_since, 'trial_at', o.trial_at, 'attempts', o.failed_trials) END,
             'refused_since', CASE WHEN a.status <> 'active' THEN a.status_changed_at END,
             'part', CASE WHEN p.id IS NOT NULL THEN json_build_object(
                 'id', p.id, 'state', _part_state, 'text', coalesce(p.text, ''), 'text_key', coalesce(p.text_key, ''),
@@ -130,6 +132,7 @@ BEGIN
                 (SELECT m.is_auto_reply FROM messages m WHERE m.client_id = p.client_id AND m.id = p.message_id)) END)
         FROM dialogs d JOIN tenancy_accounts a ON a.avito_account_id = d.avito_account_id
         LEFT JOIN parts p ON p.id = _part_id
+        LEFT JOIN account_polls o ON o.avito_account_id = d.avito_account_id
         WHERE d.id = _dialog_id
         -- end
     );

@@ -43,7 +43,7 @@ impl AvitoSender<'_> {
         let delete = async |avito: &avito::Client, token: &Secret| {
             avito.delete_message(token, user_id, chat_id, avito_message_id).await
         };
-        let error = match self.call(work, delete).await {
+        let error = match self.call(work, "messages.delete", delete).await {
             Ok(()) | Err(NoAnswer::Failed(avito::Error::Refused { status: 404, .. })) => {
                 return Ok(AvitoStep::Commit(vec![mark_part_deleted(*part_id)]));
             }
@@ -57,7 +57,7 @@ impl AvitoSender<'_> {
         {
             return Ok(AvitoStep::Commit(vec![postpone_deletion(*part_id, counts, spread(wait))]));
         }
-        let messages = match self.call(work, newest_messages(work)).await {
+        let messages = match self.call(work, "messages.list", newest_messages(work)).await {
             Ok(messages) => messages,
             Err(NoAnswer::Failed(_)) => Vec::new(),
             Err(NoAnswer::Instead(next)) => return Ok(next),

@@ -20,7 +20,7 @@ impl AvitoSender<'_> {
     pub(super) async fn mark_read(&self, work: &DialogWork) -> Result<AvitoStep, BridgeError> {
         let (user_id, chat_id) = (work.keys.user_id, &work.avito_chat_id);
         let mark = async |avito: &avito::Client, token: &Secret| avito.mark_read(token, user_id, chat_id).await;
-        let error = match self.call_with_priority(CallPriority::Background, work, mark).await {
+        let error = match self.call_with_priority(CallPriority::Background, work, "chat.read", mark).await {
             Ok(()) => return Ok(AvitoStep::Commit(vec![clear_mark_read(self.dialog_id)])),
             Err(NoAnswer::Failed(error)) => error,
             Err(NoAnswer::Instead(next)) => return Ok(next),

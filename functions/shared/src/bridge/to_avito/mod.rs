@@ -4,6 +4,7 @@ mod blocking;
 mod claim;
 mod edits;
 mod mark_read;
+mod outage;
 mod outcomes;
 mod pictures;
 mod send;

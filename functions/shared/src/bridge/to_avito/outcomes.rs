@@ -131,6 +131,27 @@ pub(super) fn end_of_old_part(work: &DialogWork, part: &Part) -> Option<AvitoSte
     }
 }
 
+/// Returns the step that follows when our own code or SQL failed for a part: it waits, or ends.
+pub(super) fn set_aside(work: &DialogWork) -> AvitoStep {
+    let Some(part) = &work.part else { return AvitoStep::Commit(Vec::new()) };
+    match Duty::SetAside.after(Outcome::OurFault, part.trouble.history(false)) {
+        Verdict::Wait { wait, .. } => {
+            let wait = spread(wait);
+            let postpone = Postponement {
+                part_id: part.id,
+                state: if part.outcome_unknown { PartState::Sending } else { PartState::Pending },
+                is_attempt: true,
+                is_verification: false,
+                wait,
+                is_alone: false,
+            };
+            AvitoStep::ReleaseFor(vec![postpone.statement()], wait)
+        }
+        Verdict::Plainer | Verdict::End if part.outcome_unknown => give_up_unknown(part),
+        Verdict::Plainer | Verdict::End => give_up_unsent(part),
+    }
+}
+
 /// Gives up a part that Avito may have. It is never sent again by itself.
 fn give_up_unknown(part: &Part) -> AvitoStep {
     metrics::counter!("parts_failed").increment(1);

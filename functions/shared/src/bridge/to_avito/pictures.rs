@@ -112,7 +112,7 @@ impl AvitoSender<'_> {
         let upload = async |avito: &avito::Client, token: &Secret| {
             avito.upload_image(token, user_id, &name, bytes.clone()).await
         };
-        let uploaded = self.call(work, upload).await;
+        let uploaded = self.call(work, "images.upload", upload).await;
         drop(permit);
         let image_id = match uploaded {
             Ok(image_id) => image_id,
@@ -128,7 +128,7 @@ impl AvitoSender<'_> {
         let chat_id = &work.avito_chat_id;
         let send_image =
             async |avito: &avito::Client, token: &Secret| avito.send_image(token, user_id, chat_id, &image_id).await;
-        match self.call_within_lease(work, leased_at, send_image).await {
+        match self.call_within_lease(work, "messages.image", leased_at, send_image).await {
             Ok(sent) => Ok(AvitoStep::CommitSent(SentPart { part_id: part.id, avito_message_id: sent.id })),
             Err(NoAnswer::Failed(error)) => self.after_part_failure(work, part, Duty::Part, &error).await,
             Err(NoAnswer::Instead(next)) => Ok(next),

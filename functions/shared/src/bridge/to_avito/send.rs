@@ -29,7 +29,7 @@ impl AvitoSender<'_> {
         let (user_id, chat_id, text) = (work.keys.user_id, &work.avito_chat_id, &part.text);
         let send_text =
             async |avito: &avito::Client, token: &Secret| avito.send_text(token, user_id, chat_id, text).await;
-        match self.call_within_lease(work, work.leased_at, send_text).await {
+        match self.call_within_lease(work, "messages.send", work.leased_at, send_text).await {
             Ok(sent) => Ok(AvitoStep::CommitSent(SentPart { part_id: part.id, avito_message_id: sent.id })),
             Err(NoAnswer::Failed(error)) => self.after_part_failure(work, part, Duty::Part, &error).await,
             Err(NoAnswer::Instead(next)) => Ok(next),
@@ -38,7 +38,7 @@ impl AvitoSender<'_> {
 
     /// Checks just before an auto-reply is sent that no person has answered. None: it is sent; else the step to take.
     async fn check_auto_reply(&self, work: &DialogWork, part: &Part) -> Result<Option<AvitoStep>, BridgeError> {
-        let newest_first = match self.call(work, newest_messages(work)).await {
+        let newest_first = match self.call(work, "messages.list", newest_messages(work)).await {
             Ok(messages) => messages,
             Err(NoAnswer::Failed(error)) => {
                 return self.after_part_failure(work, part, Duty::Upload, &error).await.map(Some);

@@ -74,13 +74,14 @@ impl AvitoSender<'_> {
         self.answered(work, self.avito.ensure_token().await)
     }
 
-    /// Makes a call that people wait for.
+    /// Makes a call that people wait for. `method` is its name among the calls that may be out.
     pub(super) async fn call<T>(
         &self,
         work: &DialogWork,
+        method: &str,
         call: impl AsyncFn(&avito::Client, &Secret) -> Result<avito::Reply<T>, avito::Error>,
     ) -> Result<T, NoAnswer> {
-        self.call_with_priority(CallPriority::Reply, work, call).await
+        self.call_with_priority(CallPriority::Reply, work, method, call).await
     }
 
     /// As [`AvitoSender::call`], with the priority that the account's rate limit is to give it.
@@ -88,9 +89,11 @@ impl AvitoSender<'_> {
         &self,
         priority: CallPriority,
         work: &DialogWork,
+        method: &str,
         call: impl AsyncFn(&avito::Client, &Secret) -> Result<avito::Reply<T>, avito::Error>,
     ) -> Result<T, NoAnswer> {
-        self.answered(work, self.avito.call(priority, None, call).await)
+        self.await_its_turn(work, method).await?;
+        self.noted(work, method, self.avito.call(priority, None, call).await).await
     }
 
     /// Makes a call whose effect the buyer sees, while the lease taken at `leased_at` lasts: after it, another worker may send
@@ -98,12 +101,41 @@ impl AvitoSender<'_> {
     pub(super) async fn call_within_lease<T>(
         &self,
         work: &DialogWork,
+        method: &str,
         leased_at: Instant,
         call: impl AsyncFn(&avito::Client, &Secret) -> Result<avito::Reply<T>, avito::Error>,
     ) -> Result<T, NoAnswer> {
+        self.await_its_turn(work, method).await?;
         let not_after = leased_at + claim::LEASE.saturating_sub(avito::CALL_TIMEOUT);
         let call = self.avito.call(CallPriority::Reply, Some(not_after), call);
-        self.answered(work, self.with_waiting_receipt(call).await)
+        let answer = self.with_waiting_receipt(call).await;
+        self.noted(work, method, answer).await
+    }
+
+    /// Waits for the dialog's turn while the call is out. The error is the step to take instead.
+    async fn await_its_turn(&self, work: &DialogWork, method: &str) -> Result<(), NoAnswer> {
+        match self.await_turn(work, method).await {
+            Ok(None) => Ok(()),
+            Ok(Some(step)) => Err(NoAnswer::Instead(step)),
+            Err(error) => {
+                tracing::warn!(dialog_id = self.dialog_id, %error, "it is not known whose turn it is");
+                Err(NoAnswer::Instead(work.release(Vec::new(), OWN_FAULT_DELAY)))
+            }
+        }
+    }
+
+    /// Notes how a call ended, and returns Avito's answer or the step to take without one.
+    async fn noted<T>(&self, work: &DialogWork, method: &str, answer: Result<T, CallError>) -> Result<T, NoAnswer> {
+        let answer = self.answered(work, answer);
+        let result = match &answer {
+            Ok(_) => Ok(()),
+            Err(NoAnswer::Failed(error)) => Err(error),
+            Err(NoAnswer::Instead(_)) => return answer,
+        };
+        if let Err(error) = Box::pin(self.note_call(work, method, &result)).await {
+            tracing::warn!(dialog_id = self.dialog_id, %error, "it was not noted how a call ended");
+        }
+        answer
     }
 
     /// Returns Avito's answer, or the step to take because Avito was not asked, or because it refuses the account.

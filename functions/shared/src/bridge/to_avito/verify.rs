@@ -34,7 +34,13 @@ impl AvitoSender<'_> {
         if let Some(left) = FIRST_VERIFY_DELAY.checked_sub(waited).filter(|left| !left.is_zero()) {
             return Ok(AvitoStep::ReleaseFor(Vec::new(), left));
         }
-        let messages = match self.call(work, newest_messages(work)).await {
+        // While sends are out, the chat is read just before the part is tried again, not over and over.
+        let held = work.outage.as_ref().and_then(|outage| outage.held_until("messages.send", work.now));
+        if let Some(until) = held {
+            let wait = Duration::try_from(until.duration_since(work.now)).unwrap_or_default();
+            return Ok(AvitoStep::ReleaseFor(Vec::new(), wait.max(SECOND_VERIFY_DELAY)));
+        }
+        let messages = match self.call(work, "messages.list", newest_messages(work)).await {
             Ok(messages) => messages,
             Err(NoAnswer::Failed(error)) => {
                 return self.after_part_failure(work, part, Duty::Verification, &error).await;
@@ -45,7 +51,8 @@ impl AvitoSender<'_> {
             metrics::counter!("parts_verified_sent").increment(1);
             return Ok(AvitoStep::CommitSent(SentPart { part_id: part.id, avito_message_id: id }));
         }
-        if let Some(wait) = self.next_verification(work, part).await? {
+        let is_settled = waited >= FIRST_VERIFY_DELAY + SECOND_VERIFY_DELAY + THIRD_VERIFY_DELAY;
+        if !is_settled && let Some(wait) = self.next_verification(work, part).await? {
             return Ok(AvitoStep::ReleaseFor(vec![count_verification(part.id)], wait));
         }
         if part.is_auto_reply

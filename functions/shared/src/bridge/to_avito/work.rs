@@ -7,7 +7,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{bridge::common::states::PartState, platform::endings::History, tenancy::accounts::Keys};
+use crate::{
+    bridge::common::{outage::Outage, states::PartState},
+    platform::endings::History,
+    tenancy::accounts::Keys,
+};
 
 /// The failures of one thing so far, as its row counts them.
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +96,8 @@ pub(super) struct DialogWork {
     pub(super) mark_read: bool,
     /// The failed attempts to mark it read.
     pub(super) mark_read_trouble: Trouble,
+    /// The calls of the account that fail for one dialog after the other. None: none does.
+    pub(super) outage: Option<Outage>,
     /// The time since which Avito refuses the account. None: it accepts the account.
     pub(super) refused_since: Option<Timestamp>,
     /// True if the account's client is suspended: nothing may be sent.
@@ -130,6 +136,7 @@ struct DialogWorkRow {
     mark_read: bool,
     mark_read_attempts: i32,
     mark_read_failed_since: Option<Timestamp>,
+    outage: Option<Outage>,
     refused_since: Option<Timestamp>,
     keys: Keys,
     is_suspended: bool,
@@ -172,6 +179,7 @@ impl From<DialogWorkRow> for DialogWork {
             avito_chat_id: row.avito_chat_id,
             mark_read: row.mark_read,
             mark_read_trouble: Trouble::of(row.mark_read_attempts, row.mark_read_failed_since, now),
+            outage: row.outage,
             refused_since: row.refused_since,
             is_suspended: row.is_suspended,
             now,

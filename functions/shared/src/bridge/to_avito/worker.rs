@@ -1,8 +1,12 @@
 //! To Avito: the worker that holds a dialog's lease sends its parts, one at a time, in order.
 //! A part of unknown outcome is verified in the chat before it is sent again, so that none is lost and none goes twice.
 
-use std::time::{Duration, Instant};
+use std::{
+    panic::AssertUnwindSafe,
+    time::{Duration, Instant},
+};
 
+use futures_util::FutureExt;
 use uuid::Uuid;
 
 use super::{
@@ -50,7 +54,15 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
         } else if Instant::now() >= stop {
             work.release(Vec::new(), Duration::ZERO)
         } else {
-            sender.step(&work).await?
+            let step = AssertUnwindSafe(sender.step(&work)).catch_unwind().await;
+            match step.unwrap_or(Err(BridgeError::Panicked)) {
+                Err(error) if error.sets_aside() && work.part.is_some() => {
+                    tracing::error!(dialog_id, %error, "the work of a dialog is set aside");
+                    metrics::counter!("rows_set_aside").increment(1);
+                    outcomes::set_aside(&work)
+                }
+                step => step?,
+            }
         };
         let sent_at = Instant::now();
         // Each arm wakes the bot at once: for a second other transactions rely on this wake-up (`is_wakeup_pending`).

@@ -7,7 +7,10 @@ use super::{
     receipts,
     work::{Completed, PreparedPosts},
 };
-use crate::{bridge::rows::bot_outbox, platform::db::Statement};
+use crate::{
+    bridge::{common::telegram_budget::TelegramBudget, rows::bot_outbox},
+    platform::db::Statement,
+};
 
 /// Builds the transaction that runs `outcome`, stores what is `completed`, and claims the bot's next work, or releases
 /// the lease. The claim reads the outbox after the outcome, so that what was just sent counts first.
@@ -29,10 +32,8 @@ pub(super) fn claim_bot_work(
             .arg("bot_id", bot_id)
             .arg("lease_owner", owner)
             .arg("lease_seconds", bot_outbox::LEASE.as_secs_f64())
-            .arg("budget_left", completed.messages.map(|budget| budget.left))
-            .arg("budget_updated_at", completed.messages.map(|budget| budget.at))
-            .arg("reaction_budget_left", completed.reactions.map(|budget| budget.left))
-            .arg("reaction_budget_updated_at", completed.reactions.map(|budget| budget.at))
+            .arg("recent_sends", completed.messages.map(TelegramBudget::into_times))
+            .arg("recent_reactions", completed.reactions.map(TelegramBudget::into_times))
             .arg("prepared_dialog_id", prepared.map(|prepared| prepared.dialog_id))
             .arg("prepared_version", prepared.map(|prepared| prepared.version.clone()))
             .arg("prepared_drafts", drafts)

@@ -9,10 +9,8 @@ CREATE FUNCTION sql.claim_bot_work(
     _bot_id bigint,
     _lease_owner uuid,
     _lease_seconds double precision,
-    _budget_left double precision,
-    _budget_updated_at timestamptz,
-    _reaction_budget_left double precision,
-    _reaction_budget_updated_at timestamptz,
+    _recent_sends bigint[],
+    _recent_reactions bigint[],
     _prepared_dialog_id bigint,
     _prepared_version text,
     _prepared_drafts jsonb,
@@ -26,7 +24,7 @@ DECLARE
     _outbox bot_outboxes;
     _is_renewal boolean;
     -- Only a batch of reactions that were set charges their budget.
-    _reactions_were_set boolean := _reaction_budget_left IS NOT NULL;
+    _reactions_were_set boolean := _recent_reactions IS NOT NULL;
     _sending_post_id bigint;
     _sending_dialog_id bigint;
     _next record;
@@ -55,10 +53,8 @@ BEGIN
     END IF;
     IF _is_renewal THEN
         -- Only a worker that still holds the lease knows the budgets: another one may have charged them meanwhile.
-        _outbox.budget_left := coalesce(_budget_left, _outbox.budget_left);
-        _outbox.budget_updated_at := coalesce(_budget_updated_at, _outbox.budget_updated_at);
-        _outbox.reaction_budget_left := coalesce(_reaction_budget_left, _outbox.reaction_budget_left);
-        _outbox.reaction_budget_updated_at := coalesce(_reaction_budget_updated_at, _outbox.reaction_budget_updated_at);
+        _outbox.recent_sends := coalesce(_recent_sends, _outbox.recent_sends);
+        _outbox.recent_reactions := coalesce(_recent_reactions, _outbox.recent_reactions);
         IF _prepared_dialog_id IS NOT NULL AND sql.bot_work_version(_bot_id, _prepared_dialog_id) = _prepared_version THEN
             _sending_post_id := sql.store_prepared_posts(_prepared_dialog_id, _prepared_drafts, _is_first_sending);
         END IF;
@@ -76,9 +72,8 @@ BEGIN
     END IF;
     UPDATE bot_outboxes AS outbox
     SET lease_owner = _lease_owner, lease_until = now() + make_interval(secs => _lease_seconds),
-        budget_left = _outbox.budget_left, budget_updated_at = _outbox.budget_updated_at, last_sent_at = _outbox.last_sent_at,
-        reactions_hold_until = _outbox.reactions_hold_until,
-        reaction_budget_left = _outbox.reaction_budget_left, reaction_budget_updated_at = _outbox.reaction_budget_updated_at
+        recent_sends = _outbox.recent_sends, recent_reactions = _outbox.recent_reactions, last_sent_at = _outbox.last_sent_at,
+        reactions_hold_until = _outbox.reactions_hold_until
     WHERE outbox.bot_id = _bot_id
     -- A trigger may have changed the row: the budgets are those that are stored.
     RETURNING outbox.* INTO _outbox;
@@ -144,9 +139,8 @@ BEGIN
     END IF;
     UPDATE bot_outboxes AS outbox
     SET lease_owner = NULL, lease_until = NULL, due_at = _due_at, wakeup_at = _outbox.wakeup_at,
-        budget_left = _outbox.budget_left, budget_updated_at = _outbox.budget_updated_at, last_sent_at = _outbox.last_sent_at,
-        reactions_hold_until = _outbox.reactions_hold_until,
-        reaction_budget_left = _outbox.reaction_budget_left, reaction_budget_updated_at = _outbox.reaction_budget_updated_at
+        recent_sends = _outbox.recent_sends, recent_reactions = _outbox.recent_reactions, last_sent_at = _outbox.last_sent_at,
+        reactions_hold_until = _outbox.reactions_hold_until
     WHERE outbox.bot_id = _outbox.bot_id;
     -- A wake-up that is scheduled stays scheduled.
     RETURN CASE WHEN _is_soon THEN json_build_object('outcome', 'due_soon', 'wake_in', extract(epoch FROM _due_at - now()))
@@ -221,8 +215,7 @@ BEGIN
     END IF;
     RETURN json_build_object(
         'outbox', json_build_object(
-            'budget', json_build_object('left', _outbox.budget_left, 'at', _outbox.budget_updated_at),
-            'reactions', json_build_object('left', _outbox.reaction_budget_left, 'at', _outbox.reaction_budget_updated_at),
+            'budget', _outbox.recent_sends, 'reactions', _outbox.recent_reactions,
             'topics_off', _outbox.topics_off, 'rate_limited_until', _outbox.rate_limited_until,
             'last_sent_at', _outbox.last_sent_at, 'now', now()),
         'outage', CASE WHEN _outbox.failing_calls IS NOT NULL THEN json_build_object(
@@ -246,7 +239,7 @@ BEGIN
         SELECT d.id, d.bot_id, d.state, d.topic_closed, d.topic_emoji, d.avito_chat_id, d.buyer, d.item,
                coalesce(d.confirmed_at, d.provisional_since) IS NOT NULL AS confirmed, a.name AS account_name, a.timezone,
                d.topic_attempts, d.topic_failed_since, coalesce(d.in_general_until > now(), false) AS in_general,
-               d.confirm_attempts, d.confirm_failed_since,
+               d.confirm_attempts, d.confirm_failed_since, d.set_aside_attempts,
                CASE d.topic_state
                    WHEN 'open' THEN json_build_object('open', json_build_object(
                        'chat_id', d.telegram_chat_id, 'thread_id', d.telegram_topic_id))

@@ -25,7 +25,7 @@ impl SendPlan {
         dialog: &ClaimedDialog,
         count: usize,
         target: Target,
-        budget: TelegramBudget,
+        budget: &TelegramBudget,
     ) -> Result<Self, Duration> {
         let zone = TimeZone::get(&dialog.timezone).unwrap_or(TimeZone::UTC);
         let mut drafts = post_text::drafts(&work.messages[..count], dialog.last_posted_at, &zone);
@@ -56,7 +56,7 @@ impl TelegramSender<'_> {
         if dialog.topic_closed && call::reopen_topic(self, target).await {
             return TelegramStep::Commit(vec![topics::set_topic_closed(dialog.id, false)]);
         }
-        match SendPlan::of(work, dialog, ready, target, work.outbox.budget) {
+        match SendPlan::of(work, dialog, ready, target, &work.outbox.budget) {
             Ok(plan) => match self.held_until(work, call::method_of(&plan.prepared.first_post(0))) {
                 Some(until) => {
                     let wait = Duration::try_from(until.duration_since(work.outbox.now)).unwrap_or_default();
@@ -70,7 +70,7 @@ impl TelegramSender<'_> {
 
     /// Plans the next dialog's posts during the call of a post that leaves `left` of the budget. None: the dialog needs
     /// another step first, or the budget does not suffice.
-    pub(super) fn compose_next(&self, work: Box<BotWork>, left: TelegramBudget) -> Option<(Box<BotWork>, SendPlan)> {
+    pub(super) fn compose_next(&self, work: Box<BotWork>, left: &TelegramBudget) -> Option<(Box<BotWork>, SendPlan)> {
         let dialog = work.dialog.as_ref().filter(|dialog| dialog.bot_id == self.bot_id && !dialog.topic_closed)?;
         let target = work.target_of(dialog)?;
         let (ready, _) = album::ready_messages(&work.messages, work.outbox.now);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::{
-    general, outage, retry,
+    general, retry,
     send::{
         call,
         delivery_method::{plainer, use_next_method},
@@ -101,6 +101,9 @@ pub(super) async fn after_failure(
         outcome.push(bots::notify_missing_right(sender.bot_id, words.clone()));
     }
     if post.kind.only_decorates() {
+        if error.outcome() != Outcome::Refused {
+            outcome.extend(note_failed_call(sender, work, call::method_of(post), object_of(work, post), now));
+        }
         outcome.extend(after_decoration_failure(post, &error, now));
         return TelegramStep::Commit(outcome);
     }
@@ -264,14 +267,29 @@ pub(super) fn note_failed_call(
 ) -> Option<Statement> {
     let former = work.outage.clone().unwrap_or_default();
     let outage = former.clone().with_failure(method, object, now);
-    (outage != former).then(|| outage::store(sender.bot_id, Some(outage)))
+    (outage != former).then(|| bot_outbox::store_outage(sender.bot_id, Some(outage)))
 }
+
+/// Notes that the receipts of these posts failed. Statement: none, if nothing changed by that.
+pub(super) fn note_failed_receipts<'a>(
+    sender: &TelegramSender<'_>,
+    work: &BotWork,
+    failed: impl Iterator<Item = &'a Post>,
+) -> Option<Statement> {
+    let former = work.outage.clone().unwrap_or_default();
+    let now = work.outbox.current();
+    let outage = failed.fold(former.clone(), |outage, post| outage.with_failure(SET_REACTION, -post.id, now));
+    (outage != former).then(|| bot_outbox::store_outage(sender.bot_id, Some(outage)))
+}
+
+/// The method that sets a receipt.
+pub(super) const SET_REACTION: &str = "setMessageReaction";
 
 /// Notes that a call went through, and makes what waited for it due.
 pub(super) fn note_call(sender: &TelegramSender<'_>, work: &BotWork, method: &str) -> Vec<Statement> {
     let Some(outage) = work.outage.clone().and_then(|outage| outage.with_success(method)) else { return Vec::new() };
-    let mut statements = outage::resume(sender.bot_id);
-    statements.push(outage::store(sender.bot_id, outage));
+    let mut statements = bot_outbox::resume_failed(sender.bot_id);
+    statements.push(bot_outbox::store_outage(sender.bot_id, outage));
     statements
 }
 

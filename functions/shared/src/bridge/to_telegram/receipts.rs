@@ -16,7 +16,7 @@ use crate::{
         common::telegram_budget::later,
         rows::{bot_outbox, topic_emoji},
     },
-    platform::db::Statement,
+    platform::{db::Statement, endings::Outcome},
     tenancy::bots,
 };
 
@@ -38,8 +38,11 @@ fn mark_reactions_set<'a>(posts: impl Iterator<Item = &'a Post> + Clone, has_top
 
 /// Sets the due receipts together. Each is on a message of its own, and setting one twice changes nothing.
 pub(super) async fn set_reactions(sender: &TelegramSender<'_>, work: &BotWork) -> TelegramStep {
+    if let Some(until) = sender.held_until(work, failures::SET_REACTION) {
+        return TelegramStep::Commit(vec![bot_outbox::hold_reactions(sender.bot_id, sender.owner, until)]);
+    }
     let waiting = &work.receipts;
-    let (now, mut left) = (work.outbox.now, work.outbox.reactions);
+    let (now, mut left) = (work.outbox.now, work.outbox.reactions.clone());
     let affordable = waiting.iter().map_while(|_| left.take(1, now).map(|remaining| left = remaining).ok()).count();
     if affordable == 0 {
         let wait = left.take(1, now).err().unwrap_or_default();
@@ -56,10 +59,16 @@ pub(super) async fn set_reactions(sender: &TelegramSender<'_>, work: &BotWork) -
     if work.bot.broken && done.len() > 0 {
         outcome.push(bots::mark_working(sender.bot_id));
     }
+    if done.len() > 0 {
+        outcome.extend(failures::note_call(sender, work, failures::SET_REACTION));
+    }
     if failed.is_empty() {
         return TelegramStep::CommitSent(outcome, Completed { reactions: Some(left), ..Completed::default() });
     }
     outcome.push(bot_outbox::charge_reaction_budget(sender.bot_id, sender.owner, left));
+    let lost =
+        failed.iter().filter(|(_, error)| error.as_ref().is_some_and(|error| error.outcome() != Outcome::Refused));
+    outcome.extend(failures::note_failed_receipts(sender, work, lost.map(|(post, _)| *post)));
     for (post, error) in failed.into_iter().filter_map(|(post, error)| Some((post, error?))) {
         tracing::warn!(bot_id = sender.bot_id, post_id = post.id, %error, "a receipt was not set");
         outcome.extend(failures::after_receipt_failure(sender, work, post, &error));

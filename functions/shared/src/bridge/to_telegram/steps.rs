@@ -28,7 +28,7 @@ use crate::{
         rows::{
             bot_outbox,
             posts::{self, Requeue},
-            topic_emoji, topics,
+            set_aside, topic_emoji, topics,
         },
     },
     platform::{certainty::Certainty, db::Statement},
@@ -215,12 +215,14 @@ impl TelegramSender<'_> {
         left: TelegramBudget,
         files: Files<'_>,
     ) -> TelegramStep {
-        let charge = || bot_outbox::charge_budget(self.bot_id, self.owner, left);
+        let charge = || bot_outbox::charge_budget(self.bot_id, self.owner, left.clone());
         let answer = self.call(post, target, files).await;
         match answer {
             Ok(message_ids) => {
                 let (mut outcome, mut sent_post) = (Vec::new(), None);
                 outcome.extend(failures::note_call(self, work, call::method_of(post)));
+                let resumed = work.dialog.as_ref().filter(|dialog| dialog.set_aside_attempts > 0);
+                outcome.extend(resumed.map(|dialog| set_aside::resume_set_aside(dialog.id)));
                 if post.kind == PostKind::Header
                     && let Some(message_id) = message_ids.first()
                 {

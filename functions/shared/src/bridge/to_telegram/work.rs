@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::outage::Outage;
 use crate::{
     bridge::{
         common::{
             claim::Claim,
+            outage::Outage,
             post_kind::PostKind,
             states::{DialogState, MessageOrigin},
             telegram_budget::{TelegramBudget, time_since},
@@ -84,6 +84,8 @@ pub(super) struct ClaimedDialog {
     pub(super) confirm_attempts: i32,
     /// The time of the first of them.
     pub(super) confirm_failed_since: Option<Timestamp>,
+    /// The times that our own code or SQL failed for it, one after the other.
+    pub(super) set_aside_attempts: i32,
     /// The failed attempts to create a topic.
     pub(super) topic_attempts: i32,
     /// The time of the first of them.
@@ -207,7 +209,7 @@ pub(super) struct PreparedPosts {
 }
 
 /// The results of the last call, which the next claim stores.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Completed {
     /// The budget for messages that is left. None: it is unchanged.
     pub(super) messages: Option<TelegramBudget>,
@@ -218,6 +220,7 @@ pub(super) struct Completed {
 }
 
 /// A post that Telegram has.
+#[derive(Clone)]
 pub(super) struct SentPost {
     /// The row in `posts`.
     pub(super) post_id: i64,

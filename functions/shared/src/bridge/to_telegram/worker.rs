@@ -2,10 +2,12 @@
 //! A post whose outcome is unknown is sent again exactly as composed, before anything new.
 
 use std::{
+    panic::AssertUnwindSafe,
     sync::atomic::AtomicBool,
     time::{Duration, Instant},
 };
 
+use futures_util::FutureExt;
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -13,6 +15,7 @@ use super::{
     claim,
     send::files::Files,
     sender::{AskedPositions, SendPlan, TelegramSender, TelegramStep},
+    set_aside::{Fingerprint, Subject},
     work::{self, BotWork, Completed, Post, Target},
 };
 use crate::{
@@ -24,7 +27,7 @@ use crate::{
         error::BridgeError,
         rows::{bot_outbox, handover},
     },
-    platform::db::{DbError, Scope, Statement, get},
+    platform::db::{DbError, ResultSets, Scope, Statement, get},
     tenancy::bots,
 };
 
@@ -93,45 +96,46 @@ async fn run_round(app: &App, bot_id: i64, stop: Instant) -> Result<RoundEnd, Br
     tenant_cache::remember(&tenant_cache::OF_BOTS, bot_id, work.bot.client_id);
     let sender = sender_of(app, bot_id, owner, &work)?;
     let mut state = WorkerState::Claimed(work);
+    let mut last_idle = None;
     loop {
-        let (work, next, next_work) = sender.take_step(state, stop).await?;
-        let (results, composed) = match next {
-            TelegramStep::Commit(outcome) => {
-                let statements = claim::claim_bot_work(bot_id, owner, outcome, Completed::default(), None);
-                (sender.run_with_dialog_lock(&work, statements).await?, None)
+        let subject = Subject::of(state.work());
+        let fingerprint = Fingerprint::of(state.work());
+        let turn = AssertUnwindSafe(sender.take_turn(state, stop)).catch_unwind().await;
+        let (results, composed, was_idle) = match turn.unwrap_or(Err(BridgeError::Panicked)) {
+            Ok(Turn::Ended(end)) => return Ok(end),
+            Ok(Turn::Ran { results, composed, was_idle }) => (results, composed, was_idle),
+            Err(error) if error.sets_aside() && subject.is_some() => {
+                tracing::error!(bot_id, ?subject, %error, "work of a bot is set aside");
+                (sender.set_aside(subject).await?, None, false)
             }
-            TelegramStep::CommitSent(outcome, completed) => {
-                let prepared = next_work.as_ref().map(|(_, plan)| &plan.prepared);
-                (sender.run(claim::claim_bot_work(bot_id, owner, outcome, completed, prepared)).await?, next_work)
-            }
-            TelegramStep::SendPlanned(plan) => {
-                let statements =
-                    claim::claim_bot_work(bot_id, owner, Vec::new(), Completed::default(), Some(&plan.prepared));
-                (sender.run_with_dialog_lock(&work, statements).await?, Some((work, plan)))
-            }
-            TelegramStep::HandOver(dialog_id) => {
-                let statements = claim::claim_bot_work(
-                    bot_id,
-                    owner,
-                    handover::hand_over_messages(dialog_id),
-                    Completed::default(),
-                    None,
-                );
-                let results = sender.run_with_dialog_lock(&work, statements).await?;
-                Wakeups::read(&results)?.wake(app).await;
-                (results, None)
-            }
-            TelegramStep::ReleaseUntil(outcome, until) => {
-                sender.release_until(&work, outcome, until).await?;
-                return Ok(RoundEnd::Worker(WorkerOutcome::Done));
-            }
-            TelegramStep::LeaseLost => return Ok(RoundEnd::Worker(WorkerOutcome::LeaseTaken)),
+            Err(error) => return Err(error),
         };
+        // Claimed, nothing done, and claimed again as it was: a circle.
+        let results = if was_idle && last_idle.as_ref() == Some(&fingerprint) {
+            tracing::error!(bot_id, ?subject, "work of a bot turns in a circle and is set aside");
+            sender.set_aside(subject).await?
+        } else {
+            results
+        };
+        last_idle = was_idle.then_some(fingerprint);
         state = match work::read(&results)? {
             Claim::Claimed(claimed) => WorkerState::of(claimed, composed),
             ended => return Ok(end_round(app, bot_id, ended).await),
         };
     }
+}
+
+/// The end of one turn: a step, and the transaction that follows it.
+enum Turn {
+    /// The round is over.
+    Ended(RoundEnd),
+    /// The transaction claimed the next work.
+    Ran {
+        results: ResultSets,
+        composed: Option<Composed>,
+        /// True if the step did nothing but claim again.
+        was_idle: bool,
+    },
 }
 
 /// Returns the sender that works for the bot with the lease of `owner`.
@@ -153,6 +157,81 @@ fn sender_of<'a>(app: &'a App, bot_id: i64, owner: Uuid, work: &BotWork) -> Resu
 type Composed = (Box<BotWork>, SendPlan);
 
 impl TelegramSender<'_> {
+    /// Takes the next step, and runs the transaction that follows it and claims the next work.
+    async fn take_turn(&self, state: WorkerState, stop: Instant) -> Result<Turn, BridgeError> {
+        let (bot_id, owner) = (self.bot_id, self.owner);
+        let (work, next, next_work) = self.take_step(state, stop).await?;
+        let mut was_idle = false;
+        let (results, composed) = match next {
+            TelegramStep::Commit(outcome) => {
+                was_idle = outcome.is_empty();
+                let statements = claim::claim_bot_work(bot_id, owner, outcome, Completed::default(), None);
+                (self.run_with_dialog_lock(&work, statements).await?, None)
+            }
+            TelegramStep::CommitSent(outcome, completed) => self.commit_sent(outcome, completed, next_work).await?,
+            TelegramStep::SendPlanned(plan) => {
+                let statements =
+                    claim::claim_bot_work(bot_id, owner, Vec::new(), Completed::default(), Some(&plan.prepared));
+                (self.run_with_dialog_lock(&work, statements).await?, Some((work, plan)))
+            }
+            TelegramStep::HandOver(dialog_id) => {
+                let statements = claim::claim_bot_work(
+                    bot_id,
+                    owner,
+                    handover::hand_over_messages(dialog_id),
+                    Completed::default(),
+                    None,
+                );
+                let results = self.run_with_dialog_lock(&work, statements).await?;
+                Wakeups::read(&results)?.wake(self.app).await;
+                (results, None)
+            }
+            TelegramStep::ReleaseUntil(outcome, until) => {
+                self.release_until(&work, outcome, until).await?;
+                return Ok(Turn::Ended(RoundEnd::Worker(WorkerOutcome::Done)));
+            }
+            TelegramStep::LeaseLost => return Ok(Turn::Ended(RoundEnd::Worker(WorkerOutcome::LeaseTaken))),
+        };
+        Ok(Turn::Ran { results, composed, was_idle })
+    }
+
+    /// Commits what was sent, and the posts that were composed meanwhile. If Postgres refuses these, their dialog is set aside, and
+    /// what was sent is committed all the same.
+    async fn commit_sent(
+        &self,
+        outcome: Vec<Statement>,
+        completed: Completed,
+        next_work: Option<Composed>,
+    ) -> Result<(ResultSets, Option<Composed>), BridgeError> {
+        let (bot_id, owner) = (self.bot_id, self.owner);
+        let Some((work, plan)) = next_work else {
+            return Ok((self.run(claim::claim_bot_work(bot_id, owner, outcome, completed, None)).await?, None));
+        };
+        let both = claim::claim_bot_work(bot_id, owner, outcome.clone(), completed.clone(), Some(&plan.prepared));
+        match self.run(both).await {
+            Ok(results) => Ok((results, Some((work, plan)))),
+            Err(error) if error.sets_aside() => {
+                let subject = Subject::of(&work);
+                tracing::error!(bot_id, ?subject, %error, "work of a bot is set aside");
+                let alone = claim::claim_bot_work(bot_id, owner, outcome, completed, None);
+                self.run(alone).await?;
+                Ok((self.set_aside(subject).await?, None))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sets aside what our own code or SQL refused, in a transaction of its own, and claims the next work.
+    async fn set_aside(&self, subject: Option<Subject>) -> Result<ResultSets, BridgeError> {
+        let dialog_id = match subject {
+            Some(Subject::Dialog(id, _)) => Some(id),
+            Some(Subject::Post(..)) | None => None,
+        };
+        let mut outcome = vec![bot_outbox::lock_dialog(dialog_id)];
+        outcome.extend(subject.into_iter().flat_map(Subject::set_aside));
+        self.run(claim::claim_bot_work(self.bot_id, self.owner, outcome, Completed::default(), None)).await
+    }
+
     /// Takes the next step: decides what the claimed work needs, or makes the call of the post that is `sending` and composes
     /// the next dialog's posts meanwhile.
     async fn take_step(
@@ -171,8 +250,8 @@ impl TelegramSender<'_> {
             }
             WorkerState::Sending(sending) => {
                 let SendingPost { work, post, target, left, next_work } = *sending;
-                let sending = self.send(&work, &post, target, left, Files::default());
-                let (next, next_work) = tokio::join!(sending, async { self.compose_next(next_work, left) });
+                let sending = self.send(&work, &post, target, left.clone(), Files::default());
+                let (next, next_work) = tokio::join!(sending, async { self.compose_next(next_work, &left) });
                 Ok((work, next, next_work.filter(|_| Instant::now() < stop)))
             }
         }
@@ -197,12 +276,20 @@ impl TelegramSender<'_> {
 }
 
 impl WorkerState {
+    /// The work that the next step is about.
+    fn work(&self) -> &BotWork {
+        match self {
+            Self::Claimed(work) => work,
+            Self::Sending(sending) => &sending.work,
+        }
+    }
+
     /// Returns the state after a claim. If the claim stored the `composed` posts and set the first to `sending`, that
     /// post is sent next, and the claimed work may be composed meanwhile.
     fn of(claimed: Box<BotWork>, composed: Option<Composed>) -> Self {
         match (claimed.sending_post_id, composed) {
             (Some(id), Some((mut work, plan))) => {
-                work.outbox = claimed.outbox;
+                work.outbox.clone_from(&claimed.outbox);
                 work.outage.clone_from(&claimed.outage);
                 let post = plan.prepared.first_post(id);
                 let left = TelegramSender::budget_for(&work, &post).unwrap_or(plan.left);

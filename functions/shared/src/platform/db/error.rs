@@ -47,6 +47,11 @@ impl DbError {
         }
     }
 
+    /// True if Postgres is away: nothing is wrong with the rows.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+
     /// True if Postgres rolled the transaction back because of a conflict with another one.
     pub(super) fn is_undone(&self) -> bool {
         self.is_one_of(&[SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE])

@@ -1,6 +1,6 @@
 //! Statements: SQL with its parameters, on whose behalf it runs, and the rows it returns.
 
-use std::{borrow::Cow, ops::Deref};
+use std::{borrow::Cow, ops::Deref, sync::Arc};
 
 use serde::de::DeserializeOwned;
 use tokio_postgres::{
@@ -15,15 +15,17 @@ use super::{
 };
 
 /// The text of a statement.
+#[derive(Clone)]
 enum Sql {
     Text(&'static str),
     Call { function: &'static str, arguments: Vec<&'static str> },
 }
 
 /// One SQL statement with its parameters.
+#[derive(Clone)]
 pub struct Statement {
     sql: Sql,
-    params: Vec<(Box<dyn ToSql + Sync + Send>, Type)>,
+    params: Vec<(Arc<dyn ToSql + Sync + Send>, Type)>,
     labels: Vec<&'static str>,
 }
 
@@ -43,7 +45,7 @@ impl Statement {
     /// Adds the next parameter.
     #[must_use]
     pub fn bind<T: Param>(mut self, value: T) -> Self {
-        self.params.push((Box::new(value), T::TYPE));
+        self.params.push((Arc::new(value), T::TYPE));
         self
     }
 

@@ -15,6 +15,13 @@ pub fn claim_probe(account_id: i64) -> Statement {
     .bind(PROBE_INTERVAL)
 }
 
+/// Allows the next probe in a minute: this one found nothing out.
+pub fn repeat_probe_soon(account_id: i64) -> Statement {
+    Statement::new("UPDATE avito_accounts SET probed_at = now() - make_interval(secs => $2) WHERE id = $1")
+        .bind(account_id)
+        .bind(PROBE_INTERVAL - 60.0)
+}
+
 /// Stores the answer of a probe: true if Avito refuses the account.
 pub fn store_probe(account_id: i64, is_refused: bool) -> Statement {
     Statement::new("UPDATE avito_accounts SET probe_refused = $2 WHERE id = $1").bind(account_id).bind(is_refused)

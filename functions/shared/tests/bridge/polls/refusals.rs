@@ -28,6 +28,7 @@ async fn the_owner_of_an_account_with_broken_keys_is_notified_once_and_the_accou
     assert!((3500..=3600).contains(&shop.seconds_to_next_poll().await));
 
     let since = shop.calls_so_far().await;
+    shop.change("UPDATE avito_accounts SET token_due_at = token_due_at - interval '1 hour' WHERE id = $1").await;
     shop.poll_when_due().await;
     assert_eq!(shop.calls(since).await, ["chats.list", "token"]);
     assert!((3500..=3600).contains(&shop.seconds_to_next_poll().await));

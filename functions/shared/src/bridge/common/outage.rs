@@ -1,26 +1,21 @@
-//! A call of a bot that is out: three different dialogs or posts failed in it one after the other, and none went through between.
-//! Then one at a time is tried, and the others wait, so that an outage of Telegram costs few calls however much waits.
+//! A call of a bot or of an account that is out: three different dialogs failed in it one after the other, and none went through
+//! between. Then one at a time is tried, and the others wait, so that an outage costs few calls however much waits.
 
 use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::{
-    bridge::common::telegram_budget::{later, time_since},
-    platform::{
-        db::Statement,
-        endings::{Duty, History, Outcome, Verdict, spread},
-    },
-};
+use super::telegram_budget::{later, time_since};
+use crate::platform::endings::{Duty, History, Outcome, Verdict, spread};
 
 /// The number of objects that have to fail in a call, one after the other.
 const OBJECTS: usize = 3;
 
-/// The calls of a bot that fail, as its outbox stores them.
+/// The calls of a bot or of an account that fail, as its row stores them.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
-pub(super) struct Outage {
+pub(in crate::bridge) struct Outage {
     /// By the call's method: the ids of the dialogs, or of the posts outside of dialogs, that failed in it, up to three.
     calls: BTreeMap<String, Vec<i64>>,
     /// The time since which a call is out. None: none is.
@@ -32,17 +27,27 @@ pub(super) struct Outage {
 }
 
 impl Outage {
-    fn is_out(&self, method: &str) -> bool {
+    /// True if one object at a time is tried in this call.
+    pub(in crate::bridge) fn is_out(&self, method: &str) -> bool {
         self.calls.get(method).is_some_and(|objects| objects.len() >= OBJECTS)
     }
 
     /// Returns the time before which this call is not made. None: it may be made now.
-    pub(super) fn held_until(&self, method: &str, now: Timestamp) -> Option<Timestamp> {
+    pub(in crate::bridge) fn held_until(&self, method: &str, now: Timestamp) -> Option<Timestamp> {
         self.trial_at.filter(|at| self.is_out(method) && *at > now)
     }
 
+    /// The columns of the row: the calls, the time since which one is out, the time of the next trial, and the failed trials.
+    pub(in crate::bridge) fn columns(
+        outage: Option<Self>,
+    ) -> (Option<Value>, Option<Timestamp>, Option<Timestamp>, i32) {
+        let calls = outage.as_ref().map(|outage| json!(outage.calls));
+        let Self { since, trial_at, attempts, .. } = outage.unwrap_or_default();
+        (calls, since, trial_at, i32::try_from(attempts).unwrap_or(i32::MAX))
+    }
+
     /// Notes that an object failed in a call.
-    pub(super) fn with_failure(mut self, method: &str, object: i64, now: Timestamp) -> Self {
+    pub(in crate::bridge) fn with_failure(mut self, method: &str, object: i64, now: Timestamp) -> Self {
         let was_out = self.is_out(method);
         let objects = self.calls.entry(method.to_owned()).or_default();
         if !objects.contains(&object) && objects.len() < OBJECTS {
@@ -63,41 +68,13 @@ impl Outage {
     }
 
     /// Notes that a call went through. None: this one did not fail. The inner None: no call fails any more.
-    pub(super) fn with_success(mut self, method: &str) -> Option<Option<Self>> {
+    pub(in crate::bridge) fn with_success(mut self, method: &str) -> Option<Option<Self>> {
         self.calls.remove(method)?;
         if !self.calls.keys().any(|method| self.is_out(method)) {
             (self.since, self.trial_at, self.attempts) = (None, None, 0);
         }
         Some((!self.calls.is_empty()).then_some(self))
     }
-}
-
-/// Stores the calls that fail. None: no call does.
-pub(super) fn store(bot_id: i64, outage: Option<Outage>) -> Statement {
-    let calls = outage.as_ref().map(|outage| json!(outage.calls));
-    let Outage { since, trial_at, attempts, .. } = outage.unwrap_or_default();
-    Statement::new(
-        "UPDATE bot_outboxes SET failing_calls = $2, out_since = $3, trial_at = $4, failed_trials = $5 WHERE bot_id = $1",
-    )
-    .bind(bot_id)
-    .bind(calls)
-    .bind(since)
-    .bind(trial_at)
-    .bind(i32::try_from(attempts).unwrap_or(i32::MAX))
-}
-
-/// Makes what failed due now: the call that it waited for goes through again.
-pub(super) fn resume(bot_id: i64) -> Vec<Statement> {
-    let dialogs = "UPDATE dialogs d SET hold_until = NULL
-                   WHERE d.bot_id = $1 AND d.hold_until > now() AND NOT d.collecting_album
-                     AND d.id = ANY (ARRAY(
-                         SELECT p.dialog_id FROM posts p
-                         WHERE p.bot_id = $1 AND p.state IN ('pending', 'sending') AND p.failed_since IS NOT NULL
-                         UNION
-                         SELECT m.dialog_id FROM messages m WHERE m.bot_id = $1 AND m.needs_post AND m.post_id IS NULL))";
-    let posts = "UPDATE posts SET due_at = now()
-                 WHERE bot_id = $1 AND state IN ('pending', 'sending') AND failed_since IS NOT NULL AND due_at > now()";
-    [dialogs, posts].into_iter().map(|sql| Statement::new(sql).bind(bot_id)).collect()
 }
 
 #[cfg(test)]
