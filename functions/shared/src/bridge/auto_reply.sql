@@ -17,7 +17,7 @@ BEGIN
         auto_reply_last_sent_at = CASE WHEN rule.is_allowed THEN now() ELSE d.auto_reply_last_sent_at END,
         send_at = CASE WHEN rule.is_allowed THEN greatest(now(), coalesce(d.send_hold_until, now())) ELSE d.send_at END
     FROM (
-        SELECT r.id, i.begins_at IS NOT NULL AND r.state <> 'blocked'
+        SELECT r.id, i.begins_at IS NOT NULL AND r.state <> 'blocked' AND r.confirmed_at IS NOT NULL
                      AND coalesce(r.auto_reply_last_sent_at < i.begins_at, true) AS is_allowed
         FROM dialogs r
         LEFT JOIN tenancy_auto_replies s ON s.client_id = r.client_id AND s.enabled AND btrim(s.text) <> ''
@@ -25,6 +25,8 @@ BEGIN
         WHERE r.id = _dialog_id
     ) AS rule
     WHERE d.id = rule.id AND d.auto_reply_scheduled_at = _scheduled_at
+      -- A chat that Avito has not confirmed yet keeps its time: the sweep comes again, until an auto-reply is of no use any more.
+      AND (d.confirmed_at IS NOT NULL OR _scheduled_at < now() - interval '10 minutes')
     RETURNING d.client_id, d.avito_account_id, d.bot_id, rule.is_allowed INTO _due;
     IF NOT coalesce(_due.is_allowed, false) THEN
         RETURN;

@@ -48,6 +48,9 @@ pub enum ReplyError {
     /// The buyer is blocked, or about to be.
     #[error("the buyer is blocked")]
     Blocked,
+    /// Avito has not confirmed the chat yet.
+    #[error("Avito has not confirmed the chat")]
+    Unconfirmed,
     /// Avito refuses the dialog's account.
     #[error("Avito refuses the account")]
     AccountRefused,
@@ -72,6 +75,13 @@ impl From<ReplyError> for Problem {
             ReplyError::Blocked => {
                 Self::conflict("dialog_blocked", sentence("Покупатель заблокирован.", "The buyer is blocked."))
             }
+            ReplyError::Unconfirmed => Self::conflict(
+                "dialog_unconfirmed",
+                sentence(
+                    "Avito ещё не подтвердил этот чат. Попробуйте через минуту.",
+                    "Avito has not confirmed this chat yet. Try again in a minute.",
+                ),
+            ),
             ReplyError::AccountRefused => Self::conflict(
                 "account_refused",
                 sentence(
@@ -98,7 +108,7 @@ impl From<ReplyError> for Problem {
 /// Locks the dialog, before anything else as in every transaction, and returns what prevents a reply.
 const LOCK_DIALOG: &str = "
     SELECT d.bot_id, d.state = 'blocked' OR d.block_requested_at IS NOT NULL AS blocked, a.status <> 'active' AS refused,
-           NOT a.monitoring_enabled AS unfollowed, a.suspended_at IS NOT NULL AS suspended
+           d.confirmed_at IS NULL AS unconfirmed, NOT a.monitoring_enabled AS unfollowed, a.suspended_at IS NOT NULL AS suspended
     FROM dialogs d JOIN tenancy_accounts a ON a.avito_account_id = d.avito_account_id
     WHERE d.id = $1
     FOR NO KEY UPDATE OF d";
@@ -160,7 +170,9 @@ fn rejection(dialog: &Row) -> Result<ReplyError, DbError> {
         ReplyError::Blocked
     } else if get(dialog, "refused")? {
         ReplyError::AccountRefused
-    } else {
+    } else if get(dialog, "unfollowed")? {
         ReplyError::NotFollowed
+    } else {
+        ReplyError::Unconfirmed
     })
 }

@@ -15,7 +15,7 @@ BEGIN
            'sending', true
     FROM dialogs d JOIN tenancy_accounts a ON a.avito_account_id = d.avito_account_id
     WHERE d.id = _dialog_id AND current_setting('app.claimed', true) = 'yes' AND d.state <> 'blocked'
-      AND d.block_requested_at IS NULL AND a.status = 'active' AND a.monitoring_enabled AND a.suspended_at IS NULL
+      AND d.block_requested_at IS NULL AND d.confirmed_at IS NOT NULL AND a.status = 'active' AND a.monitoring_enabled AND a.suspended_at IS NULL
     RETURNING * INTO _message;
     IF NOT FOUND THEN
         RETURN;
