@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{
     Method, RequestBuilder, StatusCode, header,
@@ -17,9 +17,9 @@ use super::{
     chat::{Chat, ChatsPage},
     error::Error,
     lenient,
-    message::Message,
+    message::{self, Message},
 };
-use crate::platform::secrets::Secret;
+use crate::platform::{json, limits, secrets::Secret};
 
 /// The most time a call takes, from connecting to the last byte of the answer.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -151,12 +151,13 @@ impl Client {
             [("grant_type", "client_credentials"), ("client_id", client_id), ("client_secret", client_secret.expose())];
         let answer = self.send(self.request(Method::POST, "/token").form(&form)).await?;
         // Avito refuses under status 200 too, so only a token counts as success.
-        let body = serde_json::from_slice(&answer.body).unwrap_or(Value::Null);
+        let body = json::read(&answer.body).unwrap_or(Value::Null);
         let Some(access_token) = body["access_token"].as_str().filter(|token| !token.is_empty()) else {
             return Err(answer.refusal(&body));
         };
-        let seconds = body["expires_in"].as_u64().unwrap_or(TOKEN_LIFE_SECONDS);
-        Ok(Token { access_token: Secret::new(access_token.to_owned()), expires_in: Duration::from_secs(seconds) })
+        let expires_in = Duration::from_secs(body["expires_in"].as_u64().unwrap_or(TOKEN_LIFE_SECONDS));
+        let expires_in = limits::cut("expires_in", expires_in, &limits::TOKEN_LIFE);
+        Ok(Token { access_token: Secret::new(access_token.to_owned()), expires_in })
     }
 
     /// The account that `token` belongs to.
@@ -333,14 +334,28 @@ impl Client {
     async fn send(&self, request: RequestBuilder) -> Result<Answer, Error> {
         let response = request.timeout(self.timeout).send().await.map_err(Error::from_transport)?;
         let header = |name: &str| response.headers().get(name)?.to_str().ok()?.trim().parse::<u32>().ok();
-        let limit = header(RATE_LIMIT);
-        let rate_limit = header(RATE_LIMIT_REMAINING).map(|remaining| RateLimit { remaining, limit });
-        let retry_after =
-            header(header::RETRY_AFTER.as_str()).map(|seconds| Duration::from_secs(seconds.max(1).into()));
+        let limit = header(RATE_LIMIT).map(|limit| limits::cut("calls_a_minute", limit, &limits::CALLS_A_MINUTE));
+        let rate_limit = header(RATE_LIMIT_REMAINING)
+            .map(|remaining| RateLimit { remaining: limits::cut("calls_left", remaining, &limits::CALLS_LEFT), limit });
+        let retry_after = header(header::RETRY_AFTER.as_str())
+            .map(|seconds| limits::cut("retry_after", Duration::from_secs(seconds.into()), &limits::WAIT));
         let status = response.status();
-        let body = response.bytes().await.map_err(Error::from_transport)?;
+        let body = read_body(response).await?;
         Ok(Answer { status, rate_limit, retry_after, body })
     }
+}
+
+/// Reads the body of an answer. One that is too large is cut, and so cannot be read.
+async fn read_body(mut response: reqwest::Response) -> Result<Bytes, Error> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(Error::from_transport)? {
+        body.extend_from_slice(&chunk);
+        if body.len() > limits::MAX_BODY {
+            limits::count("body");
+            break;
+        }
+    }
+    Ok(body.freeze())
 }
 
 /// A whole answer, not yet parsed.
@@ -360,7 +375,10 @@ impl Answer {
         if !self.status.is_success() {
             return Err(Error::from_answer(self.status, self.retry_after, &self.body));
         }
-        let Ok(body) = serde_json::from_slice::<Value>(&self.body) else { return Err(unreadable) };
+        let Ok(mut body) = json::read(&self.body) else { return Err(unreadable) };
+        if json::shorten(&mut body, limits::MAX_STRING) > 0 {
+            limits::count("string");
+        }
         if let Some(hidden) = Error::hidden_in(self.status, &body) {
             return Err(hidden);
         }
@@ -408,7 +426,7 @@ struct Meta {
 }
 
 #[derive(Deserialize)]
-struct List(#[serde(deserialize_with = "lenient::list")] Vec<Message>);
+struct List(#[serde(deserialize_with = "message::list")] Vec<Message>);
 
 /// A list of messages. The specification says a bare list; Avito wraps it as often.
 #[derive(Deserialize)]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use crate::platform::{certainty::Certainty, endings::Outcome};
+use crate::platform::{certainty::Certainty, endings::Outcome, json};
 
 /// The reason that a call gave no usable answer.
 #[derive(thiserror::Error)]
@@ -173,7 +173,7 @@ struct Said {
 
 impl Said {
     fn read(body: &[u8]) -> Self {
-        match serde_json::from_slice::<Value>(body) {
+        match json::read(body) {
             Ok(body) => Self::of(&body),
             Err(_) => Self { is_html: body.trim_ascii_start().starts_with(b"<"), ..Self::default() },
         }

@@ -4,6 +4,8 @@
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 use serde_json::Value;
 
+use crate::platform::limits;
+
 /// The field, or its default if it has another type.
 pub(super) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
@@ -17,6 +19,23 @@ where
 /// A whole number, also one written as text.
 pub(super) fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     Ok(as_number(&Value::deserialize(deserializer)?))
+}
+
+/// The time of a message's creation, cut to its range.
+pub(super) fn created<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    Ok(number(deserializer)?.and_then(|seconds| limits::time("created", seconds)))
+}
+
+/// The time of a chat's last change, cut to its range: no poll may take it for a time to come.
+pub(super) fn updated<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    Ok(number(deserializer)?.and_then(|seconds| limits::time("updated", seconds)))
+}
+
+/// The time at which a message was read, cut to its range. One that is too early says all the same that it was read.
+pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    Ok(number(deserializer)?
+        .filter(|seconds| *seconds > 0)
+        .map(|seconds| limits::time("read", seconds).unwrap_or(seconds)))
 }
 
 /// A number that must be there.
@@ -38,7 +57,7 @@ pub(super) fn key<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, 
     text(deserializer)?.filter(|text| !text.is_empty()).ok_or_else(|| serde::de::Error::custom("an id is missing"))
 }
 
-/// The entries that can be read. One that cannot is counted in the log and does not hide the others.
+/// The entries that can be read. One that cannot is counted, and does not hide the others.
 pub(super) fn list<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -48,7 +67,8 @@ where
     let all = values.len();
     let read: Vec<T> = values.into_iter().filter_map(|value| serde_json::from_value(value).ok()).collect();
     if read.len() < all {
-        tracing::warn!(entries = all - read.len(), "Avito listed entries without an id");
+        metrics::counter!("avito_entries_unreadable").increment((all - read.len()) as u64);
+        tracing::warn!(entries = all - read.len(), "Avito listed entries that cannot be read");
     }
     Ok(read)
 }

@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::lenient;
 
@@ -17,7 +19,7 @@ pub struct Message {
     #[serde(default, deserialize_with = "lenient::number")]
     pub author_id: Option<i64>,
     /// The time of its creation, in Unix seconds by Avito's clock.
-    #[serde(default, deserialize_with = "lenient::number")]
+    #[serde(default, deserialize_with = "lenient::created")]
     pub created: Option<i64>,
     /// Its direction, as seen by the asking account; webhooks do not say.
     #[serde(default, deserialize_with = "lenient::or_default")]
@@ -32,7 +34,7 @@ pub struct Message {
     #[serde(default, deserialize_with = "lenient::or_default")]
     pub is_read: Option<bool>,
     /// The time at which the other side read it, in Unix seconds.
-    #[serde(default, deserialize_with = "lenient::number")]
+    #[serde(default, deserialize_with = "lenient::read")]
     pub read: Option<i64>,
     /// The message it answers.
     #[serde(default, deserialize_with = "lenient::or_default")]
@@ -51,13 +53,29 @@ impl Message {
             || self.content.text.as_deref().is_some_and(|text| text.trim_start().starts_with(SYSTEM_PREFIX))
     }
 
-    /// True if the account `user_id` wrote it.
+    /// True if the account `user_id` wrote it. Lists say it by the direction; the ids of authors in them may be hashed.
     pub fn is_own(&self, user_id: i64) -> bool {
-        match self.author_id {
-            Some(author) => author == user_id,
-            None => self.direction == Some(Direction::Out),
+        match self.direction {
+            Some(direction) => direction == Direction::Out,
+            None => self.author_id == Some(user_id),
         }
     }
+}
+
+/// The messages of a list. One without an id gets an id that is made of its content: else people never see it.
+pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Message>, D::Error> {
+    let mut values = Vec::<Value>::deserialize(deserializer)?;
+    for fields in values.iter_mut().filter_map(Value::as_object_mut) {
+        let has_id = matches!(fields.get("id"), Some(Value::Number(_)))
+            || fields.get("id").and_then(Value::as_str).is_some_and(|id| !id.is_empty());
+        if !has_id && fields.contains_key("content") {
+            metrics::counter!("avito_messages_nameless").increment(1);
+            let content = ["created", "author_id", "type", "content"].map(|field| fields.get(field).cloned());
+            let digest = Sha256::digest(format!("{content:?}"));
+            fields.insert("id".to_owned(), format!("nameless-{}", hex::encode(&digest[..16])).into());
+        }
+    }
+    lenient::list(Value::from(values)).map_err(serde::de::Error::custom)
 }
 
 /// The direction of a message, as seen by the asking account.
@@ -341,8 +359,11 @@ pub struct Quote {
     pub content: Content,
 }
 
-/// True if Avito put its request to buy a tariff in place of the message's text.
+/// True if a text is Avito's request to buy a tariff, as far as its words say so. A person may write them too: alone they
+/// prove nothing.
 pub fn is_tariff_placeholder(text: &str) -> bool {
-    let plain: Vec<_> = text.split_whitespace().map(str::to_lowercase).collect();
-    plain.join(" ").contains("подписку с доступом к api")
+    const WORDS: &str = "перейдите на подписку с доступом к api";
+    const MAX_CHARS: usize = 300;
+    text.chars().count() <= MAX_CHARS
+        && text.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>().join(" ").contains(WORDS)
 }

@@ -10,7 +10,9 @@ mod message;
 mod tests;
 pub mod webhook;
 
-pub use chat::{Chat, ChatsPage, Context, Images, Item, Place, Profile, User, counterpart};
+pub use chat::{
+    Chat, ChatsPage, Context, Counterpart, Images, Item, Place, Profile, User, counterpart, shows_tariff_placeholders,
+};
 pub use client::{Account, CALL_TIMEOUT, ChatsQuery, Client, MAX_PAGE_SIZE, RateLimit, Reply, Subscription, Token};
 pub use error::Error;
 pub use message::{

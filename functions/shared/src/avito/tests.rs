@@ -102,6 +102,35 @@ async fn one_unreadable_message_does_not_hide_the_others() {
 }
 
 #[tokio::test]
+async fn a_message_without_an_id_gets_one_that_stays_the_same_in_each_list() {
+    let nameless = r#"{"created":5,"type":"text","content":{"text":"Есть?"},"is_read":false}"#;
+    let read_later = nameless.replace("false", "true");
+    let mut seen = Vec::new();
+    for list in [format!("[{nameless}]"), format!(r#"{{"messages":[{MESSAGE},{read_later}]}}"#)] {
+        let messages =
+            answering(200, &list).await.messages(&token(), 1, "u2i-1", 100, 0).await.expect("messages").value;
+        seen.extend(messages.into_iter().filter(|message| message.id != "bdcc"));
+    }
+    assert_eq!((seen.len(), seen[0].content.text.as_deref()), (2, Some("Есть?")));
+    assert!(seen[0].id == seen[1].id && seen[0].id.starts_with("nameless-"));
+}
+
+#[tokio::test]
+async fn a_lone_surrogate_and_a_nul_cost_only_themselves() {
+    let list = r#"{"chats":[{"id":"u2i-1","context":{"type":"item","value":{"title":"Стол\ud83d"}},
+        "users":[{"id":8,"name":"А\u0000Б"}]},{"id":"u2i-2"}]}"#;
+    let chats = answering(200, list).await.chats(&token(), 7, &ChatsQuery::default()).await.expect("chats").value.chats;
+    let title = chats[0].item().and_then(|item| item.title.clone());
+    assert_eq!((chats.len(), title.as_deref()), (2, Some("Стол\u{fffd}")));
+    assert_eq!(counterpart(&chats[0], 7).and_then(|buyer| buyer.name), Some("АБ"));
+    let refused = answering(400, r#"{"error":{"message":"не\u0000т\ud800"}}"#).await;
+    assert_eq!(
+        sent(&refused).await.err().and_then(|error| error.vendor_message().map(str::to_owned)),
+        Some("нет\u{fffd}".into())
+    );
+}
+
+#[tokio::test]
 async fn chats_are_read_with_item_buyer_and_page() {
     let body = json!({"meta": {"has_more": true}, "chats": [{"id": "u2i-1", "updated": 5, "created": 4,
         "users": [{"id": 7, "name": "Продавец"}, {"id": 8, "name": "Анна", "public_user_profile": {"url": "https://avito.ru/u"}}],
@@ -116,7 +145,10 @@ async fn chats_are_read_with_item_buyer_and_page() {
     let item = chat.item().expect("an item");
     assert_eq!((item.id, item.city(), item.image_url()), (Some(7_463_793_992), Some("Казань"), Some("https://img")));
     let buyer = counterpart(chat, 7).expect("a buyer");
-    assert_eq!((buyer.id, buyer.profile_url(), chat.chat_type()), (8, Some("https://avito.ru/u"), Some("u2i")));
+    assert_eq!(
+        (buyer.id, chat.users[1].profile_url(), chat.chat_type()),
+        (Some(8), Some("https://avito.ru/u"), Some("u2i"))
+    );
     assert!(chat.last_message.as_ref().is_some_and(|message| message.author_id == Some(8)));
     let bare = &page.chats[1];
     assert!(counterpart(bare, 7).is_none() && bare.item().is_none() && bare.last_message.is_none());

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{lenient, message::Message};
+use crate::platform::{json, limits};
 
 /// A message that a webhook reports.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,25 +26,30 @@ pub struct Notification {
     pub message: Message,
 }
 
-/// The body is not JSON.
+/// The body is not JSON, or reports a message without naming it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the webhook's body is not JSON")]
-pub struct NotJson;
+#[error("the webhook's body cannot be read")]
+pub struct Unreadable;
 
 impl Notification {
-    /// Reads a webhook's body. `None`: it is JSON, but no message.
-    pub fn read(body: &[u8]) -> Result<Option<Self>, NotJson> {
-        serde_json::from_slice(body).map(Self::from_value).map_err(|_| NotJson)
+    /// Reads a webhook's body. `None`: it is JSON, but reports no message.
+    pub fn read(body: &[u8]) -> Result<Option<Self>, Unreadable> {
+        let mut body = json::read(body).map_err(|_| Unreadable)?;
+        if json::shorten(&mut body, limits::MAX_STRING) > 0 {
+            limits::count("string");
+        }
+        Self::from_value(body)
     }
 
-    /// Reads a webhook's body that was parsed before. `None`: it is no message.
-    pub fn from_value(body: Value) -> Option<Self> {
-        let envelope: Envelope = serde_json::from_value(body).ok()?;
-        let payload = envelope.payload.filter(|payload| payload.kind.as_deref() == Some("message"))?;
-        let context: MessageContext = Deserialize::deserialize(&payload.value).ok()?;
-        let mut message: Message = serde_json::from_value(payload.value).ok()?;
+    /// Reads a webhook's body that was parsed before. `None`: it reports no message.
+    pub fn from_value(body: Value) -> Result<Option<Self>, Unreadable> {
+        let Ok(envelope) = serde_json::from_value::<Envelope>(body) else { return Ok(None) };
+        let payload = envelope.payload.filter(|payload| payload.kind.as_deref() == Some("message"));
+        let Some(payload) = payload else { return Ok(None) };
+        let context: MessageContext = Deserialize::deserialize(&payload.value).map_err(|_| Unreadable)?;
+        let mut message: Message = serde_json::from_value(payload.value).map_err(|_| Unreadable)?;
         message.created = message.created.or(envelope.timestamp);
-        Some(Self {
+        Ok(Some(Self {
             delivery_id: envelope.id,
             timestamp: envelope.timestamp,
             user_id: context.user_id,
@@ -51,7 +57,7 @@ impl Notification {
             chat_type: context.chat_type,
             item_id: context.item_id,
             message,
-        })
+        }))
     }
 }
 
@@ -59,7 +65,7 @@ impl Notification {
 struct Envelope {
     #[serde(default, deserialize_with = "lenient::text")]
     id: Option<String>,
-    #[serde(default, deserialize_with = "lenient::number")]
+    #[serde(default, deserialize_with = "lenient::created")]
     timestamp: Option<i64>,
     #[serde(default, deserialize_with = "lenient::or_default")]
     payload: Option<Payload>,

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::error::Error;
-use crate::platform::secrets::Secret;
+use crate::platform::{json, secrets::Secret};
 
 /// The most time a call takes, from connecting to the last byte of the answer.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -131,13 +131,13 @@ impl Bot {
         if !status.is_success() {
             return Err(Error::from_answer(status.as_u16(), retry_after.map(Duration::from_secs), &body));
         }
-        serde_json::from_slice(&body).map_err(|_| misread(status.as_u16(), &body))
+        json::read(&body).and_then(serde_json::from_value).map_err(|_| misread(status.as_u16(), &body))
     }
 }
 
 /// The error of an unexpected answer under a status of success.
 fn misread(status: u16, body: &[u8]) -> Error {
-    match serde_json::from_slice::<Value>(body).map(|body| body["ok"].as_bool()) {
+    match json::read(body).map(|body| body["ok"].as_bool()) {
         Ok(Some(true)) => Error::Unreadable,
         Ok(Some(false)) => Error::from_answer(status, None, body),
         Ok(None) | Err(_) => Error::Unknown(None),

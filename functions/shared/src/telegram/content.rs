@@ -27,6 +27,8 @@ pub enum Content {
 pub struct File {
     /// The id by which it is requested.
     pub id: String,
+    /// The id that stays the same for all bots and at all times.
+    pub unique_id: Option<String>,
     /// Its size in bytes.
     pub size: Option<u64>,
     /// Its type, as the sender's app reports it.
@@ -199,6 +201,7 @@ fn file(media: Media, value: &Value) -> Option<File> {
     let text = |field: &str| file[field].as_str().map(str::to_owned);
     Some(File {
         id: text("file_id")?,
+        unique_id: text("file_unique_id"),
         size: file["file_size"].as_u64(),
         mime: text("mime_type"),
         name: text("file_name"),

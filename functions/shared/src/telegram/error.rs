@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 
 use serde_json::Value;
 
-use crate::platform::{certainty::Certainty, endings::Outcome};
+use crate::platform::{certainty::Certainty, endings::Outcome, json, limits};
 
 /// The reason that a call gave no usable result.
 #[derive(thiserror::Error)]
@@ -165,17 +165,21 @@ impl Error {
 
     /// The error of an answer that is no success.
     pub(super) fn from_answer(status: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
-        let body = serde_json::from_slice::<Value>(body).unwrap_or(Value::Null);
+        let body = json::read(body).unwrap_or(Value::Null);
         match body["description"].as_str() {
             Some(description) => {
                 let code = body["error_code"].as_u64().and_then(|code| u16::try_from(code).ok()).unwrap_or(status);
                 let parameters = Parameters {
-                    retry_after: body["parameters"]["retry_after"].as_u64().map(Duration::from_secs).or(retry_after),
+                    retry_after: body["parameters"]["retry_after"]
+                        .as_u64()
+                        .map(Duration::from_secs)
+                        .or(retry_after)
+                        .map(ordered),
                     migrate_to_chat_id: body["parameters"]["migrate_to_chat_id"].as_i64(),
                 };
                 Self::refusal(code, description, parameters)
             }
-            None if status == 429 => Self::TooManyRequests { retry_after: retry_after.unwrap_or(USUAL_PAUSE) },
+            None if status == 429 => Self::TooManyRequests { retry_after: retry_after.map_or(USUAL_PAUSE, ordered) },
             None if status == 413 => Self::Refused { code: status, description: "Request Entity Too Large".to_owned() },
             // The gateway gave up waiting; the server behind it may have handled the call.
             None if status == 504 => Self::Unknown(None),
@@ -208,6 +212,11 @@ impl Error {
             _ => Self::Refused { code, description: description.to_owned() },
         }
     }
+}
+
+/// Cuts a wait that Telegram orders.
+fn ordered(wait: Duration) -> Duration {
+    limits::cut("retry_after", wait, &limits::WAIT)
 }
 
 /// The parameters beside a description.

@@ -5,6 +5,7 @@ mod bot;
 mod content;
 mod error;
 pub mod login;
+mod sketch;
 #[cfg(test)]
 mod tests;
 pub mod text;
@@ -12,3 +13,4 @@ pub mod update;
 
 pub use bot::{Attachment, Bot, CALL_TIMEOUT, MAX_DOWNLOAD_BYTES, Sent, SentTo};
 pub use error::Error;
+pub use sketch::{MessageSketch, sketch};

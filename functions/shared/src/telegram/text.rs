@@ -1,5 +1,7 @@
 //! Lengths as Telegram counts them: in UTF-16 units, so that one emoji is two or more.
 
+use std::ops::Range;
+
 /// The most units of a message's text.
 pub const TEXT_LIMIT: usize = 4096;
 
@@ -20,15 +22,24 @@ pub fn truncate_utf16(text: &str, limit: usize) -> &str {
 /// because one character must fit. White space at a cut is left out. No piece is blank: Telegram refuses blank
 /// messages.
 pub fn split_utf16(text: &str, limit: usize) -> Vec<&str> {
+    split_ranges(text, limit).into_iter().map(|piece| &text[piece]).collect()
+}
+
+/// As [`split_utf16`]. Returns the places of the pieces, in bytes.
+pub fn split_ranges(text: &str, limit: usize) -> Vec<Range<usize>> {
     let limit = limit.max(2);
     let mut pieces = Vec::new();
-    let mut rest = text.trim();
-    while !rest.is_empty() {
+    let mut rest = text.trim_end();
+    loop {
+        rest = rest.trim_start();
+        if rest.is_empty() {
+            return pieces;
+        }
+        let start = text.trim_end().len() - rest.len();
         let (piece, behind) = rest.split_at(cut(rest, limit));
-        pieces.push(piece.trim_end());
-        rest = behind.trim_start();
+        pieces.push(start..start + piece.trim_end().len());
+        rest = behind;
     }
-    pieces
 }
 
 /// The number of bytes of `text` that fit into `limit` units.

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::content::read as read_content;
 pub use super::content::{Content, File, Media, Service};
+use crate::platform::json;
 
 /// One update, as far as it can be read. People's texts are in it, so it has no `Debug`.
 #[derive(Clone, PartialEq, Eq)]
@@ -154,7 +155,7 @@ pub struct NotJson;
 impl Update {
     /// Reads a webhook's body.
     pub fn read(body: &[u8]) -> Result<Self, NotJson> {
-        serde_json::from_slice(body).map(|body| Self::from_value(&body)).map_err(|_| NotJson)
+        json::read(body).map(|body| Self::from_value(&body)).map_err(|_| NotJson)
     }
 
     /// Reads a webhook's body that was parsed before.

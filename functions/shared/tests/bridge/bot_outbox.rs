@@ -15,6 +15,7 @@ use crate::support::{World, must};
 /// Returns a buyer's text as a webhook reports it.
 fn reported(id: &str) -> IncomingMessage {
     IncomingMessage {
+        placeholder: false,
         id: id.to_owned(),
         own: false,
         system: false,

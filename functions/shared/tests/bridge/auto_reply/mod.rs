@@ -38,6 +38,7 @@ type Edit = fn(&mut Settings);
 fn incoming(kind: &str, text: &str, seconds_ago: i64) -> IncomingMessage {
     let created = must(Timestamp::now().checked_sub(SignedDuration::from_secs(seconds_ago)));
     IncomingMessage {
+        placeholder: false,
         id: format!("m{}", World::new_id()),
         own: kind == "own",
         system: kind == "system",
