@@ -1,5 +1,6 @@
 //! `POST /api/webhooks/avito/messages/{account_id}/{secret}`: Avito reports a message. Before the 200 it is stored as a
-//! row, or in the intake queue while Postgres is away. 503: neither could store it. Any other JSON gets a 200.
+//! row, or in the intake queue while Postgres is away. 503: neither could store it. Any other body gets a 200; after one
+//! that cannot be read the account is polled at once.
 
 use axum::{
     extract::{Path, State},
@@ -9,7 +10,7 @@ use tuberry::{
     App,
     bridge::ingest::avito_webhook::{WebhookResult, receive_avito_webhook},
     platform::{
-        http::{Problem, ProblemBody, WebhookBody},
+        http::{AVITO_WEBHOOK_LIMIT, Problem, ProblemBody, WebhookBody},
         secrets::Secret,
     },
 };
@@ -38,9 +39,9 @@ tuberry::lambda!(
 async fn receive(
     State(app): State<&'static App>,
     Path((account_id, secret)): Path<(i64, String)>,
-    WebhookBody(payload): WebhookBody,
+    WebhookBody(body): WebhookBody<AVITO_WEBHOOK_LIMIT>,
 ) -> Result<StatusCode, Problem> {
-    match receive_avito_webhook(app, account_id, &Secret::new(secret), &payload).await {
+    match receive_avito_webhook(app, account_id, &Secret::new(secret), &body).await {
         WebhookResult::Done => Ok(StatusCode::OK),
         WebhookResult::WrongSecret => Err(Problem::not_found()),
         WebhookResult::NotStored => Err(Problem::unavailable()),

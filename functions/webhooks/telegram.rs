@@ -11,7 +11,7 @@ use tuberry::{
     App,
     bridge::operator::webhook::{Credentials, UpdateResult, receive_telegram_update},
     platform::{
-        http::{Problem, ProblemBody, WebhookBody},
+        http::{Problem, ProblemBody, TELEGRAM_WEBHOOK_LIMIT, WebhookBody},
         secrets::Secret,
     },
 };
@@ -41,11 +41,11 @@ async fn receive(
     State(app): State<&'static App>,
     Path((bot_id, webhook_secret)): Path<(i64, String)>,
     headers: HeaderMap,
-    WebhookBody(payload): WebhookBody,
+    WebhookBody(body): WebhookBody<TELEGRAM_WEBHOOK_LIMIT>,
 ) -> Result<Response, Problem> {
     let header = headers.get("x-telegram-bot-api-secret-token").and_then(|value| value.to_str().ok());
     let credentials = Credentials { path: Secret::new(webhook_secret), header: header.unwrap_or_default().to_owned() };
-    match receive_telegram_update(app, bot_id, &credentials, &payload).await {
+    match receive_telegram_update(app, bot_id, &credentials, &body).await {
         Ok(UpdateResult::Done) => Ok(StatusCode::OK.into_response()),
         Ok(UpdateResult::Answer(call)) => Ok(axum::Json(call).into_response()),
         Ok(UpdateResult::WrongSecret) => Err(Problem::not_found()),

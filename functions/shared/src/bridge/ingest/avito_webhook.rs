@@ -11,7 +11,10 @@ use sha2::{Digest, Sha256};
 
 use super::{
     incoming::{IncomingBatch, incoming_batch},
-    polls::schedule::{LOST_TTL, LOST_WEBHOOKS, MAX_LOST},
+    polls::{
+        account::make_polls_due,
+        schedule::{LOST_TTL, LOST_WEBHOOKS, MAX_LOST},
+    },
     record::record,
     reorder_window,
 };
@@ -50,17 +53,35 @@ type AccountSecret = (i64, [u8; 32]);
 
 static SECRETS_SEEN: LazyLock<Mutex<HashSet<AccountSecret>>> = LazyLock::new(Mutex::default);
 
-/// Receives a webhook of the account, whose address ends in `secret`. `payload` is JSON of any shape.
-pub async fn receive_avito_webhook(
-    app: &App,
-    account_id: i64,
-    secret: &Secret,
-    payload: &serde_json::Value,
-) -> WebhookResult {
+/// The content of a webhook.
+enum Content {
+    /// A message of one chat.
+    Message(IncomingBatch),
+    /// Something else than a message, or a probe.
+    Other,
+    /// Nothing that can be read: the account is polled at once instead.
+    Unreadable,
+}
+
+impl Content {
+    fn read(account_id: i64, body: &[u8]) -> Self {
+        match avito::webhook::Notification::read(body) {
+            Ok(Some(notification)) => Self::Message(incoming_batch(account_id, &notification)),
+            Ok(None) => Self::Other,
+            Err(error) => {
+                metrics::counter!("webhooks_unreadable").increment(1);
+                tracing::warn!(account_id, bytes = body.len(), %error, "an Avito webhook could not be read");
+                Self::Unreadable
+            }
+        }
+    }
+}
+
+/// Receives a webhook of the account, whose address ends in `secret`. `body` has any bytes: no body is refused.
+pub async fn receive_avito_webhook(app: &App, account_id: i64, secret: &Secret, body: &[u8]) -> WebhookResult {
     let hash = secret.hash();
-    let batch = avito::webhook::Notification::from_value(payload.clone())
-        .and_then(|notification| incoming_batch(account_id, &notification));
-    match tokio::time::timeout(POSTGRES_TIMEOUT, record_webhook(app, account_id, hash, batch.as_ref())).await {
+    let content = Content::read(account_id, body);
+    match tokio::time::timeout(POSTGRES_TIMEOUT, record_webhook(app, account_id, hash, &content)).await {
         Ok(Ok(Some(wakeups))) => {
             remember_secret(app, account_id, hash).await;
             wakeups.wake(app).await;
@@ -72,11 +93,11 @@ pub async fn receive_avito_webhook(
         }
         Ok(Err(error)) => {
             tracing::error!(%error, "Postgres did not take a webhook");
-            buffer_in_intake(app, account_id, hash, batch.as_ref(), payload).await
+            buffer_in_intake(app, account_id, hash, &content, body).await
         }
         Err(_) => {
             tracing::error!("Postgres took too long for a webhook");
-            buffer_in_intake(app, account_id, hash, batch.as_ref(), payload).await
+            buffer_in_intake(app, account_id, hash, &content, body).await
         }
     }
 }
@@ -85,13 +106,7 @@ pub async fn receive_avito_webhook(
 /// retries until `deadline`: back in the queue, the webhook would wait longer than later ones that need no queue any
 /// more.
 pub async fn record_from_intake(app: &App, account_id: i64, payload: &str, deadline: Instant) -> Result<(), DbError> {
-    let Some(batch) = serde_json::from_str(payload)
-        .ok()
-        .and_then(avito::webhook::Notification::from_value)
-        .and_then(|notification| incoming_batch(account_id, &notification))
-    else {
-        return Ok(());
-    };
+    let Content::Message(batch) = Content::read(account_id, payload.as_bytes()) else { return Ok(()) };
     let attempts = async {
         loop {
             match app
@@ -110,15 +125,20 @@ pub async fn record_from_intake(app: &App, account_id: i64, payload: &str, deadl
     Ok(())
 }
 
-/// Checks the secret and records the batch, in one transaction. None: the secret is wrong.
+/// Checks the secret and records the message, in one transaction. None: the secret is wrong.
 async fn record_webhook(
     app: &App,
     account_id: i64,
     hash: [u8; 32],
-    batch: Option<&IncomingBatch>,
+    content: &Content,
 ) -> Result<Option<Wakeups>, DbError> {
     let scope = Scope::TenantOf(webhooks::find_tenant_by_secret(account_id, hash.to_vec()));
-    let results = app.db().run(scope, batch.map(|batch| record(app, batch)).into_iter().collect()).await?;
+    let statements = match content {
+        Content::Message(batch) => vec![record(app, batch)],
+        Content::Other => Vec::new(),
+        Content::Unreadable => vec![make_polls_due(vec![account_id])],
+    };
+    let results = app.db().run(scope, statements).await?;
     if results.first().is_none_or(Vec::is_empty) {
         return Ok(None);
     }
@@ -151,19 +171,14 @@ async fn is_known(app: &App, account_id: i64, hash: [u8; 32]) -> Option<bool> {
 
 /// Stores a webhook without Postgres: checks the secret's hash in memory or Redis, and sends the payload to the intake
 /// queue. Otherwise a poll must find the message, even if the secret seems wrong: Redis may not have a new secret yet.
-async fn buffer_in_intake(
-    app: &App,
-    account_id: i64,
-    hash: [u8; 32],
-    batch: Option<&IncomingBatch>,
-    payload: &serde_json::Value,
-) -> WebhookResult {
-    let result = match is_known(app, account_id, hash).await {
-        Some(true) => send_to_intake(app, account_id, batch, payload).await,
-        Some(false) => WebhookResult::WrongSecret,
-        None => WebhookResult::NotStored,
+async fn buffer_in_intake(app: &App, account_id: i64, hash: [u8; 32], content: &Content, body: &[u8]) -> WebhookResult {
+    let result = match (is_known(app, account_id, hash).await, content) {
+        (Some(true), Content::Message(batch)) => send_to_intake(app, batch, body).await,
+        (Some(true), Content::Other | Content::Unreadable) => WebhookResult::Done,
+        (Some(false), _) => WebhookResult::WrongSecret,
+        (None, _) => WebhookResult::NotStored,
     };
-    if result != WebhookResult::Done
+    if (result != WebhookResult::Done || matches!(content, Content::Unreadable))
         && app.cache().add(LOST_WEBHOOKS, &account_id.to_string(), MAX_LOST, LOST_TTL).await.is_err()
     {
         tracing::warn!(account_id, "Redis did not take a lost-webhook entry; the next regular poll finds the message");
@@ -171,17 +186,12 @@ async fn buffer_in_intake(
     result
 }
 
-async fn send_to_intake(
-    app: &App,
-    account_id: i64,
-    batch: Option<&IncomingBatch>,
-    payload: &serde_json::Value,
-) -> WebhookResult {
-    let Some(batch) = batch else { return WebhookResult::Done };
-    let task = IntakeTask::V1 { account_id, payload: payload.to_string() };
+async fn send_to_intake(app: &App, batch: &IncomingBatch, body: &[u8]) -> WebhookResult {
+    let account_id = batch.account_id;
+    let deduplication = hex::encode(Sha256::digest(body));
+    let task = IntakeTask::V1 { account_id, payload: String::from_utf8_lossy(body).into_owned() };
     // An id may be any text, but SQS does not allow any text as the id of a group or for deduplication.
     let group = hex::encode(&Sha256::digest(format!("{account_id}/{}", batch.chat_id))[..16]);
-    let deduplication = hex::encode(Sha256::digest(payload.to_string()));
     match app.send_in_order(&task, &group, &deduplication).await {
         Ok(()) => {
             metrics::counter!("webhooks_buffered").increment(1);

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{avito, bridge::common::text_split};
 
@@ -19,6 +19,8 @@ pub struct IncomingMessage {
     pub kind: String,
     /// The text, if the kind has one.
     pub text: Option<String>,
+    /// True if the text may be Avito's request to buy a tariff. It never takes the place of words that are recorded.
+    pub placeholder: bool,
     /// The text as it is compared ([`text_split::key`]).
     pub text_key: Option<String>,
     /// The content as Avito sent it, with the message that it quotes.
@@ -57,82 +59,86 @@ pub struct IncomingBatch {
     pub polled: Option<PolledChat>,
 }
 
-/// Converts a notification to a batch of one message. None: Postgres cannot store it; Avito never sends such a thing.
-pub(super) fn incoming_batch(account_id: i64, notification: &avito::webhook::Notification) -> Option<IncomingBatch> {
-    let message = &notification.message;
-    if notification.chat_id.contains('\0') {
-        return None;
-    }
-    Some(IncomingBatch {
+/// Converts a notification to a batch of one message.
+pub(super) fn incoming_batch(account_id: i64, notification: &avito::webhook::Notification) -> IncomingBatch {
+    IncomingBatch {
         account_id,
         user_id: notification.user_id,
         chat_id: notification.chat_id.clone(),
-        messages: vec![incoming_message(message, notification.user_id, 0)?],
+        messages: vec![incoming_message(&notification.message, notification.user_id, 0)],
         polled: None,
-    })
+    }
 }
 
-/// Converts a message of Avito's to the form that is recorded. None: it has no valid time, or Postgres cannot store its
-/// id or kind.
-pub(super) fn incoming_message(message: &avito::Message, own_user_id: i64, position: i32) -> Option<IncomingMessage> {
-    let created = message.created.filter(|second| *second >= 0)?;
-    if message.id.contains('\0') || message.kind.as_str().contains('\0') {
-        return None;
-    }
+/// Converts a message of Avito's to the form that is recorded. A message without a time counts as written now: it is shown
+/// in a wrong place rather than not at all.
+pub(super) fn incoming_message(message: &avito::Message, own_user_id: i64, position: i32) -> IncomingMessage {
     let system = message.is_system();
-    let text = message.content.text.as_deref().map(|text| text.replace('\0', ""));
-    Some(IncomingMessage {
+    let text = message.content.text.clone();
+    let created = message.created.and_then(|created| Timestamp::from_second(created).ok());
+    IncomingMessage {
         id: message.id.clone(),
         own: !system && message.is_own(own_user_id),
         system,
         kind: if system { "system".to_owned() } else { message.kind.as_str().to_owned() },
+        placeholder: text.as_deref().is_some_and(avito::is_tariff_placeholder),
         text_key: text.as_deref().map(text_split::key),
         text,
-        attachments: serde_json::from_str(&serde_json::to_string(&attachments(message)?).ok()?.replace("\\u0000", ""))
-            .ok()?,
-        created: Timestamp::from_second(created).ok()?,
+        attachments: attachments(message),
+        created: created.unwrap_or_else(Timestamp::now),
         position,
-    })
+    }
 }
 
 /// The content of a message, with the message that it answers under `quote`: `{id, kind, text}`.
-fn attachments(message: &avito::Message) -> Option<serde_json::Value> {
-    let mut attachments = serde_json::to_value(&message.content).ok()?;
+fn attachments(message: &avito::Message) -> Value {
+    let mut attachments = serde_json::to_value(&message.content).unwrap_or_else(|_| json!({}));
     if let Some(quote) = &message.quote {
-        attachments["quote"] =
-            serde_json::json!({ "id": quote.id, "kind": quote.kind.as_str(), "text": quote.content.text });
+        attachments["quote"] = json!({ "id": quote.id, "kind": quote.kind.as_str(), "text": quote.content.text });
     }
-    Some(attachments)
+    attachments
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
-    /// The batch of a notification that has `value` in this field.
-    fn batch_with(field: &str, value: Value) -> Option<IncomingBatch> {
-        let mut payload = json!({ "payload": { "type": "message", "value": {
+    /// The message of a notification that has this JSON in a field.
+    fn message_with(field: &str, value: &str) -> IncomingMessage {
+        let mut fields: serde_json::Map<String, Value> = serde_json::from_value(json!({
             "id": "m-1", "chat_id": "u2i-1", "user_id": 1, "author_id": 2, "chat_type": "u2i", "type": "text",
             "content": { "text": "Здравствуйте" }, "created": 1_700_000_000,
-        } } });
-        payload["payload"]["value"][field] = value;
-        avito::webhook::Notification::from_value(payload).and_then(|notification| incoming_batch(1, &notification))
+        }))
+        .unwrap_or_default();
+        fields.remove(field);
+        let fields = serde_json::to_string(&fields).unwrap_or_default();
+        let body = format!(
+            r#"{{"payload":{{"type":"message","value":{{"{field}":{value},{}}}}}"#,
+            fields.strip_prefix('{').unwrap_or_default()
+        );
+        let read = avito::webhook::Notification::read(body.as_bytes()).ok().flatten();
+        let batch = read.map(|notification| incoming_batch(1, &notification));
+        batch.and_then(|batch| batch.messages.into_iter().next()).unwrap_or_else(|| panic!("{body}"))
     }
 
     #[test]
-    fn a_notification_that_postgres_cannot_store_is_not_recorded() {
-        assert!(batch_with("id", json!("m-1")).is_some());
-        for field in ["id", "chat_id", "type"] {
-            assert!(batch_with(field, json!("a\0b")).is_none(), "{field}");
+    fn a_message_is_recorded_without_nul_characters_and_with_the_escapes_that_its_writer_typed() {
+        let message = message_with("content", r#"{"text":"Куп\u0000лю","link":{"url":"https:\/\/a\\u0000b"}}"#);
+        assert_eq!(message.text.as_deref(), Some("Куплю"));
+        assert_eq!(message.attachments["link"]["url"], r"https://a\u0000b");
+        let typed = message_with("content", r#"{"text":"что значит \\u0000?"}"#);
+        assert_eq!(typed.text.as_deref(), Some(r"что значит \u0000?"));
+        let quote = message_with("quote", r#"{"id":"q","type":"text","content":{"text":"\\u0000\ud83d"}}"#);
+        assert_eq!(quote.attachments["quote"]["text"], "\\u0000\u{fffd}");
+        assert_eq!(message_with("id", r#""m\u0000-2""#).id, "m-2");
+        assert_eq!(message_with("type", r#""te\u0000xt""#).kind, "text");
+    }
+
+    #[test]
+    fn a_message_without_a_time_counts_as_written_now() {
+        for created in ["null", "[]", "\"soon\"", "-300000000000", "9223372036854775807"] {
+            let age = Timestamp::now().as_second() - message_with("created", created).created.as_second();
+            assert!((0..5).contains(&age), "{created}: {age}");
         }
-        assert!(batch_with("created", json!(-300_000_000_000_i64)).is_none());
-    }
-
-    #[test]
-    fn a_text_with_a_nul_character_is_recorded_without_it() {
-        let batch = batch_with("content", json!({ "text": "Куп\0лю" }));
-        let texts: Vec<_> = batch.into_iter().flat_map(|batch| batch.messages).map(|message| message.text).collect();
-        assert_eq!(texts, [Some("Куплю".to_owned())]);
     }
 }

@@ -5,11 +5,11 @@
 CREATE FUNCTION sql.incoming_messages(_messages jsonb)
 RETURNS TABLE (
     id text, own boolean, system boolean, kind text, text text, text_key text, attachments jsonb, created timestamptz,
-    "position" int
+    "position" int, placeholder boolean
 ) LANGUAGE sql IMMUTABLE AS $$
     SELECT * FROM jsonb_to_recordset(_messages) AS incoming (
         id text, own boolean, system boolean, kind text, text text, text_key text, attachments jsonb, created timestamptz,
-        "position" int)
+        "position" int, placeholder boolean)
 $$;
 
 -- Records the messages of one chat from one source, decides how long they wait and if an auto-reply follows, and makes the
@@ -224,7 +224,7 @@ BEGIN
             UPDATE messages m SET text = incoming.text, attachments = m.attachments || incoming.attachments
             FROM sql.incoming_messages(_messages) AS incoming
             WHERE m.dialog_id = _dialog_id AND m.avito_message_id = incoming.id AND m.confirmed_at IS NULL
-              AND m.kind = 'text' AND incoming.kind = 'text'
+              AND m.kind = 'text' AND incoming.kind = 'text' AND NOT coalesce(incoming.placeholder, false)
               AND normalize(regexp_replace(btrim(m.text), '\s+', ' ', 'g'))
                   <> normalize(regexp_replace(btrim(incoming.text), '\s+', ' ', 'g'))
             RETURNING m.id, m.client_id, m.bot_id, m.dialog_id, m.post_id, m.text
@@ -235,8 +235,10 @@ BEGIN
     LOOP
         PERFORM sql.put_notice(
             _corrected.client_id, _corrected.bot_id, _corrected.dialog_id,
-            jsonb_strip_nulls(jsonb_build_object('text', _corrected_text || ' ' || left(_corrected.text, 3500),
-                                                 'reply_to', _corrected.telegram_message_id)),
+            jsonb_strip_nulls(jsonb_build_object(
+                -- Characters of two units at the most, of which Telegram takes 4,096. The buyer's words stand outside the entity.
+                'text', _corrected_text || ' ' || left(_corrected.text, 1900), 'reply_to', _corrected.telegram_message_id,
+                'entities', jsonb_build_array(jsonb_build_object('type', 'bold', 'offset', 0, 'length', length(_corrected_text))))),
             'corrected:' || _corrected.id);
     END LOOP;
 END $$;

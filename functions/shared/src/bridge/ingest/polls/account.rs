@@ -45,7 +45,7 @@ pub fn start_polling(account_id: i64) -> Statement {
 }
 
 /// Makes accounts due now, except those that Avito refuses.
-pub(super) fn make_polls_due(account_ids: Vec<i64>) -> Statement {
+pub(in crate::bridge::ingest) fn make_polls_due(account_ids: Vec<i64>) -> Statement {
     Statement::new(
         "UPDATE account_polls p SET next_poll_at = now() FROM tenancy_accounts a
          WHERE p.avito_account_id = ANY($1) AND a.avito_account_id = p.avito_account_id AND a.status = 'active'

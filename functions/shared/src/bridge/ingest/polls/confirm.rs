@@ -87,7 +87,7 @@ async fn judge(
     let (account_id, user_id) = (account.keys.account_id, account.keys.user_id);
     let incoming: Vec<IncomingMessage> = (0..)
         .zip(messages.iter().rev())
-        .filter_map(|(position, message)| incoming_message(message, user_id, position))
+        .map(|(position, message)| incoming_message(message, user_id, position))
         .collect();
     let ids: Vec<String> = messages.iter().map(|message| message.id.clone()).collect();
     let statements = vec![

@@ -1,7 +1,7 @@
 //! Polls: the second source of the same messages, for what no webhook reported. An account whose webhooks report everything is
 //! polled now and then, any other often, and a refused one hourly.
 
-mod account;
+pub(super) mod account;
 mod confirm;
 mod pages;
 mod poll;

@@ -42,6 +42,9 @@ struct SyncFindings {
 /// Finds new messages and records them. The cursors are stored last, so that nothing is skipped after a failure.
 pub(super) async fn sync(app: &App, account: &PolledAccount, caller: &AvitoCaller<'_>) -> Result<(), PollError> {
     let first = list(caller, false, 0).await?;
+    if avito::shows_tariff_placeholders(&first.chats, account.keys.user_id) {
+        return Err(PollError::Tariff);
+    }
     let newest = first.chats.iter().filter_map(|chat| chat.updated).max();
     let page_digest = digest(&first.chats);
     let last_messages = first.chats.iter().filter_map(|chat| chat.last_message.as_ref());
@@ -206,15 +209,12 @@ async fn sync_chat(
     let user_id = account.keys.user_id;
     let (unseen, read) = read_back(account, caller, chat, synced).await?;
     findings.read.extend(read);
-    if unseen.iter().filter_map(|message| message.content.text.as_deref()).any(avito::is_tariff_placeholder) {
-        return Err(PollError::Tariff);
-    }
     if unseen.is_empty() && synced.is_none() {
         return Ok(()); // a chat from before the account was connected
     }
     let messages = (0..)
         .zip(unseen.iter().rev())
-        .filter_map(|(position, message)| incoming_message(message, user_id, position))
+        .map(|(position, message)| incoming_message(message, user_id, position))
         .collect();
     let (buyer, item) = snapshot(chat, user_id);
     let batch = IncomingBatch {
