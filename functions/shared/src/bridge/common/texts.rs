@@ -56,6 +56,14 @@ pub fn missed_call(language: Language) -> &'static str {
     language.choose("📞 Пропущенный звонок через Avito", "📞 A missed call through Avito")
 }
 
+/// The line under a text that may be Avito's request to buy a tariff, in place of what the buyer wrote.
+pub fn maybe_tariff(language: Language) -> &'static str {
+    language.choose(
+        "⚠️ Возможно, это не слова покупателя: так Avito просит о тарифе с доступом к API. Откройте чат в Avito.",
+        "⚠️ These may not be the buyer's words: Avito asks so for a tariff with access to its API. Open the chat in Avito.",
+    )
+}
+
 /// The beginning of a quote.
 pub fn in_answer_to(language: Language) -> &'static str {
     language.choose("В ответ на", "In answer to")
@@ -232,6 +240,14 @@ pub fn unowned_topic(language: Language) -> &'static str {
     )
 }
 
+/// The refusal of a message that could not be read: it is too large, or not in a form that is known.
+pub fn unreadable(language: Language) -> &'static str {
+    language.choose(
+        "💔 Не отправлено: это сообщение не удалось прочитать. Отправьте его ещё раз, короче или без оформления.",
+        "💔 Not sent: this message could not be read. Send it once more, shorter or without formatting.",
+    )
+}
+
 /// The notice that a buyer's message could not be posted, because Telegram did not take it.
 pub fn could_not_post(language: Language) -> &'static str {
     language.choose(
@@ -337,9 +353,44 @@ pub fn too_late_to_change(language: Language) -> &'static str {
     language.choose("💔 Не изменено: прошло больше часа.", "💔 Not changed: more than an hour has passed.")
 }
 
-/// The refusal of an edit of an answer's caption or file.
-pub fn only_text_changes(language: Language) -> &'static str {
-    language.choose("💔 Не изменено: изменить можно только текст.", "💔 Not changed: only a text can be changed.")
+/// The refusal of an edit that puts something else than a text or a picture in an answer's place.
+pub fn only_text_and_pictures_change(language: Language) -> &'static str {
+    language.choose(
+        "💔 Не изменено: изменить можно только текст и картинку.",
+        "💔 Not changed: only a text and a picture can be changed.",
+    )
+}
+
+/// The refusal of an edit of an answer that was cancelled or deleted.
+pub fn cancelled_before(language: Language) -> &'static str {
+    language.choose(
+        "💔 Не отправлено: этот ответ отменён или удалён. Напишите его заново.",
+        "💔 Not sent: this answer was cancelled or deleted. Write it anew.",
+    )
+}
+
+/// The notice that what stands above a command does not go to the buyer.
+pub fn stays_under_command(language: Language) -> &'static str {
+    language.choose(
+        "💔 Не отправлено: команда выполнена, а то, что над ней, покупателю не уходит. Отправьте его без команды.",
+        "💔 Not sent: the command is carried out, and what stands above it does not go. Send it without a command.",
+    )
+}
+
+/// The refusal of an edit of an album's caption.
+pub fn caption_of_album_stays(language: Language) -> &'static str {
+    language.choose(
+        "💔 Не изменено: подпись альбома не меняется. Удалить альбом — /del ответом на любую его картинку.",
+        "💔 Not changed: the caption of an album stays. To delete the album, reply to any of its pictures with /del.",
+    )
+}
+
+/// The notice in a group that the bot has left behind. Its dialogs go on in another group.
+pub fn left_group(language: Language) -> &'static str {
+    language.choose(
+        "⚠️ Диалоги теперь в другой группе: написанное здесь покупателю не уйдёт.",
+        "⚠️ The dialogs are in another group by now: what is written here reaches no buyer.",
+    )
 }
 
 /// The refusal of an edit that turns an answer into a note, a command or nothing.

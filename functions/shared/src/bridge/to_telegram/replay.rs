@@ -51,9 +51,9 @@ pub(super) async fn compose(
         .flatten()
         .map(|row| {
             let own = get::<String>(row, "direction")? == "out";
-            let who = if own { texts::you(Language::Russian) } else { post_text::buyer(dialog) };
+            let who = if own { texts::you(Language::Russian).to_owned() } else { post_text::buyer(dialog) };
             let Json(message) = get(row, "message")?;
-            Ok(message_text::replay_line(&message, who, &zone))
+            Ok(message_text::replay_line(&message, &who, &zone))
         })
         .collect::<Result<Vec<String>, DbError>>()?;
     Ok((!lines.is_empty()).then(|| text(&lines)))

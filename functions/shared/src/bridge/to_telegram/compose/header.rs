@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::{
     album,
-    message_text::{LANGUAGE, is_link, one_line},
-    post_text::{self, POST_LIMIT},
+    message_text::{LANGUAGE, is_link},
+    post_text::{self, POST_LIMIT, buyers_name},
+    styled::Styled,
 };
 use crate::{
     bridge::{
@@ -15,32 +16,37 @@ use crate::{
         rows::posts::PostDraft,
         to_telegram::work::{BotWork, ClaimedDialog, Post},
     },
+    platform::names::{cut, tidy},
     telegram::text::utf16_len,
 };
+
+/// The most UTF-16 units of one line of a header.
+const LINE_LIMIT: usize = 256;
 
 /// Composes a header: the item as a link, its price and city, the buyer, the account. The item's photo is a preview,
 /// which costs no call of its own and cannot fail the post.
 pub(in crate::bridge::to_telegram) fn header(dialog: &ClaimedDialog) -> Value {
     let item = dialog.item.as_ref();
     let labels = texts::header_labels(LANGUAGE);
-    let title = snapshot_text(item, "title").map(one_line);
-    let about = [snapshot_text(item, "price"), snapshot_text(item, "city")]
-        .into_iter()
-        .flatten()
-        .map(one_line)
-        .collect::<Vec<_>>()
-        .join(" · ");
-    let buyer = snapshot_text(dialog.buyer.as_ref(), "name").unwrap_or(texts::nameless_buyer(LANGUAGE));
-    let lines = [
-        title.clone().unwrap_or_default(),
-        about,
-        format!("{} {}", labels.buyer, one_line(buyer)),
-        format!("{} {}", labels.account, one_line(&dialog.account_name)),
-    ];
-    let text = lines.iter().filter(|line| !line.is_empty()).cloned().collect::<Vec<_>>().join("\n");
-    let mut content = json!({ "text": text });
-    if let Some((title, url)) = title.zip(snapshot_text(item, "url").filter(|url| is_link(url))) {
-        content["entities"] = json!([{ "type": "text_link", "offset": 0, "length": utf16_len(&title), "url": url }]);
+    let name = |text: &str| cut(&tidy(text), LINE_LIMIT).to_owned();
+    let title = snapshot_text(item, "title").map(name).filter(|title| !title.is_empty());
+    let about = ["price", "city"].into_iter().filter_map(|field| snapshot_text(item, field)).map(name);
+    let about = about.filter(|text| !text.is_empty()).collect::<Vec<_>>().join(" · ");
+    let labelled = |label: &str, name: String| Styled::bold(label).then(" ", &Styled::plain(name));
+    let text = Styled::join(
+        "\n",
+        [
+            Styled::plain(title.clone().unwrap_or_default()),
+            Styled::plain(about),
+            labelled(labels.buyer, buyers_name(dialog.buyer.as_ref())),
+            labelled(labels.account, name(&dialog.account_name)),
+        ],
+    );
+    let mut content = text.content();
+    if let Some((title, url)) = title.zip(snapshot_text(item, "url").filter(|url| is_link(url)))
+        && let Some(entities) = content["entities"].as_array_mut()
+    {
+        entities.insert(0, json!({ "type": "text_link", "offset": 0, "length": utf16_len(&title), "url": url }));
     }
     if let Some(photo) = snapshot_text(item, "photo").filter(|url| is_link(url)) {
         content["preview"] = json!(photo);
@@ -72,6 +78,14 @@ fn with_first(header: &Value, first: &PostDraft) -> Option<Value> {
     (is_whole && fits).then(|| {
         let mut both = header.clone();
         both["text"] = json!(format!("{above}\n\n{below}"));
+        let shift = utf16_len(above) as u64 + 2;
+        let mut entities = header["entities"].as_array().cloned().unwrap_or_default();
+        for entity in first.content["entities"].as_array().into_iter().flatten() {
+            let mut entity = entity.clone();
+            entity["offset"] = json!(entity["offset"].as_u64().unwrap_or_default() + shift);
+            entities.push(entity);
+        }
+        both["entities"] = json!(entities);
         both
     })
 }
@@ -88,9 +102,10 @@ mod tests {
     fn the_first_text_stands_behind_the_header_and_its_link_stays() {
         let header =
             json!({ "text": "Стол", "entities": [{ "offset": 0, "length": 4 }], "preview": "https://avito.st/1" });
-        let both = with_first(&header, &draft(PostKind::Text, json!({ "text": "Продаёте?" })));
-        let expected =
-            json!({ "text": "Стол\n\nПродаёте?", "entities": header["entities"], "preview": header["preview"] });
+        let first = json!({ "text": "14:05 Продаёте?", "entities": [{ "type": "bold", "offset": 0, "length": 5 }] });
+        let both = with_first(&header, &draft(PostKind::Text, first));
+        let expected = json!({ "text": "Стол\n\n14:05 Продаёте?", "preview": header["preview"],
+            "entities": [{ "offset": 0, "length": 4 }, { "type": "bold", "offset": 6, "length": 5 }] });
         assert_eq!(both, Some(expected));
     }
 

@@ -4,6 +4,7 @@
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
 
+use super::styled::Styled;
 use crate::{
     avito,
     bridge::{
@@ -14,9 +15,11 @@ use crate::{
         },
         to_telegram::work::PendingMessage,
     },
-    telegram::text::truncate_utf16,
+    platform::names::{cut, tidy},
 };
 
+/// The most UTF-16 units of a place's name or address, and of a file's name.
+const PLACE_LIMIT: usize = 256;
 /// The language of a group.
 pub(super) const LANGUAGE: Language = Language::Russian;
 /// The most UTF-16 units of a quoted message.
@@ -39,7 +42,9 @@ pub(super) fn media(message: &PendingMessage) -> Option<(PostKind, Value)> {
         "location" => {
             let location = content.location?;
             let (latitude, longitude) = location.lat.zip(location.lon)?;
-            let line = |text: Option<String>| text.map(|text| one_line(&text)).filter(|text| !text.is_empty());
+            let line = |text: Option<String>| {
+                text.map(|text| cut(&tidy(&text), PLACE_LIMIT).to_owned()).filter(|text| !text.is_empty())
+            };
             let (title, address) = (line(location.title), line(location.text));
             let title = title.or_else(|| address.clone());
             (
@@ -49,16 +54,19 @@ pub(super) fn media(message: &PendingMessage) -> Option<(PostKind, Value)> {
         }
         _ => return None,
     };
-    post_content["fallback_text"] = json!(line(message));
+    line(message).store(&mut post_content, "fallback_text", "fallback_entities");
     Some((kind, post_content))
 }
 
-/// Returns a message as one text, without the quote. The text is never empty.
-fn line(message: &PendingMessage) -> String {
+/// Returns a message as one text, without the quote. The text is never empty. Signs and words of ours are bold.
+fn line(message: &PendingMessage) -> Styled {
     let content: avito::Content = serde_json::from_value(message.attachments.clone()).unwrap_or_default();
     let text = message.text.as_deref().map(str::trim).filter(|text| !text.is_empty());
     let line = match (message.kind.as_str(), text) {
-        ("text" | "system", Some(text)) => text.to_owned(),
+        ("text", Some(text)) if avito::is_tariff_placeholder(text) => {
+            Styled::plain(text).then("\n", &Styled::bold(texts::maybe_tariff(LANGUAGE)))
+        }
+        ("text" | "system", Some(text)) => Styled::plain(text),
         ("link", _) => {
             let link = content.link.map(|link| {
                 let title = link.preview.and_then(|preview| preview.title);
@@ -67,12 +75,12 @@ fn line(message: &PendingMessage) -> String {
             labelled(texts::LINK, link, &message.kind)
         }
         ("call", _) if content.call.as_ref().is_some_and(|call| call.status.as_deref() == Some("missed")) => {
-            texts::missed_call(LANGUAGE).to_owned()
+            Styled::bold(texts::missed_call(LANGUAGE))
         }
-        ("file", _) => match content.file.and_then(|file| file.name) {
-            Some(name) => format!("{} · {}", texts::kind_line("file", LANGUAGE), one_line(&name)),
-            None => texts::kind_line("file", LANGUAGE).to_owned(),
-        },
+        ("file", _) => {
+            let name = content.file.and_then(|file| file.name).map(|name| cut(&tidy(&name), PLACE_LIMIT).to_owned());
+            Styled::bold(texts::kind_line("file", LANGUAGE)).then(" · ", &Styled::plain(name.unwrap_or_default()))
+        }
         ("item", _) => {
             let card = content.item.map(|item| {
                 [item.title, item.price_string, item.item_url].into_iter().flatten().collect::<Vec<_>>().join(" · ")
@@ -87,44 +95,47 @@ fn line(message: &PendingMessage) -> String {
             labelled(texts::LOCATION, location, &message.kind)
         }
         ("image" | "voice" | "video" | "call" | "appCall" | "deleted", _) => {
-            texts::kind_line(&message.kind, LANGUAGE).to_owned()
+            Styled::bold(texts::kind_line(&message.kind, LANGUAGE))
         }
         (kind, text) => {
-            let kind = truncate_utf16(kind, KIND_LIMIT);
-            let unknown = format!("{} ({})", texts::kind_line(kind, LANGUAGE), one_line(kind));
-            [Some(unknown.as_str()), text].into_iter().flatten().collect::<Vec<_>>().join("\n")
+            let kind = tidy(kind);
+            let unknown = format!("{} ({})", texts::kind_line(&kind, LANGUAGE), cut(&kind, KIND_LIMIT));
+            Styled::bold(unknown).then("\n", &Styled::plain(text.unwrap_or_default()))
         }
     };
-    if message.origin == MessageOrigin::System { format!("{} {line}", texts::SYSTEM) } else { line }
+    match message.origin {
+        MessageOrigin::System => Styled::quoted(format!("{} {}", texts::SYSTEM, line.text())),
+        _ => line,
+    }
 }
 
-fn labelled(label: &str, text: Option<String>, kind: &str) -> String {
+fn labelled(label: &str, text: Option<String>, kind: &str) -> Styled {
     match text.filter(|text| !text.trim().is_empty()) {
-        Some(text) => format!("{label} {text}"),
-        None => texts::kind_line(kind, LANGUAGE).to_owned(),
+        Some(text) => Styled::bold(label).then(" ", &Styled::plain(text)),
+        None => Styled::bold(texts::kind_line(kind, LANGUAGE)),
     }
 }
 
 /// Returns the quote of the message that this one answers. None: it answers none, or the topic has that message.
-pub(super) fn quoted(message: &PendingMessage) -> Option<String> {
+pub(super) fn quoted(message: &PendingMessage) -> Option<Styled> {
     let quote = message.attachments.get("quote").filter(|_| message.reply_to.is_none())?;
     let text = quote.get("text").and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
     let kind = quote.get("kind").and_then(Value::as_str).unwrap_or_default();
-    let said = text.unwrap_or_else(|| texts::kind_line(kind, LANGUAGE));
-    Some(format!("{} «{}»", texts::in_answer_to(LANGUAGE), truncate_utf16(&one_line(said), QUOTE_LIMIT)))
+    let said = match text.map(tidy).filter(|text| !text.is_empty()) {
+        Some(text) => Styled::plain(format!("«{}»", cut(&text, QUOTE_LIMIT))),
+        None => Styled::bold(format!("«{}»", texts::kind_line(kind, LANGUAGE))),
+    };
+    Some(Styled::bold(texts::in_answer_to(LANGUAGE)).then(" ", &said))
 }
 
 /// Returns a message as one text, below the quote of the message that it answers. The text is never empty.
-pub(super) fn body(message: &PendingMessage) -> String {
-    match quoted(message) {
-        Some(quoted) => format!("{quoted}\n{}", line(message)),
-        None => line(message),
-    }
+pub(super) fn body(message: &PendingMessage) -> Styled {
+    quoted(message).unwrap_or_default().then("\n", &line(message))
 }
 
 /// Returns a message as one line of a replay.
 pub(in crate::bridge::to_telegram) fn replay_line(message: &PendingMessage, who: &str, zone: &TimeZone) -> String {
-    format!("{} {}: {}", clock(message, zone), one_line(who), one_line(&body(message)))
+    format!("{} {}: {}", clock(message, zone), tidy(who), tidy(body(message).text()))
 }
 
 pub(super) fn clock(message: &PendingMessage, zone: &TimeZone) -> String {
@@ -134,9 +145,4 @@ pub(super) fn clock(message: &PendingMessage, zone: &TimeZone) -> String {
 
 pub(super) fn is_link(url: &str) -> bool {
     url.starts_with("https://") || url.starts_with("http://")
-}
-
-/// Returns a text as one line, without control characters: a name that a person chose must not look like another line.
-pub(super) fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).collect()
 }

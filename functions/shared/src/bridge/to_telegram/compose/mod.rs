@@ -4,3 +4,4 @@ pub(super) mod album;
 pub(super) mod header;
 pub(super) mod message_text;
 pub(super) mod post_text;
+pub(super) mod styled;

@@ -11,17 +11,18 @@ use frankenstein::{
     types::{ReactionType, ReactionTypeEmoji},
 };
 use serde::de::IgnoredAny;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     delivery_method::DeliveryMethod,
     files::Files,
-    params::{message, narrow},
+    params::{check_ids, entities, message, narrow},
 };
 use crate::{
     bridge::{
         common::post_kind::PostKind,
         to_telegram::{
+            compose::styled,
             sender::TelegramSender,
             work::{Post, Target},
         },
@@ -73,6 +74,7 @@ impl TelegramSender<'_> {
         target: Target,
         files: Files<'_>,
     ) -> Result<Vec<i64>, Error> {
+        check_ids(post, target)?;
         let TelegramSender { telegram, .. } = self;
         let chat_id = target.chat_id;
         let thread_id = narrow(target.thread_id.unwrap_or_default());
@@ -85,9 +87,11 @@ impl TelegramSender<'_> {
                 self.send_text(post, target).await
             }
             PostKind::Edit => {
+                // Only notices are edited, and all of a notice is ours.
                 let text = truncate_utf16(text(&post.content, "text"), TEXT_LIMIT);
-                let params =
-                    EditMessageTextParams::builder().chat_id(chat_id).message_id(message_id).text(text).build();
+                let entities = entities(&styled::as_ours(json!({ "text": text })), "entities")?;
+                let params = EditMessageTextParams::builder().chat_id(chat_id).message_id(message_id).text(text);
+                let params = params.maybe_entities(entities).build();
                 let edited: Result<IgnoredAny, Error> = telegram.call("editMessageText", &params).await;
                 not_modified_is_done(edited.map(|_| ()))
             }
@@ -128,7 +132,10 @@ impl TelegramSender<'_> {
 
     /// Sends a text, and notes if it did not appear in its topic: topics were switched off then.
     async fn send_text(&self, post: &Post, target: Target) -> Result<Vec<i64>, Error> {
-        let params = message(&post.content, target)?;
+        let params = match post.kind {
+            PostKind::Notice => message(&styled::as_ours(post.content.clone()), target)?,
+            _ => message(&post.content, target)?,
+        };
         let sent: Sent = self.telegram.call("sendMessage", &params).await?;
         let in_no_topic = target.thread_id.is_some() && sent.message_thread_id.is_none();
         self.topics_gone.fetch_or(in_no_topic, Ordering::Relaxed);

@@ -6,19 +6,21 @@ use frankenstein::{
     methods::{
         SendDocumentParams, SendLocationParams, SendMediaGroupParams, SendPhotoParams, SendVenueParams, SendVoiceParams,
     },
+    types::MessageEntity,
 };
 use serde_json::{Value, json};
 
 use super::{
     delivery_method::{DeliveryMethod, use_next_method},
     files::Files,
-    params::{addresses, message, narrow, next_index, reply, reply_id, unreadable},
+    params::{addresses, entities, message, narrow, next_index, reply, unreadable},
 };
 use crate::{
     bridge::{
         common::post_kind::PostKind,
         rows::posts,
         to_telegram::{
+            compose::styled,
             sender::TelegramSender,
             work::{Post, Target},
         },
@@ -45,6 +47,7 @@ impl TelegramSender<'_> {
                     .maybe_message_thread_id(target.thread_id.map(narrow))
                     .document("attach://file0".to_owned())
                     .maybe_caption(caption(post))
+                    .maybe_caption_entities(caption_entities(post)?)
                     .maybe_reply_parameters(reply(post))
                     .build();
                 self.send_one("sendDocument", &params, files.list).await
@@ -63,6 +66,7 @@ impl TelegramSender<'_> {
                     .maybe_message_thread_id(target.thread_id.map(narrow))
                     .photo(address)
                     .maybe_caption(caption(post))
+                    .maybe_caption_entities(caption_entities(post)?)
                     .maybe_reply_parameters(reply(post))
                     .build();
                 self.send_one("sendPhoto", &params, files.list).await
@@ -74,6 +78,7 @@ impl TelegramSender<'_> {
                     .voice("attach://file0".to_owned())
                     .maybe_duration(files.seconds)
                     .maybe_caption(caption(post))
+                    .maybe_caption_entities(caption_entities(post)?)
                     .maybe_reply_parameters(reply(post))
                     .build();
                 self.send_one("sendVoice", &params, files.list).await
@@ -95,10 +100,13 @@ impl TelegramSender<'_> {
     }
 
     async fn send_album(&self, post: &Post, target: Target, files: Vec<Attachment>) -> Result<Vec<i64>, Error> {
+        let entities = caption_entities(post)?;
         let addresses = addresses(post).into_iter().enumerate().map(|(number, address)| {
             let media = if files.is_empty() { address.to_owned() } else { format!("attach://file{number}") };
             let caption = caption(post).filter(|_| number == 0);
-            MediaGroupInputMedia::Photo(InputMediaPhoto::builder().media(media).maybe_caption(caption).build())
+            let entities = entities.clone().filter(|_| caption.is_some());
+            let photo = InputMediaPhoto::builder().media(media).maybe_caption(caption).maybe_caption_entities(entities);
+            MediaGroupInputMedia::Photo(photo.build())
         });
         let params = SendMediaGroupParams::builder()
             .chat_id(target.chat_id)
@@ -141,9 +149,7 @@ impl TelegramSender<'_> {
     }
 
     async fn send_text_line(&self, post: &Post, target: Target) -> Result<Vec<i64>, Error> {
-        let line = post.content.get("fallback_text").and_then(Value::as_str).map(str::to_owned);
-        let text = [caption(post), line].into_iter().flatten().collect::<Vec<_>>().join("\n");
-        let params = message(&posts::notice(&text, reply_id(post)), target)?;
+        let params = message(&styled::fallback(&post.content, caption(post).is_some()), target)?;
         self.send_one("sendMessage", &params, Vec::new()).await
     }
 }
@@ -151,6 +157,10 @@ impl TelegramSender<'_> {
 /// Returns the caption of the next message of a post. Of pictures that are sent one by one only the first has it.
 fn caption(post: &Post) -> Option<String> {
     post.content.get("caption").and_then(Value::as_str).filter(|_| next_index(post) == 0).map(str::to_owned)
+}
+
+fn caption_entities(post: &Post) -> Result<Option<Vec<MessageEntity>>, Error> {
+    entities(&post.content, "caption_entities").map(|entities| entities.filter(|_| caption(post).is_some()))
 }
 
 /// Stores the messages that appeared: the post is done, or its next picture is due.
