@@ -9,9 +9,10 @@ use tuberry::{
     identity::caller::Caller,
     platform::{
         http::{Json, Problem, ProblemBody},
+        json,
         secrets::Secret,
     },
-    tenancy::bots::{self, Bot, NewBot},
+    tenancy::bots::{self, Bot, GroupId, NewBot},
 };
 use utoipa::ToSchema;
 
@@ -28,8 +29,10 @@ struct BotCreate {
     #[garde(length(bytes, min = 1, max = 128))]
     #[schema(example = "123456789:AAExampleExampleExampleExampleExample")]
     token: String,
-    /// The group in which dialogs are shown; the bot must be its administrator.
+    /// The group in which dialogs are shown; the bot must be its administrator. A number, or the same as text.
     #[garde(skip)]
+    #[serde(default, deserialize_with = "json::number_or_text")]
+    #[schema(value_type = Option<GroupId>)]
     group_chat_id: Option<i64>,
     /// Whether each dialog gets a topic of its own.
     #[garde(skip)]
@@ -48,7 +51,7 @@ fn yes() -> bool {
     (status = 401, body = ProblemBody, content_type = "application/problem+json", description = "Not signed in"),
     (status = 403, body = ProblemBody, content_type = "application/problem+json", description = "Not for this caller"),
     (status = 409, body = ProblemBody, content_type = "application/problem+json",
-     description = "`bot_taken`"),
+     description = "`bot_taken`, `group_taken`"),
     (status = 422, body = ProblemBody, content_type = "application/problem+json",
      description = "`bad_token`, `platform_bot`, `group_unfit`: the detail says what to change"),
     (status = 503, body = ProblemBody, content_type = "application/problem+json",

@@ -11,9 +11,10 @@ use tuberry::{
     identity::caller::Caller,
     platform::{
         http::{Json, Problem, ProblemBody},
+        json,
         secrets::Secret,
     },
-    tenancy::bots::{self, Bot, Change},
+    tenancy::bots::{self, Bot, Change, GroupId},
 };
 use utoipa::ToSchema;
 
@@ -30,8 +31,10 @@ struct BotUpdate {
     #[garde(length(bytes, min = 1, max = 128))]
     #[schema(example = "123456789:AAExampleExampleExampleExampleExample")]
     token: Option<String>,
-    /// The group in which dialogs are shown; the bot must be its administrator.
+    /// The group in which dialogs are shown; the bot must be its administrator. A number, or the same as text.
     #[garde(skip)]
+    #[serde(default, deserialize_with = "json::number_or_text")]
+    #[schema(value_type = Option<GroupId>)]
     group_chat_id: Option<i64>,
     /// Whether each dialog gets a topic of its own.
     #[garde(skip)]
@@ -46,7 +49,7 @@ struct BotUpdate {
     (status = 403, body = ProblemBody, content_type = "application/problem+json", description = "Not for this caller"),
     (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "Not there"),
     (status = 409, body = ProblemBody, content_type = "application/problem+json",
-     description = "`another_bot`: the token is not this bot's; `webhook_changing`"),
+     description = "`another_bot`: the token is not this bot's; `group_taken`; `webhook_changing`"),
     (status = 422, body = ProblemBody, content_type = "application/problem+json",
      description = "`bad_token`, `platform_bot`, `group_unfit`: the detail says what to change"),
     (status = 503, body = ProblemBody, content_type = "application/problem+json",

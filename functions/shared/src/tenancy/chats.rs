@@ -1,16 +1,16 @@
 //! Groups in which a bot was seen, so that an owner can pick one instead of typing its id.
 //! Telegram has no list of them. They become known one by one, when the bot is added or its rights change.
 
-use crate::platform::db::Statement;
+use crate::platform::{
+    db::Statement,
+    names::{cut, tidy},
+};
+
+/// The most UTF-16 units of a group's title (Bot API, `setChatTitle`).
+const TITLE_LIMIT: usize = 128;
 
 /// Stores a chat in which a bot of the transaction's tenant was seen, with the bot's status there.
-pub fn store_chat(
-    bot_id: i64,
-    chat_id: i64,
-    title: String,
-    is_forum: bool,
-    bot_status: impl Into<String>,
-) -> Statement {
+pub fn store_chat(bot_id: i64, chat_id: i64, title: &str, is_forum: bool, bot_status: impl Into<String>) -> Statement {
     Statement::new(
         "INSERT INTO telegram_chats (bot_id, chat_id, client_id, title, is_forum, bot_status)
          SELECT id, $2, client_id, $3, $4, $5 FROM bots WHERE id = $1
@@ -19,7 +19,7 @@ pub fn store_chat(
     )
     .bind(bot_id)
     .bind(chat_id)
-    .bind(title)
+    .bind(cut(&tidy(title), TITLE_LIMIT).to_owned())
     .bind(is_forum)
     .bind(bot_status.into())
 }

@@ -95,8 +95,14 @@ impl<'de> Deserialize<'de> for Scalar {
 impl garde::Validate for WidgetFields {
     type Context = ();
 
-    /// Checks nothing: the signature decides, and a member that Telegram did not send breaks it.
-    fn validate_into(&self, (): &(), _: &mut dyn FnMut() -> garde::Path, _: &mut garde::Report) {}
+    /// Checks only that the members are there that Telegram always sends: the signature decides, and any other breaks it.
+    fn validate_into(&self, (): &(), _: &mut dyn FnMut() -> garde::Path, report: &mut garde::Report) {
+        for name in ["id", "first_name", "auth_date", "hash"] {
+            if !self.0.contains_key(name) {
+                report.append(garde::Path::new(name), garde::Error::new("is missing"));
+            }
+        }
+    }
 }
 
 /// A person who is signed in now.

@@ -1,7 +1,7 @@
 //! The row of a bot: the bot as the API shows it, how its token is sealed, and the statements that find or mark it.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio_postgres::Row;
 use utoipa::ToSchema;
 
@@ -105,14 +105,26 @@ pub fn mark_working(bot_id: i64) -> Statement {
     .bind(bot_id)
 }
 
-/// Stores the new id that Telegram gave a bot's group. Returns a row only to the transaction that stores it first.
+/// Stores the new id that Telegram gave a bot's group. Returns a row only to the transaction that stores it first. If another
+/// bot has that group, the bot gets none.
 pub fn move_group(bot_id: i64, from_chat: i64, to_chat: i64) -> Statement {
-    Statement::new(
-        "UPDATE bots SET group_chat_id = $3, former_group_chat_id = $2 WHERE id = $1 AND group_chat_id = $2 RETURNING id",
-    )
-    .bind(bot_id)
-    .bind(from_chat)
-    .bind(to_chat)
+    Statement::call("move_group").arg("bot_id", bot_id).arg("from_chat_id", from_chat).arg("to_chat_id", to_chat)
+}
+
+/// Reads the name of a bot, without `@`. Column: `bot_username`.
+pub fn username(bot_id: i64) -> Statement {
+    Statement::new("SELECT bot_username FROM bots WHERE id = $1").bind(bot_id)
+}
+
+/// The id of a group as a request may give it: answers have it as a number.
+#[derive(Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum GroupId {
+    /// A number, negative for groups.
+    Number(i64),
+    /// The same as text.
+    #[schema(value_type = String, pattern = "^-?[0-9]+$", example = "-1001234567890")]
+    Text(String),
 }
 
 /// A bot as the API shows it; its token never comes back out.

@@ -161,11 +161,11 @@ pub async fn change(
     };
     statements.push(update.statement());
     if let Some(group) = checked.group {
-        let title = group.title.unwrap_or_default();
+        let title = group.title.as_deref().unwrap_or_default();
         statements.push(chats::store_chat(bot_id, group.id, title, group.is_forum, group.bot_status));
     }
     statements.extend(after);
-    let results = app.db().run(Scope::Tenant(client), statements).await?;
+    let results = app.db().run(Scope::Tenant(client), statements).await.map_err(ConnectError::of_storing)?;
     if change.token.is_some() {
         set_webhook(app, client, bot_id, new.token, Vec::new()).await?;
     }

@@ -34,3 +34,20 @@ BEGIN
            jsonb_build_object('bot_id', _bot_id) || jsonb_object_agg(fields.name, fields.change)
     FROM fields HAVING count(*) > 0;
 END $$;
+
+-- Stores the new id that Telegram gave the group of a bot. A group belongs to one bot: if another has it, also of another client,
+-- this one gets none, as if it was removed. Returns the bot to the transaction that stores it first. Called by tenancy/bots/bot.rs.
+CREATE FUNCTION sql.move_group(_bot_id bigint, _from_chat_id bigint, _to_chat_id bigint) RETURNS TABLE (id bigint)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    BEGIN
+        RETURN QUERY
+        UPDATE bots b SET group_chat_id = _to_chat_id, former_group_chat_id = _from_chat_id
+        WHERE b.id = _bot_id AND b.group_chat_id = _from_chat_id RETURNING b.id;
+    EXCEPTION WHEN unique_violation THEN
+        UPDATE bots b SET group_chat_id = NULL, former_group_chat_id = _from_chat_id, status = 'error',
+               status_reason = 'another bot has the group'
+        WHERE b.id = _bot_id;
+    END;
+END $$;

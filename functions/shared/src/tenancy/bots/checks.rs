@@ -30,6 +30,9 @@ pub enum ConnectError {
     /// It is connected already, here or elsewhere.
     #[error("the bot is connected already")]
     Taken,
+    /// Another bot has the group.
+    #[error("the group belongs to another bot")]
+    GroupTaken,
     /// The group does not fit; the sentence says what to change.
     #[error("the group does not fit")]
     Group(Text),
@@ -66,6 +69,13 @@ impl From<ConnectError> for Problem {
             ConnectError::Taken => {
                 Self::conflict("bot_taken", text("Этот бот уже подключён.", "This bot is connected already."))
             }
+            ConnectError::GroupTaken => Self::conflict(
+                "group_taken",
+                text(
+                    "В этой группе уже работает другой бот. Выберите другую группу или отключите его от этой.",
+                    "Another bot works in this group already. Choose another group, or take that bot out of this one.",
+                ),
+            ),
             ConnectError::Group(detail) => Self::invalid_field("group_chat_id", "group_unfit", detail),
             ConnectError::Webhook(error) => {
                 tracing::error!(%error, "Telegram did not take a webhook");
@@ -84,6 +94,17 @@ impl From<ConnectError> for Problem {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "telegram_unavailable", detail)
             }
             ConnectError::Db(error) => error.into(),
+        }
+    }
+}
+
+impl ConnectError {
+    /// The error of a transaction that stores a bot: the bot or the group may be another's.
+    pub(super) fn of_storing(error: DbError) -> Self {
+        match error.constraint() {
+            Some("bots_telegram_bot_id_key") => Self::Taken,
+            Some("bots_group_chat_id_key") => Self::GroupTaken,
+            _ => Self::Db(error),
         }
     }
 }

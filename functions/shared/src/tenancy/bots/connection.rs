@@ -33,7 +33,7 @@ pub async fn connect(
     let set = Statement::new("UPDATE bots SET webhook_set_at = now() WHERE id = $1 RETURNING webhook_set_at");
     let mut statements = vec![set.bind(bot.id)];
     if let Some(group) = checked.group {
-        let title = group.title.unwrap_or_default();
+        let title = group.title.as_deref().unwrap_or_default();
         statements.push(chats::store_chat(bot.id, group.id, title, group.is_forum, group.bot_status));
     }
     let results = app.db().run(Scope::Tenant(client), statements).await?;
@@ -82,10 +82,7 @@ async fn insert(
         audit::record(Some(user_id), "bot.create", details),
         read.bind(checked.telegram_bot_id),
     ];
-    let results = match app.db().run(Scope::Tenant(client), statements).await {
-        Err(error) if error.constraint() == Some("bots_telegram_bot_id_key") => return Err(ConnectError::Taken),
-        outcome => outcome?,
-    };
+    let results = app.db().run(Scope::Tenant(client), statements).await.map_err(ConnectError::of_storing)?;
     let row = results.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
     Ok(Bot::read(row)?)
 }

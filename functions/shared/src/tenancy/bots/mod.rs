@@ -8,8 +8,8 @@ mod connection;
 mod webhook;
 
 pub use bot::{
-    Bot, BotStatus, exists, find, find_tenant_by_webhook_secret, find_tenant_of_bot, list, mark_broken, mark_removed,
-    mark_working, move_group, notify_missing_right, telegram, token_context,
+    Bot, BotStatus, GroupId, exists, find, find_tenant_by_webhook_secret, find_tenant_of_bot, list, mark_broken,
+    mark_removed, mark_working, move_group, notify_missing_right, telegram, token_context, username,
 };
 pub use change::{Change, ChangeError, change, renew_webhook};
 pub use checks::{Checked, ConnectError, NewBot, check};
