@@ -49,7 +49,8 @@ CREATE TABLE bots (
     telegram_bot_id bigint NOT NULL UNIQUE,
     bot_username text NOT NULL,
     token bytea NOT NULL,
-    group_chat_id bigint,
+    -- A group belongs to one bot: a second one would answer there too.
+    group_chat_id bigint UNIQUE,
     former_group_chat_id bigint,
     topic_mode boolean NOT NULL DEFAULT true,
     webhook_secret_hash bytea NOT NULL CHECK (length(webhook_secret_hash) = 32),

@@ -104,6 +104,8 @@ CREATE TABLE posts (
     -- Time before which this post alone waits. What comes behind it in the dialog goes on.
     due_at timestamptz NOT NULL DEFAULT now(),
     telegram_message_ids bigint[] NOT NULL DEFAULT '{}',
+    -- Chat in which these messages stand. Ids of messages begin anew in another group, also in the supergroup that a group becomes.
+    message_chat_id bigint,
     -- Allows one post per bot and key, so that a notice is not repeated.
     dedup_key text,
     error text,
@@ -117,7 +119,7 @@ CREATE TABLE posts (
 CREATE INDEX posts_unfinished ON posts (bot_id, due_at) WHERE state IN ('pending', 'sending');
 CREATE INDEX posts_of_dialog ON posts (client_id, dialog_id);
 -- Finds the post that a reply answers in a group without topics. Pictures of an album have consecutive ids.
-CREATE INDEX posts_by_message ON posts (bot_id, (telegram_message_ids[1]));
+CREATE INDEX posts_by_message ON posts (bot_id, message_chat_id, (telegram_message_ids[1]));
 
 CREATE TABLE messages (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -222,6 +224,18 @@ CREATE TABLE parts (
 -- Finds the parts of a dialog that are still to be sent or to be deleted. Each claim of a dialog's work asks for them.
 CREATE INDEX parts_unfinished ON parts (dialog_id, message_id, position) WHERE state IN ('pending', 'sending', 'deleting');
 
+-- Albums of operators that stay inside as a whole, because the caption of one picture is a note or a command. Pictures of an album
+-- come one by one, and those without a caption may come later.
+CREATE TABLE inside_albums (
+    bot_id bigint NOT NULL,
+    telegram_chat_id bigint NOT NULL,
+    media_group_id text NOT NULL,
+    client_id bigint NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (bot_id, telegram_chat_id, media_group_id),
+    FOREIGN KEY (client_id, bot_id) REFERENCES bots (client_id, id) ON DELETE CASCADE
+);
+
 -- Work of one bot at Telegram: its due time, the lease of the worker that does it, and how much may still be sent.
 CREATE TABLE bot_outboxes (
     bot_id bigint PRIMARY KEY,
@@ -285,7 +299,7 @@ CREATE FUNCTION find_dialog(bot bigint, chat bigint, topic bigint, reply bigint)
             WHERE t.bot_id = bot AND t.telegram_chat_id = chat AND t.telegram_topic_id = topic
             UNION ALL
             SELECT p.dialog_id FROM posts p
-            WHERE topic IS NULL AND p.bot_id = bot AND p.dialog_id IS NOT NULL
+            WHERE topic IS NULL AND p.bot_id = bot AND p.message_chat_id = chat AND p.dialog_id IS NOT NULL
               AND p.telegram_message_ids[1] BETWEEN reply - 9 AND reply AND reply = ANY (p.telegram_message_ids)
             UNION ALL
             SELECT m.dialog_id FROM messages m
@@ -298,8 +312,8 @@ DO $$
 DECLARE
     table_name text;
 BEGIN
-    FOREACH table_name IN ARRAY ARRAY['dialogs', 'dialog_topics', 'posts', 'messages', 'parts', 'bot_outboxes',
-                                      'account_polls'] LOOP
+    FOREACH table_name IN ARRAY ARRAY['dialogs', 'dialog_topics', 'posts', 'messages', 'parts', 'inside_albums',
+                                      'bot_outboxes', 'account_polls'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', table_name);
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', table_name);
         EXECUTE format('CREATE POLICY tenant ON %I TO tuberry_app USING (client_id = (SELECT current_client_id()))
@@ -311,6 +325,7 @@ BEGIN
 END $$;
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON dialogs, dialog_topics, posts, messages, parts TO tuberry_app;
+GRANT SELECT, INSERT ON inside_albums TO tuberry_app;
 GRANT SELECT, INSERT, UPDATE ON bot_outboxes, account_polls TO tuberry_app;
 GRANT SELECT ON dialogs, bot_outboxes TO tuberry_service;
 GRANT SELECT, UPDATE ON account_polls TO tuberry_service;

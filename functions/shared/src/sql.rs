@@ -25,6 +25,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("bridge/operator/insert.sql", include_str!("bridge/operator/insert.sql")),
     ("bridge/operator/commands.sql", include_str!("bridge/operator/commands.sql")),
     ("bridge/operator/edits.sql", include_str!("bridge/operator/edits.sql")),
+    ("bridge/operator/albums.sql", include_str!("bridge/operator/albums.sql")),
     ("bridge/operator/callbacks.sql", include_str!("bridge/operator/callbacks.sql")),
     ("bridge/to_telegram/claim.sql", include_str!("bridge/to_telegram/claim.sql")),
     ("bridge/to_telegram/receipts.sql", include_str!("bridge/to_telegram/receipts.sql")),

@@ -14,7 +14,10 @@ const TABLES: &[(&str, &[&str])] = &[
         &["clients", "bots", "telegram_chats", "avito_accounts", "audit_log", "owner_notices", "idempotency_keys"],
     ),
     ("identity", &["users", "sessions", "refresh_tokens", "used_logins"]),
-    ("bridge", &["dialogs", "dialog_topics", "messages", "posts", "parts", "bot_outboxes", "account_polls"]),
+    (
+        "bridge",
+        &["dialogs", "dialog_topics", "messages", "posts", "parts", "inside_albums", "bot_outboxes", "account_polls"],
+    ),
 ];
 
 /// The rooms of the bridge whose own SQL writes a table. Any other room uses a statement or a function of `rows`.
@@ -23,6 +26,7 @@ const WRITERS: &[(&str, &[&str])] = &[
     ("dialogs", &["rows", "auto_reply", "ingest", "operator", "to_telegram", "to_avito", "api"]),
     ("messages", &["rows", "auto_reply", "ingest", "operator", "to_telegram", "to_avito", "api"]),
     ("parts", &["rows", "auto_reply", "ingest", "operator", "to_avito"]),
+    ("inside_albums", &["operator"]),
     ("posts", &["rows", "to_telegram", "api"]),
     ("dialog_topics", &["rows", "api", "claim"]),
     ("bot_outboxes", &["rows", "api", "claim"]),

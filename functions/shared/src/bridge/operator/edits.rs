@@ -4,7 +4,11 @@
 
 use serde_json::{Value, json};
 
-use super::outcome::{UpdateOutcome, command};
+use super::{
+    insert::insert_edited,
+    outcome::{UpdateOutcome, command},
+    pictures::{self, Sendable},
+};
 use crate::{
     bridge::{
         common::{
@@ -23,82 +27,146 @@ const MAX_DELETE_AGE: f64 = 3600.0;
 /// The delay of a change to a sent answer, seconds: an operator who corrects an answer often does so twice.
 const EDIT_DELAY: f64 = 3.0;
 
-/// The reason for which an edited message is not an answer any more. None: it still is one.
-fn refusal(content: &Content) -> Option<&'static str> {
-    let said = match content {
-        Content::Text(said) => said.trim(),
-        _ => return Some(texts::only_text_changes(Language::Russian)),
-    };
-    let is_internal = said.is_empty() || said.starts_with("//");
-    is_internal.then(|| texts::changed_into_no_answer(Language::Russian))
+/// The new content of an edited message.
+struct Edited {
+    /// The text, or the caption.
+    said: String,
+    /// Its parts, as an answer to the buyer. An error is the reason for which it is none.
+    parts: Result<Value, &'static str>,
+    /// The picture, by the id that stays the same. None: it has none.
+    picture: Option<String>,
 }
 
-/// Handles the edit of an operator's message.
-pub(super) fn handle_edit(bot_id: i64, message: &Message) -> UpdateOutcome {
-    let said = message.text().unwrap_or_default().replace('\0', "");
-    let why_not = refusal(&message.content)
-        .or_else(|| command(message).map(|_| texts::changed_into_no_answer(Language::Russian)));
-    let parts = text_split::parts_of(&said, 0);
-    let change = why_not.is_none().then(|| json!({ "text": said, "parts": parts }));
-    UpdateOutcome {
-        statements: vec![
-            cancel_change(bot_id, message, said.clone()),
-            request_change(bot_id, message, said.clone(), change),
-            refuse_change(bot_id, message, said, why_not),
-            bot_outbox::make_due_for_posts(bot_id),
-        ],
-        ..UpdateOutcome::default()
+impl Edited {
+    fn of(message: &Message) -> Self {
+        let said = message.text().unwrap_or_default().to_owned();
+        if message.media_group_id.is_some() && !said.is_empty() {
+            return Self::of_captioned(message);
+        }
+        let is_inside = said.trim_start().starts_with("//") || command(message).is_some();
+        let (parts, picture) = match &message.content {
+            _ if is_inside => (Err(texts::changed_into_no_answer(Language::Russian)), None),
+            Content::Text(text) if text.trim().is_empty() => {
+                (Err(texts::changed_into_no_answer(Language::Russian)), None)
+            }
+            Content::Text(_) => (Ok(json!(text_split::parts_of(&said, 0))), None),
+            Content::Media { file, .. } => match pictures::sendable(message, Language::Russian) {
+                Sendable::Parts(parts) => (Ok(parts), file.as_ref().and_then(|file| file.unique_id.clone())),
+                Sendable::Refused(_) => (Err(texts::only_text_and_pictures_change(Language::Russian)), None),
+            },
+            Content::Service(_) | Content::Unknown => {
+                (Err(texts::only_text_and_pictures_change(Language::Russian)), None)
+            }
+        };
+        Self { said, parts, picture }
     }
 }
 
-/// Cancels the requested change of an answer that has its former text again.
-fn cancel_change(bot_id: i64, message: &Message, said: String) -> Statement {
+impl Edited {
+    /// The new content of a picture that bears its album's caption. The caption is a message of its own and does not change.
+    fn of_captioned(message: &Message) -> Self {
+        let mut bare = message.clone();
+        if let Content::Media { caption, .. } = &mut bare.content {
+            *caption = None;
+        }
+        Self { said: String::new(), ..Self::of(&bare) }
+    }
+}
+
+/// Handles the edit of an operator's message. What was no answer before, a note or a refused message, is sent as a new one.
+pub(super) fn handle_edit(bot_id: i64, message: &Message) -> UpdateOutcome {
+    if message.thread_id.or(message.answers()).is_none() {
+        return UpdateOutcome::default(); // General, or talk in a group without topics
+    }
+    let edited = Edited::of(message);
+    let mut statements = Vec::new();
+    if let Ok(parts) = &edited.parts {
+        let kind = if matches!(message.content, Content::Text(_)) { "text" } else { "image" };
+        statements.extend(insert_edited(bot_id, message, kind, parts.clone()).statements);
+    }
+    if let (Some(album), Some(caption)) = (&message.media_group_id, message.text()) {
+        statements.push(refuse_caption_change(bot_id, message, album, caption));
+    }
+    statements.extend([
+        cancel_change(bot_id, message, &edited),
+        request_change(bot_id, message, &edited),
+        refuse_change(bot_id, message, &edited),
+        bot_outbox::make_due_for_posts(bot_id),
+    ]);
+    UpdateOutcome { statements, ..UpdateOutcome::default() }
+}
+
+/// Cancels the requested change of an answer that has its former text and picture again.
+fn cancel_change(bot_id: i64, message: &Message, edited: &Edited) -> Statement {
     Statement::new(
-        "UPDATE messages SET requested_change = NULL, change_due_at = NULL
-         WHERE bot_id = $1 AND telegram_chat_id = $2 AND telegram_message_id = $3 AND text = $4
-           AND change_due_at IS NOT NULL AND delete_command_id IS NULL",
+        "UPDATE messages m SET requested_change = NULL, change_due_at = NULL
+         WHERE m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3 AND coalesce(m.text, '') = $4
+           AND m.change_due_at IS NOT NULL AND m.delete_command_id IS NULL AND NOT sql.has_other_picture(m.id, $5)",
     )
     .bind(bot_id)
     .bind(message.chat.id)
     .bind(message.message_id)
-    .bind(said)
+    .bind(edited.said.clone())
+    .bind(edited.picture.clone())
 }
 
-/// Stores the change of an answer that Avito may still delete. `change` None: the message is no answer any more, and
-/// nothing is stored.
-fn request_change(bot_id: i64, message: &Message, said: String, change: Option<Value>) -> Statement {
+/// Stores the change of an answer that Avito may still delete. Nothing is stored if the message is no answer any more.
+fn request_change(bot_id: i64, message: &Message, edited: &Edited) -> Statement {
+    let change = edited.parts.as_ref().ok().map(|parts| json!({ "text": edited.said, "parts": parts }));
     Statement::call("request_change")
         .arg("bot_id", bot_id)
         .arg("telegram_chat_id", message.chat.id)
         .arg("telegram_message_id", message.message_id)
-        .arg("text", said)
+        .arg("text", edited.said.clone())
+        .arg("picture", edited.picture.clone())
         .arg("change", change)
         .arg("edit_delay_seconds", EDIT_DELAY)
         .arg("max_delete_age_seconds", MAX_DELETE_AGE)
         .labelled(WAKEUPS)
 }
 
-/// Stores a notice that an answer cannot be changed, once for each text: for the reason `why_not`, or because Avito
-/// deletes it no more.
-fn refuse_change(bot_id: i64, message: &Message, said: String, why_not: Option<&str>) -> Statement {
+/// Stores a notice that an answer cannot be changed, once for each text and picture: because it is no answer any more, because
+/// it was cancelled or deleted, or because Avito deletes it no more.
+fn refuse_change(bot_id: i64, message: &Message, edited: &Edited) -> Statement {
     let notice = |why: &str| posts::notice(why, Some(message.message_id));
     Statement::new(
-        "SELECT sql.put_notice(m.client_id, m.bot_id, m.dialog_id, coalesce($5, $6),
-                               format('edit_refused:%s:%s', m.id, md5($4)))
-         FROM messages m
+        "SELECT sql.put_notice(m.client_id, m.bot_id, m.dialog_id,
+                               coalesce($6, CASE WHEN part.is_wanted THEN $7 ELSE $8 END),
+                               format('edit_refused:%s:%s', m.id, md5(concat($4, $5))))
+         FROM messages m CROSS JOIN LATERAL (
+             SELECT bool_or(p.state NOT IN ('cancelled', 'deleted', 'deleting')) AS is_wanted,
+                    bool_or(p.state = 'sent' AND p.sending_since < now() - make_interval(secs => $9)) AS is_old
+             FROM parts p WHERE p.message_id = m.id
+         ) AS part
          WHERE m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3 AND m.origin = 'operator'
-           AND coalesce(m.text, '') <> $4
-           AND EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state <> 'cancelled')
-           AND ($5 IS NOT NULL OR EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sent'
-                                          AND p.sending_since < now() - make_interval(secs => $7)))",
+           AND (coalesce(m.text, '') <> $4 OR sql.has_other_picture(m.id, $5)) AND m.change_due_at IS NULL
+           AND CASE WHEN $6 IS NULL THEN part.is_old OR NOT part.is_wanted ELSE part.is_wanted END",
     )
     .bind(bot_id)
     .bind(message.chat.id)
     .bind(message.message_id)
-    .bind(said)
-    .bind(why_not.map(notice))
+    .bind(edited.said.clone())
+    .bind(edited.picture.clone())
+    .bind(edited.parts.as_ref().err().map(|why| notice(why)))
     .bind(notice(texts::too_late_to_change(Language::Russian)))
+    .bind(notice(texts::cancelled_before(Language::Russian)))
     .bind(MAX_DELETE_AGE)
+}
+
+/// Stores a notice that the caption of an album stays as it is, once for each text.
+fn refuse_caption_change(bot_id: i64, message: &Message, album: &str, caption: &str) -> Statement {
+    Statement::new(
+        "SELECT sql.put_notice(m.client_id, m.bot_id, m.dialog_id, $6, format('edit_refused:%s:%s', m.id, md5($5)))
+         FROM messages m
+         WHERE m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $3 AND NOT EXISTS (
+             SELECT FROM messages o WHERE o.bot_id = $1 AND o.telegram_chat_id = $2 AND o.media_group_id = $4 AND o.text = $5)",
+    )
+    .bind(bot_id)
+    .bind(message.chat.id)
+    .bind(message.message_id)
+    .bind(album.to_owned())
+    .bind(caption.to_owned())
+    .bind(posts::notice(texts::caption_of_album_stays(Language::Russian), Some(message.message_id)))
 }
 
 /// Handles `/del`, written as a reply to an operator's message.
@@ -151,13 +219,30 @@ fn refuse_deletion(bot_id: i64, message: &Message) -> Statement {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telegram::update::Update;
+
+    fn edited(content: &Value) -> Edited {
+        let mut message = json!({ "message_id": 5, "chat": { "id": -5 } });
+        for (field, value) in content.as_object().into_iter().flatten() {
+            message[field] = value.clone();
+        }
+        let update = Update::from_value(&json!({ "update_id": 1, "edited_message": message }));
+        Edited::of(update.message().unwrap_or_else(|| panic!("a message")))
+    }
 
     #[test]
-    fn only_a_text_that_speaks_to_the_buyer_replaces_an_answer() {
-        assert!(refusal(&Content::Text("Да, <b>".to_owned())).is_none());
-        for inside in ["", "  ", "// для своих", " //"] {
-            assert!(refusal(&Content::Text(inside.to_owned())).is_some(), "{inside}");
+    fn only_words_and_pictures_for_the_buyer_replace_an_answer() {
+        assert!(edited(&json!({ "text": "Да, <b>" })).parts.is_ok());
+        let photo = json!([{ "file_id": "a", "file_unique_id": "u", "width": 9, "height": 9 }]);
+        let picture = edited(&json!({ "photo": photo, "caption": "Вот" }));
+        assert_eq!(
+            (picture.picture.as_deref(), picture.said.as_str(), picture.parts.is_ok()),
+            (Some("u"), "Вот", true)
+        );
+        for inside in ["", "  ", "// для своих", " //", "/close", "/close@some_bot"] {
+            assert!(edited(&json!({ "text": inside })).parts.is_err(), "{inside}");
+            assert!(inside.trim().is_empty() || edited(&json!({ "photo": photo, "caption": inside })).parts.is_err());
         }
-        assert!(refusal(&Content::Unknown).is_some());
+        assert!(edited(&json!({ "video": {} })).parts.is_err() && edited(&json!({})).parts.is_err());
     }
 }

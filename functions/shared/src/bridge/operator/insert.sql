@@ -16,12 +16,16 @@ CREATE FUNCTION sql.store_operator_message(
     _telegram_user_id bigint,
     _parts jsonb,
     _refusal jsonb,
+    _caption text,
+    _caption_parts jsonb,
     _media_group_id text,
     _album_wait_seconds double precision,
     _reply_to_message_id bigint,
     _is_forum boolean,
     _unowned_notice jsonb,
-    _is_new boolean
+    _left_group_notice jsonb,
+    _is_new boolean,
+    _is_edit boolean
 ) RETURNS TABLE (bot_id bigint, dialog_id bigint, wait_seconds bigint, auto_reply_at timestamptz, not_yet boolean)
 LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
@@ -35,6 +39,8 @@ BEGIN
     SELECT b.client_id, b.group_chat_id INTO _bot
     FROM tenancy_bots b WHERE b.bot_id = _bot_id AND _telegram_chat_id IN (b.group_chat_id, b.former_group_chat_id);
     IF NOT FOUND THEN
+        RETURN QUERY SELECT *, NULL::boolean FROM sql.notify_left_group(
+            _bot_id, _telegram_chat_id, _thread_id, _reply_to_message_id, _left_group_notice);
         RETURN;
     END IF;
     IF _thread_id IS NULL THEN
@@ -52,6 +58,9 @@ BEGIN
             WHERE t.bot_id = _bot_id AND t.telegram_chat_id = _telegram_chat_id AND t.telegram_topic_id = _thread_id
             -- end
         );
+        IF _dialog_id IS NULL AND _telegram_chat_id IS DISTINCT FROM _bot.group_chat_id THEN
+            RETURN; -- in its former group, where another bot may work by now
+        END IF;
         IF _dialog_id IS NULL THEN
             RETURN QUERY SELECT *, NULL::boolean FROM sql.notify_unowned_topic(
                 _bot.client_id, _bot_id, _telegram_chat_id, _thread_id, _unowned_notice);
@@ -64,6 +73,9 @@ BEGIN
        AND (SELECT outbox.topics_off = _is_forum FROM bot_outboxes outbox WHERE outbox.bot_id = _bot_id) THEN
         PERFORM sql.store_topic_mode(_bot_id, _telegram_chat_id, _is_forum);
     END IF;
+    IF _media_group_id IS NOT NULL AND sql.is_inside_album(_bot_id, _telegram_chat_id, _media_group_id) THEN
+        RETURN;
+    END IF;
     INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, author_name,
                           telegram_chat_id, telegram_message_id, telegram_user_id, status, error, needs_post, media_group_id)
     VALUES (_dialog.client_id, _dialog.id, _dialog.avito_account_id, _dialog.bot_id, 'out', 'operator', _kind, _text,
@@ -72,8 +84,14 @@ BEGIN
             CASE WHEN _refusal IS NOT NULL THEN 'not sendable' END, false, _media_group_id)
     ON CONFLICT (bot_id, telegram_chat_id, telegram_message_id) DO NOTHING
     RETURNING * INTO _message;
+    IF _message.id IS NULL AND _is_edit THEN
+        _message := sql.take_refused_message(_bot_id, _telegram_chat_id, _telegram_message_id, _kind, _text);
+    END IF;
     IF _message.id IS NOT NULL THEN
         PERFORM sql.insert_parts(_message, _parts);
+        IF _media_group_id IS NOT NULL AND NOT _is_edit THEN
+            PERFORM sql.store_album_caption(_message, _caption, _caption_parts);
+        END IF;
     END IF;
     IF _refusal IS NOT NULL THEN
         IF _message.id IS NOT NULL THEN
@@ -105,7 +123,42 @@ BEGIN
     END IF;
 END $$;
 
--- Stores a notice in a topic that no dialog owns, once per topic. Returns wake-ups. Called by store_operator_message.
+-- Makes an answer of a message that was refused, so that no part of it was ever to be sent. Returns it, or null. Called by
+-- store_operator_message.
+CREATE FUNCTION sql.take_refused_message(
+    _bot_id bigint, _telegram_chat_id bigint, _telegram_message_id bigint, _kind text, _text text
+) RETURNS messages LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    _message messages;
+BEGIN
+    -- lookup: refused_before
+    UPDATE messages m SET kind = _kind, text = _text, status = 'sending', error = NULL
+    WHERE m.bot_id = _bot_id AND m.telegram_chat_id = _telegram_chat_id AND m.telegram_message_id = _telegram_message_id
+      AND m.origin = 'operator' AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id)
+    RETURNING m.* INTO _message
+    -- end
+    ;
+    RETURN _message;
+END $$;
+
+-- Stores a notice where an operator answers in a group that the bot has left behind, once per topic: nobody reads it there, and
+-- its writer cannot know that. Returns wake-ups. Called by store_operator_message.
+CREATE FUNCTION sql.notify_left_group(
+    _bot_id bigint, _telegram_chat_id bigint, _thread_id bigint, _reply_to_message_id bigint, _notice jsonb
+) RETURNS TABLE (bot_id bigint, dialog_id bigint, wait_seconds bigint, auto_reply_at timestamptz) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    _client_id bigint;
+BEGIN
+    IF find_dialog(_bot_id, _telegram_chat_id, _thread_id, _reply_to_message_id) IS NOT NULL THEN
+        SELECT b.client_id INTO _client_id FROM tenancy_bots b WHERE b.bot_id = _bot_id;
+        RETURN QUERY SELECT * FROM sql.notify_unowned_topic(_client_id, _bot_id, _telegram_chat_id, _thread_id, _notice);
+    END IF;
+END $$;
+
+-- Stores a notice in a topic that no dialog owns, once per topic. Returns wake-ups. Called by store_operator_message and
+-- notify_left_group.
 CREATE FUNCTION sql.notify_unowned_topic(
     _client_id bigint, _bot_id bigint, _telegram_chat_id bigint, _thread_id bigint, _notice jsonb
 ) RETURNS TABLE (bot_id bigint, dialog_id bigint, wait_seconds bigint, auto_reply_at timestamptz) LANGUAGE plpgsql AS $$

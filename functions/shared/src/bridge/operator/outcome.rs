@@ -60,8 +60,46 @@ impl ButtonReply {
 
 /// Returns the command at the beginning of a text, without the bot's name behind it. None: the text is no command.
 pub(super) fn command(message: &Message) -> Option<&str> {
-    let word = message.text()?.split_whitespace().next()?.strip_prefix('/')?;
-    let word = word.split('@').next()?;
-    let is_command = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    is_command.then_some(word)
+    command_and_bot(message).map(|(word, _)| word)
+}
+
+/// Returns the name of the bot for which a command is meant. None: the text is no command, or one for any bot.
+pub(super) fn bot_of_command(message: &Message) -> Option<&str> {
+    command_and_bot(message).and_then(|(_, bot)| bot)
+}
+
+fn command_and_bot(message: &Message) -> Option<(&str, Option<&str>)> {
+    let words = message.text()?.split_whitespace().next()?.strip_prefix('/')?;
+    let (word, bot) = words.split_once('@').map_or((words, None), |(word, bot)| (word, Some(bot)));
+    let is_name = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    (is_name(word) && bot.is_none_or(is_name)).then_some((word, bot))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telegram::update::Update;
+
+    fn written(text: &str) -> Message {
+        let update = json!({ "update_id": 1, "message": { "message_id": 5, "chat": { "id": -5 }, "text": text } });
+        Update::from_value(&update).message().cloned().unwrap_or_else(|| panic!("{text}"))
+    }
+
+    #[test]
+    fn a_command_has_a_name_and_may_name_its_bot() {
+        for (text, expected) in [
+            ("/close", Some(("close", None))),
+            (" /close@OtherBot now", Some(("close", Some("OtherBot")))),
+            ("/q имя", Some(("q", None))),
+            ("/", None),
+            ("/@OtherBot", None),
+            ("/close@", None),
+            ("/да", None),
+            ("close", None),
+            ("5/7@a", None),
+        ] {
+            let message = written(text);
+            assert_eq!(command(&message).map(|word| (word, bot_of_command(&message))), expected, "{text}");
+        }
+    }
 }

@@ -48,10 +48,9 @@ pub(super) fn sendable(message: &Message, language: Language) -> Sendable {
     if file.size.is_some_and(|size| size > MAX_DOWNLOAD_BYTES as u64) {
         return Sendable::Refused(texts::too_large(language));
     }
-    let picture = json!({ "file_id": file.id, "name": file.name });
+    let picture = json!({ "file_id": file.id, "unique_id": file.unique_id, "name": file.name });
     let mut parts = vec![json!({ "position": 0, "kind": "image", "attachment": picture })];
-    let caption = caption.as_deref().unwrap_or_default().replace('\0', "");
-    parts.extend(text_split::parts_of(&caption, 1).into_iter().map(|mut part| {
+    parts.extend(text_split::parts_of(caption.as_deref().unwrap_or_default(), 1).into_iter().map(|mut part| {
         part["kind"] = json!("text");
         part
     }));

@@ -70,11 +70,15 @@ DECLARE
     _ended_post_id bigint;
 BEGIN
     PERFORM FROM dialogs d WHERE d.id = _dialog_id FOR NO KEY UPDATE;
-    UPDATE posts
+    UPDATE posts p
     SET state = 'sent', sent_at = now(), error = NULL,
-        telegram_message_ids = coalesce(_telegram_message_ids, telegram_message_ids)
-    WHERE id = _post_id
-    RETURNING (content ->> 'ends_post')::bigint INTO _ended_post_id;
+        telegram_message_ids = coalesce(_telegram_message_ids, p.telegram_message_ids),
+        message_chat_id = coalesce(
+            p.telegram_chat_id,
+            (SELECT d.telegram_chat_id FROM dialogs d WHERE d.id = _dialog_id AND d.topic_state = 'open'),
+            (SELECT b.group_chat_id FROM tenancy_bots b WHERE b.bot_id = p.bot_id))
+    WHERE p.id = _post_id
+    RETURNING (p.content ->> 'ends_post')::bigint INTO _ended_post_id;
     IF _ended_post_id IS NOT NULL THEN
         PERFORM sql.end_post(_ended_post_id, 'Telegram did not take it');
     END IF;

@@ -92,13 +92,15 @@ pub(in crate::bridge) fn store_created_topic(
     .bind(chat_id)
     .bind(thread_id);
     let mut statements = vec![take];
-    statements.extend(register_topic(bot_id, chat_id, thread_id));
+    statements.extend(register_topic(bot_id, chat_id, thread_id, None));
     statements
 }
 
-/// Stores a new topic that the bot's own update reports, for the dialog that has waited longest for one of this name.
+/// Stores a new topic that an update reports, for the dialog that has waited longest for one of this name. A topic that another
+/// bot made, or that is not in the bot's own group, is left alone.
 pub(in crate::bridge) fn store_reported_topic(
     bot_id: i64,
+    made_by: i64,
     chat_id: i64,
     thread_id: i64,
     name: String,
@@ -109,22 +111,25 @@ pub(in crate::bridge) fn store_reported_topic(
          WHERE d.id = (SELECT id FROM dialogs WHERE bot_id = $1 AND topic_state = 'creating' AND topic_name = $2
                        ORDER BY topic_requested_at LIMIT 1)
            AND d.topic_state = 'creating'
+           AND EXISTS (SELECT FROM tenancy_bots b
+                       WHERE b.bot_id = $1 AND b.telegram_bot_id = $5 AND b.group_chat_id = $3)
            AND NOT EXISTS (SELECT FROM dialog_topics t
                            WHERE t.bot_id = $1 AND t.telegram_chat_id = $3 AND t.telegram_topic_id = $4)",
     )
     .bind(bot_id)
     .bind(name)
     .bind(chat_id)
-    .bind(thread_id);
+    .bind(thread_id)
+    .bind(made_by);
     let mut statements = vec![take];
-    statements.extend(register_topic(bot_id, chat_id, thread_id));
+    statements.extend(register_topic(bot_id, chat_id, thread_id, Some(made_by)));
     statements.push(bot_outbox::make_due_for_posts(bot_id));
     statements
 }
 
 /// Stores the dialog of a topic and the topic's header, with a replay if messages of the dialog were posted before. A
-/// topic without a dialog is removed after a minute.
-fn register_topic(bot_id: i64, chat_id: i64, thread_id: i64) -> Vec<Statement> {
+/// topic without a dialog is removed after a minute. `made_by`: the bot that made it, if only an update says so.
+fn register_topic(bot_id: i64, chat_id: i64, thread_id: i64, made_by: Option<i64>) -> Vec<Statement> {
     vec![
         Statement::new(
             "INSERT INTO dialog_topics (bot_id, telegram_chat_id, telegram_topic_id, client_id, dialog_id)
@@ -158,14 +163,15 @@ fn register_topic(bot_id: i64, chat_id: i64, thread_id: i64) -> Vec<Statement> {
              SELECT client_id, bot_id, 'remove_topic', '{}', $2, $3, now() + make_interval(secs => $4),
                     format('stray:%s:%s', $2::bigint, $3::bigint)
              FROM tenancy_bots
-             WHERE bot_id = $1 AND NOT EXISTS (
+             WHERE bot_id = $1 AND ($5::bigint IS NULL OR telegram_bot_id = $5 AND group_chat_id = $2) AND NOT EXISTS (
                  SELECT FROM dialog_topics WHERE bot_id = $1 AND telegram_chat_id = $2 AND telegram_topic_id = $3)
              ON CONFLICT (bot_id, dedup_key) DO NOTHING",
         )
         .bind(bot_id)
         .bind(chat_id)
         .bind(thread_id)
-        .bind(STRAY_TOPIC_SECONDS),
+        .bind(STRAY_TOPIC_SECONDS)
+        .bind(made_by),
     ]
 }
 

@@ -15,10 +15,12 @@ BEGIN
                attempts = 0, failed_since = NULL, due_at = now()
         FROM due WHERE p.message_id = due.id AND p.state IN ('sent', 'pending', 'failed')
     ), instead AS (
-        INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, position, text, text_key)
+        INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, position, kind, text, text_key, attachment)
         SELECT due.client_id, due.dialog_id, due.id, due.avito_account_id, part.position + 1 +
-               (SELECT max(p.position) FROM parts p WHERE p.message_id = due.id), part.text, part.text_key
-        FROM due CROSS JOIN jsonb_to_recordset(due.requested_change -> 'parts') AS part (position int, text text, text_key text)
+               (SELECT max(p.position) FROM parts p WHERE p.message_id = due.id),
+               coalesce(part.kind, 'text'), part.text, part.text_key, part.attachment
+        FROM due CROSS JOIN jsonb_to_recordset(due.requested_change -> 'parts')
+            AS part (position int, kind text, text text, text_key text, attachment jsonb)
         ORDER BY part.position
     )
     UPDATE messages m
