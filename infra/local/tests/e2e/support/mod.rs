@@ -37,7 +37,7 @@ pub(crate) async fn wait_until<T>(within: Duration, what: &str, check: impl Asyn
 }
 
 /// Checks again and again until there is a result. None: the time is over.
-async fn try_until<T>(within: Duration, mut check: impl AsyncFnMut() -> Option<T>) -> Option<T> {
+pub(crate) async fn try_until<T>(within: Duration, mut check: impl AsyncFnMut() -> Option<T>) -> Option<T> {
     let deadline = tokio::time::Instant::now() + within;
     loop {
         if let Some(found) = check().await {
