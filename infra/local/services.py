@@ -1,6 +1,7 @@
 """Postgres and Redis: the servers that were given, or private ones on free ports, installed when they are missing."""
 
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from processes import Failure, Processes, answers
-from settings import Settings, postgres_home
+from settings import Settings, postgres_home, read_env, write_private
 
 DATABASE = "tuberry"
 OLDEST_POSTGRES = 15
@@ -89,12 +90,14 @@ def _start_private_postgres(settings: Settings, processes: Processes, port: int)
     tools = _postgres_tools() or _install("Postgres", ["postgresql"], "postgresql@17", _postgres_tools)
     home, data = postgres_home(settings), postgres_home(settings) / "data"
     as_postgres = _as_postgres() if os.geteuid() == 0 else []
+    if settings.mode == "dev":
+        forget_data_of_others(settings, home, data)
     if not (data / "PG_VERSION").exists():
         _make_home(home)
         options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8" if sys.platform == "linux" else "--locale=C", "--no-sync"]
         processes.run("initdb", [*as_postgres, tools / "initdb", "-D", data, *options], cwd=Path("/"))
     if settings.mode == "dev":
-        (settings.state / "postgres-home").write_text(f"{home}\n")
+        mark_data(settings, home)
     major = (data / "PG_VERSION").read_text().strip()
     if major != str(_version(tools)):
         raise Failure(f"The stored data is of Postgres {major}, this machine has {_version(tools)}: run `make clean-local` to start anew.")
@@ -109,6 +112,31 @@ def _start_private_postgres(settings: Settings, processes: Processes, port: int)
     known = processes.run("psql", [tools / "psql", *client, "-d", "postgres", "-tAc", f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'"])
     if "1" not in known:
         processes.run("createdb", [tools / "createdb", *client, DATABASE])
+
+
+def forget_data_of_others(settings: Settings, home: Path, data: Path) -> None:
+    """Removes what an earlier clone at this path left: it is sealed with keys that this clone does not have."""
+    if not (data / "PG_VERSION").exists():
+        return
+    ours, theirs = _marker(settings.state), _marker(home)
+    # Clones from before there were markers have this pointer alone.
+    is_older = not ours and not theirs and (settings.state / "postgres-home").exists()
+    if is_older or (ours and ours == theirs):
+        return
+    print(f"           the data in {home} is not this clone's: the database begins anew", flush=True)
+    shutil.rmtree(data)
+
+
+def mark_data(settings: Settings, home: Path) -> None:
+    """Writes one marker into the data's folder and into `.local/`, and there also where the data is."""
+    marker = _marker(settings.state) or secrets.token_hex(16)
+    for folder in (home, settings.state):
+        write_private(folder / "marker", {"MARKER": marker})
+    (settings.state / "postgres-home").write_text(f"{home}\n")
+
+
+def _marker(folder: Path) -> str:
+    return read_env(folder / "marker").get("MARKER", "")
 
 
 def _make_home(home: Path) -> None:
