@@ -3,11 +3,13 @@
 
 use std::collections::VecDeque;
 
-use serde::Serialize;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::calls::Target;
 
-const MAX_RECORDED: usize = 100_000;
+/// A quarter of a gigabyte, and all webhooks of a run of a hundred thousand messages each way.
+const MAX_RECORDED: usize = 1_000_000;
 
 /// One attempt to deliver a webhook. `status` is None if no answer came.
 #[derive(Clone, Debug, Serialize)]
@@ -23,7 +25,19 @@ pub(crate) struct Attempt {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) error: Option<&'static str>,
     pub(crate) duration_ms: u64,
-    pub(crate) at: String,
+    pub(crate) at: Timestamp,
+}
+
+/// The attempts that a reader asks for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wanted {
+    #[serde(default)]
+    since: u64,
+    target: Option<Target>,
+    receiver: Option<i64>,
+    /// No more than these, the oldest first.
+    limit: Option<usize>,
 }
 
 /// All attempts of this run, oldest first.
@@ -46,14 +60,24 @@ impl Attempts {
         self.all.push_back(attempt);
     }
 
-    /// The attempts after `since`.
-    pub(crate) fn since(&self, since: u64) -> impl Iterator<Item = &Attempt> {
-        self.all.iter().filter(move |attempt| attempt.seq > since)
+    /// The wanted attempts, and `since` of the next request.
+    pub(crate) fn wanted(&self, wanted: &Wanted) -> (Vec<&Attempt>, u64) {
+        let has = |attempt: &&Attempt| {
+            wanted.target.is_none_or(|target| attempt.target == target)
+                && wanted.receiver.is_none_or(|receiver| attempt.receiver == receiver)
+        };
+        // They are numbered without gaps.
+        let skipped = self.all.front().map_or(0, |first| wanted.since.saturating_sub(first.seq - 1));
+        let attempts = self.all.iter().skip(usize::try_from(skipped).unwrap_or(usize::MAX)).filter(has);
+        let attempts: Vec<&Attempt> = attempts.take(wanted.limit.unwrap_or(usize::MAX)).collect();
+        let is_page = wanted.limit.is_some_and(|limit| attempts.len() == limit);
+        let next = attempts.last().filter(|_| is_page).map_or(self.last, |attempt| attempt.seq);
+        (attempts, next)
     }
 
-    /// The number of the newest attempt: `since` of the next request.
-    pub(crate) fn last(&self) -> u64 {
-        self.last
+    /// The newest attempt.
+    pub(crate) fn newest(&self) -> Option<&Attempt> {
+        self.all.back()
     }
 }
 

@@ -1,15 +1,16 @@
-//! The record of every call that the simulators answered: tests assert on it. Only the newest hundred thousand stay in
-//! memory.
+//! The record of every call that the simulators answered: tests assert on it. Only the newest million stay in memory.
 
 use std::collections::VecDeque;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
-const MAX_RECORDED: usize = 100_000;
+/// Half a gigabyte, and all calls of a run of a hundred thousand messages each way.
+const MAX_RECORDED: usize = 1_000_000;
 
 /// The service that a call was addressed to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Target {
     /// The Bot API.
@@ -40,12 +41,46 @@ pub(crate) struct Call {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) retry_after: Option<u32>,
     pub(crate) at: String,
+    /// A download: left out unless it is asked for.
+    #[serde(skip)]
+    pub(crate) is_file: bool,
+}
+
+/// The calls that a reader asks for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wanted {
+    target: Option<Target>,
+    method: Option<String>,
+    #[serde(default)]
+    since: u64,
+    /// True: downloads too.
+    #[serde(default)]
+    files: bool,
+    /// No more than these, the oldest first.
+    limit: Option<usize>,
+}
+
+impl Wanted {
+    fn has(&self, call: &Kept) -> bool {
+        self.target.is_none_or(|target| call.target == target)
+            && self.method.as_ref().map_or(!call.is_file || self.files, |method| call.method == *method)
+    }
+}
+
+/// A recorded call: as text, which takes a third of the memory.
+struct Kept {
+    seq: u64,
+    target: Target,
+    method: String,
+    is_file: bool,
+    shown: Box<RawValue>,
 }
 
 /// All calls of this run, oldest first.
 #[derive(Default)]
 pub(crate) struct Calls {
-    all: VecDeque<Call>,
+    all: VecDeque<Kept>,
     last: u64,
 }
 
@@ -55,19 +90,24 @@ impl Calls {
         self.last += 1;
         call.seq = self.last;
         call.at = jiff::Timestamp::now().to_string();
+        // A call is nothing but texts, numbers and JSON.
+        let shown = serde_json::value::to_raw_value(&call).unwrap_or_else(|_| RawValue::NULL.to_owned());
         if self.all.len() == MAX_RECORDED {
             self.all.pop_front();
         }
-        self.all.push_back(call);
+        let Call { seq, target, method, is_file, .. } = call;
+        self.all.push_back(Kept { seq, target, method, is_file, shown });
     }
 
-    /// The calls after `since`, and `since` of the next request.
-    pub(crate) fn since(&self, since: u64, target: Option<Target>, method: Option<&str>) -> (Vec<&Call>, u64) {
-        let calls = self.all.iter().filter(|call| {
-            call.seq > since
-                && target.is_none_or(|target| call.target == target)
-                && method.is_none_or(|method| call.method == method)
-        });
-        (calls.collect(), self.last)
+    /// The wanted calls, and `since` of the next request.
+    pub(crate) fn wanted(&self, wanted: &Wanted) -> (Vec<&RawValue>, u64) {
+        // They are numbered without gaps.
+        let skipped = self.all.front().map_or(0, |first| wanted.since.saturating_sub(first.seq - 1));
+        let calls = self.all.iter().skip(usize::try_from(skipped).unwrap_or(usize::MAX));
+        let calls: Vec<&Kept> =
+            calls.filter(|call| wanted.has(call)).take(wanted.limit.unwrap_or(usize::MAX)).collect();
+        let is_page = wanted.limit.is_some_and(|limit| calls.len() == limit);
+        let next = calls.last().filter(|_| is_page).map_or(self.last, |call| call.seq);
+        (calls.into_iter().map(|call| &*call.shown).collect(), next)
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 use serde_json::Value;
 
 use crate::calls::Target;
@@ -19,6 +19,17 @@ pub(crate) enum Kind {
     LateAnswer,
     ResetBefore,
     ResetAfter,
+    /// No answer ever; the call has no effect.
+    #[serde(alias = "hang")]
+    HangBefore,
+    /// No answer ever; the call has its effect.
+    HangAfter,
+    /// The answer comes in small pieces.
+    Trickle,
+    /// Bytes of the answer are replaced.
+    Raw,
+    /// Own messages are in no list for a while, and their webhooks are not sent.
+    ListLag,
     TopicDeleted,
     TopicClosed,
     Kicked,
@@ -39,6 +50,21 @@ pub(crate) struct Scope {
     pub(crate) chat_id: Option<i64>,
     pub(crate) user_id: Option<i64>,
     pub(crate) chat: Option<String>,
+    /// The topic, also that of the message or the file that a call names.
+    pub(crate) thread_id: Option<i64>,
+    #[serde(default, deserialize_with = "number_or_text")]
+    pub(crate) message_id: Option<String>,
+    /// A part of any text among the parameters: calls such as `createForumTopic` name nothing else.
+    pub(crate) contains: Option<String>,
+}
+
+fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text)),
+        Value::Number(number) => Ok(Some(number.to_string())),
+        _ => Err(D::Error::custom("message_id is a number or a text")),
+    }
 }
 
 /// A fault as a test requested it.
@@ -54,6 +80,14 @@ pub(crate) struct Request {
     pub(crate) retry_after: Option<u32>,
     pub(crate) body: Option<Value>,
     pub(crate) latency_ms: Option<u64>,
+    /// Of `list_lag`; `latency_ms` does as well.
+    pub(crate) seconds: Option<u64>,
+    /// Of `trickle`.
+    pub(crate) bytes_per_second: Option<u64>,
+    /// Of `raw`: these bytes of the answer, and the ones in their place, as text or as base64.
+    pub(crate) find: Option<String>,
+    pub(crate) replace: Option<String>,
+    pub(crate) replace_base64: Option<String>,
     pub(crate) thread_id: Option<i64>,
     pub(crate) migrate_to_chat_id: Option<i64>,
     pub(crate) times: Option<u64>,
@@ -71,16 +105,24 @@ impl Request {
     }
 }
 
+/// Methods that a fault strikes only if it names them: files, and the webhooks that the simulators send.
+const TO_BE_NAMED: [&str; 3] = ["media", "file", "webhook"];
+
 /// One call or one webhook, to be matched with the faults.
-#[derive(Default)]
-pub(crate) struct Subject<'a> {
+#[derive(Clone, Default)]
+pub(crate) struct Subject {
     pub(crate) target: Target,
-    pub(crate) method: &'a str,
-    pub(crate) token: Option<&'a str>,
+    pub(crate) method: String,
+    pub(crate) token: Option<String>,
     pub(crate) chat_id: Option<i64>,
+    /// The thread that the call itself names.
     pub(crate) thread_id: Option<i64>,
+    /// The topic in which the call takes effect.
+    pub(crate) topic: Option<i64>,
+    pub(crate) message_id: Option<String>,
     pub(crate) user_id: Option<i64>,
-    pub(crate) chat: Option<&'a str>,
+    pub(crate) chat: Option<String>,
+    pub(crate) params: Value,
 }
 
 struct Fault {
@@ -115,8 +157,19 @@ impl Faults {
     }
 
     /// The first fault of these kinds that strikes now. That uses up one of its `times`.
-    pub(crate) fn strike(&mut self, subject: &Subject<'_>, kinds: &[Kind]) -> Option<Request> {
-        let fault = self.all.iter_mut().find_map(|fault| fault.strikes(subject, kinds).then_some(fault))?;
+    pub(crate) fn strike(&mut self, subject: &Subject, kinds: &[Kind]) -> Option<Request> {
+        self.strike_if(subject, kinds, |_| true)
+    }
+
+    /// The same, of those faults that meet a condition.
+    pub(crate) fn strike_if(
+        &mut self,
+        subject: &Subject,
+        kinds: &[Kind],
+        is_met: impl Fn(&Request) -> bool,
+    ) -> Option<Request> {
+        let mut faults = self.all.iter_mut().filter(|fault| is_met(&fault.request));
+        let fault = faults.find_map(|fault| fault.strikes(subject, kinds).then_some(fault))?;
         let request = fault.request.clone();
         if let Some(left) = &mut fault.left {
             *left -= 1;
@@ -126,6 +179,23 @@ impl Faults {
             }
         }
         Some(request)
+    }
+
+    /// True if a fault of these kinds may strike.
+    pub(crate) fn may_strike(&self, subject: &Subject, kinds: &[Kind]) -> bool {
+        self.all.iter().any(|fault| fault.concerns(subject, kinds))
+    }
+
+    /// The time for which an account's own messages are in no list of a chat.
+    pub(crate) fn list_lag(&self, user_id: i64, chat: &str) -> Option<Duration> {
+        let lags = |request: &&Request| {
+            request.kind == Kind::ListLag
+                && request.scope.user_id.is_none_or(|id| id == user_id)
+                && request.scope.chat.as_deref().is_none_or(|id| id == chat)
+        };
+        let request = self.all.iter().map(|fault| &fault.request).find(lags)?;
+        let seconds = request.seconds.map(Duration::from_secs);
+        Some(seconds.unwrap_or_else(|| Duration::from_millis(request.latency_ms.unwrap_or(1000))))
     }
 }
 
@@ -137,17 +207,44 @@ pub(crate) async fn pause(fault: Option<Request>) {
 }
 
 impl Fault {
-    fn strikes(&mut self, subject: &Subject<'_>, kinds: &[Kind]) -> bool {
-        let Request { target, method, scope, kind, thread_id, probability, .. } = &self.request;
-        let concerned = kinds.contains(kind)
+    fn strikes(&mut self, subject: &Subject, kinds: &[Kind]) -> bool {
+        let probability = self.request.probability;
+        self.concerns(subject, kinds) && probability.is_none_or(|probability| self.dice.random::<f64>() < probability)
+    }
+
+    fn concerns(&self, subject: &Subject, kinds: &[Kind]) -> bool {
+        let Request { target, method, scope, kind, thread_id, .. } = &self.request;
+        let is_method = |method: &str| method.eq_ignore_ascii_case(&subject.method);
+        kinds.contains(kind)
             && !self.request.changes_the_world()
             && *target == subject.target
-            && method.as_deref().is_none_or(|method| method.eq_ignore_ascii_case(subject.method))
-            && scope.token.as_deref().is_none_or(|token| subject.token == Some(token))
-            && scope.chat_id.is_none_or(|chat_id| subject.chat_id == Some(chat_id))
-            && scope.user_id.is_none_or(|user_id| subject.user_id == Some(user_id))
-            && scope.chat.as_deref().is_none_or(|chat| subject.chat == Some(chat))
-            && thread_id.is_none_or(|thread_id| subject.thread_id == Some(thread_id));
-        concerned && probability.is_none_or(|probability| self.dice.random::<f64>() < probability)
+            && method.as_deref().map_or(!TO_BE_NAMED.iter().any(|name| is_method(name)), is_method)
+            && thread_id.is_none_or(|thread_id| subject.thread_id == Some(thread_id))
+            && scope.covers(subject)
+    }
+}
+
+impl Scope {
+    fn covers(&self, subject: &Subject) -> bool {
+        fn is<T: PartialEq>(wanted: Option<&T>, given: Option<&T>) -> bool {
+            wanted.is_none_or(|wanted| given == Some(wanted))
+        }
+        is(self.token.as_ref(), subject.token.as_ref())
+            && is(self.chat_id.as_ref(), subject.chat_id.as_ref())
+            && is(self.user_id.as_ref(), subject.user_id.as_ref())
+            && is(self.chat.as_ref(), subject.chat.as_ref())
+            && is(self.thread_id.as_ref(), subject.topic.as_ref())
+            && is(self.message_id.as_ref(), subject.message_id.as_ref())
+            && self.contains.as_deref().is_none_or(|part| contains(&subject.params, part))
+    }
+}
+
+/// True if a text within the value has this part.
+fn contains(value: &Value, part: &str) -> bool {
+    match value {
+        Value::String(text) => text.contains(part),
+        Value::Array(values) => values.iter().any(|value| contains(value, part)),
+        Value::Object(members) => members.values().any(|value| contains(value, part)),
+        _ => false,
     }
 }

@@ -1,11 +1,13 @@
 //! Strict simulators of the Telegram Bot API and of Avito, for the local stack and the tests. They have state, refuse
 //! what the real services refuse, send webhooks, and fail on request. The control API under `/_local/` steers them.
 
+mod answer_bytes;
 mod attempts;
 mod avito;
 mod calls;
 mod control;
 mod faults;
+mod files;
 mod persistence;
 mod pictures;
 pub mod proxy;

@@ -15,15 +15,34 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tower::ServiceExt;
 
-/// Marks an answer that must not be sent: the connection is reset instead.
-#[derive(Clone, Copy)]
-struct Reset;
+/// Marks an answer that must not be sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unsent {
+    /// The connection is reset instead.
+    Reset,
+    /// The connection stays open, without an answer, until the client leaves.
+    Hang,
+}
 
 /// The answer that resets the connection.
 pub(crate) fn reset() -> Response<Body> {
+    unsent(Unsent::Reset)
+}
+
+/// The answer that never comes.
+pub(crate) fn hang() -> Response<Body> {
+    unsent(Unsent::Hang)
+}
+
+fn unsent(how: Unsent) -> Response<Body> {
     let mut response = StatusCode::INTERNAL_SERVER_ERROR.into_response();
-    response.extensions_mut().insert(Reset);
+    response.extensions_mut().insert(how);
     response
+}
+
+/// True if the answer is one to send.
+pub(crate) fn is_sent(response: &Response<Body>) -> bool {
+    response.extensions().get::<Unsent>().is_none()
 }
 
 /// Serves connections until the task is stopped.
@@ -38,6 +57,10 @@ pub(crate) async fn serve(listener: TcpListener, router: Router) {
     }
 }
 
+fn connection_reset() -> io::Error {
+    io::Error::from(io::ErrorKind::ConnectionReset)
+}
+
 async fn serve_connection(stream: TcpStream, router: Router) {
     // Small answers are sent without delay: on one machine the stack measures them in milliseconds.
     let _ = stream.set_nodelay(true);
@@ -46,9 +69,11 @@ async fn serve_connection(stream: TcpStream, router: Router) {
         async move {
             // In a task of its own: a request is carried out even if its client disconnects, as with the real services.
             let handled = tokio::spawn(router.oneshot(request.map(Body::new))).await;
-            match handled {
-                Ok(Ok::<_, Infallible>(response)) if response.extensions().get::<Reset>().is_none() => Ok(response),
-                _ => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
+            let Ok(Ok::<_, Infallible>(response)) = handled else { return Err(connection_reset()) };
+            match response.extensions().get::<Unsent>() {
+                None => Ok(response),
+                Some(Unsent::Reset) => Err(connection_reset()),
+                Some(Unsent::Hang) => std::future::pending().await,
             }
         }
     });

@@ -122,6 +122,11 @@ pub(crate) fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
+/// Unix time in milliseconds.
+pub(crate) fn now_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
 /// The length as a number that JSON and the counters share.
 pub(crate) fn count(length: usize) -> u64 {
     u64::try_from(length).unwrap_or(u64::MAX)

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::error::Refusal;
 use super::request::Call;
-use super::state::{AvitoState, Token, message_id};
+use super::state::{AvitoState, Chat, Token, message_id};
 use crate::world::now;
 
 const TOKEN_LIFE: i64 = 86_400;
@@ -51,9 +51,10 @@ pub(crate) fn webhook(avito: &mut AvitoState, owner: i64, call: &Call) -> Result
     if !url::Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
         return Err(Refusal::invalid("url", "must be an address"));
     }
-    account.webhooks.retain(|known| known != url);
     if call.name == "webhook.register" {
-        account.webhooks.push(url.to_owned());
+        account.subscribe(url);
+    } else {
+        account.webhooks.retain(|known| known != url);
     }
     Ok(json!({ "ok": true }))
 }
@@ -78,7 +79,21 @@ pub(crate) fn blacklist(avito: &mut AvitoState, owner: i64, call: &Call) -> Resu
             return Err(Refusal::invalid("context", "takes item_id and a reason_id from 1 to 4"));
         }
     }
-    let account = avito.accounts.get_mut(&owner).ok_or_else(Refusal::not_found)?;
-    account.blacklist.extend(ids);
+    let mut blocked = Vec::new();
+    for (id, user) in ids.into_iter().zip(users) {
+        let chat = avito.chat_of_user(owner, id, user["context"]["item_id"].as_i64());
+        chat.map_or(Ok(()), Chat::admit_changes)?;
+        // Lists may have hashed it.
+        blocked.push(chat.map_or(id, |chat| chat.buyer.id));
+    }
+    avito.accounts.get_mut(&owner).ok_or_else(Refusal::not_found)?.blacklist.extend(blocked);
     Ok(Value::Null)
+}
+
+/// Another product registers its address again, if that is gone.
+pub(crate) fn take_back(avito: &mut AvitoState, user_id: i64, url: &str) {
+    let Some(account) = avito.accounts.get_mut(&user_id) else { return };
+    if account.foreign(url).is_some() && !account.webhooks.iter().any(|known| known == url) {
+        account.subscribe(url);
+    }
 }

@@ -6,6 +6,8 @@ use super::chats;
 use super::error::Refusal;
 use super::request::Call;
 use super::state::{AvitoState, Chat, Message};
+use super::view::View;
+use crate::faults::Faults;
 use crate::pictures;
 use crate::world::now;
 
@@ -14,26 +16,34 @@ const MAX_PICTURE_BYTES: usize = 24 * 1024 * 1024;
 const MAX_DELETE_AGE: i64 = 3600;
 
 /// `GET …/messages/`. Reading here marks nothing as read.
-pub(crate) fn list(avito: &AvitoState, owner: i64, call: &Call, bare: bool) -> Result<Value, Refusal> {
+///
+/// Returns the messages, and true if more are behind them.
+pub(crate) fn list(
+    avito: &AvitoState,
+    faults: &Faults,
+    owner: i64,
+    call: &Call,
+) -> Result<(Vec<Value>, bool), Refusal> {
     let (limit, offset) = (call.number("limit", 100, 1, 100)?, call.number("offset", 0, 0, 1000)?);
     let chat = chats::find(avito, owner, call)?;
-    let messages = chat.newest_first();
+    let view = View::new(avito.accounts.get(&owner).ok_or_else(Refusal::not_found)?, faults);
+    let messages = view.newest_first(chat);
     let has_more = messages.len() > offset + limit;
-    let page: Vec<Value> =
-        messages.into_iter().skip(offset).take(limit).map(|message| rendered(chat, message)).collect();
-    Ok(if bare { json!(page) } else { json!({ "messages": page, "meta": { "has_more": has_more } }) })
+    let page = messages.into_iter().skip(offset).take(limit).map(|message| rendered(chat, message, &view));
+    Ok((page.collect(), has_more))
 }
 
-fn rendered(chat: &Chat, message: &Message) -> Value {
+fn rendered(chat: &Chat, message: &Message, view: &View<'_>) -> Value {
     let mut shown = json!({
-        "id": message.id, "author_id": message.author_id, "content": message.content, "created": message.created,
-        "direction": message.direction, "is_read": message.is_read, "read": message.read, "type": message.kind,
+        "id": message.id, "author_id": view.id(message.author_id), "content": view.account.switches.content(message),
+        "created": message.created, "direction": message.direction, "is_read": message.is_read,
+        "read": message.read, "type": message.kind,
     });
     let quoted = message.quote.as_ref().and_then(|id| chat.messages.iter().find(|known| known.id == *id));
     if let Some(quoted) = quoted {
         shown["quote"] = json!({
-            "id": quoted.id, "author_id": quoted.author_id, "content": quoted.content, "created": quoted.created,
-            "type": quoted.kind,
+            "id": quoted.id, "author_id": view.id(quoted.author_id), "content": view.account.switches.content(quoted),
+            "created": quoted.created, "type": quoted.kind,
         });
     }
     shown
@@ -66,6 +76,7 @@ pub(crate) fn send_image(avito: &mut AvitoState, owner: i64, call: &Call) -> Res
     let chat = chats::find_mut(avito, owner, call)?;
     let sent = chat.add_own("image", json!({ "image": { "sizes": sizes } }));
     let chat = chat.id.clone();
+    avito.place_files(owner, &chat, &sent.content);
     avito.announce(&chat, &sent.id, 1);
     Ok(json!({
         "id": sent.id, "author_id": sent.author_id, "created": sent.created, "direction": sent.direction,
@@ -107,7 +118,7 @@ pub(crate) fn upload(avito: &mut AvitoState, call: &Call) -> Result<Value, Refus
         return Err(Refusal::invalid("uploadfile[]", "must be a JPEG, HEIC, GIF, BMP or PNG of at most 24 MB"));
     }
     let mime = if mime.starts_with("image/") { mime } else { "image/jpeg" };
-    let (id, sizes) = avito.store_picture(mime, bytes.clone());
+    let (id, sizes) = avito.store_picture(mime, bytes.clone(), call.user_id);
     Ok(json!({ (id): sizes }))
 }
 

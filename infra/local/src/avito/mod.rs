@@ -1,12 +1,14 @@
 //! Avito: the messenger's endpoints with their exact paths, tokens by client credentials, and the pictures that chats
 //! link to.
 
-mod accounts;
+pub(crate) mod accounts;
 pub(crate) mod chats;
 pub(crate) mod error;
+mod media;
 mod messages;
 mod request;
 pub(crate) mod state;
+pub(crate) mod view;
 pub(crate) mod webhooks;
 
 use std::sync::Arc;
@@ -14,13 +16,13 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{Request, Response, StatusCode, header};
+use axum::http::{Request, Response, StatusCode};
 use axum::response::IntoResponse;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::answer_bytes;
 use crate::calls::{Call as Record, Target};
 use crate::faults::{self, Kind, Subject};
-use crate::pictures;
 use crate::server;
 use crate::world::World;
 use error::Refusal;
@@ -36,33 +38,52 @@ enum Ending {
     Answer(Value),
     Refused(Refusal),
     Reset,
+    Hang,
 }
 
 async fn serve(State(world): State<Arc<World>>, request: Request<Body>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     if let Some(rest) = path.strip_prefix("/media/") {
-        return media(&world, rest);
+        return media::serve(&world, rest, &path).await;
     }
     let Some(call) = request::route(request.method(), &path) else {
         return Refusal::not_found().into_response();
     };
     let unread = call.clone();
-    let mut rate_limit = None;
+    let (mut rate_limit, mut subject) = (None, Subject::default());
     let (call, ending) = match call.read(request).await {
         Ok(call) => {
             rate_limit = count_call(&world, &call);
+            subject = subject_of(&world, &call);
             let ending = match rate_limit {
                 Some(Err(wait)) => Ending::Refused(Refusal::status(429, Some(wait))),
-                _ => call_with_faults(&world, &call).await,
+                _ => call_with_faults(&world, &call, &subject).await,
             };
             (call, ending)
         }
         Err(refusal) => (unread, Ending::Refused(refusal)),
     };
-    let status = match &ending {
+    record(&world, &call, path, &ending);
+    webhooks::take_back(&world, &call, subject.user_id);
+    let mut response = match ending {
+        Ending::Answer(Value::Null) => StatusCode::OK.into_response(),
+        Ending::Answer(value) => axum::Json(rendered(value, world.avito_base.as_deref())).into_response(),
+        Ending::Refused(refusal) => refusal.into_response(),
+        Ending::Reset => server::reset(),
+        Ending::Hang => server::hang(),
+    };
+    if let Some(Ok((limit, remaining))) = rate_limit {
+        response.headers_mut().insert("x-ratelimit-limit", limit.into());
+        response.headers_mut().insert("x-ratelimit-remaining", remaining.into());
+    }
+    answer_bytes::with_faults(&world, &subject, response).await
+}
+
+fn record(world: &Arc<World>, call: &Call, path: String, ending: &Ending) {
+    let status = match ending {
         Ending::Answer(_) => 200,
         Ending::Refused(refusal) => refusal.status,
-        Ending::Reset => 0,
+        Ending::Reset | Ending::Hang => 0,
     };
     let state = &mut *world.state();
     state.calls.push(Record {
@@ -71,22 +92,11 @@ async fn serve(State(world): State<Arc<World>>, request: Request<Body>) -> Respo
         path,
         user_id: call.user_id.or_else(|| state.avito.owner(call.token.as_deref()?).ok()),
         params: call.recorded(),
-        chat: call.chat,
+        chat: call.chat.clone(),
         status,
         ..Record::default()
     });
-    webhooks::wake(&world, &mut state.avito);
-    let mut response = match ending {
-        Ending::Answer(Value::Null) => StatusCode::OK.into_response(),
-        Ending::Answer(value) => axum::Json(rendered(value, world.avito_base.as_deref())).into_response(),
-        Ending::Refused(refusal) => refusal.into_response(),
-        Ending::Reset => server::reset(),
-    };
-    if let Some(Ok((limit, remaining))) = rate_limit {
-        response.headers_mut().insert("x-ratelimit-limit", limit.into());
-        response.headers_mut().insert("x-ratelimit-remaining", remaining.into());
-    }
-    response
+    webhooks::wake(world, &mut state.avito);
 }
 
 /// Counts a call of an account. `Ok`: the rate limit and the calls left; `Err`: seconds to wait; `None`: no limit.
@@ -96,47 +106,67 @@ fn count_call(world: &World, call: &Call) -> Option<Result<(u32, u32), u32>> {
     avito.accounts.get_mut(&owner)?.count()
 }
 
-async fn call_with_faults(world: &Arc<World>, call: &Call) -> Ending {
+/// The account, the chat and the rest that a call is about.
+fn subject_of(world: &World, call: &Call) -> Subject {
+    let avito = &world.state().avito;
     let client = call.body.get("client_id").and_then(Value::as_str);
-    let user_id = {
-        let avito = &world.state().avito;
-        let by_key = || avito.accounts.values().find(|account| Some(account.client_id.as_str()) == client);
-        let by_token = || avito.owner(call.token.as_deref()?).ok();
-        call.user_id.or_else(by_token).or_else(|| by_key().map(|account| account.user_id))
-    };
-    let subject = Subject {
+    let by_key = || avito.accounts.values().find(|account| Some(account.client_id.as_str()) == client);
+    let by_token = || avito.owner(call.token.as_deref()?).ok();
+    let user_id = call.user_id.or_else(by_token).or_else(|| by_key().map(|account| account.user_id));
+    Subject {
         target: Target::Avito,
-        method: call.name,
-        token: call.token.as_deref(),
+        method: call.name.to_owned(),
+        token: call.token.clone(),
         user_id,
-        chat: call.chat.as_deref(),
+        chat: call.chat.clone().or_else(|| chat_of(avito, call, user_id?)),
+        message_id: call.message.clone(),
+        params: call.recorded(),
         ..Subject::default()
-    };
-    let latency = world.state().faults.strike(&subject, &[Kind::Latency]);
+    }
+}
+
+/// The chat of a call that does not name it: of the voices that it asks for, of the user whom it blocks.
+fn chat_of(avito: &state::AvitoState, call: &Call, owner: i64) -> Option<String> {
+    match call.name {
+        "voices" => {
+            let voices = call.list("voice_ids")?;
+            voices.into_iter().find_map(|id| avito.files.get(&format!("{id}.mp4"))?.chat.clone())
+        }
+        "blacklist" => {
+            let user = call.body.get("users")?.get(0)?;
+            let item = user["context"]["item_id"].as_i64();
+            avito.chat_of_user(owner, user["user_id"].as_i64()?, item).map(|chat| chat.id.clone())
+        }
+        _ => None,
+    }
+}
+
+async fn call_with_faults(world: &Arc<World>, call: &Call, subject: &Subject) -> Ending {
+    let latency = world.state().faults.strike(subject, &[Kind::Latency]);
     faults::pause(latency).await;
-    let lateness = world.state().faults.strike(&subject, &[Kind::LateAnswer]);
-    let ending = end_with_fault(world, call, &subject);
+    let lateness = world.state().faults.strike(subject, &[Kind::LateAnswer]);
+    let ending = end_with_fault(world, call, subject);
     faults::pause(lateness).await;
     ending
 }
 
-fn end_with_fault(world: &Arc<World>, call: &Call, subject: &Subject<'_>) -> Ending {
+fn end_with_fault(world: &Arc<World>, call: &Call, subject: &Subject) -> Ending {
     let state = &mut *world.state();
-    let striking = [Kind::Status, Kind::ResetBefore, Kind::ResetAfter];
+    let striking = [Kind::Status, Kind::ResetBefore, Kind::ResetAfter, Kind::HangBefore, Kind::HangAfter];
     let mut fault = state.faults.strike(subject, &striking);
     // At `token` the same kind means something else: see `accounts::token`.
     if fault.is_none() && call.name != "token" {
         fault = state.faults.strike(subject, &[Kind::TokenExpired]);
     }
-    match fault.map(|fault| (fault.kind, fault)) {
-        None => run(state, call, subject).map_or_else(Ending::Refused, Ending::Answer),
-        Some((Kind::ResetBefore, _)) => Ending::Reset,
-        Some((Kind::ResetAfter, _)) => {
-            let _ = run(state, call, subject);
-            Ending::Reset
-        }
-        Some((Kind::TokenExpired, fault)) => Ending::Refused(Refusal::status(fault.status.unwrap_or(403), None)),
-        Some((_, fault)) => Ending::Refused(refusal_of(fault)),
+    let Some(fault) = fault else { return run(state, call, subject).map_or_else(Ending::Refused, Ending::Answer) };
+    if matches!(fault.kind, Kind::ResetAfter | Kind::HangAfter) {
+        let _ = run(state, call, subject);
+    }
+    match fault.kind {
+        Kind::ResetBefore | Kind::ResetAfter => Ending::Reset,
+        Kind::HangBefore | Kind::HangAfter => Ending::Hang,
+        Kind::TokenExpired => Ending::Refused(Refusal::status(fault.status.unwrap_or(403), None)),
+        _ => Ending::Refused(refusal_of(fault)),
     }
 }
 
@@ -148,7 +178,7 @@ fn refusal_of(fault: faults::Request) -> Refusal {
     }
 }
 
-fn run(state: &mut crate::world::State, call: &Call, subject: &Subject<'_>) -> Result<Value, Refusal> {
+fn run(state: &mut crate::world::State, call: &Call, subject: &Subject) -> Result<Value, Refusal> {
     let avito = &mut state.avito;
     if call.name == "token" {
         call.check()?;
@@ -164,16 +194,18 @@ fn run(state: &mut crate::world::State, call: &Call, subject: &Subject<'_>) -> R
         return Err(Refusal::new(403, "Forbidden"));
     }
     call.check()?;
+    let faults = &state.faults;
     match call.name {
         "self" => accounts::own(avito, owner),
         "webhook.register" | "webhook.unsubscribe" | "subscriptions" => accounts::webhook(avito, owner, call),
         "blacklist" => accounts::blacklist(avito, owner, call),
-        "chats.list" => chats::list(avito, owner, call),
-        "chats.get" => chats::get(avito, owner, call),
+        "chats.list" => chats::list(avito, faults, owner, call),
+        "chats.get" => chats::get(avito, faults, owner, call),
         "chat.read" => chats::read(avito, owner, call),
         "messages.list" => {
+            let (page, has_more) = messages::list(avito, faults, owner, call)?;
             let bare = state.faults.strike(subject, &[Kind::BareArray]).is_some();
-            messages::list(avito, owner, call, bare)
+            Ok(if bare { json!(page) } else { json!({ "messages": page, "meta": { "has_more": has_more } }) })
         }
         "messages.send" => messages::send(avito, owner, call),
         "messages.image" => messages::send_image(avito, owner, call),
@@ -197,21 +229,5 @@ pub(crate) fn rendered(value: Value, base: Option<&str>) -> Value {
             .collect::<serde_json::Map<_, _>>()
             .into(),
         other => other,
-    }
-}
-
-/// Pictures and voices; like the real ones they need no token.
-fn media(world: &World, rest: &str) -> Response<Body> {
-    let name = rest.rsplit('/').next().unwrap_or_default();
-    if rest.starts_with("item/") {
-        // Every item shows the same picture.
-        return ([(header::CONTENT_TYPE, "image/png")], pictures::generated(1)).into_response();
-    }
-    match world.state().avito.files.get(name) {
-        Some(file) => {
-            let kind = [(header::CONTENT_TYPE, file.mime.clone())];
-            (StatusCode::OK, kind, file.bytes.clone()).into_response()
-        }
-        None => StatusCode::NOT_FOUND.into_response(),
     }
 }

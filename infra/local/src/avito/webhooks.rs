@@ -4,13 +4,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use rand::RngExt;
 use serde_json::json;
 use sha2::Sha256;
 
-use super::rendered;
-use super::state::{AvitoState, Hook};
+use super::request::Call;
+use super::state::{AvitoState, Foreign, Hook};
+use super::{accounts, rendered};
+use crate::answer_bytes;
 use crate::attempts::Attempt;
 use crate::calls::Target;
 use crate::faults::{Kind, Request, Subject};
@@ -31,6 +34,10 @@ pub(crate) fn wake(world: &Arc<World>, avito: &mut AvitoState) {
 async fn send_queue(world: Arc<World>, queue: QueueKey) {
     loop {
         let Some(hook) = next(&world, &queue).filter(|_| !world.is_stopped()) else { return };
+        if is_lagging(&world, &hook) {
+            done(&world);
+            continue;
+        }
         let fault = fault_of(&world, &hook);
         match fault.as_ref().map(|fault| fault.kind) {
             Some(Kind::WebhookWithheld) => done(&world),
@@ -72,9 +79,26 @@ fn done(world: &World) {
 }
 
 fn fault_of(world: &World, hook: &Hook) -> Option<Request> {
-    let subject =
-        Subject { target: Target::Avito, user_id: Some(hook.user_id), chat: Some(&hook.chat), ..Subject::default() };
-    world.state().faults.strike(&subject, &[Kind::WebhookWithheld, Kind::WebhookShuffled])
+    let faults = &mut world.state().faults;
+    faults.strike(&hook.subject(""), &[Kind::WebhookWithheld, Kind::WebhookShuffled])
+}
+
+/// True if the webhook is about the account's own message, and such ones are withheld while lists lag.
+fn is_lagging(world: &World, hook: &Hook) -> bool {
+    hook.value["author_id"] == hook.user_id && world.state().faults.list_lag(hook.user_id, &hook.chat).is_some()
+}
+
+impl Hook {
+    fn subject(&self, method: &str) -> Subject {
+        Subject {
+            target: Target::Avito,
+            method: method.to_owned(),
+            user_id: Some(self.user_id),
+            chat: Some(self.chat.clone()),
+            message_id: Some(self.message.clone()),
+            ..Subject::default()
+        }
+    }
 }
 
 /// Sends one webhook and records the attempt.
@@ -85,7 +109,8 @@ async fn send(world: &World, hook: &Hook) {
         "timestamp": now(),
         "payload": { "type": "message", "value": rendered(hook.value.clone(), world.avito_base.as_deref()) },
     });
-    let body = envelope.to_string();
+    let mut body = Bytes::from(envelope.to_string());
+    answer_bytes::replace(world, &hook.subject("webhook"), &mut body);
     let signature = signature(&hook.client_secret, &body);
     let request = world
         .client
@@ -106,15 +131,34 @@ async fn send(world: &World, hook: &Hook) {
         status: answer.ok().map(|answer| answer.status().as_u16()),
         error,
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        at: jiff::Timestamp::now().to_string(),
+        at: jiff::Timestamp::now(),
     };
     world.state().attempts.push(attempt);
 }
 
+/// Lets other products of an account take their addresses back, after a call that may have ended them.
+pub(crate) fn take_back(world: &Arc<World>, call: &Call, user_id: Option<i64>) {
+    let Some(user_id) = user_id.filter(|_| call.name.starts_with("webhook.")) else { return };
+    let account = world.state().avito.accounts.get(&user_id).cloned();
+    for Foreign { url, takes_back_after_ms } in account.map(|account| account.foreign).unwrap_or_default() {
+        match takes_back_after_ms.map(Duration::from_millis) {
+            None => {}
+            Some(Duration::ZERO) => accounts::take_back(&mut world.state().avito, user_id, &url),
+            Some(delay) => {
+                let world = Arc::clone(world);
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
+                    accounts::take_back(&mut world.state().avito, user_id, &url);
+                });
+            }
+        }
+    }
+}
+
 /// 64 hex digits. Avito does not document its signature, so receivers must not rely on this one.
-fn signature(secret: &str, body: &str) -> String {
+fn signature(secret: &str, body: &[u8]) -> String {
     let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return "0".repeat(64) };
-    mac.update(body.as_bytes());
+    mac.update(body);
     hex::encode(mac.finalize().into_bytes())
 }
 

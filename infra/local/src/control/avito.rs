@@ -11,51 +11,12 @@ use serde_json::{Map, Value, json};
 
 use super::{Answer, Failure, decoded, parsed};
 use crate::avito::rendered;
-use crate::avito::state::{self, Account, AvitoState, Buyer, Chat, File, Item, Message};
+use crate::avito::state::{self, AvitoState, Buyer, Chat, ChatState, File, Item, Message};
 use crate::avito::webhooks;
 use crate::pictures;
-use crate::world::{World, now};
+use crate::world::{World, now, now_ms};
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AccountRequest {
-    client_id: String,
-    client_secret: String,
-    user_id: i64,
-    name: Option<String>,
-    calls_per_minute: Option<u32>,
-}
-
-/// `POST /_local/avito/accounts`.
-pub(crate) async fn accounts(State(world): State<Arc<World>>, body: Bytes) -> Answer {
-    let request: AccountRequest = parsed(&body)?;
-    let avito = &mut world.state().avito;
-    let taken = avito
-        .accounts
-        .values()
-        .any(|account| account.client_id == request.client_id && account.user_id != request.user_id);
-    if taken {
-        return Err(Failure::conflict("Another account has this client_id."));
-    }
-    let account = avito.accounts.entry(request.user_id).or_insert_with(|| Account {
-        user_id: request.user_id,
-        client_id: String::new(),
-        client_secret: String::new(),
-        name: "Продавец".to_owned(),
-        webhooks: Vec::new(),
-        blacklist: Vec::new(),
-        calls_per_minute: None,
-        calls_in_minute: (0, 0),
-    });
-    account.calls_per_minute = request.calls_per_minute;
-    account.client_id = request.client_id;
-    account.client_secret = request.client_secret;
-    account.name = request.name.unwrap_or_else(|| account.name.clone());
-    Ok(Json(json!({
-        "user_id": account.user_id, "client_id": account.client_id, "name": account.name,
-        "webhooks": account.webhooks.len(),
-    })))
-}
+pub(crate) mod accounts;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,6 +27,8 @@ struct ChatRequest {
     item: Option<Item>,
     chat_type: Option<String>,
     created: Option<i64>,
+    updated: Option<i64>,
+    state: Option<ChatState>,
 }
 
 #[derive(Deserialize)]
@@ -80,7 +43,7 @@ pub(crate) async fn create_chat(State(world): State<Arc<World>>, body: Bytes) ->
     let request: ChatRequest = parsed(&body)?;
     let avito = &mut world.state().avito;
     if !avito.accounts.contains_key(&request.user_id) {
-        return Err(Failure::not_found("There is no such account."));
+        return Err(accounts::none());
     }
     let chat_type = request.chat_type.unwrap_or_else(|| "u2i".to_owned());
     if !["u2i", "u2u", "a2u"].contains(&chat_type.as_str()) {
@@ -104,10 +67,30 @@ pub(crate) async fn create_chat(State(world): State<Arc<World>>, body: Bytes) ->
         item: None,
         created: request.created.unwrap_or_else(now),
         messages: Vec::new(),
+        state: ChatState::Open,
+        updated: None,
     });
+    chat.state = request.state.unwrap_or(chat.state);
+    chat.updated = request.updated.or(chat.updated);
     chat.buyer = Buyer { id: buyer_id, name: request.buyer.name };
     chat.item = request.item;
     Ok(Json(json!({ "chat_id": id, "buyer_id": buyer_id })))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ChatStateRequest {
+    chat: String,
+    state: ChatState,
+}
+
+/// `POST /_local/avito/chats/state`.
+pub(crate) async fn chat_state(State(world): State<Arc<World>>, body: Bytes) -> Answer {
+    let request: ChatStateRequest = parsed(&body)?;
+    let avito = &mut world.state().avito;
+    let chat = avito.chats.get_mut(&request.chat).ok_or_else(|| Failure::not_found("There is no such chat."))?;
+    chat.state = request.state;
+    Ok(Json(json!({ "chat_id": chat.id, "state": chat.state })))
 }
 
 /// The chats to list.
@@ -129,7 +112,7 @@ pub(crate) async fn chats(State(world): State<Arc<World>>, Query(query): Query<C
             let oldest_first: Vec<&Message> = chat.newest_first().into_iter().rev().collect();
             json!({
                 "id": chat.id, "user_id": chat.user_id, "chat_type": chat.kind, "buyer": chat.buyer,
-                "item": chat.item, "read_by_account": !chat.is_unread(), "messages": oldest_first,
+                "item": chat.item, "state": chat.state, "read_by_account": !chat.is_unread(), "messages": oldest_first,
             })
         })
         .collect();
@@ -184,6 +167,9 @@ pub(crate) async fn messages(State(world): State<Arc<World>>, body: Bytes) -> An
         return Err(Failure::bad(format!("There is no type \"{kind}\".")));
     }
     let content = content(avito, &kind, &mut request.content)?;
+    if let Some(user_id) = avito.chats.get(&request.chat).map(|chat| chat.user_id) {
+        avito.place_files(user_id, &request.chat, &content);
+    }
     if let Some(unknown) = request.content.keys().next() {
         return Err(Failure::bad(format!("A message of type {kind} takes no \"{unknown}\".")));
     }
@@ -221,6 +207,7 @@ pub(crate) async fn messages(State(world): State<Arc<World>>, body: Bytes) -> An
             read: None,
             is_read: own,
             quote: request.quote,
+            at: now_ms(),
         });
     }
     if request.webhook {
@@ -250,14 +237,14 @@ fn content(avito: &mut AvitoState, kind: &str, given: &mut Map<String, Value>) -
                 Some(Value::String(base64)) => decoded(&base64)?,
                 _ => pictures::generated(rand::random()).into(),
             };
-            let (_, sizes) = avito.store_picture("image/png", bytes);
+            let (_, sizes) = avito.store_picture("image/png", bytes, None);
             Ok(json!({ "image": { "sizes": sizes } }))
         }
         "voice" => {
             let id = given.remove("voice_id").and_then(|id| id.as_str().map(str::to_owned));
             let id = id.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
             if let Some(Value::String(base64)) = given.remove("voice") {
-                let file = File { mime: "video/mp4".to_owned(), bytes: decoded(&base64)? };
+                let file = File { mime: "video/mp4".to_owned(), bytes: decoded(&base64)?, user_id: None, chat: None };
                 avito.files.insert(format!("{id}.mp4"), file);
             }
             Ok(json!({ "voice": { "voice_id": id } }))

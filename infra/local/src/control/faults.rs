@@ -10,7 +10,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{Answer, Failure, parsed};
+use super::{Answer, Failure, decoded, parsed};
+use crate::calls::Target;
 use crate::faults::{Kind, Request};
 use crate::telegram::state::{Status, TelegramState};
 use crate::telegram::{membership, updates};
@@ -22,6 +23,7 @@ pub(crate) async fn add(State(world): State<Arc<World>>, body: Bytes) -> Answer 
     if request.times == Some(0) || request.probability.is_some_and(|p| !(0.0..=1.0).contains(&p)) {
         return Err(Failure::bad("times has to be at least 1, probability between 0 and 1."));
     }
+    check_details(&request)?;
     let mut answer = Map::new();
     {
         let state = &mut *world.state();
@@ -44,11 +46,26 @@ pub(crate) async fn add(State(world): State<Arc<World>>, body: Bytes) -> Answer 
     Ok(Json(Value::Object(answer)))
 }
 
+/// Refuses what a fault of its kind cannot do.
+fn check_details(request: &Request) -> Result<(), Failure> {
+    let has_text = request.replace.is_some() || request.replace_base64.is_some();
+    if request.kind == Kind::Raw && !has_text && (request.find.is_some() || request.body.is_none()) {
+        return Err(Failure::bad("raw needs body, replace or replace_base64; find goes with one of the latter."));
+    }
+    if let Some(base64) = &request.replace_base64 {
+        decoded(base64)?;
+    }
+    if request.kind == Kind::ListLag && request.target != Target::Avito {
+        return Err(Failure::bad("list_lag is of Avito."));
+    }
+    Ok(())
+}
+
 /// Changes the world of Telegram.
 fn apply(telegram: &mut TelegramState, request: &Request) -> Result<(), Failure> {
     let missing = |what: &str| Failure::bad(format!("This kind needs {what}."));
     let chat_id = request.scope.chat_id.ok_or_else(|| missing("scope.chat_id"))?;
-    let thread = || request.thread_id.ok_or_else(|| missing("thread_id"));
+    let thread = || request.thread_id.or(request.scope.thread_id).ok_or_else(|| missing("thread_id"));
     let done = match request.kind {
         Kind::TopicDeleted => membership::delete_topic(telegram, chat_id, thread()?),
         Kind::TopicClosed => membership::close_topic(telegram, chat_id, thread()?),

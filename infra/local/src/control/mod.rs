@@ -5,6 +5,7 @@ mod avito;
 mod faults;
 mod records;
 mod telegram;
+mod time;
 
 use std::sync::Arc;
 
@@ -27,11 +28,18 @@ pub(crate) fn router(world: Arc<World>) -> Router {
     Router::new()
         .route("/_local/telegram/bots", post(telegram::bots))
         .route("/_local/telegram/chats", post(telegram::chats))
+        .route("/_local/telegram/switches", post(telegram::switches))
         .route("/_local/telegram/messages", post(telegram::messages))
         .route("/_local/telegram/callback", post(telegram::callback))
         .route("/_local/telegram/topics", get(telegram::topics))
-        .route("/_local/avito/accounts", post(avito::accounts))
+        .route("/_local/avito/accounts", post(avito::accounts::accounts))
+        .route("/_local/avito/switches", post(avito::accounts::switches))
+        .route(
+            "/_local/avito/subscriptions",
+            post(avito::accounts::subscribe).get(avito::accounts::subscriptions).delete(avito::accounts::unsubscribe),
+        )
         .route("/_local/avito/chats", post(avito::create_chat).get(avito::chats))
+        .route("/_local/avito/chats/state", post(avito::chat_state))
         .route("/_local/avito/messages", post(avito::messages))
         .route("/_local/avito/read", post(avito::read))
         .route("/_local/webhooks/telegram/redeliver", post(telegram::redeliver))
@@ -42,6 +50,7 @@ pub(crate) fn router(world: Arc<World>) -> Router {
         .route("/_local/faults/{id}", delete(faults::remove))
         .route("/_local/limits", post(faults::limits))
         .route("/_local/queues", post(faults::queues))
+        .route("/_local/time", post(time::pass))
         .route("/_local/reset", post(records::reset))
         .fallback(async || Failure(StatusCode::NOT_FOUND, "There is nothing at this address.".to_owned()))
         .layer(middleware::from_fn(guard))

@@ -4,52 +4,43 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use serde::Deserialize;
+use serde::Serialize;
 use serde_json::json;
+use serde_json::value::RawValue;
 
 use super::Answer;
+use crate::attempts;
 use crate::avito;
-use crate::calls::Target;
+use crate::calls;
 use crate::telegram::updates;
 use crate::world::World;
 
-/// The calls to list.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct CallsQuery {
-    target: Option<Target>,
-    method: Option<String>,
-    #[serde(default)]
-    since: u64,
+/// The answer with the recorded calls.
+#[derive(Serialize)]
+pub(crate) struct CallsAnswer {
+    calls: Vec<Box<RawValue>>,
+    next: u64,
 }
 
 /// `GET /_local/calls`.
-pub(crate) async fn calls(State(world): State<Arc<World>>, Query(query): Query<CallsQuery>) -> Answer {
+pub(crate) async fn calls(State(world): State<Arc<World>>, Query(wanted): Query<calls::Wanted>) -> Json<CallsAnswer> {
     let state = world.state();
-    let (calls, next) = state.calls.since(query.since, query.target, query.method.as_deref());
-    Ok(Json(json!({ "calls": calls, "next": next })))
-}
-
-/// The webhooks to list.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct WebhooksQuery {
-    #[serde(default)]
-    since: u64,
+    let (calls, next) = state.calls.wanted(&wanted);
+    Json(CallsAnswer { calls: calls.into_iter().map(ToOwned::to_owned).collect(), next })
 }
 
 /// `GET /_local/webhooks`.
-pub(crate) async fn webhooks(State(world): State<Arc<World>>, Query(query): Query<WebhooksQuery>) -> Answer {
+pub(crate) async fn webhooks(State(world): State<Arc<World>>, Query(wanted): Query<attempts::Wanted>) -> Answer {
     let pending = updates::pending(&world) + avito::webhooks::pending(&world);
     let state = world.state();
-    let attempts: Vec<_> = state.attempts.since(query.since).collect();
+    let (attempts, next) = state.attempts.wanted(&wanted);
     let failed: Vec<_> = attempts.iter().filter(|attempt| !attempt.delivered()).collect();
     Ok(Json(json!({
         "pending": pending,
         "delivered": attempts.len() - failed.len(),
         "failed": failed,
         "attempts": attempts,
-        "next": state.attempts.last(),
+        "next": next,
     })))
 }
 

@@ -68,6 +68,23 @@ pub(crate) async fn chats(State(world): State<Arc<World>>, body: Bytes) -> Answe
     Ok(Json(json!({ "chat_id": request.chat_id })))
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SwitchesRequest {
+    chat_id: i64,
+    bots_see_each_other: bool,
+}
+
+/// `POST /_local/telegram/switches`.
+pub(crate) async fn switches(State(world): State<Arc<World>>, body: Bytes) -> Answer {
+    let request: SwitchesRequest = parsed(&body)?;
+    let telegram = &mut world.state().telegram;
+    let chat = telegram.chats.get_mut(&request.chat_id.to_string());
+    let chat = chat.ok_or_else(|| Failure::not_found("There is no such group."))?;
+    chat.bots_see_each_other = request.bots_see_each_other;
+    Ok(Json(json!({ "bots_see_each_other": chat.bots_see_each_other })))
+}
+
 fn bot_of(telegram: &TelegramState, token: &str) -> Result<i64, Failure> {
     telegram.bot_by_token(token).map(|bot| bot.id).ok_or_else(|| Failure::not_found("No bot has this token."))
 }
@@ -137,12 +154,12 @@ pub(crate) async fn topics(State(world): State<Arc<World>>, Query(query): Query<
 
 /// A chat's topics. Messages outside of topics come first, under the thread `null`.
 fn topics_of(chat: &Chat) -> Vec<Value> {
-    let messages = |thread: Option<i64>| -> Vec<Value> {
-        chat.messages.values().filter(|message| message.thread_id == thread).map(shown).collect()
-    };
+    let mut by_thread: BTreeMap<Option<i64>, Vec<Value>> = BTreeMap::new();
+    for message in chat.messages.values() {
+        by_thread.entry(message.thread_id).or_default().push(shown(message));
+    }
     let mut topics = Vec::new();
-    let outside = messages(None);
-    if !outside.is_empty() {
+    if let Some(outside) = by_thread.remove(&None) {
         topics.push(json!({
             "chat_id": chat.id, "thread_id": null, "name": null, "closed": false, "deleted": false, "messages": outside,
         }));
@@ -150,7 +167,7 @@ fn topics_of(chat: &Chat) -> Vec<Value> {
     topics.extend(chat.topics.iter().map(|(thread, topic)| {
         json!({
             "chat_id": chat.id, "thread_id": thread, "name": topic.name, "closed": topic.closed,
-            "deleted": topic.deleted, "messages": messages(Some(*thread)),
+            "deleted": topic.deleted, "messages": by_thread.remove(&Some(*thread)).unwrap_or_default(),
         })
     }));
     topics
@@ -172,6 +189,7 @@ fn shown(message: &Message) -> Value {
         "pinned": message.pinned,
         "reactions": emoji.collect::<Vec<_>>(),
         "deleted": message.deleted,
+        "at": message.at,
     })
 }
 

@@ -60,10 +60,15 @@ pub(crate) fn read(
         (None, None) => Ok((text.to_owned(), Vec::new())),
         (None, Some(entities)) => {
             let length = text.encode_utf16().count();
-            match entities.iter().find(|entity| !fits(entity, length)) {
-                Some(_) => Err(Refusal::bad_request("ENTITY_BOUNDS_INVALID")),
-                None => Ok((text.to_owned(), entities.clone())),
+            if entities.iter().any(|entity| !fits(entity, length)) {
+                return Err(Refusal::bad_request("ENTITY_BOUNDS_INVALID"));
             }
+            let is_without_address =
+                |entity: &Value| entity["type"] == "text_link" && !entity["url"].as_str().is_some_and(is_address);
+            if entities.iter().any(is_without_address) {
+                return Err(Refusal::bad_request("ENTITY_URL_INVALID"));
+            }
+            Ok((text.to_owned(), entities.clone()))
         }
     }
 }
@@ -75,8 +80,24 @@ fn fits(entity: &Value, text_length: usize) -> bool {
         _ => false,
     };
     let kind = entity["type"].as_str().unwrap_or_default();
-    let complete = kind != "text_link" || entity["url"].as_str().is_some_and(|url| !url.is_empty());
-    within && complete && ENTITIES.split_whitespace().any(|known| known == kind)
+    within && ENTITIES.split_whitespace().any(|known| known == kind)
+}
+
+/// True if Telegram takes an address as that of a link: http is understood where no scheme is named, and a host has a
+/// dot.
+pub(crate) fn is_address(address: &str) -> bool {
+    let scheme = address.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    let parsed = |address: &str| url::Url::parse(address).ok();
+    match scheme.as_deref() {
+        Some("tg" | "ton" | "tonsite") => parsed(address).is_some_and(|url| url.has_host()),
+        Some("http" | "https") => parsed(address).is_some_and(|url| url.host_str().is_some_and(is_host)),
+        Some(_) => false,
+        None => parsed(&format!("http://{address}")).is_some_and(|url| url.host_str().is_some_and(is_host)),
+    }
+}
+
+fn is_host(host: &str) -> bool {
+    host.starts_with('[') || host.split('.').count() > 1 && host.split('.').all(|label| !label.is_empty())
 }
 
 fn html(source: &str) -> Result<(String, Vec<Value>), Refusal> {
@@ -147,6 +168,28 @@ mod tests {
         let (text, entities) = parsed("🔴 <b>a &lt; b</b>").expect("valid HTML");
         assert_eq!(text, "🔴 a < b");
         assert_eq!(entities, [json!({ "type": "bold", "offset": 3, "length": 5 })]);
+    }
+
+    #[test]
+    fn an_address_has_a_host_with_a_dot_and_a_scheme_that_telegram_opens() {
+        for address in
+            ["https://avito.ru/items/7", "avito.ru/items", "HTTP://a.b", "tg://user?id=7", "http://127.0.0.1:9/a"]
+        {
+            assert!(is_address(address), "{address}");
+        }
+        for address in [
+            "",
+            " ",
+            "/items/7",
+            "https://",
+            "https://avito",
+            "нет",
+            "javascript:alert(1)",
+            "ftp://a.b",
+            "https://a .b",
+        ] {
+            assert!(!is_address(address), "{address}");
+        }
     }
 
     #[test]

@@ -42,6 +42,13 @@ impl Limits {
         }
     }
 
+    /// Makes the calls of a bot and of a chat older.
+    pub(crate) fn pass(&mut self, bot: i64, chat: i64, lasts: Duration) {
+        for calls in self.bots.get_mut(&bot).into_iter().chain(self.chats.get_mut(&chat)) {
+            *calls = calls.iter().filter_map(|at| at.checked_sub(lasts)).collect();
+        }
+    }
+
     /// Charges the cost of a call. Refused: 429 with the seconds to wait; such a call costs nothing.
     pub(crate) fn charge(&mut self, bot: i64, method: &str, params: &Params) -> Result<(), Refusal> {
         let cost = cost(method, params);

@@ -12,6 +12,9 @@ use super::error::Refusal;
 use super::posts;
 use super::request::{Params, Upload};
 use super::state::{StoredFile, TelegramState};
+use crate::calls::Target;
+use crate::faults::Subject;
+use crate::files;
 use crate::pictures;
 use crate::world::World;
 
@@ -157,20 +160,32 @@ pub(crate) fn get_file(telegram: &TelegramState, params: &Params) -> Result<Valu
 }
 
 /// `GET /file/bot<token>/<path>`.
-pub(crate) fn download(world: &World, rest: &str) -> Response<Body> {
-    let state = world.state();
+pub(crate) async fn download(world: &World, rest: &str, whole_path: &str) -> Response<Body> {
     let Some((token, path)) = rest.split_once('/') else { return Refusal::not_found().into_response() };
-    if state.telegram.bot_by_token(token).is_none() {
-        return Refusal::unauthorized().into_response();
-    }
-    match state.telegram.files.values().find(|file| file.path == path) {
-        // Telegram answers "octet-stream" for every file, so clients must check the bytes or the name.
-        Some(file) => {
-            let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
-            (StatusCode::OK, kind, file.bytes.clone()).into_response()
+    let mut subject = Subject {
+        target: Target::Telegram,
+        method: "file".to_owned(),
+        token: Some(token.to_owned()),
+        ..Subject::default()
+    };
+    let found = {
+        let telegram = &world.state().telegram;
+        let file = telegram.files.values().find(|file| file.path == path);
+        if let Some(file) = file {
+            file.place(&mut subject);
         }
-        None => Refusal::not_found().into_response(),
-    }
+        match (telegram.bot_by_token(token), file) {
+            (None, _) => Refusal::unauthorized().into_response(),
+            // Telegram answers "octet-stream" for every file, so clients must check the bytes or the name.
+            (_, Some(file)) => {
+                let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
+                (StatusCode::OK, kind, file.bytes.clone()).into_response()
+            }
+            (_, None) => Refusal::not_found().into_response(),
+        }
+    };
+    let shown = whole_path.replace(token, &format!("{}:***", token.split(':').next().unwrap_or_default()));
+    files::serve(world, subject, shown, found).await
 }
 
 fn folder(field: &str) -> &'static str {

@@ -8,6 +8,7 @@ pub(crate) mod limits;
 pub(crate) mod media;
 pub(crate) mod membership;
 mod messages;
+mod names;
 pub(crate) mod parameters;
 mod posts;
 pub(crate) mod render;
@@ -26,6 +27,7 @@ use axum::http::{Request, Response, StatusCode};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
+use crate::answer_bytes;
 use crate::calls::{Call, Target};
 use crate::faults::{self, Kind, Subject};
 use crate::server;
@@ -41,6 +43,8 @@ pub(crate) enum Ending {
     Given(u16, Value),
     /// Without an answer.
     Reset,
+    /// Without an answer, and the connection stays.
+    Hang,
 }
 
 /// The routes of the simulator.
@@ -51,18 +55,18 @@ pub(crate) fn router(world: Arc<World>) -> Router {
 async fn serve(State(world): State<Arc<World>>, request: Request<Body>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     if let Some(rest) = path.strip_prefix("/file/bot") {
-        return media::download(&world, rest);
+        return media::download(&world, rest, &path).await;
     }
     let call = path.strip_prefix("/bot").and_then(|rest| rest.split_once('/'));
     let Some((token, name)) = call.filter(|(token, _)| token.contains(':')) else {
         return Refusal::not_found().into_response();
     };
-    let ending = match request::read(request).await {
+    let (ending, subject) = match request::read(request).await {
         Ok(params) => call_method(&world, token, name, params).await,
-        Err(refusal) => Ending::Answer(Err(refusal)),
+        Err(refusal) => (Ending::Answer(Err(refusal)), Subject::default()),
     };
     updates::wake(&world);
-    match ending {
+    let response = match ending {
         Ending::Answer(Ok(result)) => axum::Json(json!({ "ok": true, "result": result })).into_response(),
         Ending::Answer(Err(refusal)) => refusal.into_response(),
         Ending::Given(status, body) => {
@@ -73,11 +77,13 @@ async fn serve(State(world): State<Arc<World>>, request: Request<Body>) -> Respo
             }
         }
         Ending::Reset => server::reset(),
-    }
+        Ending::Hang => server::hang(),
+    };
+    answer_bytes::with_faults(&world, &subject, response).await
 }
 
 /// Runs a method for the bot of a token and records the call.
-pub(crate) async fn call_method(world: &Arc<World>, token: &str, name: &str, params: Params) -> Ending {
+pub(crate) async fn call_method(world: &Arc<World>, token: &str, name: &str, params: Params) -> (Ending, Subject) {
     let hint = token.split(':').next().unwrap_or_default().to_owned();
     let method = parameters::method(name);
     let mut shown = params.recorded();
@@ -95,39 +101,58 @@ pub(crate) async fn call_method(world: &Arc<World>, token: &str, name: &str, par
         params: shown,
         ..Call::default()
     };
-    let ending = call_with_faults(world, token, name, params).await;
+    let subject = subject_of(world, token, &call, &params);
+    let ending = call_with_faults(world, &subject, name, token, params).await;
     call.status = match &ending {
         Ending::Answer(Ok(_)) => 200,
         Ending::Answer(Err(refusal)) => refusal.code,
         Ending::Given(status, _) => *status,
-        Ending::Reset => 0,
+        Ending::Reset | Ending::Hang => 0,
     };
     if let Ending::Answer(Err(refusal)) = &ending {
         call.retry_after = refusal.retry_after;
     }
     world.state().calls.push(call);
-    ending
+    (ending, subject)
+}
+
+/// The chat, the topic and the message that a call is about, also where it names only a message or a file.
+fn subject_of(world: &World, token: &str, call: &Call, params: &Params) -> Subject {
+    let number = |name: &str| params.values.get(name).and_then(id_of);
+    let (thread_id, message_id) = (number("message_thread_id"), number("message_id"));
+    let mut subject = Subject {
+        target: Target::Telegram,
+        method: call.method.clone(),
+        token: Some(token.to_owned()),
+        chat_id: number("chat_id"),
+        thread_id,
+        topic: thread_id,
+        message_id: message_id.map(|id| id.to_string()),
+        params: call.params.clone(),
+        ..Subject::default()
+    };
+    let telegram = &world.state().telegram;
+    if let Some(file) = params.text("file_id").and_then(|id| telegram.files.get(id)) {
+        file.place(&mut subject);
+    } else if let (None, Some(message_id), Some(chat_id)) = (thread_id, message_id, subject.chat_id) {
+        let bot = telegram.bot_by_token(token).map_or(0, |bot| bot.id);
+        let chat = telegram.chats.get(&target::key(bot, chat_id));
+        subject.topic = chat.and_then(|chat| chat.messages.get(&message_id)?.thread_id);
+    }
+    subject
 }
 
 /// Runs a call under the active faults. `Latency` delays its beginning, `LateAnswer` delays only the answer.
-async fn call_with_faults(world: &Arc<World>, token: &str, name: &str, params: Params) -> Ending {
-    let subject = Subject {
-        target: Target::Telegram,
-        method: name,
-        token: Some(token),
-        chat_id: params.values.get("chat_id").and_then(id_of),
-        thread_id: params.values.get("message_thread_id").and_then(id_of),
-        ..Subject::default()
-    };
-    let latency = world.state().faults.strike(&subject, &[Kind::Latency]);
+async fn call_with_faults(world: &Arc<World>, subject: &Subject, name: &str, token: &str, params: Params) -> Ending {
+    let latency = world.state().faults.strike(subject, &[Kind::Latency]);
     faults::pause(latency).await;
-    let lateness = world.state().faults.strike(&subject, &[Kind::LateAnswer]);
-    let ending = end_with_fault(world, &subject, name, token, params).await;
+    let lateness = world.state().faults.strike(subject, &[Kind::LateAnswer]);
+    let ending = end_with_fault(world, subject, name, token, params).await;
     faults::pause(lateness).await;
     ending
 }
 
-async fn end_with_fault(world: &Arc<World>, subject: &Subject<'_>, name: &str, token: &str, params: Params) -> Ending {
+async fn end_with_fault(world: &Arc<World>, subject: &Subject, name: &str, token: &str, params: Params) -> Ending {
     let fault = world.state().faults.strike(subject, &STRIKING);
     // Faults of these kinds concern one method only, so their requests need not name it.
     let fault = fault.or_else(|| match name {
@@ -139,9 +164,10 @@ async fn end_with_fault(world: &Arc<World>, subject: &Subject<'_>, name: &str, t
     let refused = |refusal| Ending::Answer(Err(refusal));
     match fault.kind {
         Kind::ResetBefore => Ending::Reset,
-        Kind::ResetAfter => {
+        Kind::HangBefore => Ending::Hang,
+        Kind::ResetAfter | Kind::HangAfter => {
             let _ = run(world, token, name, params).await;
-            Ending::Reset
+            if fault.kind == Kind::ResetAfter { Ending::Reset } else { Ending::Hang }
         }
         Kind::TopicDeleted => refused(Refusal::bad_request("message thread not found")),
         Kind::TopicClosed => refused(Refusal::bad_request("TOPIC_CLOSED")),
@@ -155,10 +181,12 @@ async fn end_with_fault(world: &Arc<World>, subject: &Subject<'_>, name: &str, t
     }
 }
 
-const STRIKING: [Kind; 7] = [
+const STRIKING: [Kind; 9] = [
     Kind::Status,
     Kind::ResetBefore,
     Kind::ResetAfter,
+    Kind::HangBefore,
+    Kind::HangAfter,
     Kind::TopicDeleted,
     Kind::TopicClosed,
     Kind::Kicked,

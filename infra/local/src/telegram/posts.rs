@@ -125,6 +125,9 @@ pub(crate) fn markup(params: &Params) -> Result<Map<String, Value>, Refusal> {
         if button["callback_data"].as_str().is_some_and(|data| data.is_empty() || data.len() > 64) {
             return Err(Refusal::bad_request("BUTTON_DATA_INVALID"));
         }
+        if button["url"].as_str().is_some_and(|url| !formatting::is_address(url)) {
+            return Err(Refusal::bad_request("BUTTON_URL_INVALID"));
+        }
         if button.as_object().is_none_or(|button| button.len() < 2) {
             return Err(Refusal::bad_request("can't parse inline keyboard button: text buttons are unallowed"));
         }

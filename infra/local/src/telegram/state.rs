@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::world::{count, now};
+use crate::faults::Subject;
+use crate::world::{count, now, now_ms};
 
 /// A group's id; for a private chat bot and person, since each bot has a chat of its own with a person.
 pub(crate) type ChatKey = String;
@@ -38,7 +39,13 @@ pub(crate) struct Bot {
     pub(crate) updates: BTreeMap<u32, Update>,
     pub(crate) waiting: BTreeMap<ChatKey, VecDeque<u32>>,
     pub(crate) last_update: u32,
+    /// Those that were accepted, oldest first.
+    #[serde(default)]
+    delivered: VecDeque<u32>,
 }
+
+/// The accepted updates of a bot that can be delivered again.
+const MAX_DELIVERED: usize = 10_000;
 
 /// The address that updates are sent to.
 #[derive(Clone, Serialize, Deserialize)]
@@ -69,6 +76,13 @@ pub(crate) struct Chat {
     pub(crate) messages: BTreeMap<i64, Message>,
     pub(crate) last_message: i64,
     pub(crate) migrated_to: Option<i64>,
+    /// True: each bot gets the service messages that other bots cause.
+    #[serde(default = "yes")]
+    pub(crate) bots_see_each_other: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A bot's membership of a chat.
@@ -114,6 +128,9 @@ pub(crate) struct Message {
     pub(crate) pinned: bool,
     pub(crate) reactions: Vec<Value>,
     pub(crate) deleted: bool,
+    /// Unix milliseconds at which the simulator got it, whatever `date` says.
+    #[serde(default)]
+    pub(crate) at: i64,
 }
 
 /// The bytes of a file.
@@ -126,6 +143,31 @@ pub(crate) struct StoredFile {
     pub(crate) mime: String,
     #[serde(with = "crate::persistence::as_base64")]
     pub(crate) bytes: bytes::Bytes,
+    /// The message of a person that it came with. Faults are scoped by it.
+    #[serde(default)]
+    pub(crate) home: Option<Home>,
+}
+
+/// The place of a file: chat, topic and message.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(crate) struct Home {
+    pub(crate) chat_id: i64,
+    pub(crate) thread_id: Option<i64>,
+    pub(crate) message_id: i64,
+}
+
+impl StoredFile {
+    /// Makes a call one about the message that the file came with.
+    pub(crate) fn place(&self, subject: &mut Subject) {
+        if let Some(Home { chat_id, thread_id, message_id }) = self.home {
+            (subject.chat_id, subject.topic) = (Some(chat_id), thread_id);
+            subject.message_id = Some(message_id.to_string());
+        }
+    }
+}
+
+fn file_id(number: u64) -> String {
+    format!("AgACAgIAAxkDAAI{number:012}")
 }
 
 impl TelegramState {
@@ -161,6 +203,7 @@ impl TelegramState {
             updates: BTreeMap::new(),
             waiting: BTreeMap::new(),
             last_update: floor,
+            delivered: VecDeque::new(),
         });
         bot.token = token;
         bot.username = username;
@@ -180,6 +223,7 @@ impl TelegramState {
             messages: BTreeMap::new(),
             last_message,
             migrated_to: None,
+            bots_see_each_other: true,
         })
     }
 
@@ -188,15 +232,30 @@ impl TelegramState {
         self.last_file += 1;
         let extension = name.rsplit_once('.').map_or("bin", |(_, extension)| extension);
         let file = StoredFile {
-            file_id: format!("AgACAgIAAxkDAAI{:012}", self.last_file),
+            file_id: file_id(self.last_file),
             unique_id: format!("AQAD{:08}", self.last_file),
             path: format!("{folder}/file_{}.{extension}", self.last_file),
             name: name.to_owned(),
             mime: mime.to_owned(),
             bytes,
+            home: None,
         };
         self.files.insert(file.file_id.clone(), file.clone());
         file
+    }
+
+    /// The number of files that were ever stored.
+    pub(crate) fn files_so_far(&self) -> u64 {
+        self.last_file
+    }
+
+    /// Notes the message that the files after the first `since` came with.
+    pub(crate) fn place_files(&mut self, since: u64, home: Home) {
+        for number in since + 1..=self.last_file {
+            if let Some(file) = self.files.get_mut(&file_id(number)) {
+                file.home = Some(home);
+            }
+        }
     }
 
     /// The id of a pressed button's callback, which can be answered once.
@@ -234,6 +293,19 @@ impl Bot {
     /// The number of updates that wait.
     pub(crate) fn pending(&self) -> u64 {
         self.waiting.values().map(|queue| count(queue.len())).sum()
+    }
+
+    /// Notes that an update was accepted. The oldest of many accepted ones is forgotten.
+    pub(crate) fn accepted(&mut self, chat: &str, update: u32) {
+        if let Some(waiting) = self.waiting.get_mut(chat) {
+            waiting.retain(|id| *id != update);
+        }
+        self.delivered.push_back(update);
+        if self.delivered.len() > MAX_DELIVERED
+            && let Some(oldest) = self.delivered.pop_front()
+        {
+            self.updates.remove(&oldest);
+        }
     }
 
     /// Forgets the updates that wait.
@@ -312,6 +384,7 @@ impl Chat {
             pinned: false,
             reactions: Vec::new(),
             deleted: false,
+            at: now_ms(),
         }
     }
 }

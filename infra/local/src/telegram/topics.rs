@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use super::error::Refusal;
+use super::names;
 use super::request::Params;
 use super::state::{Chat, TelegramState, Topic};
 use super::target;
@@ -21,9 +22,7 @@ pub(crate) fn create(telegram: &mut TelegramState, bot: i64, params: &Params) ->
         return Err(Refusal::bad_request("not enough rights to create a topic"));
     }
     let name = params.text("name").unwrap_or_default();
-    if name.trim().is_empty() || name.chars().count() > MAX_NAME_CHARS {
-        return Err(Refusal::bad_request("TOPIC_TITLE_INVALID"));
-    }
+    check_name(name)?;
     let color = params.int("icon_color").map_or(Ok(COLORS[0]), |color| {
         let color = u32::try_from(color).ok().filter(|color| COLORS.contains(color));
         color.ok_or_else(|| Refusal::bad_request("invalid forum topic icon color specified"))
@@ -36,6 +35,16 @@ pub(crate) fn create(telegram: &mut TelegramState, bot: i64, params: &Params) ->
         deleted: false,
     };
     Ok(open(telegram, &key, user, topic))
+}
+
+fn check_name(name: &str) -> Result<(), Refusal> {
+    if !names::is_visible(name) {
+        return Err(Refusal::bad_request("title must be non-empty"));
+    }
+    if name.chars().count() > MAX_NAME_CHARS {
+        return Err(Refusal::bad_request("TOPIC_TITLE_INVALID"));
+    }
+    Ok(())
 }
 
 /// Puts a topic into a chat; its id is that of its first service message.
@@ -88,9 +97,7 @@ pub(crate) fn change(telegram: &mut TelegramState, bot: i64, method: &str, param
 fn edit(topic: &mut Topic, params: &Params) -> Result<Option<Value>, Refusal> {
     let mut changed = Map::new();
     if let Some(name) = params.text("name").filter(|name| !name.is_empty()) {
-        if name.trim().is_empty() || name.chars().count() > MAX_NAME_CHARS {
-            return Err(Refusal::bad_request("TOPIC_TITLE_INVALID"));
-        }
+        check_name(name)?;
         if name != topic.name {
             name.clone_into(&mut topic.name);
             changed.insert("name".to_owned(), json!(name));
@@ -115,7 +122,8 @@ pub(crate) fn delete(chat: &mut Chat, thread: i64) {
     chat.messages.values_mut().filter(gone).for_each(|message| message.deleted = true);
 }
 
-/// Writes a service message and queues its update for every bot of the chat. Returns the message's id.
+/// Writes a service message and queues its update for every bot of the chat. Whether bots get each other's, nobody
+/// knows of the real service, so the chat has a switch. Returns the message's id.
 pub(crate) fn announce(
     telegram: &mut TelegramState,
     key: &str,
@@ -125,13 +133,14 @@ pub(crate) fn announce(
     content: Map<String, Value>,
 ) -> i64 {
     let Some(chat) = telegram.chats.get_mut(key) else { return 0 };
-    let from_bot = user["is_bot"] == true;
-    let mut message = chat.draft(user, from_bot, kind, content);
+    let from_bot = (user["is_bot"] == true).then(|| user["id"].as_i64()).flatten();
+    let mut message = chat.draft(user, from_bot.is_some(), kind, content);
     message.thread_id = if kind == "forum_topic_created" { Some(message.id) } else { thread };
     let id = message.id;
     chat.messages.insert(id, message.clone());
     let rendered = chat.rendered_message(&message, true);
-    let bots = chat.bots_present();
+    let sees = |bot: &i64| chat.bots_see_each_other || from_bot.is_none_or(|author| author == *bot);
+    let bots: Vec<i64> = chat.bots_present().into_iter().filter(sees).collect();
     for bot in bots {
         telegram.queue(bot, key, Some(id), "message", rendered.clone());
     }

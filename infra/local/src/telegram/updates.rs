@@ -4,12 +4,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use reqwest::header::RETRY_AFTER;
+use bytes::Bytes;
+use reqwest::header::{CONTENT_TYPE, RETRY_AFTER};
 use serde_json::{Map, Value};
 
 use super::request::Params;
 use super::state::Webhook;
 use super::{call_method, parameters};
+use crate::answer_bytes;
 use crate::attempts::Attempt;
 use crate::calls::Target;
 use crate::faults::{Kind, Subject};
@@ -57,10 +59,8 @@ async fn send_queue(world: Arc<World>, bot: i64, queue: QueueKey) {
             pause = (pause * 2).min(MAX_PAUSE);
         } else {
             pause = FIRST_PAUSE;
-            if let Some(bot) = world.state().telegram.bots.get_mut(&bot)
-                && let Some(waiting) = bot.waiting.get_mut(&queue.1)
-            {
-                waiting.retain(|id| *id != delivery.update_id);
+            if let Some(bot) = world.state().telegram.bots.get_mut(&bot) {
+                bot.accepted(&queue.1, delivery.update_id);
             }
         }
     }
@@ -81,20 +81,21 @@ fn first(state: &mut State, bot: i64, chat: &str) -> Option<Delivery> {
     let webhook = bot.webhook.clone()?;
     let waiting = bot.waiting.get(chat).filter(|waiting| !waiting.is_empty())?;
     let chat_id = state.telegram.chats.get(chat).map(|chat| chat.id);
-    let subject = subject(&bot.token, chat_id);
+    let subject = subject("", &bot.token, chat_id);
     let shuffled = waiting.len() > 1 && state.faults.strike(&subject, &[Kind::WebhookShuffled]).is_some();
     let update_id = *if shuffled { waiting.back()? } else { waiting.front()? };
     let body = bot.updates.get(&update_id)?.body.clone();
     Some(Delivery { webhook, token: bot.token.clone(), update_id, body, chat_id })
 }
 
-fn subject(token: &str, chat_id: Option<i64>) -> Subject<'_> {
-    Subject { target: Target::Telegram, token: Some(token), chat_id, ..Subject::default() }
+fn subject(method: &str, token: &str, chat_id: Option<i64>) -> Subject {
+    let (method, token) = (method.to_owned(), Some(token.to_owned()));
+    Subject { target: Target::Telegram, method, token, chat_id, ..Subject::default() }
 }
 
 /// True if a fault withholds the update. It waits as if the receiver were away: the real service loses nothing.
 fn withheld(world: &World, delivery: &Delivery) -> bool {
-    let subject = subject(&delivery.token, delivery.chat_id);
+    let subject = subject("", &delivery.token, delivery.chat_id);
     world.state().faults.strike(&subject, &[Kind::WebhookWithheld]).is_some()
 }
 
@@ -102,7 +103,10 @@ fn withheld(world: &World, delivery: &Delivery) -> bool {
 async fn attempt(world: &Arc<World>, bot: i64, chat: &str, delivery: &Delivery) -> Option<Option<Duration>> {
     let slots = world.connections(bot, usize::from(delivery.webhook.max_connections), false);
     let _slot = slots.acquire_owned().await;
-    let mut request = world.client.post(&delivery.webhook.url).timeout(TIMEOUT).json(&delivery.body);
+    let mut sent = Bytes::from(delivery.body.to_string());
+    answer_bytes::replace(world, &subject("webhook", &delivery.token, delivery.chat_id), &mut sent);
+    let request = world.client.post(&delivery.webhook.url).timeout(TIMEOUT).body(sent);
+    let mut request = request.header(CONTENT_TYPE, "application/json");
     if let Some(secret) = &delivery.webhook.secret_token {
         request = request.header("X-Telegram-Bot-Api-Secret-Token", secret);
     }
@@ -124,7 +128,7 @@ async fn attempt(world: &Arc<World>, bot: i64, chat: &str, delivery: &Delivery) 
         status: status.map(|status| status.as_u16()),
         error,
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        at: jiff::Timestamp::now().to_string(),
+        at: jiff::Timestamp::now(),
     };
     let delivered = attempt.delivered();
     record(world, bot, attempt);
@@ -175,7 +179,7 @@ pub(crate) async fn redeliver(world: &Arc<World>, bot: i64, update_id: u32) -> O
         (update.chat.clone(), Delivery { webhook, token: bot.token.clone(), update_id, body, chat_id })
     };
     let _ = attempt(world, bot, &delivery.0, &delivery.1).await;
-    world.state().attempts.since(0).last().and_then(|attempt| attempt.status)
+    world.state().attempts.newest().and_then(|attempt| attempt.status)
 }
 
 /// The number of updates that are to be sent. Those of bots without a webhook do not count.

@@ -2,7 +2,9 @@
 
 mod avito;
 mod control;
+mod faults;
 mod telegram;
+mod unknowns;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -257,3 +257,48 @@ async fn an_album_goes_out_as_one_and_an_avito_voice_arrives_as_a_file() {
     let sent: Value = lab.client.post(url).multipart(form).send().await.expect("an answer").json().await.expect("JSON");
     assert!(sent["result"]["document"].is_object() && sent["result"].get("voice").is_none());
 }
+
+#[tokio::test]
+async fn names_of_which_nothing_is_left_and_links_that_lead_nowhere_are_refused() {
+    let lab = Lab::with_forum().await;
+    let thread = lab.topic().await;
+    let description = async |method: &str, params: Value| lab.telegram(method, params).await.1["description"].clone();
+    for name in ["\u{3164}", "\u{2800} \u{200b}", "\u{1}\u{202e}", "   "] {
+        let create = json!({ "chat_id": GROUP, "name": name });
+        let rename = json!({ "chat_id": GROUP, "message_thread_id": thread, "name": name });
+        for (method, params) in [("createForumTopic", create), ("editForumTopic", rename)] {
+            assert_eq!(description(method, params).await, "Bad Request: title must be non-empty", "{method} {name:?}");
+        }
+    }
+    let icon_only = json!({ "chat_id": GROUP, "message_thread_id": thread, "name": "", "icon_custom_emoji_id": "5" });
+    assert_eq!(lab.telegram("editForumTopic", icon_only).await.0, 200);
+    for url in ["", "нет адреса", "https://", "javascript:alert(1)"] {
+        let link = json!([{ "type": "text_link", "offset": 0, "length": 1, "url": url }]);
+        let text = json!({ "chat_id": GROUP, "text": "x", "entities": link });
+        assert_eq!(description("sendMessage", text).await, "Bad Request: ENTITY_URL_INVALID", "{url}");
+        let button = json!({ "inline_keyboard": [[{ "text": "x", "url": url }]] });
+        let text = json!({ "chat_id": GROUP, "text": "x", "reply_markup": button });
+        assert_eq!(description("sendMessage", text).await, "Bad Request: BUTTON_URL_INVALID", "{url}");
+    }
+}
+
+#[tokio::test]
+async fn service_messages_of_one_bot_come_to_another_only_where_the_switch_says_so() {
+    let lab = Lab::with_forum().await;
+    let other = "7002:another-secret";
+    lab.control("telegram/bots", json!({ "token": other, "username": "other_bot" })).await;
+    let group = json!({ "chat_id": GROUP, "title": "Продажи", "is_forum": true, "bot_token": other });
+    lab.control("telegram/chats", group).await;
+    let receiver = Receiver::start(json!({})).await;
+    let base = lab.simulators.telegram_base().expect("telegram");
+    let webhook = json!({ "url": receiver.url, "drop_pending_updates": true });
+    lab.client.post(format!("{base}/bot{other}/setWebhook")).json(&webhook).send().await.expect("an answer");
+    let seen = lab.topic().await;
+    lab.control("telegram/switches", json!({ "chat_id": GROUP, "bots_see_each_other": false })).await;
+    lab.topic().await;
+    lab.control("telegram/messages", json!({ "chat_id": GROUP, "text": "Всем" })).await;
+    let bodies = receiver.wait_for(2).await;
+    assert_eq!(bodies[0]["message"]["forum_topic_created"]["name"], "iPhone");
+    assert_eq!(bodies[0]["message"]["message_id"], seen);
+    assert_eq!(bodies[1]["message"]["text"], "Всем", "the second topic was not reported");
+}

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::{Failure, decoded};
 use crate::pictures;
-use crate::telegram::state::{ChatKey, Member, Status, TelegramState};
+use crate::telegram::state::{ChatKey, Home, Member, Status, TelegramState};
 use crate::telegram::{media, target};
 use crate::world::now;
 
@@ -35,6 +35,7 @@ pub(crate) fn write(telegram: &mut TelegramState, request: &Map<String, Value>) 
         _ => find_chat(telegram, chat_id, token)?,
     };
     let thread = number("thread_id");
+    let files_before = telegram.files_so_far();
     let (kind, content) = content(telegram, request)?;
     let Some(chat) = telegram.chats.get_mut(&key) else { return Err(no_chat()) };
     if let Some(thread) = thread {
@@ -57,6 +58,8 @@ pub(crate) fn write(telegram: &mut TelegramState, request: &Map<String, Value>) 
     };
     let rendered = chat.rendered_message(&message, true);
     let bots = chat.bots_present();
+    let home = Home { chat_id: chat.id, thread_id: message.thread_id, message_id: message.id };
+    telegram.place_files(files_before, home);
     for bot in bots {
         telegram.queue(bot, &key, Some(message.id), update, rendered.clone());
     }
