@@ -130,10 +130,10 @@ async fn a_change_of_a_bot_returns_a_row_once() {
     assert_eq!(changed_rows(bots::mark_broken(bot.id, "kicked")).await, 1);
     assert_eq!(changed_rows(bots::mark_broken(bot.id, "kicked")).await, 0);
     assert_eq!(changed_rows(bots::mark_working(bot.id)).await, 1);
-    assert_eq!(changed_rows(bots::move_group(bot.id, outside.chat_id, -5)).await, 1);
+    assert_eq!(changed_rows(bots::move_group(bot.id, outside.chat_id, outside.chat_id - 1)).await, 1);
     assert_eq!(changed_rows(bots::move_group(bot.id, outside.chat_id, -6)).await, 0);
     for title in ["Старое", "Новое"] {
-        changed_rows(chats::store_chat(bot.id, -5, title.to_owned(), true, "member")).await;
+        changed_rows(chats::store_chat(bot.id, -5, title, true, "member")).await;
     }
     let titles = Statement::new("SELECT title FROM telegram_chats WHERE bot_id = $1 AND chat_id = -5").bind(bot.id);
     let titles = world.query(Scope::Tenant(owner.client), titles).await;

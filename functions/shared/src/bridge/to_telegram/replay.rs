@@ -2,11 +2,11 @@
 //! a message that still waits follows by itself, and would stand there twice.
 
 use jiff::tz::TimeZone;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio_postgres::types::Json;
 
 use super::{
-    compose::{message_text, post_text},
+    compose::{message_text, post_text, styled::Styled},
     sender::TelegramSender,
     work::{BotWork, ClaimedDialog},
 };
@@ -16,7 +16,6 @@ use crate::{
         error::BridgeError,
     },
     platform::db::{DbError, Statement, get},
-    telegram::text::truncate_utf16,
 };
 
 /// The most UTF-16 units of one message: ten messages, with times and names, fit into a post.
@@ -51,21 +50,18 @@ pub(super) async fn compose(
         .flatten()
         .map(|row| {
             let own = get::<String>(row, "direction")? == "out";
-            let who = if own { texts::you(Language::Russian).to_owned() } else { post_text::buyer(dialog) };
+            let who =
+                if own { Styled::bold(texts::you(Language::Russian)) } else { Styled::plain(post_text::buyer(dialog)) };
             let Json(message) = get(row, "message")?;
             Ok(message_text::replay_line(&message, &who, &zone))
         })
-        .collect::<Result<Vec<String>, DbError>>()?;
+        .collect::<Result<Vec<Styled>, DbError>>()?;
     Ok((!lines.is_empty()).then(|| text(&lines)))
 }
 
-fn text(lines: &[String]) -> Value {
-    let short = lines.iter().map(|line| match truncate_utf16(line, MAX_LINE_UNITS) {
-        cut if cut.len() < line.len() => format!("{cut}…"),
-        whole => whole.to_owned(),
-    });
-    let all: Vec<String> = std::iter::once(texts::last_messages(Language::Russian).to_owned()).chain(short).collect();
-    json!({ "text": all.join("\n") })
+fn text(lines: &[Styled]) -> Value {
+    let heading = std::iter::once(Styled::bold(texts::last_messages(Language::Russian)));
+    Styled::join("\n", heading.chain(lines.iter().map(|line| line.shortened(MAX_LINE_UNITS)))).content()
 }
 
 #[cfg(test)]
@@ -76,8 +72,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ten_messages_of_any_length_fit_into_one_post(lengths in prop::collection::vec(0usize..5000, 1..=10)) {
-            let lines: Vec<String> = lengths.iter().map(|length| "😀".repeat(*length)).collect();
+        fn ten_messages_of_any_length_fit_into_one_post(lengths in prop::collection::vec(1usize..5000, 1..=10)) {
+            let lines: Vec<Styled> = lengths.iter().map(|length| Styled::plain("😀".repeat(*length))).collect();
             let replay = text(&lines);
             let said = replay["text"].as_str().unwrap_or_default();
             prop_assert!(utf16_len(said) <= TEXT_LIMIT && said.split('\n').count() == lines.len() + 1);

@@ -123,7 +123,6 @@ pub enum GroupId {
     /// A number, negative for groups.
     Number(i64),
     /// The same as text.
-    #[schema(value_type = String, pattern = "^-?[0-9]+$", example = "-1001234567890")]
     Text(String),
 }
 

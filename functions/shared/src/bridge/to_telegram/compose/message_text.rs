@@ -134,8 +134,9 @@ pub(super) fn body(message: &PendingMessage) -> Styled {
 }
 
 /// Returns a message as one line of a replay.
-pub(in crate::bridge::to_telegram) fn replay_line(message: &PendingMessage, who: &str, zone: &TimeZone) -> String {
-    format!("{} {}: {}", clock(message, zone), tidy(who), tidy(body(message).text()))
+pub(in crate::bridge::to_telegram) fn replay_line(message: &PendingMessage, who: &Styled, zone: &TimeZone) -> Styled {
+    let said = Styled::plain(tidy(body(message).text()));
+    Styled::bold(clock(message, zone)).then(" ", who).then(": ", &said)
 }
 
 pub(super) fn clock(message: &PendingMessage, zone: &TimeZone) -> String {

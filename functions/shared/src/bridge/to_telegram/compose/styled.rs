@@ -5,7 +5,10 @@ use std::ops::Range;
 
 use serde_json::{Value, json};
 
-use crate::telegram::text::{split_ranges, utf16_len};
+use crate::{
+    platform::names::cut,
+    telegram::text::{split_ranges, utf16_len},
+};
 
 /// The most entities of one message; Telegram drops the others without a word (core.telegram.org/api/entities).
 pub(super) const MAX_ENTITIES: usize = 100;
@@ -92,6 +95,14 @@ impl Styled {
     /// Splits it into pieces of at most `limit` UTF-16 units, each with its part of the entities.
     pub(super) fn split(&self, limit: usize) -> Vec<Self> {
         split_ranges(&self.text, limit).into_iter().map(|piece| self.piece(piece)).collect()
+    }
+
+    /// Returns its beginning of at most `limit` UTF-16 units, with a mark behind it if something is left out.
+    pub(in crate::bridge::to_telegram) fn shortened(&self, limit: usize) -> Self {
+        match cut(&self.text, limit).len() {
+            whole if whole == self.text.len() => self.clone(),
+            length => self.piece(0..length).then("", &Self::plain("…")),
+        }
     }
 
     fn piece(&self, piece: Range<usize>) -> Self {
