@@ -130,6 +130,7 @@ impl Scene {
                 attachments: json!({}),
                 created: Timestamp::now(),
                 position: 0,
+                placeholder: false,
             }],
             polled: None,
         };

@@ -110,6 +110,8 @@ mod tests {
             content,
             outcome_unknown: false,
             attempts: 0,
+            answers_lost: 0,
+            failed_since: None,
             chat_id: None,
             thread_id: None,
         };
