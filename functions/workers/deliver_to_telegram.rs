@@ -13,7 +13,7 @@ use tuberry::{
 tuberry::worker!(
     "deliver-to-telegram",
     deliver,
-    [Database, Cache, Secrets, TelegramApi, AvitoApi, MediaHosts, TelegramQueue]
+    [Database, Cache, Secrets, TelegramApi, AvitoApi, MediaHosts, TelegramQueue, AvitoQueue]
 );
 
 /// The most bots for which one invocation works at the same time: as many as a batch has (`BatchSize` in the template).

@@ -112,6 +112,7 @@ pub struct App {
     keyring: OnceLock<Keyring>,
     outside: OnceLock<reqwest::Client>,
     media: OnceLock<Media>,
+    call_timeout: Option<Duration>,
 }
 
 impl App {
@@ -132,7 +133,19 @@ impl App {
             keyring: OnceLock::new(),
             outside: OnceLock::new(),
             media: OnceLock::new(),
+            call_timeout: None,
         }
+    }
+
+    /// Sets a shorter timeout of calls to Avito and Telegram, for tests.
+    #[must_use]
+    pub fn with_call_timeout(self, timeout: Duration) -> Self {
+        Self { call_timeout: Some(timeout), ..self }
+    }
+
+    /// The timeout of calls to Avito and Telegram. None: each client has its own.
+    pub fn call_timeout(&self) -> Option<Duration> {
+        self.call_timeout
     }
 
     /// The configuration.

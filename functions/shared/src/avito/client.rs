@@ -139,7 +139,6 @@ impl Client {
     }
 
     /// Sets a shorter timeout, for tests.
-    #[cfg(test)]
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }

@@ -84,7 +84,6 @@ impl Bot {
     }
 
     /// Sets a shorter timeout, for tests.
-    #[cfg(test)]
     #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }

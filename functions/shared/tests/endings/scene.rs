@@ -28,6 +28,8 @@ use crate::support::{World, must, shop::Shop, variable};
 
 /// Nothing listens there: the test itself runs the workers.
 const NO_QUEUE: &str = "http://127.0.0.1:1/none";
+/// The timeout of calls: a call that hangs costs no minutes.
+const CALL_TIMEOUT: Duration = Duration::from_millis(400);
 /// The most rounds in which all that is due is worked off: more would be a circle without a wait.
 const MAX_ROUNDS: usize = 300;
 
@@ -72,15 +74,16 @@ impl Scene {
         let hosts = [variable("AVITO_API_BASE"), variable("TELEGRAM_API_BASE")]
             .map(|base| base.replace("http://", ""))
             .join(",");
-        let world = World::with(&[
-            ("MEDIA_HOSTS", &hosts),
+        let changed = [
+            ("MEDIA_HOSTS", hosts.as_str()),
             ("DATABASE_URL", address.as_str()),
             ("TELEGRAM_QUEUE_URL", NO_QUEUE),
             ("AVITO_QUEUE_URL", NO_QUEUE),
             ("POLL_QUEUE_URL", NO_QUEUE),
             ("INTAKE_QUEUE_URL", NO_QUEUE),
             ("AUTO_REPLY_QUEUE_URL", NO_QUEUE),
-        ]);
+        ];
+        let world = World::with_call_timeout(&changed, CALL_TIMEOUT);
         let shop = Shop::of(world).await;
         shop.world.query(Scope::Tenant(shop.owner.client), start_polling(shop.account_id)).await;
         let mut scene = Self { shop, owner_of_database, database, clock: 0.0, calls: Vec::new(), read_calls: 0 };

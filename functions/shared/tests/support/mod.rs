@@ -5,7 +5,7 @@
 
 pub mod shop;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
@@ -96,6 +96,19 @@ impl World {
 
     /// The running stack, with some variables set otherwise.
     pub fn with(changed: &[(&str, &str)]) -> Self {
+        Self::of(App::new(Self::config(changed), NEEDS))
+    }
+
+    /// As [`World::with`]; calls to Avito and Telegram end after this time.
+    pub fn with_call_timeout(changed: &[(&str, &str)], timeout: Duration) -> Self {
+        Self::of(App::new(Self::config(changed), NEEDS).with_call_timeout(timeout))
+    }
+
+    fn of(app: App) -> Self {
+        Self { app: Box::leak(Box::new(app)) }
+    }
+
+    fn config(changed: &[(&str, &str)]) -> Config {
         assert!(
             std::env::var("DATABASE_URL").is_ok_and(|address| !address.is_empty()),
             "run `make test`: these tests need the local stack"
@@ -106,8 +119,7 @@ impl World {
             None if name == "MEDIA_HOSTS" => Some("127.0.0.1".to_owned()),
             None => std::env::var(name).ok(),
         };
-        let config = must(Config::read(&variables(NEEDS), get));
-        Self { app: Box::leak(Box::new(App::new(config, NEEDS))) }
+        must(Config::read(&variables(NEEDS), get))
     }
 
     /// Returns an id that no other test has, nor any earlier run on the same database.

@@ -186,6 +186,18 @@ pub(in crate::bridge) fn forget_topic(bot_id: i64, chat_id: i64, thread_id: i64)
     .bind(thread_id)
 }
 
+/// Shows a dialog in General for an hour if it had three topics within the last one: somebody deletes them.
+pub(in crate::bridge) fn limit_new_topics(dialog_id: i64) -> Statement {
+    Statement::new(
+        "UPDATE dialogs d
+         SET in_general_until = now() + interval '1 hour', topic_failed_since = coalesce(d.topic_failed_since, now())
+         WHERE d.id = $1 AND d.topic_state = 'none'
+           AND (SELECT count(*) FROM dialog_topics t
+                WHERE t.client_id = d.client_id AND t.dialog_id = d.id AND t.created_at > now() - interval '1 hour') >= 3",
+    )
+    .bind(dialog_id)
+}
+
 /// Stores that we closed or reopened the topic.
 pub(in crate::bridge) fn set_topic_closed(dialog_id: i64, is_closed: bool) -> Statement {
     Statement::new("UPDATE dialogs SET topic_closed = $2 WHERE id = $1").bind(dialog_id).bind(is_closed)

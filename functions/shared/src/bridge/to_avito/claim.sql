@@ -32,11 +32,15 @@ BEGIN
       AND (d.lease_owner = _lease_owner OR d.send_at <= now() OR d.mark_read_at <= now())
     FOR NO KEY UPDATE;
     IF NOT FOUND THEN
+        SELECT CASE WHEN d.lease_owner <> _lease_owner AND d.lease_until >= now()
+                         AND (d.send_at <= now() OR d.mark_read_at <= now()) THEN 'lease_taken'
+                    -- The wake-up came for a chat that was not quiet: another one comes when it is to be marked read.
+                    WHEN d.mark_read_at <= now() + interval '1 minute' THEN 'idle' END AS outcome,
+               extract(epoch FROM d.mark_read_at - now()) AS wake_in
+        INTO _part FROM dialogs AS d WHERE d.id = _dialog_id;
         RETURN json_build_object(
-            'bot_id', CASE WHEN _has_outcome THEN sql.bot_to_wake(_dialog_id) END,
-            'outcome', (SELECT 'lease_taken' FROM dialogs AS d
-                        WHERE d.id = _dialog_id AND d.lease_owner <> _lease_owner AND d.lease_until >= now()
-                          AND (d.send_at <= now() OR d.mark_read_at <= now())));
+            'bot_id', CASE WHEN _has_outcome THEN sql.bot_to_wake(_dialog_id) END, 'outcome', _part.outcome,
+            'wake_in', CASE WHEN _part.outcome = 'idle' THEN _part.wake_in END);
     END IF;
     IF (
         -- lookup: has_requested_change

@@ -240,6 +240,7 @@ BEGIN
                coalesce(d.confirmed_at, d.provisional_since) IS NOT NULL AS confirmed, a.name AS account_name, a.timezone,
                d.topic_attempts, d.topic_failed_since, coalesce(d.in_general_until > now(), false) AS in_general,
                d.confirm_attempts, d.confirm_failed_since, d.set_aside_attempts,
+               a.mark_read AND d.mark_read_at IS NULL AS schedules_mark_read,
                CASE d.topic_state
                    WHEN 'open' THEN json_build_object('open', json_build_object(
                        'chat_id', d.telegram_chat_id, 'thread_id', d.telegram_topic_id))

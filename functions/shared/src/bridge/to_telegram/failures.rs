@@ -117,6 +117,7 @@ pub(super) async fn after_failure(
         Error::ThreadNotFound if work.dialog.is_some() && target.thread_id.is_some() => {
             outcome.extend(posts::requeue_post(post.id, Requeue::AT_ONCE));
             outcome.extend(target.thread_id.map(|thread| topics::forget_topic(sender.bot_id, target.chat_id, thread)));
+            outcome.extend(work.dialog.as_ref().map(|dialog| topics::limit_new_topics(dialog.id)));
         }
         Error::TopicClosed => match &work.dialog {
             Some(_) if call::reopen_topic(sender, target).await => {

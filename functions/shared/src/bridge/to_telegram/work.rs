@@ -84,6 +84,8 @@ pub(super) struct ClaimedDialog {
     pub(super) confirm_attempts: i32,
     /// The time of the first of them.
     pub(super) confirm_failed_since: Option<Timestamp>,
+    /// True if its next post of a buyer's message schedules that the chat is marked read.
+    pub(super) schedules_mark_read: bool,
     /// The times that our own code or SQL failed for it, one after the other.
     pub(super) set_aside_attempts: i32,
     /// The failed attempts to create a topic.

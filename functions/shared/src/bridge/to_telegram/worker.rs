@@ -22,7 +22,11 @@ use crate::{
     App,
     bridge::{
         common::{
-            claim::Claim, queue_tasks::TelegramTask, telegram_budget::TelegramBudget, tenant_cache, wakeups::Wakeups,
+            claim::Claim,
+            queue_tasks::{AvitoTask, TelegramTask},
+            telegram_budget::TelegramBudget,
+            tenant_cache,
+            wakeups::Wakeups,
         },
         error::BridgeError,
         rows::{bot_outbox, handover},
@@ -32,6 +36,9 @@ use crate::{
 };
 
 pub use crate::bridge::common::claim::WorkerOutcome;
+
+/// The time after a post until its chat is marked read, if it stays quiet (`finish_post` in rows/posts.sql).
+const MARK_READ_DELAY: Duration = Duration::from_secs(30);
 
 /// The end of one round, from taking the lease to its release.
 enum RoundEnd {
@@ -168,7 +175,15 @@ impl TelegramSender<'_> {
                 let statements = claim::claim_bot_work(bot_id, owner, outcome, Completed::default(), None);
                 (self.run_with_dialog_lock(&work, statements).await?, None)
             }
-            TelegramStep::CommitSent(outcome, completed) => self.commit_sent(outcome, completed, next_work).await?,
+            TelegramStep::CommitSent(outcome, completed) => {
+                let shows_message = completed.sent_post.is_some();
+                let committed = self.commit_sent(outcome, completed, next_work).await?;
+                if let Some(dialog) = work.dialog.as_ref().filter(|dialog| shows_message && dialog.schedules_mark_read)
+                {
+                    self.app.wake(&AvitoTask::V1 { dialog_id: dialog.id }, MARK_READ_DELAY).await;
+                }
+                committed
+            }
             TelegramStep::SendPlanned(plan) => {
                 let statements =
                     claim::claim_bot_work(bot_id, owner, Vec::new(), Completed::default(), Some(&plan.prepared));

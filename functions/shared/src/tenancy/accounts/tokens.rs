@@ -47,7 +47,11 @@ pub enum TokenError {
 pub fn avito(app: &App) -> avito::Client {
     let base =
         app.config().text(var::AVITO_API_BASE).parse().expect("the address was checked when the function started");
-    avito::Client::new(app.outside().clone(), base)
+    let client = avito::Client::new(app.outside().clone(), base);
+    match app.call_timeout() {
+        Some(timeout) => client.with_timeout(timeout),
+        None => client,
+    }
 }
 
 /// Returns an access token for the account: the stored one while it is valid, else a new one.

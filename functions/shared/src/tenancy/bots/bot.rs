@@ -198,5 +198,9 @@ pub async fn exists(app: &App, client: ClientId, bot_id: i64) -> Result<bool, Db
 pub fn telegram(app: &App, token: Secret) -> telegram::Bot {
     let base =
         app.config().text(var::TELEGRAM_API_BASE).parse().expect("the address was checked when the function started");
-    telegram::Bot::new(app.outside().clone(), base, token)
+    let bot = telegram::Bot::new(app.outside().clone(), base, token);
+    match app.call_timeout() {
+        Some(timeout) => bot.with_timeout(timeout),
+        None => bot,
+    }
 }
