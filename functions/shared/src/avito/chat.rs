@@ -27,8 +27,9 @@ pub struct Chat {
     /// The time of its creation, in Unix seconds.
     #[serde(default, deserialize_with = "lenient::number")]
     pub created: Option<i64>,
-    /// The time of its last change, in Unix seconds.
-    #[serde(default, deserialize_with = "lenient::updated")]
+    /// The time of its last change, in Unix seconds, as Avito says it. It is not cut to a range: of a time to come each list
+    /// would have another one then, and the chat would seem to change with each.
+    #[serde(default, deserialize_with = "lenient::number")]
     pub updated: Option<i64>,
     /// Its users, in no reliable order; a deleted account is missing.
     #[serde(default, deserialize_with = "lenient::list_or_nothing")]

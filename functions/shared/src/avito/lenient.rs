@@ -26,11 +26,6 @@ pub(super) fn created<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Opti
     Ok(number(deserializer)?.and_then(|seconds| limits::time("created", seconds)))
 }
 
-/// The time of a chat's last change, cut to its range: no poll may take it for a time to come.
-pub(super) fn updated<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    Ok(number(deserializer)?.and_then(|seconds| limits::time("updated", seconds)))
-}
-
 /// The time at which a message was read, cut to its range. One that is too early says all the same that it was read.
 pub(super) fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     Ok(number(deserializer)?
