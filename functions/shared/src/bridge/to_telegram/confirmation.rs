@@ -138,11 +138,13 @@ fn show_provisionally(dialog_id: i64) -> Vec<Statement> {
     ]
 }
 
-/// Filters the messages of a chat that Avito does not know: they stay stored, and are not posted.
+/// Filters the messages of a chat that Avito does not know: they stay stored, and are not posted, until a poll lists the
+/// chat after all (`sql.show_withheld`). One that a poll has confirmed meanwhile is not filtered.
 fn hide_unknown_chat(dialog_id: i64) -> Statement {
     Statement::new(
-        "UPDATE messages SET needs_post = false, status = 'filtered', error = 'Avito knows no such chat'
-         WHERE dialog_id = $1 AND needs_post AND post_id IS NULL",
+        "WITH unconfirmed AS (SELECT id FROM dialogs WHERE id = $1 AND confirmed_at IS NULL FOR NO KEY UPDATE)
+         UPDATE messages m SET needs_post = false, status = 'filtered', error = 'Avito knows no such chat'
+         FROM unconfirmed WHERE m.dialog_id = unconfirmed.id AND m.needs_post AND m.post_id IS NULL",
     )
     .bind(dialog_id)
 }
