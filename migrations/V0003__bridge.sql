@@ -42,9 +42,6 @@ CREATE TABLE dialogs (
     hold_until timestamptz,
     -- True if `hold_until` waits only for more pictures of an album. Any other message ends the wait.
     collecting_album boolean NOT NULL DEFAULT false,
-    -- Last message of this chat that a poll has read. The messages before it were read as well.
-    synced_message_id text,
-    synced_updated bigint,
     -- Due times of the work at Avito, and the lease of the worker that does it.
     send_at timestamptz,
     -- Nothing is sent to the chat before then: after a failure, by Avito's order, or until an album is complete.
@@ -179,6 +176,8 @@ CREATE INDEX messages_of_dialog ON messages (client_id, dialog_id, id);
 CREATE INDEX messages_by_time ON messages (client_id, dialog_id, (coalesce(avito_created, created_at)), avito_position, id);
 CREATE INDEX messages_of_post ON messages (client_id, post_id) WHERE post_id IS NOT NULL;
 CREATE INDEX messages_of_album ON messages (bot_id, telegram_chat_id, media_group_id) WHERE media_group_id IS NOT NULL;
+-- Finds what was withheld and may be shown after all.
+CREATE INDEX messages_withheld ON messages (dialog_id) WHERE status = 'filtered' AND error IS NOT NULL;
 CREATE INDEX messages_changing ON messages (dialog_id) WHERE change_due_at IS NOT NULL OR delete_command_id IS NOT NULL;
 CREATE INDEX messages_unreported ON messages (avito_account_id, created_at) WHERE webhook_reported_at IS NULL AND origin = 'buyer';
 CREATE INDEX messages_unconfirmed ON messages (avito_account_id, created_at)
@@ -270,12 +269,24 @@ CREATE TABLE account_polls (
     client_id bigint NOT NULL,
     next_poll_at timestamptz NOT NULL DEFAULT now(),
     started_at timestamptz NOT NULL DEFAULT now(),
-    -- Newest time, in seconds of Avito's clock, up to which the account was polled. It only goes up.
+    -- Time of the last poll, or of the one that runs.
+    polled_at timestamptz,
+    -- Time, in seconds of Avito's clock, below which every chat was dealt with. It only goes up, and never beyond now.
     watermark bigint,
+    -- Null while chats are left to read: the next poll goes on with them.
     page_digest bytea,
     -- Time at which the unread chats are next listed on their own.
-    unread_list_at timestamptz NOT NULL DEFAULT now() + interval '10 minutes' * random(),
+    unread_list_at timestamptz NOT NULL DEFAULT now(),
     unread_digest bytea,
+    -- Times of the last calls for messages, in seconds since 1970. A minute has a limited number of them.
+    message_calls bigint[] NOT NULL DEFAULT '{}',
+    -- Chats that the polls read so far of those that they found changed. Both are 0 while nothing is left to read.
+    chats_read int NOT NULL DEFAULT 0,
+    chats_to_read int NOT NULL DEFAULT 0,
+    -- Failures in a row of the polls themselves. One chat that cannot be read is no such failure.
+    attempts int NOT NULL DEFAULT 0,
+    failed_since timestamptz,
+    error text,
     -- Time at which a poll found a message that no webhook had reported. It is judged a minute later.
     unreported_since timestamptz,
     -- Time at which a webhook was last found missing.
@@ -289,6 +300,28 @@ CREATE TABLE account_polls (
     FOREIGN KEY (client_id, avito_account_id) REFERENCES avito_accounts (client_id, id) ON DELETE CASCADE
 );
 CREATE INDEX account_polls_due ON account_polls (next_poll_at);
+
+-- Polling of one chat, also of a chat without a dialog: its cursor, and the attempts to read it while that fails.
+CREATE TABLE chat_polls (
+    avito_account_id bigint NOT NULL,
+    avito_chat_id text NOT NULL,
+    client_id bigint NOT NULL,
+    -- The chat as Avito's list showed it when it was last dealt with: time, last message, and the kind of that message.
+    listed_updated bigint,
+    listed_message_id text,
+    listed_kind text,
+    -- Last message of this chat that a poll has read. The messages before it were read as well.
+    synced_message_id text,
+    -- Failures in a row to read it. Without a failure and with a due time, the last poll broke off in this chat.
+    attempts int NOT NULL DEFAULT 0,
+    failed_since timestamptz,
+    -- Time of the next attempt. Null after a week of failures: then only a change of the chat causes another.
+    due_at timestamptz,
+    error text,
+    PRIMARY KEY (avito_account_id, avito_chat_id),
+    FOREIGN KEY (client_id, avito_account_id) REFERENCES avito_accounts (client_id, id) ON DELETE CASCADE
+);
+CREATE INDEX chat_polls_due ON chat_polls (avito_account_id, due_at) WHERE due_at IS NOT NULL;
 
 -- Finds the dialog of a message: by its topic, or in a group without topics by the message that it replies to.
 CREATE FUNCTION find_dialog(bot bigint, chat bigint, topic bigint, reply bigint) RETURNS bigint
@@ -313,19 +346,19 @@ DECLARE
     table_name text;
 BEGIN
     FOREACH table_name IN ARRAY ARRAY['dialogs', 'dialog_topics', 'posts', 'messages', 'parts', 'inside_albums',
-                                      'bot_outboxes', 'account_polls'] LOOP
+                                      'bot_outboxes', 'account_polls', 'chat_polls'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', table_name);
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', table_name);
         EXECUTE format('CREATE POLICY tenant ON %I TO tuberry_app USING (client_id = (SELECT current_client_id()))
                         WITH CHECK (client_id = (SELECT current_client_id()))', table_name);
     END LOOP;
-    FOREACH table_name IN ARRAY ARRAY['dialogs', 'bot_outboxes', 'account_polls'] LOOP
+    FOREACH table_name IN ARRAY ARRAY['dialogs', 'bot_outboxes', 'account_polls', 'chat_polls'] LOOP
         EXECUTE format('CREATE POLICY service ON %I TO tuberry_service USING (true) WITH CHECK (true)', table_name);
     END LOOP;
 END $$;
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON dialogs, dialog_topics, posts, messages, parts TO tuberry_app;
 GRANT SELECT, INSERT ON inside_albums TO tuberry_app;
-GRANT SELECT, INSERT, UPDATE ON bot_outboxes, account_polls TO tuberry_app;
-GRANT SELECT ON dialogs, bot_outboxes TO tuberry_service;
+GRANT SELECT, INSERT, UPDATE ON bot_outboxes, account_polls, chat_polls TO tuberry_app;
+GRANT SELECT ON dialogs, bot_outboxes, chat_polls TO tuberry_service;
 GRANT SELECT, UPDATE ON account_polls TO tuberry_service;

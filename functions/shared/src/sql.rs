@@ -5,6 +5,7 @@
 pub const FILES: &[(&str, &str)] = &[
     ("tenancy/tenants.sql", include_str!("tenancy/tenants.sql")),
     ("tenancy/accounts/keys.sql", include_str!("tenancy/accounts/keys.sql")),
+    ("tenancy/accounts/webhooks/webhooks.sql", include_str!("tenancy/accounts/webhooks/webhooks.sql")),
     ("tenancy/accounts/change.sql", include_str!("tenancy/accounts/change.sql")),
     ("tenancy/bots/change.sql", include_str!("tenancy/bots/change.sql")),
     ("bridge/common/tenant_cache.sql", include_str!("bridge/common/tenant_cache.sql")),
@@ -16,6 +17,7 @@ pub const FILES: &[(&str, &str)] = &[
     ("bridge/rows/receipts.sql", include_str!("bridge/rows/receipts.sql")),
     ("bridge/ingest/record.sql", include_str!("bridge/ingest/record.sql")),
     ("bridge/ingest/polls/account.sql", include_str!("bridge/ingest/polls/account.sql")),
+    ("bridge/ingest/polls/cursors.sql", include_str!("bridge/ingest/polls/cursors.sql")),
     ("bridge/ingest/polls/poll.sql", include_str!("bridge/ingest/polls/poll.sql")),
     ("bridge/ingest/polls/schedule.sql", include_str!("bridge/ingest/polls/schedule.sql")),
     ("bridge/ingest/polls/confirm.sql", include_str!("bridge/ingest/polls/confirm.sql")),

@@ -16,7 +16,17 @@ const TABLES: &[(&str, &[&str])] = &[
     ("identity", &["users", "sessions", "refresh_tokens", "used_logins"]),
     (
         "bridge",
-        &["dialogs", "dialog_topics", "messages", "posts", "parts", "inside_albums", "bot_outboxes", "account_polls"],
+        &[
+            "dialogs",
+            "dialog_topics",
+            "messages",
+            "posts",
+            "parts",
+            "inside_albums",
+            "bot_outboxes",
+            "account_polls",
+            "chat_polls",
+        ],
     ),
 ];
 
@@ -31,6 +41,7 @@ const WRITERS: &[(&str, &[&str])] = &[
     ("dialog_topics", &["rows", "api", "claim"]),
     ("bot_outboxes", &["rows", "api", "claim"]),
     ("account_polls", &["rows", "ingest", "api"]),
+    ("chat_polls", &["ingest"]),
 ];
 
 /// Reads the Rust and SQL files of the library.

@@ -16,7 +16,7 @@ use crate::{
         rows::{account_work, topics},
     },
     platform::db::{DbError, ResultSets, Statement},
-    tenancy::accounts::Meaning,
+    tenancy::accounts::{Meaning, Switch},
 };
 
 /// Locks an account's dialogs. They are locked before the account itself, as in every transaction.
@@ -105,10 +105,37 @@ pub fn account_change_statements(account_id: i64, meaning: Meaning) -> (Vec<Stat
     if meaning.moves {
         after.extend(move_dialogs_to_bot(account_id));
     }
+    if meaning.monitoring == Some(Switch::Off) {
+        before.push(cancel_auto_replies(account_id));
+    }
+    if meaning.monitoring == Some(Switch::On) {
+        after.push(begin_polls_anew(account_id));
+    }
     if meaning.resumes {
         after.extend(resume_account(account_id));
     }
     (before, after)
+}
+
+/// Cancels the scheduled auto-replies of an account that is no longer followed. Only their dialogs are locked.
+fn cancel_auto_replies(account_id: i64) -> Statement {
+    Statement::new(
+        "UPDATE dialogs SET auto_reply_scheduled_at = NULL
+         WHERE id IN (SELECT id FROM dialogs WHERE avito_account_id = $1 AND auto_reply_scheduled_at IS NOT NULL ORDER BY id
+                      FOR NO KEY UPDATE)",
+    )
+    .bind(account_id)
+}
+
+/// Begins the polls of an account that is followed again: as after its connection, of what was written before only the
+/// unread messages are shown.
+fn begin_polls_anew(account_id: i64) -> Statement {
+    Statement::new(
+        "UPDATE account_polls SET started_at = now(), unread_list_at = now(), page_digest = NULL, unread_digest = NULL,
+                attempts = 0, failed_since = NULL, error = NULL
+         WHERE avito_account_id = $1",
+    )
+    .bind(account_id)
 }
 
 /// Makes an account's poll and its dialogs' answers due now: Avito accepts the account again. Returns the dialogs.

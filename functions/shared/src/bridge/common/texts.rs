@@ -2,6 +2,8 @@
 //! Long because all texts of the bridge stand together, so that they read as one voice.
 //! A group gets Russian. An answer to one person is in the language of their `language_code`.
 
+pub mod chats;
+
 /// The languages of the texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {

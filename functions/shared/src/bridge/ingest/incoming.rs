@@ -38,10 +38,6 @@ pub struct PolledChat {
     pub buyer: Value,
     /// The item that the chat is about: `{title, price, city, url}`; null if it is about none.
     pub item: Value,
-    /// The newest message that the poll has read together with all before it.
-    pub last_message_id: Option<String>,
-    /// The chat's `updated` at that time, seconds.
-    pub updated: i64,
 }
 
 /// The messages of one chat, from one source.

@@ -57,8 +57,6 @@ fn with_polled_chat(statement: Statement, polled: Option<&PolledChat>) -> Statem
         .arg("is_poll", polled.is_some())
         .arg("buyer", polled.and_then(|polled| filled(&polled.buyer)))
         .arg("item", polled.and_then(|polled| filled(&polled.item)))
-        .arg("synced_message_id", polled.and_then(|polled| polled.last_message_id.clone()))
-        .arg("synced_updated", polled.map(|polled| polled.updated))
 }
 
 /// Puts the texts of Avito's list in the place of those that a webhook reported otherwise.
@@ -77,4 +75,14 @@ pub(in crate::bridge) fn correct_texts(
     .bind(chat_id.to_owned())
     .bind(serde_json::to_value(messages).unwrap_or_default())
     .bind(texts::corrected(Language::Russian))
+}
+
+/// Shows what was withheld of a chat while Avito knew no such chat, for a poll has found it after all; and those of
+/// these messages that were withheld while the account was not followed.
+pub(in crate::bridge) fn show_withheld(account_id: i64, chat_id: &str, avito_message_ids: Vec<String>) -> Statement {
+    Statement::call("show_withheld")
+        .arg("account_id", account_id)
+        .arg("avito_chat_id", chat_id.to_owned())
+        .arg("avito_message_ids", avito_message_ids)
+        .labelled(WAKEUPS)
 }

@@ -28,8 +28,6 @@ CREATE FUNCTION sql.record_messages(
     _is_poll boolean,
     _buyer jsonb,
     _item jsonb,
-    _synced_message_id text,
-    _synced_updated bigint,
     _deleted_text text,
     _corrected_text text,
     _auto_reply_delay_seconds double precision,
@@ -52,7 +50,7 @@ DECLARE
 BEGIN
     SELECT d.id, d.bot_id INTO _dialog_id, _former_bot_id FROM dialogs d
     WHERE d.avito_account_id = _account_id AND d.avito_chat_id = _avito_chat_id FOR NO KEY UPDATE;
-    SELECT a.client_id, a.bot_id, a.hide_system_messages, a.filter_keywords INTO _account
+    SELECT a.client_id, a.bot_id, a.hide_system_messages, a.filter_keywords, a.monitoring_enabled INTO _account
     FROM tenancy_accounts a WHERE a.avito_account_id = _account_id AND a.user_id = _user_id;
     IF NOT FOUND THEN
         RETURN;
@@ -63,14 +61,14 @@ BEGIN
     IF cardinality(_own_message_ids) > 0 THEN
         PERFORM sql.adopt_echoes(_account_id, _dialog_id, _messages);
     END IF;
-    IF _has_deleted THEN
+    IF _has_deleted AND _account.monitoring_enabled THEN
         PERFORM sql.mark_deleted(_account_id, _dialog_id, _messages, _deleted_text);
     END IF;
     IF _is_poll THEN
         PERFORM sql.correct_texts(_dialog_id, _messages, _corrected_text);
     END IF;
     PERFORM sql.insert_messages(_account.client_id, _account_id, _account.bot_id, _dialog_id, _messages, _is_poll,
-                                _account.hide_system_messages, _account.filter_keywords);
+                                _account.hide_system_messages, _account.filter_keywords, _account.monitoring_enabled);
     IF cardinality(_own_message_ids) > 0 THEN
         RETURN QUERY SELECT put.bot_id, NULL::bigint, 0::bigint, NULL::timestamptz
                      FROM sql.put_sent_receipts(_account_id, _own_message_ids) AS put;
@@ -100,7 +98,7 @@ BEGIN
         _auto_reply_at := sql.auto_reply_due_at(_account.client_id, _account_id, _dialog_id, _changes.asked_at,
                                                 _auto_reply_delay_seconds);
     END IF;
-    IF _changes.has_new AND _synced_message_id IS NULL THEN
+    IF _changes.has_new AND NOT _is_poll THEN
         _hold_until := sql.reorder_hold_until(_account.bot_id, _dialog_id, _reorder_window_seconds, _reorder_wait_seconds,
                                               _has_buffered, _outage_window_seconds, _outage_wait_seconds);
     END IF;
@@ -113,9 +111,7 @@ BEGIN
         hold_until = CASE WHEN d.hold_until > now() AND NOT (d.collecting_album AND _changes.more_than_pictures)
                           THEN d.hold_until ELSE _hold_until END,
         last_received_at = CASE WHEN _changes.has_new THEN now() ELSE d.last_received_at END,
-        collecting_album = d.collecting_album AND NOT _changes.more_than_pictures,
-        synced_message_id = coalesce(_synced_message_id, d.synced_message_id),
-        synced_updated = greatest(_synced_updated, d.synced_updated)
+        collecting_album = d.collecting_album AND NOT _changes.more_than_pictures
     WHERE d.id = _dialog_id
     RETURNING d.hold_until,
               CASE WHEN d.auto_reply_scheduled_at = now() + make_interval(secs => _auto_reply_delay_seconds)
@@ -243,24 +239,27 @@ BEGIN
     END LOOP;
 END $$;
 
--- Inserts messages, each once. A poll confirms what only a webhook reported; a webhook that comes second is noted. Called by
+-- Inserts messages, each once. A poll confirms what only a webhook reported; a webhook that comes second is noted. What comes
+-- while the account is not followed is withheld; show_withheld shows what is still unread when it is followed again. Called by
 -- record_messages.
 CREATE FUNCTION sql.insert_messages(
     _client_id bigint, _account_id bigint, _bot_id bigint, _dialog_id bigint, _messages jsonb, _is_poll boolean,
-    _hide_system_messages boolean, _filter_keywords text
+    _hide_system_messages boolean, _filter_keywords text, _is_followed boolean
 ) RETURNS void LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
     -- lookup: insert_messages
     INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, attachments,
-                          avito_message_id, avito_created, avito_position, confirmed_at, webhook_reported_at, status, needs_post)
+                          avito_message_id, avito_created, avito_position, confirmed_at, webhook_reported_at, status, needs_post,
+                          error)
     SELECT _client_id, _dialog_id, _account_id, _bot_id,
            CASE WHEN incoming.own THEN 'out' ELSE 'in' END,
            CASE WHEN incoming.own THEN 'avito_app' WHEN incoming.system THEN 'system' ELSE 'buyer' END,
            incoming.kind, incoming.text, incoming.attachments, incoming.id, incoming.created, incoming.position,
            CASE WHEN _is_poll THEN now() END, CASE WHEN NOT _is_poll THEN now() END,
-           CASE WHEN filter.is_hidden THEN 'filtered' WHEN incoming.own THEN 'sent' ELSE 'received' END,
-           NOT filter.is_hidden
+           CASE WHEN filter.is_hidden OR NOT _is_followed THEN 'filtered' WHEN incoming.own THEN 'sent' ELSE 'received' END,
+           _is_followed AND NOT filter.is_hidden,
+           CASE WHEN NOT _is_followed AND NOT filter.is_hidden THEN 'the account is not followed' END
     FROM sql.incoming_messages(_messages) AS incoming
     CROSS JOIN LATERAL (
         SELECT NOT incoming.own AND (
@@ -282,6 +281,44 @@ BEGIN
        OR (messages.webhook_reported_at IS NULL AND excluded.webhook_reported_at IS NOT NULL)
     -- end
     ;
+END $$;
+
+-- Shows messages that were withheld because Avito knew no such chat (`hide_unknown_chat` in to_telegram/topic.rs), and confirms
+-- their chat: a poll has found it. Of those that came while the account was not followed it shows the messages that the poll has
+-- found unread, `_avito_message_ids`. Returns wake-ups (common/wakeups.rs). Called by ingest/record.rs.
+CREATE FUNCTION sql.show_withheld(_account_id bigint, _avito_chat_id text, _avito_message_ids text[])
+RETURNS TABLE (bot_id bigint, dialog_id bigint, wait_seconds bigint, auto_reply_at timestamptz)
+LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
+#variable_conflict use_column
+DECLARE
+    _dialog_id bigint;
+BEGIN
+    SELECT d.id INTO _dialog_id FROM dialogs d
+    WHERE d.avito_account_id = _account_id AND d.avito_chat_id = _avito_chat_id FOR NO KEY UPDATE;
+    -- What waited for the confirmation waits no more.
+    UPDATE dialogs d
+    SET confirmed_at = coalesce(d.confirmed_at, now()), confirm_attempts = 0, confirm_failed_since = NULL,
+        hold_until = CASE WHEN d.confirm_failed_since IS NULL THEN d.hold_until END
+    WHERE d.id = _dialog_id AND (d.confirmed_at IS NULL OR d.confirm_failed_since IS NOT NULL);
+    IF FOUND THEN
+        RETURN QUERY SELECT outbox.bot_id, NULL::bigint, outbox.wait_seconds, NULL::timestamptz
+                     FROM dialogs d CROSS JOIN LATERAL sql.make_outbox_due(d.bot_id, d.client_id, now()) AS outbox
+                     WHERE d.id = _dialog_id;
+    END IF;
+    RETURN QUERY
+    WITH shown AS (
+        -- lookup: withheld
+        UPDATE messages m
+        SET needs_post = true, status = CASE WHEN m.direction = 'in' THEN 'received' ELSE 'sent' END, error = NULL
+        WHERE m.dialog_id = _dialog_id AND m.status = 'filtered' AND m.error IS NOT NULL
+          AND (m.error = 'Avito knows no such chat'
+               OR m.error = 'the account is not followed' AND m.avito_message_id = ANY (_avito_message_ids))
+        RETURNING m.bot_id, m.client_id
+        -- end
+    )
+    SELECT outbox.bot_id, NULL::bigint, outbox.wait_seconds, NULL::timestamptz
+    FROM (SELECT DISTINCT shown.bot_id, shown.client_id FROM shown) AS bot
+    CROSS JOIN LATERAL sql.make_outbox_due(bot.bot_id, bot.client_id, now()) AS outbox;
 END $$;
 
 -- True if the dialog holds a message of this origin that is later. Called by record_messages and auto_reply_due_at.

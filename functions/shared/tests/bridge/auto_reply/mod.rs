@@ -82,8 +82,7 @@ impl Shop {
 
     /// Records messages as a webhook does, or as a poll.
     async fn receive(&self, messages: Vec<IncomingMessage>, by_poll: bool) {
-        let polled =
-            PolledChat { buyer: json!({ "name": "Анна" }), item: Value::Null, last_message_id: None, updated: 1 };
+        let polled = PolledChat { buyer: json!({ "name": "Анна" }), item: Value::Null };
         let batch = IncomingBatch {
             account_id: self.account_id,
             user_id: self.outside.user_id,

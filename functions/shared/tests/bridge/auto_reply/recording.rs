@@ -116,7 +116,7 @@ async fn a_message_that_needs_no_answer_schedules_no_auto_reply() {
 #[tokio::test]
 async fn a_message_unread_when_the_account_was_connected_gets_no_auto_reply() {
     let shop = Shop::replying_in(slow_world()).await;
-    shop.world.query(Scope::Tenant(shop.owner.client), polls::start_polling(shop.account_id)).await;
+    shop.world.query(Scope::Tenant(shop.owner.client), polls::start_polling(shop.outside.user_id)).await;
     shop.receive(vec![incoming("buyer", "Ещё продаёте?", 60)], true).await;
     assert_eq!(shop.scheduled_at().await, None);
     shop.receive(vec![incoming("buyer", "Ау?", 0)], true).await;

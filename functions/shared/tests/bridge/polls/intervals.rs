@@ -21,7 +21,8 @@ async fn every_ten_minutes_a_chat_that_avito_lists_out_of_order_is_found_by_its_
     shop.poll_when_due().await;
     assert_eq!(shop.recorded().await.len(), 1);
     shop.change("DELETE FROM messages WHERE avito_account_id = $1").await;
-    shop.change("UPDATE dialogs SET synced_message_id = NULL, synced_updated = NULL WHERE avito_account_id = $1").await;
+    shop.change("UPDATE chat_polls SET synced_message_id = NULL, listed_updated = NULL WHERE avito_account_id = $1")
+        .await;
     shop.poll_when_due().await;
     assert_eq!(shop.recorded().await.len(), 0);
 
@@ -64,9 +65,9 @@ async fn two_thousand_accounts_without_changes_cost_one_call_each_and_half_a_min
     }
     let insert = Statement::new(
         "INSERT INTO avito_accounts (client_id, bot_id, name, user_id, api_client_id, api_client_secret, webhook_secret,
-                                     webhook_secret_hash, webhook_registered_at)
+                                     webhook_secret_hash, webhook_registered_at, webhook_state)
          SELECT a.client_id, a.bot_id, a.name, $2 + n, 'many-' || ($2 + n), a.api_client_secret, a.webhook_secret,
-                a.webhook_secret_hash, now()
+                a.webhook_secret_hash, now(), 'registered'
          FROM avito_accounts a, generate_series(0, $3 - 1) AS n WHERE a.id = $1",
     );
     shop.world.query(client, insert.bind(shop.account_id).bind(first).bind(ACCOUNTS)).await;

@@ -2,11 +2,16 @@
 //! polled now and then, any other often, and a refused one hourly.
 
 pub(super) mod account;
+mod chats;
 mod confirm;
+mod cursors;
+mod lists;
 mod pages;
+mod plan;
 mod poll;
 pub(super) mod schedule;
 mod sync;
+mod times;
 
 pub use account::start_polling;
 pub use poll::poll;

@@ -9,6 +9,8 @@ use crate::{
 
 /// The highest offset Avito serves.
 pub(super) const MAX_OFFSET: u16 = 1000;
+/// The most pages of a list that Avito serves.
+pub(super) const MAX_PAGES: usize = (MAX_OFFSET / avito::MAX_PAGE_SIZE + 1) as usize;
 
 /// A page of an account's chats, newest activity first.
 pub(super) async fn list(

@@ -9,7 +9,7 @@ LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     RETURN QUERY
     SELECT p.avito_account_id, greatest(0, extract(epoch FROM p.next_poll_at - now()))::float8,
-           sql.poll_interval(a.status, w.is_registered, p.unreported_since, p.webhook_missed_at, _usual_seconds, _trusted_seconds,
+           sql.poll_interval(a.status, w.is_registered, p, _usual_seconds, _trusted_seconds,
                              _refused_seconds)
     FROM account_polls p JOIN tenancy_accounts a ON a.avito_account_id = p.avito_account_id
     JOIN tenancy_webhooks w ON w.avito_account_id = p.avito_account_id
