@@ -107,9 +107,21 @@ CREATE TABLE avito_accounts (
     former_webhook_secret bytea,
     former_webhook_secret_hash bytea CHECK (length(former_webhook_secret_hash) = 32),
     webhook_registered_at timestamptz,
+    -- Null until Avito was asked for the first time.
+    webhook_state text CHECK (webhook_state IN ('registered', 'shared', 'ask', 'left', 'taken_over', 'refused', 'off')),
+    -- Order of a person. An order to take the webhook is deleted once it is carried out.
+    webhook_choice text CHECK (webhook_choice IN ('take', 'leave')),
+    -- Hosts of the addresses of others that Avito knows.
+    webhook_others text[] NOT NULL DEFAULT '{}',
+    -- Hosts of others that our address replaced: [{host, at}].
+    webhook_replaced jsonb NOT NULL DEFAULT '[]',
+    -- Time at which Avito last answered which addresses it knows.
+    webhook_checked_at timestamptz,
     webhook_error text,
-    -- Time at which Avito is next asked if it still knows our address.
-    webhook_check_at timestamptz NOT NULL DEFAULT now() + interval '1 day' * random(),
+    webhook_attempts int NOT NULL DEFAULT 0,
+    webhook_failed_since timestamptz,
+    -- Time at which Avito is next asked. Null: nothing is to be found out.
+    webhook_check_at timestamptz DEFAULT now() + interval '1 minute',
     monitoring_enabled boolean NOT NULL DEFAULT true,
     status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'expired', 'blocked')),
     status_reason text,
@@ -178,7 +190,7 @@ CREATE VIEW tenancy_accounts WITH (security_invoker = true) AS
 
 CREATE VIEW tenancy_webhooks WITH (security_invoker = true) AS
     SELECT id AS avito_account_id, webhook_registered_at,
-           webhook_registered_at IS NOT NULL AND webhook_error IS NULL AS is_registered
+           coalesce(webhook_state IN ('registered', 'shared'), false) AND webhook_error IS NULL AS is_registered
     FROM avito_accounts;
 
 CREATE VIEW tenancy_auto_replies WITH (security_invoker = true) AS

@@ -1,5 +1,6 @@
 //! `POST /api/avito/accounts`: connects an Avito account. For the organisation's owner.
-//! The keys are checked with Avito. Then polling starts, and Avito gets our webhook's address.
+//! The keys are checked with Avito. One transaction stores the account and starts its polls. Then Avito gets our
+//! webhook's address.
 
 use axum::{extract::State, http::StatusCode};
 use garde::Validate;
@@ -9,12 +10,14 @@ use tuberry::{
     bridge::ingest::polls,
     identity::caller::Caller,
     platform::{
-        db::Scope,
         http::{Json, Problem, ProblemBody},
         secrets::Secret,
     },
     tenancy::{
-        accounts::{self, AvitoAccount, ConnectError, NewAccount, webhooks},
+        accounts::{
+            self, AvitoAccount, ConnectError, NewAccount,
+            webhooks::{self, WebhookChoice},
+        },
         bots,
     },
 };
@@ -46,6 +49,10 @@ struct AvitoAccountCreate {
     #[serde(default = "yes")]
     #[schema(default = true)]
     monitoring_enabled: bool,
+    /// If Avito sends its messages to another product: `take` its place, or `leave` it there. Left out, `webhook_state`
+    /// is `ask` then.
+    #[garde(skip)]
+    webhook: Option<WebhookChoice>,
 }
 
 fn yes() -> bool {
@@ -55,7 +62,7 @@ fn yes() -> bool {
 /// Connects an Avito account.
 #[utoipa::path(post, path = "/api/avito/accounts", operation_id = "avito-accounts-create", tag = "avito",
     request_body = AvitoAccountCreate, responses(
-    (status = 201, body = AvitoAccount, description = "with `webhook_error` when Avito did not take our address"),
+    (status = 201, body = AvitoAccount, description = "with `webhook_state` `ask` when Avito sends the messages to another product, `refused` when it did not take our address"),
     (status = 401, body = ProblemBody, content_type = "application/problem+json", description = "Not signed in"),
     (status = 403, body = ProblemBody, content_type = "application/problem+json", description = "Not for this caller"),
     (status = 409, body = ProblemBody, content_type = "application/problem+json",
@@ -80,10 +87,11 @@ async fn create(
         api_client_secret: Secret::new(body.api_client_secret.trim()),
         bot_id: body.bot_id,
         monitoring_enabled: body.monitoring_enabled,
+        webhook: body.webhook,
     };
     let checked = accounts::check(app, &new).await?;
-    let inserted = accounts::insert(app, client, caller.user_id, new, checked).await?;
-    app.db().query(Scope::Tenant(client), polls::start_polling(inserted.account.id)).await?;
-    let account = webhooks::register(app, client, inserted).await?;
+    let start = |avito_user_id| vec![polls::start_polling(avito_user_id)];
+    let account = accounts::insert(app, client, caller.user_id, new, checked, start).await?;
+    let account = webhooks::settle(app, client, account.id).await?;
     Ok((StatusCode::CREATED, Json(account)))
 }

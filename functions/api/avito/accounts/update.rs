@@ -13,7 +13,7 @@ use tuberry::{
         http::{Json, Problem, ProblemBody},
         secrets::Secret,
     },
-    tenancy::accounts::{self, AvitoAccount, Change, Meaning},
+    tenancy::accounts::{self, AvitoAccount, Change, Meaning, webhooks::WebhookChoice},
 };
 use utoipa::ToSchema;
 
@@ -38,9 +38,12 @@ struct AvitoAccountUpdate {
     /// The bot in whose group its dialogs are shown.
     #[garde(skip)]
     bot_id: Option<i64>,
-    /// Whether its chats are followed.
+    /// Whether its chats are followed. Switched off, it is not polled, and Avito forgets our address.
     #[garde(skip)]
     monitoring_enabled: Option<bool>,
+    /// If Avito sends its messages to another product: `take` its place, or `leave` it there.
+    #[garde(skip)]
+    webhook: Option<WebhookChoice>,
 }
 
 fn not_blank<C>(text: &str, _: &C) -> garde::Result {
@@ -51,12 +54,12 @@ fn not_blank<C>(text: &str, _: &C) -> garde::Result {
 /// Changes an Avito account.
 #[utoipa::path(patch, path = "/api/avito/accounts/{account_id}", operation_id = "avito-accounts-update", tag = "avito",
     request_body = AvitoAccountUpdate, params(("account_id" = i64, Path, description = "Our id of the account")), responses(
-    (status = 200, body = AvitoAccount, description = "Changed; with `webhook_error` when Avito did not take our address"),
+    (status = 200, body = AvitoAccount, description = "Changed; with `webhook_state` `ask` when Avito sends the messages to another product, `refused` when it did not take our address"),
     (status = 401, body = ProblemBody, content_type = "application/problem+json", description = "Not signed in"),
     (status = 403, body = ProblemBody, content_type = "application/problem+json", description = "Not for this caller"),
     (status = 404, body = ProblemBody, content_type = "application/problem+json", description = "Not there"),
     (status = 409, body = ProblemBody, content_type = "application/problem+json",
-     description = "`another_account`: the keys are not this account's"),
+     description = "`another_account`: the keys are not this account's; `account_refused`: Avito refuses it, so nothing can be taken"),
     (status = 422, body = ProblemBody, content_type = "application/problem+json",
      description = "`keys_refused`, `tariff_required`, `no_such_bot`"),
     (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "`avito_unavailable`"),
@@ -74,6 +77,7 @@ async fn update(
         api_client_secret: body.api_client_secret.map(|secret| Secret::new(secret.trim())),
         bot_id: body.bot_id,
         monitoring_enabled: body.monitoring_enabled,
+        webhook: body.webhook,
     };
     let around = |meaning: Meaning| relocation::account_change_statements(account_id, meaning);
     let (account, results, meaning) = accounts::change(app, client, caller.user_id, account_id, change, around).await?;

@@ -50,3 +50,22 @@ pub(super) const RIGHT_MISSING: &str = "⚠️ Боту @%s не хватает 
 
 /// The text for owners of an account that Avito refuses, with its name and the reason.
 pub(super) const ACCOUNT_REFUSED: &str = "⚠️ Avito не пускает аккаунт «%s»: новые сообщения не видны, ответы ждут. Проверьте ключи и тариф в кабинете Avito.\nПричина: %s";
+
+/// The text for owners of an account whose messages Avito sends to another product, with its name and the hosts.
+pub(super) const WEBHOOK_TAKEN_OVER: &str = "⚠️ Сообщения аккаунта «%s» Avito теперь отправляет не нам, а другому сервису (%s). Покупателей по-прежнему видно, но с задержкой до минуты. Если тот сервис не нужен, отключите его и верните отправку нам в настройках аккаунта. Если нужен, оставьте отправку ему там же.";
+
+/// The text for owners of an account whose webhook fails for a day, with its name and the reason.
+pub(super) const WEBHOOK_FAILS: &str = "⚠️ Avito больше суток не принимает наш адрес для сообщений аккаунта «%s»: они приходят с задержкой до минуты. Пробуем дальше.\nПричина: %s";
+
+/// The text for owners of an account that was switched off, with its name and the hosts that we replaced.
+pub(super) const WEBHOOK_REPLACED: &str =
+    "Аккаунт «%s» больше не отслеживается. До нас сообщения получал %s; подключите его там заново.";
+
+/// The reason of a registration that Avito accepted and forgot.
+pub(super) const ADDRESS_NOT_KEPT: &str = "Avito не сохранил наш адрес";
+
+/// The text for owners of an account of which more chats changed than Avito lists, with its name.
+pub(super) const CHATS_SKIPPED: &str = "⚠️ У аккаунта Avito «%s» изменилось больше чатов, чем Avito показывает: показаны не все сообщения. Проверьте старые чаты в Avito.";
+
+/// The text for owners of an account that was not read for hours, with its name.
+pub(super) const ACCOUNT_NOT_READ: &str = "⚠️ Аккаунт Avito «%s» не удаётся прочитать уже больше двух часов, хотя другие читаются. То, о чём Avito не сообщил сам, пока не видно. Пробуем дальше.";

@@ -202,7 +202,7 @@ impl World {
         account
     }
 
-    /// Connects an account, as the endpoint does.
+    /// Connects an account as the endpoint does, but for its polls: another process would run them.
     pub async fn connect_account(
         &self,
         owner: &Owner,
@@ -215,10 +215,11 @@ impl World {
             api_client_secret: Secret::new(outside.api_client_secret.clone()),
             bot_id,
             monitoring_enabled: true,
+            webhook: None,
         };
         let checked = accounts::check(self.app, &new).await?;
-        let inserted = accounts::insert(self.app, owner.client, owner.user_id, new, checked).await?;
-        Ok(webhooks::register(self.app, owner.client, inserted).await?)
+        let account = accounts::insert(self.app, owner.client, owner.user_id, new, checked, |_| Vec::new()).await?;
+        Ok(webhooks::settle(self.app, owner.client, account.id).await?)
     }
 
     /// Creates an owner's Avito account and connects it to a bot.

@@ -6,8 +6,9 @@ use tuberry::{
     platform::{
         db::{Scope, Statement},
         http::Problem,
+        secrets::Secret,
     },
-    tenancy::accounts::{self, Keys},
+    tenancy::accounts::{self, Keys, NewAccount},
 };
 
 use crate::{
@@ -23,7 +24,7 @@ async fn keys(world: &World, owner: &Owner, account_id: i64) -> Keys {
 }
 
 #[tokio::test]
-async fn a_connected_account_is_known_to_avito_and_polled_and_its_secrets_are_sealed() {
+async fn a_connected_account_is_known_to_avito_and_its_secrets_are_sealed() {
     let world = World::new();
     let owner = world.owner().await;
     let (bot, _) = world.bot(&owner).await;
@@ -31,10 +32,6 @@ async fn a_connected_account_is_known_to_avito_and_polled_and_its_secrets_are_se
     assert_eq!((account.user_id, account.name.as_str()), (outside.user_id, "Велосипеды"));
     assert!(account.webhook_registered_at.is_some() && account.webhook_error.is_none());
     assert_eq!(must(accounts::list(world.app, owner.client, ALL).await).items, std::slice::from_ref(&account));
-
-    world.query(Scope::Tenant(owner.client), polls::start_polling(account.id)).await;
-    let polled = Statement::new("SELECT next_poll_at FROM account_polls WHERE avito_account_id = $1").bind(account.id);
-    assert_eq!(world.query(Scope::Tenant(owner.client), polled).await.len(), 1);
 
     let keys = keys(&world, &owner, account.id).await;
     let secret = world.app.keyring().open(&keys.api_client_secret, accounts::secret_context(owner.client));
@@ -45,6 +42,33 @@ async fn a_connected_account_is_known_to_avito_and_polled_and_its_secrets_are_se
     let read = Statement::new("SELECT details::text FROM audit_log WHERE action = 'avito_account.create'");
     let seen = world.app.db().query(Scope::Tenant(owner.client), read).await;
     assert!(seen.is_err(), "the audit log is not read by the tenant's role");
+}
+
+#[tokio::test]
+async fn an_account_is_polled_even_if_its_creation_breaks_off_before_the_webhook_is_registered() {
+    let world = World::new();
+    let owner = world.owner().await;
+    let (bot, _) = world.bot(&owner).await;
+    let outside = world.outside_account().await;
+    let new = NewAccount {
+        name: None,
+        api_client_id: outside.api_client_id,
+        api_client_secret: Secret::new(outside.api_client_secret),
+        bot_id: bot.id,
+        monitoring_enabled: true,
+        webhook: None,
+    };
+    let checked = must(accounts::check(world.app, &new).await);
+    let start = |avito_user_id| vec![polls::start_polling(avito_user_id)];
+
+    let account = must(accounts::insert(world.app, owner.client, owner.user_id, new, checked, start).await);
+
+    let listed = must(accounts::list(world.app, owner.client, ALL).await).items;
+    assert_eq!(listed.iter().map(|account| account.id).collect::<Vec<_>>(), [account.id]);
+    let due = Statement::new(
+        "SELECT FROM account_polls WHERE avito_account_id = $1 AND next_poll_at <= now() + interval '1 minute'",
+    );
+    assert_eq!(world.query(Scope::Tenant(owner.client), due.bind(account.id)).await.len(), 1);
 }
 
 #[tokio::test]
@@ -102,7 +126,7 @@ async fn an_account_whose_creation_broke_off_can_be_connected_again() {
     let (bot, _) = world.bot(&owner).await;
     let (account, outside) = world.account(&owner, bot.id).await;
     let break_off = Statement::new(
-        "UPDATE avito_accounts SET webhook_registered_at = NULL, created_at = now() - interval '2 minutes' WHERE id = $1",
+        "UPDATE avito_accounts SET webhook_state = NULL, created_at = now() - interval '2 minutes' WHERE id = $1",
     );
     world.query(Scope::Tenant(owner.client), break_off.bind(account.id)).await;
     let again = must(world.connect_account(&owner, bot.id, &outside).await);

@@ -1,10 +1,11 @@
 //! The row of an Avito account: the account as the API shows it, and the statements that find or mark it.
 
 use jiff::Timestamp;
-use serde::Serialize;
-use tokio_postgres::Row;
+use serde::{Deserialize, Serialize};
+use tokio_postgres::{Row, types::Json};
 use utoipa::ToSchema;
 
+use super::webhooks::state::{WebhookState, variant};
 use crate::{
     App,
     platform::{
@@ -70,6 +71,30 @@ pub fn mark_refused(account_id: i64, status: AccountStatus, reason: impl Into<St
     .bind(notices::ACCOUNT_REFUSED)
 }
 
+/// Notifies the owners that an account has not been read since then, once.
+pub fn notify_not_read(account_id: i64, failed_since: Timestamp) -> Statement {
+    Statement::new(
+        "INSERT INTO owner_notices (client_id, text, dedup_key)
+         SELECT client_id, format($3, name), format('not_read:%s:%s', id, extract(epoch FROM $2::timestamptz)::bigint)
+         FROM avito_accounts WHERE id = $1
+         ON CONFLICT (client_id, dedup_key) DO NOTHING",
+    )
+    .bind(account_id)
+    .bind(failed_since)
+    .bind(notices::ACCOUNT_NOT_READ)
+}
+
+/// Notifies the owners that not all changed chats of an account were read, once a day: Avito lists no more of them.
+pub fn notify_chats_skipped(account_id: i64) -> Statement {
+    Statement::new(
+        "INSERT INTO owner_notices (client_id, text, dedup_key)
+         SELECT client_id, format($2, name), format('chats_skipped:%s:%s', id, current_date) FROM avito_accounts WHERE id = $1
+         ON CONFLICT (client_id, dedup_key) DO NOTHING",
+    )
+    .bind(account_id)
+    .bind(notices::CHATS_SKIPPED)
+}
+
 /// Notes that Avito accepts the account again. Returns a row only if the status changed.
 pub fn mark_working(account_id: i64) -> Statement {
     Statement::new(
@@ -77,6 +102,15 @@ pub fn mark_working(account_id: i64) -> Statement {
          WHERE id = $1 AND status <> 'active' RETURNING id",
     )
     .bind(account_id)
+}
+
+/// A product that got the account's messages before us.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ReplacedHost {
+    /// The host of its address.
+    pub host: String,
+    /// When our address took its place.
+    pub at: Timestamp,
 }
 
 /// An Avito account as the API shows it; its secret never comes back out.
@@ -101,14 +135,35 @@ pub struct AvitoAccount {
     pub status_reason: Option<String>,
     /// When Avito was told where to send messages.
     pub webhook_registered_at: Option<Timestamp>,
-    /// Why Avito does not send messages by itself; they are then fetched every half a minute.
+    /// To whom Avito sends messages by itself; unless to us, they are fetched every half a minute. Empty until Avito was
+    /// asked.
+    pub webhook_state: Option<WebhookState>,
+    /// The hosts of other products to which Avito sends the account's messages.
+    pub webhook_others: Vec<String>,
+    /// The hosts of other products whose place we took.
+    pub webhook_replaced: Vec<ReplacedHost>,
+    /// When Avito last said to whom it sends messages.
+    pub webhook_checked_at: Option<Timestamp>,
+    /// Why Avito could not be asked, or did not take our address.
     pub webhook_error: Option<String>,
     /// When it was connected.
     pub created_at: Timestamp,
 }
 
 impl AvitoAccount {
+    /// Finds one account, as [`AvitoAccount::read`] needs it.
+    pub(super) fn find(account_id: i64) -> Statement {
+        Statement::new(
+            "SELECT id, name, user_id, api_client_id, bot_id, monitoring_enabled, status, status_reason,
+                    webhook_registered_at, webhook_state, webhook_others, webhook_replaced, webhook_checked_at,
+                    webhook_error, created_at
+             FROM avito_accounts WHERE id = $1",
+        )
+        .bind(account_id)
+    }
+
     pub(super) fn read(row: &Row) -> Result<Self, DbError> {
+        let replaced: Json<Vec<ReplacedHost>> = get(row, "webhook_replaced")?;
         Ok(Self {
             id: get(row, "id")?,
             name: get(row, "name")?,
@@ -119,6 +174,10 @@ impl AvitoAccount {
             status: get_variant(row, "status")?,
             status_reason: get(row, "status_reason")?,
             webhook_registered_at: get(row, "webhook_registered_at")?,
+            webhook_state: variant(row, "webhook_state")?,
+            webhook_others: get(row, "webhook_others")?,
+            webhook_replaced: replaced.0,
+            webhook_checked_at: get(row, "webhook_checked_at")?,
             webhook_error: get(row, "webhook_error")?,
             created_at: get(row, "created_at")?,
         })
@@ -129,7 +188,8 @@ impl AvitoAccount {
 pub async fn list(app: &App, client: ClientId, wanted: Wanted) -> Result<Page<AvitoAccount>, DbError> {
     let statement = Statement::new(
         "SELECT id, name, user_id, api_client_id, bot_id, monitoring_enabled, status, status_reason,
-                webhook_registered_at, webhook_error, created_at
+                webhook_registered_at, webhook_state, webhook_others, webhook_replaced, webhook_checked_at, webhook_error,
+                created_at
          FROM avito_accounts WHERE id < $1 ORDER BY id DESC LIMIT $2",
     );
     let rows = app.db().query(Scope::Tenant(client), statement.bind(wanted.before).bind(wanted.rows())).await?;

@@ -5,7 +5,7 @@ use super::{
     account::AvitoAccount,
     connection::{self, ConnectError, NewAccount},
     keys, tokens,
-    webhooks::{self, Inserted},
+    webhooks::{self, WebhookChoice},
 };
 use crate::{
     App,
@@ -30,6 +30,8 @@ pub struct Change {
     pub bot_id: Option<i64>,
     /// True if its chats are followed.
     pub monitoring_enabled: Option<bool>,
+    /// Order about the webhook, where another product is or was.
+    pub webhook: Option<WebhookChoice>,
 }
 
 /// The consequences of a change for the account's dialogs and polls.
@@ -39,6 +41,17 @@ pub struct Meaning {
     pub moves: bool,
     /// True if the account may work again: it has new keys, or monitoring was switched on.
     pub resumes: bool,
+    /// The change of monitoring. `None`: it stays as it was.
+    pub monitoring: Option<Switch>,
+}
+
+/// A switch that is set to its other position.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Switch {
+    /// From off to on.
+    On,
+    /// From on to off.
+    Off,
 }
 
 /// A reason not to change an account.
@@ -50,6 +63,9 @@ pub enum ChangeError {
     /// The keys are those of another account.
     #[error("the keys are another account's")]
     AnotherAccount,
+    /// Avito refuses the account, so its webhook cannot be taken.
+    #[error("Avito refuses the account")]
+    AccountRefused,
     /// Avito does not accept the keys, or the organisation has no such bot.
     #[error(transparent)]
     Check(#[from] ConnectError),
@@ -72,6 +88,13 @@ impl From<ChangeError> for Problem {
                     "These are another Avito account's keys. Connect that account by itself.",
                 ),
             ),
+            ChangeError::AccountRefused => Self::conflict(
+                "account_refused",
+                text(
+                    "Авито не пускает этот аккаунт. Сначала проверьте его ключи и тариф.",
+                    "Avito refuses this account. Check its keys and its tariff first.",
+                ),
+            ),
             ChangeError::Check(error) => error.into(),
             ChangeError::Secrets(error) => {
                 tracing::error!(%error, "an account's secret does not open");
@@ -84,7 +107,7 @@ impl From<ChangeError> for Problem {
 
 const READ: &str = "
     SELECT id, name, user_id, api_client_id, bot_id, monitoring_enabled, status, status_reason, webhook_registered_at,
-           webhook_error, created_at, api_client_secret, webhook_secret
+           webhook_state, webhook_others, webhook_replaced, webhook_checked_at, webhook_error, created_at, api_client_secret
     FROM avito_accounts WHERE id = $1";
 
 /// The parameters of `update_account`. None: the column stays as it is.
@@ -97,6 +120,7 @@ struct UpdateAccount {
     api_client_secret: Option<Vec<u8>>,
     access_token: Option<Vec<u8>>,
     token_expires_at: Option<Timestamp>,
+    webhook_choice: Option<&'static str>,
     user_id: i64,
 }
 
@@ -111,6 +135,7 @@ impl UpdateAccount {
             api_client_secret,
             access_token,
             token_expires_at,
+            webhook_choice,
             user_id,
         } = self;
         Statement::call("update_account")
@@ -122,6 +147,7 @@ impl UpdateAccount {
             .arg("api_client_secret", api_client_secret)
             .arg("access_token", access_token)
             .arg("token_expires_at", token_expires_at)
+            .arg("webhook_choice", webhook_choice)
             .arg("user_id", user_id)
     }
 }
@@ -153,6 +179,7 @@ pub async fn change(
             api_client_secret: secret,
             bot_id: former.bot_id,
             monitoring_enabled: former.monitoring_enabled,
+            webhook: None,
         };
         let checked = connection::check(app, &new).await?;
         if checked.user_id != former.user_id {
@@ -162,10 +189,20 @@ pub async fn change(
     } else {
         None
     };
+    if change.webhook == Some(WebhookChoice::Take) && keys.is_none() && !former.status.is_active() {
+        return Err(ChangeError::AccountRefused);
+    }
+    let monitoring = match change.monitoring_enabled {
+        Some(true) if !former.monitoring_enabled => Some(Switch::On),
+        Some(false) if former.monitoring_enabled => Some(Switch::Off),
+        Some(_) | None => None,
+    };
     let meaning = Meaning {
         moves: change.bot_id.is_some_and(|bot_id| bot_id != former.bot_id),
-        resumes: keys.is_some() || (change.monitoring_enabled == Some(true) && !former.monitoring_enabled),
+        resumes: keys.is_some() || monitoring == Some(Switch::On),
+        monitoring,
     };
+    let concerns_webhook = keys.is_some() || monitoring.is_some() || change.webhook.is_some();
     let keyring = app.keyring();
     let (mut statements, after) = around(meaning);
     let (new, token) = keys.as_ref().map(|(new, checked)| (new, &checked.token)).unzip();
@@ -178,6 +215,7 @@ pub async fn change(
         api_client_secret: new.map(|new| keyring.seal(&new.api_client_secret, keys::secret_context(client))),
         access_token: token.map(|token| keyring.seal(&token.access_token, keys::token_context(client))),
         token_expires_at: token.map(tokens::end_of),
+        webhook_choice: change.webhook.map(<&'static str>::from),
         user_id,
     };
     statements.push(update.statement());
@@ -189,8 +227,6 @@ pub async fn change(
     })?;
     let row = results.last().and_then(|rows| rows.first()).ok_or(ChangeError::NoSuchAccount)?;
     let account = AvitoAccount::read(row)?;
-    let Some((_, checked)) = keys else { return Ok((account, results, meaning)) };
-    let webhook_secret = open("webhook_secret", webhooks::secret_context(client))?;
-    let inserted = Inserted { account, token: checked.token.access_token, webhook_secret };
-    Ok((webhooks::register(app, client, inserted).await?, results, meaning))
+    let account = if concerns_webhook { webhooks::settle(app, client, account.id).await? } else { account };
+    Ok((account, results, meaning))
 }

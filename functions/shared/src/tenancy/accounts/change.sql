@@ -11,6 +11,7 @@ CREATE FUNCTION sql.update_account(
     _api_client_secret bytea,
     _access_token bytea,
     _token_expires_at timestamptz,
+    _webhook_choice text,
     _user_id bigint
 ) RETURNS void LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -25,6 +26,7 @@ BEGIN
             api_client_secret = coalesce(_api_client_secret, a.api_client_secret),
             access_token = coalesce(_access_token, a.access_token),
             token_expires_at = coalesce(_token_expires_at, a.token_expires_at),
+            webhook_choice = coalesce(_webhook_choice, a.webhook_choice),
             status = CASE WHEN _api_client_secret IS NULL THEN a.status ELSE 'active' END,
             status_reason = CASE WHEN _api_client_secret IS NULL THEN a.status_reason END,
             status_changed_at = CASE WHEN _api_client_secret IS NULL OR a.status = 'active' THEN a.status_changed_at
@@ -38,6 +40,7 @@ BEGIN
             ('bot_id', to_jsonb(former.bot_id), to_jsonb(changed.bot_id)),
             ('status', to_jsonb(former.status), to_jsonb(changed.status)),
             ('monitoring_enabled', to_jsonb(former.monitoring_enabled), to_jsonb(changed.monitoring_enabled)),
+            ('webhook', to_jsonb(former.webhook_choice), to_jsonb(changed.webhook_choice)),
             ('api_client_id', to_jsonb(former.api_client_id), to_jsonb(changed.api_client_id))
         ) AS field (name, before, after)
         WHERE field.after IS DISTINCT FROM field.before

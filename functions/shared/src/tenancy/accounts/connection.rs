@@ -1,4 +1,5 @@
-//! Connects an Avito account: asks Avito whose the keys are, and stores the row before the webhook is registered.
+//! Connects an Avito account: asks Avito whose the keys are, and stores the row before the webhook is registered. What
+//! other domains store for a new account stands in the same transaction: an account that is listed is also polled.
 
 use axum::http::StatusCode;
 use serde_json::json;
@@ -6,7 +7,7 @@ use serde_json::json;
 use super::{
     account::AvitoAccount,
     keys, tokens,
-    webhooks::{self, Inserted},
+    webhooks::{address::secret_context, state::WebhookChoice},
 };
 use crate::{
     App, avito,
@@ -100,6 +101,8 @@ pub struct NewAccount {
     pub bot_id: i64,
     /// True if its chats are followed.
     pub monitoring_enabled: bool,
+    /// Order for the case that Avito sends its messages to another product. `None`: a person is asked then.
+    pub webhook: Option<WebhookChoice>,
 }
 
 /// Keys that Avito accepts, with the account that they belong to.
@@ -118,29 +121,32 @@ pub async fn check(app: &App, new: &NewAccount) -> Result<Checked, ConnectError>
     Ok(Checked { token, user_id: own.id, name: name.chars().take(200).collect() })
 }
 
-/// Stores the account's row. A row whose creation broke off before the webhook was registered is replaced after a
-/// minute. The webhook's secret distinguishes a repetition of this transaction from the row of another request.
+/// Stores the account's row. `after` returns other domains' statements for the account of this Avito id, to run in the
+/// same transaction. A row whose creation broke off before Avito was asked for the webhook is replaced after a minute.
+/// The webhook's secret distinguishes a repetition of this transaction from the row of another request.
 pub async fn insert(
     app: &App,
     client: ClientId,
     user_id: i64,
     new: NewAccount,
     checked: Checked,
-) -> Result<Inserted, ConnectError> {
+    after: impl FnOnce(i64) -> Vec<Statement>,
+) -> Result<AvitoAccount, ConnectError> {
     let webhook_secret = Secret::random();
     let clear = Statement::new(
-        "DELETE FROM avito_accounts WHERE user_id = $1 AND webhook_registered_at IS NULL AND webhook_error IS NULL
-           AND created_at < now() - interval '1 minute'",
+        "DELETE FROM avito_accounts
+         WHERE user_id = $1 AND webhook_state IS NULL AND created_at < now() - interval '1 minute'",
     );
     let insert = Statement::new(
         "INSERT INTO avito_accounts (client_id, bot_id, name, user_id, api_client_id, api_client_secret, access_token,
-                                     token_expires_at, webhook_secret, webhook_secret_hash, monitoring_enabled)
-         SELECT current_client_id(), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10
+                                     token_expires_at, webhook_secret, webhook_secret_hash, monitoring_enabled, webhook_choice)
+         SELECT current_client_id(), $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11
          WHERE NOT EXISTS (SELECT FROM avito_accounts WHERE user_id = $3 AND webhook_secret_hash = $9)",
     );
     let read = Statement::new(
         "SELECT id, name, user_id, api_client_id, bot_id, monitoring_enabled, status, status_reason,
-                webhook_registered_at, webhook_error, created_at
+                webhook_registered_at, webhook_state, webhook_others, webhook_replaced, webhook_checked_at, webhook_error,
+                created_at
          FROM avito_accounts WHERE user_id = $1",
     );
     let details = json!({
@@ -148,7 +154,7 @@ pub async fn insert(
         "api_client_secret": "***", "monitoring_enabled": new.monitoring_enabled,
     });
     let keyring = app.keyring();
-    let statements = vec![
+    let mut statements = vec![
         clear.bind(checked.user_id),
         insert
             .bind(new.bot_id)
@@ -158,12 +164,14 @@ pub async fn insert(
             .bind(keyring.seal(&new.api_client_secret, keys::secret_context(client)))
             .bind(keyring.seal(&checked.token.access_token, keys::token_context(client)))
             .bind(tokens::end_of(&checked.token))
-            .bind(keyring.seal(&webhook_secret, webhooks::secret_context(client)))
+            .bind(keyring.seal(&webhook_secret, secret_context(client)))
             .bind(webhook_secret.hash().to_vec())
-            .bind(new.monitoring_enabled),
+            .bind(new.monitoring_enabled)
+            .bind(new.webhook.map(<&'static str>::from)),
         audit::record(Some(user_id), "avito_account.create", details),
-        read.bind(checked.user_id),
     ];
+    statements.extend(after(checked.user_id));
+    statements.push(read.bind(checked.user_id));
     let results = match app.db().run(Scope::Tenant(client), statements).await {
         Err(error) => {
             return Err(match error.constraint() {
@@ -175,5 +183,5 @@ pub async fn insert(
         Ok(results) => results,
     };
     let row = results.last().and_then(|rows| rows.first()).ok_or(DbError::Shape)?;
-    Ok(Inserted { account: AvitoAccount::read(row)?, token: checked.token.access_token, webhook_secret })
+    Ok(AvitoAccount::read(row)?)
 }
