@@ -85,6 +85,65 @@ async fn a_text_that_avitos_list_has_otherwise_is_corrected_by_a_notice() {
     assert_eq!(texts, [(Some(wrong), "⚠️ В Avito это сообщение другое: Возьму за 12 000")]);
 }
 
+#[tokio::test]
+async fn first_words_whose_chat_avito_denied_once_are_shown_when_a_poll_lists_it() {
+    let seller = Seller::new().await;
+    let denied = json!({ "target": "avito", "method": "chats.get", "kind": "status", "status": 404, "times": 1,
+                         "scope": { "user_id": seller.user_id } });
+    // No poll confirms the chat before the bridge asks for it.
+    let blind = json!({ "target": "avito", "method": "chats.list", "kind": "status", "status": 503,
+                        "scope": { "user_id": seller.user_id } });
+    seller.stack.fault(denied).await;
+    let blind = seller.stack.fault(blind).await;
+    let chat = seller.chat("Глеб").await;
+    let since = seller.stack.calls_so_far().await;
+    seller.buyer_writes(&chat, "Первые слова").await;
+    wait_until(SOON, "Avito was asked for the chat", async || {
+        seller.avito_calls(since).await.iter().any(|call| call.method == "chats.get").then_some(())
+    })
+    .await;
+
+    seller.stack.mend(blind).await;
+    change(&seller, "UPDATE account_polls SET next_poll_at = now() WHERE avito_account_id = $1").await;
+    seller.stack.run_schedule("poll-avito").await;
+
+    assert_eq!(seller.said(SOON, "Глеб", "Первые слова").await.said(), ["Первые слова"]);
+}
+
+#[tokio::test]
+async fn what_comes_while_an_account_is_not_followed_is_recorded_and_shown_if_it_is_unread_when_it_is_followed_again() {
+    let seller = Seller::new().await;
+    let (chat, _) = seller.conversation("Дарья").await;
+    let url = seller.avito_webhook().await;
+    let account = format!("/api/avito/accounts/{}", seller.account_id);
+    let off = seller.patch(&account, &json!({ "monitoring_enabled": false })).await;
+    assert_eq!((off.status, off.body["webhook_state"].as_str()), (200, Some("off")));
+    let known = seller.stack.ask(&format!("avito/subscriptions?user_id={}", seller.user_id)).await;
+    assert_eq!(known["subscriptions"], json!([]));
+
+    let since = seller.stack.calls_so_far().await;
+    for text in ["Прочитано", "Осталось"] {
+        let id = seller.avito_message(json!({ "chat": chat, "from": "buyer", "text": text, "webhook": false })).await;
+        post(&url, &notification(&seller, &chat, &id, text)).await;
+        if text == "Прочитано" {
+            // An answer in the app marks as read what is there.
+            let answer = json!({ "chat": chat, "from": "seller_app", "text": "Ответ из приложения", "webhook": false });
+            seller.avito_message(answer).await;
+        }
+    }
+    let withheld = "SELECT count(*) FROM messages WHERE avito_account_id = $1 AND status = 'filtered'";
+    let rows = database().await.query_one(withheld, &[&seller.account_id]).await.expect("a count");
+    assert_eq!(rows.get::<_, i64>(0), 2);
+    change(&seller, "UPDATE account_polls SET next_poll_at = now() WHERE avito_account_id = $1").await;
+    seller.stack.run_schedule("poll-avito").await;
+    let polled = seller.stack.calls(since, "avito").await.iter().any(|call| call.user_id == Some(seller.user_id));
+    assert!(!polled, "nothing is asked of Avito");
+
+    assert_eq!(seller.patch(&account, &json!({ "monitoring_enabled": true })).await.status, 200);
+    let topic = seller.said(SOON, "Дарья", "Осталось").await;
+    assert_eq!(topic.said(), ["Здравствуйте", "Осталось"]);
+}
+
 /// Changes rows of this seller's account, as time does; `$1` is its id.
 async fn change(seller: &Seller, sql: &str) {
     database().await.execute(sql, &[&seller.account_id]).await.expect("a change");
