@@ -16,8 +16,8 @@ use crate::{
     tenancy::accounts::{AccountStatus, Keys, TokenError},
 };
 
-/// The interval between two polls of a refused account, seconds.
-pub(super) const REFUSED_INTERVAL: f64 = 3600.0;
+/// The interval until the next poll of a refused account, seconds, if the one that is due now does not end.
+const REFUSED_INTERVAL: f64 = 3600.0;
 /// Messages that were unread when an account was connected are posted if they are not older than this, seconds.
 const MAX_UNREAD_AGE: i64 = 48 * 3600;
 /// `updated` of chats may be this much out of order, seconds.
@@ -78,6 +78,8 @@ pub(super) struct PolledAccount {
     pub(super) message_calls: Vec<i64>,
     /// The failures of its polls in a row.
     pub(super) attempts: i32,
+    /// The time since which Avito refuses it. None: it is accepted.
+    pub(super) refused_since: Option<Timestamp>,
 }
 
 impl PolledAccount {
@@ -94,6 +96,7 @@ impl PolledAccount {
             has_due_chats: get(row, "has_due_chats")?,
             message_calls: get(row, "message_calls")?,
             attempts: get(row, "attempts")?,
+            refused_since: get(row, "refused_since")?,
         })
     }
 

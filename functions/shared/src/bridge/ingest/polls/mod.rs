@@ -1,5 +1,5 @@
 //! Polls: the second source of the same messages, for what no webhook reported. An account whose webhooks report everything is
-//! polled now and then, any other often, and a refused one hourly.
+//! polled now and then, any other often, and a refused one ever more rarely.
 
 pub(super) mod account;
 mod chats;

@@ -1,5 +1,6 @@
 //! Polls accounts: the second source of the same messages, for those that no webhook reported. An account whose
-//! webhooks report every message is polled rarely, any other account often, and one that Avito refuses once an hour.
+//! webhooks report every message is polled rarely, any other account often, and one that Avito refuses ever more
+//! rarely.
 
 use std::time::{Duration, Instant};
 
@@ -8,18 +9,18 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
-    account::{PollError, PolledAccount, REFUSED_INTERVAL, usual_interval, with_intervals},
+    account::{PollError, PolledAccount, usual_interval, with_intervals},
     sync,
 };
 use crate::{
     App,
     bridge::{
-        common::{avito_call::AvitoCaller, queue_tasks::PollTask},
+        common::{avito_call::AvitoCaller, queue_tasks::PollTask, telegram_budget::time_since},
         error::BridgeError,
     },
     platform::{
         db::{ClientId, Scope, Statement, get},
-        endings::{Duty, ORDERED},
+        endings::{Duty, ORDERED, spread},
     },
     tenancy::accounts::{self, AccountStatus, TokenError, webhooks},
 };
@@ -95,17 +96,19 @@ async fn poll_account(app: &App, account: &PolledAccount, stop: Instant) -> Resu
     let Some((status, reason)) = outcome.as_ref().err().and_then(refusal) else { return outcome };
     metrics::counter!("accounts_refused").increment(1);
     let refused = accounts::mark_refused(account.keys.account_id, status, reason);
-    app.db().run(scope(), vec![refused, postpone_refused_poll(account.keys.account_id)]).await?;
+    app.db().run(scope(), vec![refused, postpone_refused_poll(account)]).await?;
     outcome
 }
 
-/// Postpones the next poll of a refused account now. Otherwise the long interval would begin only with the next claim.
-fn postpone_refused_poll(account_id: i64) -> Statement {
+/// Postpones the next poll of a refused account: it asks if Avito accepts the account again, ever more rarely.
+fn postpone_refused_poll(account: &PolledAccount) -> Statement {
+    let failing_for = time_since(account.refused_since, Timestamp::now());
+    let wait = spread(Duty::AccountRefused.wait_while_failing(failing_for));
     Statement::new(
         "UPDATE account_polls SET next_poll_at = now() + make_interval(secs => $2) WHERE avito_account_id = $1",
     )
-    .bind(account_id)
-    .bind(REFUSED_INTERVAL)
+    .bind(account.keys.account_id)
+    .bind(wait.as_secs_f64())
 }
 
 /// Judges the webhook by messages that polls found first: those that it has not reported after a minute are missed.

@@ -7,7 +7,8 @@ CREATE FUNCTION sql.claim_due_polls(
 ) RETURNS TABLE (
     started_at timestamptz, watermark bigint, page_digest bytea, unread_digest bytea, list_unread boolean, judge_webhook boolean,
     has_due_chats boolean, message_calls bigint[], attempts int, client_id bigint, avito_account_id bigint, user_id bigint,
-    api_client_id text, api_client_secret bytea, access_token bytea, token_expires_at timestamptz, status text
+    api_client_id text, api_client_secret bytea, access_token bytea, token_expires_at timestamptz, status text,
+    refused_since timestamptz
 ) LANGUAGE plpgsql SET plan_cache_mode = force_generic_plan AS $$
 #variable_conflict use_column
 BEGIN
@@ -26,7 +27,7 @@ BEGIN
               EXISTS (SELECT FROM chat_polls c WHERE c.avito_account_id = p.avito_account_id AND c.due_at <= now()),
               p.message_calls, p.attempts,
               a.client_id, a.avito_account_id, a.user_id, a.api_client_id, a.api_client_secret, a.access_token,
-              a.token_expires_at, a.status;
+              a.token_expires_at, a.status, CASE WHEN a.status <> 'active' THEN a.status_changed_at END;
 END $$;
 
 -- Notes that polls failed, and postpones the next ones. `_failures` has rows of `account_id`, `wait_seconds` and `error`. Returns
