@@ -27,21 +27,25 @@ pub(crate) async fn with_faults(world: &World, subject: &Subject, response: Resp
     }
     let (mut head, body) = response.into_parts();
     let mut bytes = whole(body).await;
-    if let Some(status) = replace(world, subject, &mut bytes) {
+    if let Some(fault) = replace(world, subject, &mut bytes) {
+        let status = fault.status.and_then(|status| StatusCode::from_u16(status).ok());
         head.status = status.unwrap_or(head.status);
     }
     head.headers.insert(header::CONTENT_LENGTH, bytes.len().into());
     let trickle = world.state().faults.strike(subject, &[Kind::Trickle]);
-    let body = trickle.map_or_else(|| Body::from(bytes.clone()), |fault| trickling(bytes.clone(), &fault));
+    let body = match trickle {
+        Some(fault) => trickling(&bytes, &fault),
+        None => Body::from(bytes),
+    };
     Response::from_parts(head, body)
 }
 
-/// Replaces bytes of an answer or of a webhook, if a fault says so. Returns that it did, with the fault's status.
-pub(crate) fn replace(world: &World, subject: &Subject, bytes: &mut Bytes) -> Option<Option<StatusCode>> {
+/// Replaces bytes of an answer or of a webhook, if a fault says so. Returns that fault.
+pub(crate) fn replace(world: &World, subject: &Subject, bytes: &mut Bytes) -> Option<Request> {
     let has = |fault: &Request| fault.find.as_ref().is_none_or(|find| position(bytes, find.as_bytes()).is_some());
     let fault = world.state().faults.strike_if(subject, &[Kind::Raw], has)?;
     *bytes = replaced(bytes, &fault);
-    Some(fault.status.and_then(|status| StatusCode::from_u16(status).ok()))
+    Some(fault)
 }
 
 fn replaced(bytes: &[u8], fault: &Request) -> Bytes {
@@ -68,7 +72,7 @@ fn position(bytes: &[u8], part: &[u8]) -> Option<usize> {
     if part.is_empty() { Some(0) } else { bytes.windows(part.len()).position(|window| window == part) }
 }
 
-fn trickling(bytes: Bytes, fault: &Request) -> Body {
+fn trickling(bytes: &Bytes, fault: &Request) -> Body {
     let per_second = fault.bytes_per_second.unwrap_or(1).max(1);
     let pause = SHORTEST_PAUSE.max(Duration::from_secs(1).div_f64(per_second_as_float(per_second)));
     let length = (per_second_as_float(per_second) * pause.as_secs_f64()).round();

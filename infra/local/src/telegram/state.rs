@@ -151,17 +151,17 @@ pub(crate) struct StoredFile {
 /// The place of a file: chat, topic and message.
 #[derive(Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Home {
-    pub(crate) chat_id: i64,
-    pub(crate) thread_id: Option<i64>,
-    pub(crate) message_id: i64,
+    pub(crate) chat: i64,
+    pub(crate) topic: Option<i64>,
+    pub(crate) message: i64,
 }
 
 impl StoredFile {
     /// Makes a call one about the message that the file came with.
     pub(crate) fn place(&self, subject: &mut Subject) {
-        if let Some(Home { chat_id, thread_id, message_id }) = self.home {
-            (subject.chat_id, subject.topic) = (Some(chat_id), thread_id);
-            subject.message_id = Some(message_id.to_string());
+        if let Some(Home { chat, topic, message }) = self.home {
+            (subject.chat_id, subject.topic) = (Some(chat), topic);
+            subject.message_id = Some(message.to_string());
         }
     }
 }

@@ -58,7 +58,7 @@ pub(crate) fn write(telegram: &mut TelegramState, request: &Map<String, Value>) 
     };
     let rendered = chat.rendered_message(&message, true);
     let bots = chat.bots_present();
-    let home = Home { chat_id: chat.id, thread_id: message.thread_id, message_id: message.id };
+    let home = Home { chat: chat.id, topic: message.thread_id, message: message.id };
     telegram.place_files(files_before, home);
     for bot in bots {
         telegram.queue(bot, &key, Some(message.id), update, rendered.clone());
