@@ -16,8 +16,9 @@ dev: .venv/ready ## run everything on this machine, until Ctrl-C
 test: .venv/ready ## all tests, inside a stack of their own
 	@$(PYTHON) infra/local/suite.py $(ARGS)
 
-faults: .venv/ready ## two thousand messages each way while everything breaks; FAULTS_SEED=… repeats a run
+faults: .venv/ready ## 2,000 messages each way while everything breaks, or FAULTS_MESSAGES; FAULTS_SEED repeats a run
 	@$(PYTHON) infra/local/suite.py --test proof --run-ignored only --no-capture
+
 bench: .venv/ready ## what the functions cost: release binaries, measured
 	@$(PYTHON) infra/bench/run.py $(ARGS)
 

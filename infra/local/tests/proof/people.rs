@@ -1,16 +1,19 @@
 //! The people who talk during the storm: buyers in their chats, and operators who answer in the topic that the chat has
 //! then.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tokio_postgres::Client;
 
-use super::Size;
 use super::support::{Seller, new_number, try_database};
+use super::{OVERTIME, Size, float};
 
 /// The number of attempts to answer in a topic, until the buyer writes again.
 const NUDGE_AFTER: u32 = 40;
@@ -19,6 +22,13 @@ const NUDGE_AFTER: u32 = 40;
 pub(crate) struct Talk {
     pub(crate) buyer: String,
     pub(crate) chat: String,
+    /// The number of messages to write, each way.
+    messages: usize,
+    /// The numbers written so far.
+    pub(crate) asked: AtomicUsize,
+    pub(crate) answered: AtomicUsize,
+    /// The topic that took the last answer. 0: none is known.
+    topic: AtomicI64,
 }
 
 /// A seller with some chats.
@@ -35,6 +45,8 @@ pub(crate) struct Shop {
 pub(crate) struct Market {
     pub(crate) size: Size,
     pub(crate) shops: Vec<Shop>,
+    /// A connection for all who look something up, renewed after a restart of the database.
+    connection: Mutex<Option<Arc<Client>>>,
 }
 
 /// Returns the text of a question, which no other message has, so that it is found wherever it appears.
@@ -49,47 +61,72 @@ pub(crate) fn answer(buyer: &str, number: usize) -> String {
 impl Market {
     pub(crate) async fn open(size: Size) -> Self {
         let mut shops = Vec::new();
-        for _ in 0..size.tenants {
+        for tenant in 0..size.tenants {
             let seller = Seller::new().await;
             let mut talks = Vec::new();
-            for _ in 0..size.chats / size.tenants {
-                let buyer = format!("Б{}", new_number());
-                talks.push(Talk { chat: seller.chat(&buyer).await, buyer });
+            for chat in (0..size.chats).filter(|chat| chat % size.tenants == tenant) {
+                let messages = size.messages / size.chats + usize::from(chat < size.messages % size.chats);
+                talks.push(Talk::begin(&seller, messages).await);
             }
             let group = AtomicI64::new(seller.group);
             shops.push(Shop { seller, talks, group, bot_is_out: AtomicBool::new(false) });
         }
-        Self { size, shops }
+        Self { size, shops, connection: Mutex::default() }
     }
 
-    /// Returns the number of messages of each chat, each way.
-    pub(crate) fn per_chat(&self) -> usize {
-        self.size.messages / self.size.chats
+    /// Returns the shared connection. None: the database is away.
+    pub(crate) async fn database(&self) -> Option<Arc<Client>> {
+        let mut connection = self.connection.lock().await;
+        if connection.as_ref().is_none_or(|client| client.is_closed()) {
+            *connection = try_database().await.map(Arc::new);
+        }
+        connection.clone()
     }
 
-    /// Lets all buyers and operators write, in an order of their own, until all is written.
+    /// Sums a number up over all talks.
+    fn sum(&self, number: impl Fn(&Talk) -> usize) -> usize {
+        self.shops.iter().flat_map(|shop| &shop.talks).map(number).sum()
+    }
+
+    /// Counts the messages that were not written, both ways.
+    pub(crate) fn unwritten(&self) -> usize {
+        self.sum(|talk| {
+            let written = talk.asked.load(Ordering::Relaxed) + talk.answered.load(Ordering::Relaxed);
+            2 * talk.messages - written
+        })
+    }
+
+    /// Lets all buyers and operators write, in an order of their own, until all is written or it is too late.
     pub(crate) async fn talk(&self, seed: u64) {
+        let deadline = Instant::now() + self.size.lasts + OVERTIME;
         let talks = self.shops.iter().flat_map(|shop| shop.talks.iter().map(move |talk| (shop, talk)));
         join_all(talks.zip(seed..).map(async |((shop, talk), seed)| {
-            tokio::join!(self.ask(shop, talk, seed), self.answer(shop, talk, seed));
+            tokio::join!(self.ask(shop, talk, seed, deadline), self.answer(shop, talk, seed, deadline));
         }))
         .await;
     }
 
-    async fn ask(&self, shop: &Shop, talk: &Talk, seed: u64) {
-        let mut pause = self.pauses(seed);
-        for number in 1..=self.per_chat() {
-            tokio::time::sleep(pause()).await;
+    async fn ask(&self, shop: &Shop, talk: &Talk, seed: u64, deadline: Instant) {
+        let moments = self.moments(talk, seed);
+        for number in 1..=talk.messages {
+            moments.wait_for(number).await;
+            if Instant::now() > deadline {
+                return;
+            }
             shop.seller.buyer_writes(&talk.chat, &question(&talk.buyer, number)).await;
+            talk.asked.store(number, Ordering::Relaxed);
         }
     }
 
-    async fn answer(&self, shop: &Shop, talk: &Talk, seed: u64) {
-        let mut pause = self.pauses(!seed);
-        for number in 1..=self.per_chat() {
-            tokio::time::sleep(pause()).await;
+    async fn answer(&self, shop: &Shop, talk: &Talk, seed: u64, deadline: Instant) {
+        let moments = self.moments(talk, !seed);
+        for number in 1..=talk.messages {
+            moments.wait_for(number).await;
             let text = answer(&talk.buyer, number);
             for tries in 1_u32.. {
+                if Instant::now() > deadline {
+                    return;
+                }
                 if self.write_in_topic(shop, talk, &text).await {
                     break;
                 }
@@ -99,14 +136,22 @@ impl Market {
                 }
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
+            talk.answered.store(number, Ordering::Relaxed);
         }
     }
 
-    /// Returns random pauses that let the chat's messages last as long as the troubles.
-    fn pauses(&self, seed: u64) -> impl FnMut() -> Duration + use<> {
+    /// Returns the random moments at which the messages of one side are due. They last as long as the troubles.
+    fn moments(&self, talk: &Talk, seed: u64) -> Moments {
         let mut dice = StdRng::seed_from_u64(seed);
-        let mean = self.size.lasts.as_secs_f64() / f64::from(u32::try_from(self.per_chat()).expect("a small number"));
-        move || Duration::from_secs_f64(mean * dice.random_range(0.1..1.9))
+        let pauses: Vec<f64> = (0..talk.messages).map(|_| dice.random_range(0.1..1.9)).collect();
+        let all: f64 = pauses.iter().sum();
+        let shares = pauses.iter().scan(0.0, |sum, pause| {
+            *sum += pause;
+            Some(*sum / all)
+        });
+        let due = shares.map(|share| self.size.lasts.mul_f64(share)).collect();
+        let least = self.size.lasts.mul_f64(0.1 / float(talk.messages.max(1)));
+        Moments { began: Instant::now(), due, least }
     }
 
     /// Writes as an operator into the topic that the chat has now. False: there is none, or it takes no message.
@@ -114,14 +159,22 @@ impl Market {
         if shop.bot_is_out.load(Ordering::Relaxed) {
             return false;
         }
-        let find = "SELECT telegram_topic_id FROM dialogs WHERE avito_account_id = $1 AND avito_chat_id = $2";
-        let Some(database) = try_database().await else { return false };
-        let Ok(Some(row)) = database.query_opt(find, &[&shop.seller.account_id, &talk.chat]).await else {
-            return false;
-        };
-        let Some(thread) = row.get::<_, Option<i64>>(0) else { return false };
+        let Some(thread) = self.topic(shop, talk).await else { return false };
         let message = json!({ "chat_id": shop.group.load(Ordering::Relaxed), "thread_id": thread, "text": text });
-        shop.seller.stack.try_control("telegram/messages", &message).await.is_some()
+        let is_written = shop.seller.stack.try_control("telegram/messages", &message).await.is_some();
+        talk.topic.store(if is_written { thread } else { 0 }, Ordering::Relaxed);
+        is_written
+    }
+
+    /// Returns the chat's topic: the one that took the last answer, else the one that the database has.
+    async fn topic(&self, shop: &Shop, talk: &Talk) -> Option<i64> {
+        let known = talk.topic.load(Ordering::Relaxed);
+        if known != 0 {
+            return Some(known);
+        }
+        let find = "SELECT telegram_topic_id FROM dialogs WHERE avito_account_id = $1 AND avito_chat_id = $2";
+        let database = self.database().await?;
+        database.query_opt(find, &[&shop.seller.account_id, &talk.chat]).await.ok()??.get(0)
     }
 
     /// Waits until nothing is under way. False: the time is over before.
@@ -136,7 +189,7 @@ impl Market {
         true
     }
 
-    /// True if every question is recorded and no message waits on its way.
+    /// True if everything that was written is recorded and no message waits on its way.
     async fn is_quiet(&self) -> bool {
         let accounts: Vec<i64> = self.shops.iter().map(|shop| shop.seller.account_id).collect();
         let bots: Vec<i64> = self.shops.iter().map(|shop| shop.seller.bot_id).collect();
@@ -147,11 +200,35 @@ impl Market {
             + (SELECT count(*) FROM posts WHERE bot_id = ANY($2) AND state IN ('pending', 'sending')
                AND kind IN ('header', 'replay', 'text', 'mirror'))
             + (SELECT count(*) FROM parts WHERE avito_account_id = ANY($1) AND state IN ('pending', 'sending'))";
-        let Some(database) = try_database().await else { return false };
+        let Some(database) = self.database().await else { return false };
         let Ok(row) = database.query_one(count, &[&accounts, &bots]).await else { return false };
-        let all = i64::try_from(self.per_chat() * self.shops.iter().map(|shop| shop.talks.len()).sum::<usize>());
-        let all = all.expect("a small number");
-        (row.get(0), row.get(1), row.get(2)) == (all, all, 0_i64)
+        let asked = self.sum(|talk| talk.asked.load(Ordering::Relaxed));
+        let answered = self.sum(|talk| talk.answered.load(Ordering::Relaxed));
+        let count = |number| i64::try_from(number).expect("a number of messages");
+        (row.get(0), row.get(1), row.get(2)) == (count(asked), count(answered), 0_i64)
+    }
+}
+
+/// The moments at which messages are due, and the least pause of a side that is late.
+struct Moments {
+    began: Instant,
+    due: Vec<Duration>,
+    least: Duration,
+}
+
+impl Moments {
+    async fn wait_for(&self, number: usize) {
+        let pause = (self.began + self.due[number - 1]).saturating_duration_since(Instant::now());
+        tokio::time::sleep(pause.max(self.least)).await;
+    }
+}
+
+impl Talk {
+    async fn begin(seller: &Seller, messages: usize) -> Self {
+        let buyer = format!("Б{}", new_number());
+        let chat = seller.chat(&buyer).await;
+        let (asked, answered) = Default::default();
+        Self { buyer, chat, messages, asked, answered, topic: AtomicI64::new(0) }
     }
 }
 

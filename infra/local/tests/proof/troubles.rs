@@ -45,8 +45,9 @@ const EVENTS: [Event; 12] = [
     Event::TopicAnswerLost,
 ];
 
-/// Lets everything go wrong for as long as the market lasts; all faults have ended when it returns.
-pub(crate) async fn befall(market: &Market, seed: u64) {
+/// Lets everything go wrong for as long as the market lasts; all faults have ended when it returns. Returns the number
+/// of functions that were killed.
+pub(crate) async fn befall(market: &Market, seed: u64) -> usize {
     let standing = standing_faults(market, seed).await;
     let pause = market.size.lasts.div_f64(f64::from(u32::try_from(market.size.kills).expect("a small number")));
     let (killed, ()) = tokio::join!(
@@ -56,8 +57,8 @@ pub(crate) async fn befall(market: &Market, seed: u64) {
     for (shop, fault) in standing {
         shop.seller.stack.mend(fault).await;
     }
-    println!("{killed} functions killed");
     assert!(killed >= market.size.kills, "only {killed} were there to be killed");
+    killed
 }
 
 /// Starts the faults that last all the time: one call in ten fails in one of five ways, one webhook in twenty is lost,
@@ -94,7 +95,7 @@ async fn standing_faults(market: &Market, seed: u64) -> Vec<(&Shop, u64)> {
 /// Lets each event happen in a slot of its own, in any order; an event that lasts longer goes on beside the others.
 async fn events(market: &Market, seed: u64) {
     let mut dice = StdRng::seed_from_u64(seed);
-    let mut events = EVENTS;
+    let mut events = EVENTS.repeat(market.size.rounds);
     events.shuffle(&mut dice);
     let slot = market.size.lasts.div_f64(f64::from(u32::try_from(events.len()).expect("a small number")));
     let began = tokio::time::Instant::now();
@@ -125,7 +126,7 @@ async fn happen(market: &Market, shop: &Shop, event: Event, dice: &mut StdRng) {
         }
         Event::TopicDeleted => {
             let find = "SELECT telegram_topic_id FROM dialogs WHERE bot_id = $1 AND telegram_topic_id IS NOT NULL";
-            let Some(database) = super::support::try_database().await else { return };
+            let Some(database) = market.database().await else { return };
             let rows = database.query(find, &[&shop.seller.bot_id]).await.unwrap_or_default();
             if let Some(row) = rows.choose(dice) {
                 let mut fault = in_group("topic_deleted");
