@@ -123,6 +123,7 @@ def forget_data_of_others(settings: Settings, home: Path, data: Path) -> None:
     is_older = not ours and not theirs and (settings.state / "postgres-home").exists()
     if is_older or (ours and ours == theirs):
         return
+    _check_owner(home)
     print(f"           the data in {home} is not this clone's: the database begins anew", flush=True)
     shutil.rmtree(data)
 
@@ -142,9 +143,14 @@ def _marker(folder: Path) -> str:
 def _make_home(home: Path) -> None:
     home.mkdir(mode=0o700, exist_ok=True)
     if os.geteuid() == 0:
-        if home.is_symlink() or home.stat().st_uid not in (0, _postgres_ids()[0]):
-            raise Failure(f"{home} belongs to another user: remove it and start again.")
+        _check_owner(home)
         os.chown(home, *_postgres_ids())
+
+
+def _check_owner(home: Path) -> None:
+    """Anybody may write below /var/tmp, where a link could lead root to the data of others."""
+    if os.geteuid() == 0 and (home.is_symlink() or home.stat().st_uid not in (0, _postgres_ids()[0])):
+        raise Failure(f"{home} belongs to another user: remove it and start again.")
 
 
 def _postgres_ids() -> tuple[int, int]:
