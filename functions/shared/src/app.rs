@@ -66,7 +66,7 @@ impl Need {
     pub fn variables(self) -> &'static [Variable] {
         match self {
             Self::Database | Self::FastDatabase => &[var::DATABASE_URL, var::DATABASE_CA],
-            Self::OwnerDatabase => &[var::MIGRATION_DATABASE_URL, var::DATABASE_CA],
+            Self::OwnerDatabase => &[var::MIGRATION_DATABASE_URL, var::DATABASE_CA, var::DATABASE_LOGIN],
             Self::Cache => &[var::REDIS_URL],
             Self::Tokens => &[var::JWT_SECRET_KEY],
             Self::TokenLifetimes => &[var::JWT_EXPIRES, var::REFRESH_EXPIRES],

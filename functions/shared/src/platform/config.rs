@@ -67,10 +67,12 @@ macro_rules! variables {
 pub mod var {
     use super::{Variable, address, any, delay, hosts, keyring, long_secret, optional_number, seconds};
     variables! {
-        /// Postgres, as a `postgres://` address; `sslmode` asks for TLS.
+        /// Postgres, as a `postgres://` address. TLS unless it is on this machine or says `sslmode=disable`.
         DATABASE_URL = None, any;
         /// The owner of the tables, for migrations only.
         MIGRATION_DATABASE_URL = None, any;
+        /// The role that functions log in as, to which `migrate` grants the roles of the tables; empty: it was granted them.
+        DATABASE_LOGIN = Some(""), any;
         /// Extra root certificates for Postgres, PEM.
         DATABASE_CA = Some(""), any;
         /// Redis, as a `redis://` or `rediss://` address.

@@ -16,6 +16,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Any number, as long as nothing else locks it.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(7241984601)";
 
+/// The roles that transactions take.
+const ROLES: &str = "tuberry_app, tuberry_identity, tuberry_service";
+
 /// Applies the missing migrations and returns their names, in order.
 pub async fn apply(address: &Secret, extra_roots: &str) -> Result<Vec<String>, MigrationError> {
     let guard = db::connect(address, extra_roots, CONNECT_TIMEOUT).await?;
@@ -38,6 +41,19 @@ pub async fn apply(address: &Secret, extra_roots: &str) -> Result<Vec<String>, M
         .iter()
         .map(|migration| format!("V{:04}__{}", migration.version(), migration.name()))
         .collect())
+}
+
+/// Grants the roles of the tables to `login`, the role that functions log in as. It may be called again.
+pub async fn grant_roles(address: &Secret, extra_roots: &str, login: &str) -> Result<(), MigrationError> {
+    let client = db::connect(address, extra_roots, CONNECT_TIMEOUT).await?;
+    // Two grants of one role at once would disturb each other as well.
+    let grant = format!("BEGIN; {LOCK}; GRANT {ROLES} TO {}; COMMIT", quoted(login));
+    client.batch_execute(&grant).await.map_err(|error| MigrationError::Login(login.to_owned(), error.into()))
+}
+
+/// The name as an identifier of SQL.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// True if a server of this version (`server_version_num`) plans again after a change of role

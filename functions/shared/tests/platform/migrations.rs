@@ -6,7 +6,7 @@ use tokio_postgres::{Client, NoTls};
 use tuberry::{
     platform::{
         db::{ClientId, Db, Scope, Statement, Timeouts, get, parse_address},
-        migrations::apply,
+        migrations::{apply, grant_roles},
         secrets::Secret,
     },
     sql,
@@ -70,6 +70,62 @@ async fn migrations_started_three_times_at_once_are_applied_once() {
     assert_eq!(some.len(), 1, "{applied:?}");
     assert_eq!(some[0].first().map(String::as_str), Some("V0001__tenancy"));
     assert_eq!(again.ok(), Some(Vec::new()));
+}
+
+/// A role that functions could log in as, which exists for one test.
+struct Login(String);
+
+impl Login {
+    async fn new() -> Self {
+        let name = format!("functions \"of\" {}", World::new_id());
+        let login = Self(name);
+        on_server(&format!("CREATE ROLE {} LOGIN NOINHERIT PASSWORD 'word'", login.quoted())).await;
+        login
+    }
+
+    fn quoted(&self) -> String {
+        format!("\"{}\"", self.0.replace('"', "\"\""))
+    }
+
+    /// The number of the roles that it may take.
+    async fn roles(&self, database: &Database) -> i64 {
+        let sql = "SELECT count(*) FROM pg_auth_members WHERE member = (SELECT oid FROM pg_roles WHERE rolname = $1)";
+        let client = connected(database.address.expose()).await;
+        client.query_one(sql, &[&self.0]).await.unwrap_or_else(|error| panic!("{error}")).get(0)
+    }
+}
+
+#[tokio::test]
+async fn the_login_of_the_functions_may_take_the_roles_of_the_tables_and_nothing_else() {
+    let (database, login) = (Database::new().await, Login::new().await);
+    let owner = database.migrated().await;
+    drop(owner);
+    let address = &database.address;
+    let granted = tokio::join!(grant_roles(address, "", &login.0), grant_roles(address, "", &login.0));
+    let roles = login.roles(&database).await;
+    let mut address = url::Url::parse(database.address.expose()).unwrap_or_else(|error| panic!("{error}"));
+    assert!(address.set_username(&login.0).is_ok() && address.set_password(Some("word")).is_ok());
+    let db = Db::new(Secret::new(address.as_str()), String::new(), Timeouts::USUAL);
+    let as_service = db.query(Scope::Service, Statement::new("SELECT id FROM bots")).await;
+    let by_itself = connected(address.as_str()).await.batch_execute("SELECT id FROM bots").await;
+    database.dropped().await;
+    on_server(&format!("DROP ROLE {}", login.quoted())).await;
+
+    assert!(granted.0.is_ok() && granted.1.is_ok(), "{granted:?}");
+    assert_eq!((roles, as_service.map(|rows| rows.len()).ok()), (3, Some(0)));
+    let code = by_itself.err().and_then(|error| error.code().map(|code| code.code().to_owned()));
+    assert_eq!(code.as_deref(), Some("42501"), "without a role it has no rights");
+}
+
+#[tokio::test]
+async fn a_login_that_does_not_exist_is_named() {
+    let database = Database::new().await;
+    drop(database.migrated().await);
+    let outcome = grant_roles(&database.address, "", "nobody").await;
+    database.dropped().await;
+
+    let sentence = outcome.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(sentence.contains("to the role nobody of DATABASE_LOGIN: create it first"), "{sentence}");
 }
 
 #[tokio::test]

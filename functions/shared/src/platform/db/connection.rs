@@ -1,8 +1,11 @@
 //! Connections: addresses as people write them, TLS that always verifies, and a timeout for opening.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
-use tokio_postgres::{Client, config::SslMode};
+use tokio_postgres::{
+    Client,
+    config::{Host, SslMode},
+};
 
 use super::error::DbError;
 use crate::platform::secrets::Secret;
@@ -35,17 +38,44 @@ pub(in crate::platform) async fn connect(
     }
 }
 
-/// Reads a database address. tokio-postgres knows no `verify-full`; our TLS always verifies, so `require` means the
-/// same. Without `sslmode` the connection is plain.
+/// Reads a database address. Without TLS is only what stays on this machine, or says `sslmode=disable`. tokio-postgres
+/// knows no `verify-full`; our TLS always verifies, so `require` means the same.
 pub fn parse_address(address: &str) -> Result<tokio_postgres::Config, DbError> {
-    let known =
-        address.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
     let mut config: tokio_postgres::Config =
-        known.parse().map_err(|_| DbError::Unavailable("its address cannot be read"))?;
-    if !known.contains("sslmode=") {
-        config.ssl_mode(SslMode::Disable);
-    }
+        with_known_mode(address).parse().map_err(|_| DbError::Unavailable("its address cannot be read"))?;
+    config.ssl_mode(match config.get_ssl_mode() {
+        SslMode::Disable => SslMode::Disable,
+        // What it is without `sslmode`, and what libpq takes for leave to go on without TLS.
+        SslMode::Prefer if is_local(&config) => SslMode::Disable,
+        _ => SslMode::Require,
+    });
     Ok(config)
+}
+
+/// Rewrites the modes of libpq that tokio-postgres does not know. A password may contain such words, so in a URL only
+/// its query is touched.
+fn with_known_mode(address: &str) -> String {
+    let known = |text: &str| {
+        let modes = [("verify-full", "require"), ("verify-ca", "require"), ("allow", "prefer")];
+        modes.iter().fold(text.to_owned(), |text, (mode, same)| {
+            text.replace(&format!("sslmode={mode}"), &format!("sslmode={same}"))
+        })
+    };
+    match address.rsplit_once('?') {
+        Some((server, query)) => format!("{server}?{}", known(query)),
+        None if address.contains("://") => address.to_owned(),
+        None => known(address),
+    }
+}
+
+/// True if every server of the address is on this machine: at a loopback address, or behind a socket file.
+fn is_local(config: &tokio_postgres::Config) -> bool {
+    let is_loopback = |name: &str| name == "localhost" || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    config.get_hostaddrs().iter().all(IpAddr::is_loopback)
+        && config.get_hosts().iter().all(|host| match host {
+            Host::Tcp(name) => is_loopback(name.trim_matches(['[', ']'])),
+            Host::Unix(_) => true,
+        })
 }
 
 fn tls_config(extra_roots: &str) -> Result<rustls::ClientConfig, DbError> {
@@ -65,17 +95,48 @@ fn tls_config(extra_roots: &str) -> Result<rustls::ClientConfig, DbError> {
 mod tests {
     use super::*;
 
+    fn mode(address: &str) -> Option<SslMode> {
+        parse_address(address).ok().map(|config| config.get_ssl_mode())
+    }
+
     #[test]
-    fn an_address_that_asks_for_verification_is_verified() {
-        for mode in ["require", "verify-full", "verify-ca"] {
-            let config = parse_address(&format!("postgres://u@db.example/tuberry?sslmode={mode}"));
-            assert_eq!(config.map(|config| config.get_ssl_mode()).ok(), Some(SslMode::Require));
+    fn an_address_that_leaves_this_machine_is_verified_whatever_it_says_but_disable() {
+        for server in ["db.example", "10.0.0.7", "[2001:db8::7]", "localhost.example", "127.0.0.1,db.example"] {
+            for query in [
+                "",
+                "?sslmode=prefer",
+                "?sslmode=allow",
+                "?sslmode=require",
+                "?sslmode=verify-full",
+                "?sslmode=verify-ca",
+            ] {
+                let address = format!("postgres://u@{server}/tuberry{query}");
+                assert_eq!(mode(&address), Some(SslMode::Require), "{address}");
+            }
+            let address = format!("postgres://u@{server}/tuberry?sslmode=disable&connect_timeout=3");
+            assert_eq!(mode(&address), Some(SslMode::Disable), "{address}");
+        }
+        assert_eq!(mode("host=db.example user=u sslmode=verify-full"), Some(SslMode::Require));
+        assert_eq!(mode("host=localhost hostaddr=10.0.0.7 user=u"), Some(SslMode::Require));
+    }
+
+    #[test]
+    fn an_address_on_this_machine_is_plain_unless_it_asks_for_verification() {
+        for server in ["127.0.0.1", "127.0.0.2:5433", "localhost", "[::1]", "%2Ftmp%2Fsockets"] {
+            assert_eq!(mode(&format!("postgres://u@{server}/tuberry")), Some(SslMode::Disable), "{server}");
+            let verified = format!("postgres://u@{server}/tuberry?sslmode=verify-full");
+            assert_eq!(mode(&verified), Some(SslMode::Require), "{server}");
         }
     }
 
     #[test]
-    fn an_address_that_names_no_mode_is_plain() {
-        let config = parse_address("postgres://u@127.0.0.1/tuberry");
-        assert_eq!(config.map(|config| config.get_ssl_mode()).ok(), Some(SslMode::Disable));
+    fn a_password_that_reads_like_a_mode_changes_nothing() {
+        let config = parse_address("postgres://u:sslmode=disable@db.example/tuberry");
+        assert_eq!(config.map(|config| config.get_ssl_mode()).ok(), Some(SslMode::Require));
+        let config = parse_address("postgres://u:sslmode=verify-full@db.example/tuberry?sslmode=verify-full");
+        assert_eq!(
+            config.ok().and_then(|config| config.get_password().map(<[u8]>::to_vec)),
+            Some(b"sslmode=verify-full".to_vec())
+        );
     }
 }

@@ -33,6 +33,12 @@ pub enum MigrationError {
     /// A migration does not apply, a file differs from the one applied before, or a statement does not suit the tables.
     #[error("a migration does not apply: {0}")]
     Refused(String),
+    /// The roles of the tables could not be granted to the login of the functions.
+    #[error(
+        "the roles of the tables cannot be granted to the role {0} of DATABASE_LOGIN: create it first, and let the owner \
+         of the tables be the one who made tuberry_app, tuberry_identity and tuberry_service ({1})"
+    )]
+    Login(String, DbError),
     /// The server reuses a plan after a change of role, and so returns rows that only the former role may see.
     #[error("Postgres {0} mixes up roles in the plans that it caches (CVE-2024-10976): use 15.9, 16.5, 17.1 or newer")]
     Unsafe(String),
