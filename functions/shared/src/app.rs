@@ -7,6 +7,7 @@ use crate::platform::{
     cache::Cache,
     config::{Config, ConfigError, Variable, var},
     db::{Db, Timeouts},
+    idle::{HttpClient, MAX_HTTP_IDLE},
     media::{Hosts, Media},
     queue::{Queue, QueueError, Task},
     secrets::{Keyring, Secret},
@@ -110,7 +111,7 @@ pub struct App {
     cache: OnceLock<Cache>,
     queue: Queue,
     keyring: OnceLock<Keyring>,
-    outside: OnceLock<reqwest::Client>,
+    outside: HttpClient,
     media: OnceLock<Media>,
     call_timeout: Option<Duration>,
 }
@@ -131,7 +132,12 @@ impl App {
             cache: OnceLock::new(),
             queue: Queue::default(),
             keyring: OnceLock::new(),
-            outside: OnceLock::new(),
+            outside: HttpClient::new(MAX_HTTP_IDLE, || {
+                reqwest::Client::builder()
+                    .connect_timeout(OUTSIDE_CONNECT_TIMEOUT)
+                    .timeout(OUTSIDE_TIMEOUT)
+                    .redirect(reqwest::redirect::Policy::none())
+            }),
             media: OnceLock::new(),
             call_timeout: None,
         }
@@ -173,16 +179,9 @@ impl App {
         })
     }
 
-    /// The HTTP client for Avito and Telegram. Its connections outlive an invocation.
-    pub fn outside(&self) -> &reqwest::Client {
-        self.outside.get_or_init(|| {
-            reqwest::Client::builder()
-                .connect_timeout(OUTSIDE_CONNECT_TIMEOUT)
-                .timeout(OUTSIDE_TIMEOUT)
-                .redirect(reqwest::redirect::Policy::none())
-                .build()
-                .expect("the HTTP client's settings are constants")
-        })
+    /// The HTTP client for Avito and Telegram. Its connections outlive an invocation, until they were idle for long.
+    pub fn outside(&self) -> reqwest::Client {
+        self.outside.get()
     }
 
     /// The client for files at addresses that others gave us.

@@ -9,9 +9,12 @@ use redis::{
     AsyncCommands,
     aio::{ConnectionManager, ConnectionManagerConfig},
 };
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
-use super::secrets::Secret;
+use super::{
+    idle::{MAX_STORE_IDLE, Moment},
+    secrets::Secret,
+};
 
 /// Redis did not answer. Names no keys and values.
 #[derive(Debug, thiserror::Error)]
@@ -28,17 +31,18 @@ impl From<redis::RedisError> for CacheError {
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The process's one Redis connection, opened on first use; it reconnects by itself.
+/// The process's one Redis connection, opened on first use and after it was idle for long; it reconnects by itself.
 pub struct Cache {
     address: Secret,
-    connection: OnceCell<ConnectionManager>,
+    /// With the moment of its last use.
+    connection: Mutex<Option<(ConnectionManager, Moment)>>,
     round_trips: AtomicU64,
 }
 
 impl Cache {
     /// Describes the server; nothing is opened yet.
     pub fn new(address: Secret) -> Self {
-        Self { address, connection: OnceCell::new(), round_trips: AtomicU64::new(0) }
+        Self { address, connection: Mutex::new(None), round_trips: AtomicU64::new(0) }
     }
 
     /// The number of times that this process waited for Redis, without those for connecting.
@@ -49,15 +53,19 @@ impl Cache {
     /// The connection, for one command.
     async fn connection(&self) -> Result<ConnectionManager, CacheError> {
         self.round_trips.fetch_add(1, Ordering::Relaxed);
-        let open = || async {
-            let config = ConnectionManagerConfig::new()
-                .set_connection_timeout(Some(CONNECT_TIMEOUT))
-                .set_response_timeout(Some(ANSWER_TIMEOUT))
-                .set_number_of_retries(1);
-            let client = redis::Client::open(self.address.expose())?;
-            Ok::<_, CacheError>(ConnectionManager::new_with_config(client, config).await?)
-        };
-        Ok(self.connection.get_or_try_init(open).await?.clone())
+        let mut kept = self.connection.lock().await;
+        if let Some((connection, used)) = kept.as_mut().filter(|(_, used)| used.elapsed() < MAX_STORE_IDLE) {
+            *used = Moment::now();
+            return Ok(connection.clone());
+        }
+        let config = ConnectionManagerConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(ANSWER_TIMEOUT))
+            .set_number_of_retries(1);
+        let client = redis::Client::open(self.address.expose())?;
+        let connection = ConnectionManager::new_with_config(client, config).await?;
+        *kept = Some((connection.clone(), Moment::now()));
+        Ok(connection)
     }
 
     /// The text under `key`. None: there is no such key.

@@ -12,6 +12,8 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use url::{Host, Url};
 
+use super::idle::{HttpClient, MAX_HTTP_IDLE};
+
 /// The reason that there is no file. It names no address, because an address may contain a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MediaError {
@@ -148,7 +150,7 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
 
 /// Fetches files.
 pub struct Media {
-    http: reqwest::Client,
+    http: HttpClient,
     hosts: Arc<Hosts>,
     permits: Semaphore,
 }
@@ -157,15 +159,16 @@ impl Media {
     /// Fetches from `hosts`.
     pub fn new(hosts: Hosts) -> Self {
         let hosts = Arc::new(hosts);
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .timeout(FETCH_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .dns_resolver(PublicOnly { hosts: Arc::clone(&hosts) })
-            // A proxy would look the name up itself.
-            .no_proxy()
-            .build()
-            .expect("the HTTP client's settings are constants");
+        let resolved = Arc::clone(&hosts);
+        let http = HttpClient::new(MAX_HTTP_IDLE, move || {
+            reqwest::Client::builder()
+                .connect_timeout(CONNECT_TIMEOUT)
+                .timeout(FETCH_TIMEOUT)
+                .redirect(reqwest::redirect::Policy::none())
+                .dns_resolver(PublicOnly { hosts: Arc::clone(&resolved) })
+                // A proxy would look the name up itself.
+                .no_proxy()
+        });
         Self { http, hosts, permits: Semaphore::new(1) }
     }
 
@@ -181,7 +184,7 @@ impl Media {
         if !self.hosts.allow(&url) {
             return Err(MediaError::NotAllowed);
         }
-        let mut response = self.http.get(url).send().await.map_err(|_| MediaError::Unavailable)?;
+        let mut response = self.http.get().get(url).send().await.map_err(|_| MediaError::Unavailable)?;
         let status = response.status();
         match status.as_u16() {
             200 => {}

@@ -7,6 +7,7 @@ pub mod config;
 pub mod db;
 pub mod endings;
 pub mod http;
+pub mod idle;
 pub mod json;
 pub mod last_event;
 pub mod limits;

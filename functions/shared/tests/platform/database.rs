@@ -1,8 +1,13 @@
-//! Two transactions that lock the same rows in opposite order.
+//! Two transactions that lock the same rows in opposite order; connections that nobody used for a while.
 
-use tuberry::platform::db::{Scope, Statement};
+use std::time::Duration;
 
-use crate::support::World;
+use tuberry::platform::{
+    db::{Db, Scope, Statement, Timeouts, get},
+    secrets::Secret,
+};
+
+use crate::support::{World, variable};
 
 /// Takes one lock, waits until the other transaction has its own, and then asks for that one too.
 fn crossing(first: i64, second: i64) -> Vec<Statement> {
@@ -30,4 +35,30 @@ async fn two_transactions_that_deadlock_both_take_effect() {
     assert!(outcomes.1.is_ok(), "{:?}", outcomes.1.err());
     // Each transaction was sent once, and one of them was sent again.
     assert_eq!(count_round_trips() - before, 3);
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_soon_and_closed_after_it_was_idle_for_too_long() {
+    let limit = Duration::from_millis(600);
+    let timeouts = Timeouts { idle: limit, ..Timeouts::USUAL };
+    // Directly: a pooler would give each transaction any session.
+    let db = Db::new(Secret::new(variable("MIGRATION_DATABASE_URL")), String::new(), timeouts);
+    let session = async || {
+        let rows = db.query(Scope::Service, Statement::new("SELECT pg_backend_pid() AS pid")).await.expect("an answer");
+        get::<i32>(&rows[0], "pid").expect("a number")
+    };
+
+    let (first, soon) = (session().await, session().await);
+    tokio::time::sleep(limit).await;
+    let late = session().await;
+
+    assert_eq!(first, soon);
+    assert_ne!(first, late);
+    let is_open = async || {
+        let statement = Statement::new("SELECT pid FROM pg_stat_activity WHERE pid = $1").bind(first);
+        !db.query(Scope::Service, statement).await.expect("an answer").is_empty()
+    };
+    while is_open().await {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

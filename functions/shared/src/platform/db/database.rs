@@ -18,7 +18,11 @@ use super::{
     rows::ClientId,
     statement::{ResultSets, Scope, Statement},
 };
-use crate::platform::{last_event::LastEvent, secrets::Secret};
+use crate::platform::{
+    idle::{MAX_STORE_IDLE, Moment},
+    last_event::LastEvent,
+    secrets::Secret,
+};
 
 /// The time for which stored functions are made for each transaction after they were missing.
 const WITHOUT_FUNCTIONS: Duration = Duration::from_secs(60);
@@ -32,13 +36,17 @@ pub struct Timeouts {
     pub connect: Duration,
     /// For the answers to one transaction. Postgres itself gives up 100 ms earlier than we do.
     pub answer: Duration,
+    /// For the next transaction on a connection. After that it is closed: a server or pooler may have done so unseen.
+    pub idle: Duration,
 }
 
 impl Timeouts {
     /// For workers and ordinary endpoints.
-    pub const USUAL: Self = Self { connect: Duration::from_secs(3), answer: Duration::from_secs(8) };
+    pub const USUAL: Self =
+        Self { connect: Duration::from_secs(3), answer: Duration::from_secs(8), idle: MAX_STORE_IDLE };
     /// For a webhook, whose sender waits 2 s: without Postgres, time must be left for the intake queue.
-    pub const SHORT: Self = Self { connect: Duration::from_millis(500), answer: Duration::from_millis(900) };
+    pub const SHORT: Self =
+        Self { connect: Duration::from_millis(500), answer: Duration::from_millis(900), idle: MAX_STORE_IDLE };
 }
 
 /// The most transactions of a process at the same time, each on its own connection. A worker's tasks belong to
@@ -52,7 +60,7 @@ pub struct Db {
     extra_roots: String,
     timeouts: Timeouts,
     permits: Semaphore,
-    idle: Mutex<Vec<Client>>,
+    idle: Mutex<Vec<(Client, Moment)>>,
     round_trips: AtomicU64,
     functions_missed: LastEvent,
 }
@@ -115,7 +123,7 @@ impl Db {
                 // The cause has ended the other idle connections too.
                 Err(DbError::Unavailable(_)) => self.with_idle(Vec::clear),
                 outcome => {
-                    self.with_idle(|idle| idle.push(client));
+                    self.keep(client);
                     return outcome;
                 }
             }
@@ -123,21 +131,25 @@ impl Db {
         let client = connect(&self.address, &self.extra_roots, self.timeouts.connect).await?;
         let outcome = self.run_on(&client, scope, statements, has_functions).await;
         if !matches!(outcome, Err(DbError::Unavailable(_))) {
-            self.with_idle(|idle| idle.push(client));
+            self.keep(client);
         }
         outcome
     }
 
-    /// Takes the idle connection that was used last, so that a server or pooler may close those that are seldom needed.
-    /// None: no connection is idle.
+    /// Closes the connections that were idle for too long, and takes the one that was used last. None: no connection is
+    /// idle.
     fn idle(&self) -> Option<Client> {
         self.with_idle(|idle| {
-            idle.retain(|client| !client.is_closed());
-            idle.pop()
+            idle.retain(|(client, since)| !client.is_closed() && since.elapsed() < self.timeouts.idle);
+            idle.pop().map(|(client, _)| client)
         })
     }
 
-    fn with_idle<T>(&self, act: impl FnOnce(&mut Vec<Client>) -> T) -> T {
+    fn keep(&self, client: Client) {
+        self.with_idle(|idle| idle.push((client, Moment::now())));
+    }
+
+    fn with_idle<T>(&self, act: impl FnOnce(&mut Vec<(Client, Moment)>) -> T) -> T {
         act(&mut self.idle.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
