@@ -49,7 +49,45 @@ fn names(value: &Value) -> Names {
 struct Declared {
     logical_id: String,
     environment: Names,
+    /// The variables that name a secret, which must have the variable's name.
+    secrets: Names,
+    /// The secrets that its role may read.
+    readable: Names,
+    /// What its role may do besides, by policies of its own.
+    actions: Names,
     routes: Names,
+}
+
+/// Of `!Sub secretsmanager:${SecretPrefix}/NAME`, or of the end of a secret's ARN, the name.
+fn secret_name(value: &yaml_serde::Value) -> Option<String> {
+    let yaml_serde::Value::Tagged(substituted) = value else { return None };
+    let (before, name) = substituted.value.as_str()?.split_once("${SecretPrefix}/")?;
+    let arn = "arn:${AWS::Partition}:secretsmanager:${AWS::Region}:${AWS::AccountId}:secret:";
+    match before {
+        "secretsmanager:" => Some(name.to_owned()),
+        before if before == arn => name.strip_suffix("-??????").map(str::to_owned),
+        _ => None,
+    }
+}
+
+/// The secret that a policy of the template allows to read. None: it is no such policy.
+fn readable_secret(resources: &yaml_serde::Mapping, policy: &yaml_serde::Value) -> Option<String> {
+    let yaml_serde::Value::Tagged(reference) = policy else { return None };
+    let policy = &resources.get(&reference.value)?["Properties"]["PolicyDocument"];
+    let statement = policy["Statement"].as_sequence()?.first()?;
+    (statement["Action"] == "secretsmanager:GetSecretValue").then(|| secret_name(&statement["Resource"])).flatten()
+}
+
+/// The actions that a function's own policy allows.
+fn actions(policy: &yaml_serde::Value) -> Vec<String> {
+    let statements = policy.get("Statement").and_then(yaml_serde::Value::as_sequence).into_iter().flatten();
+    let text = |action: &yaml_serde::Value| action.as_str().unwrap_or("unreadable").to_owned();
+    statements
+        .flat_map(|statement| match &statement["Action"] {
+            yaml_serde::Value::Sequence(actions) => actions.iter().map(text).collect(),
+            action => vec![text(action)],
+        })
+        .collect()
 }
 
 /// The template's functions, by the name of the binary that each of them runs.
@@ -65,7 +103,9 @@ fn template() -> BTreeMap<String, Declared> {
             let code = text(properties.get("CodeUri"))?;
             let name = code.trim_end_matches('/').rsplit('/').next()?.to_owned();
             let variables = properties.get("Environment").and_then(|environment| environment.get("Variables"));
-            let environment = variables.and_then(yaml_serde::Value::as_mapping).into_iter().flatten();
+            let environment = variables.and_then(yaml_serde::Value::as_mapping).cloned().unwrap_or_default();
+            let policies =
+                properties.get("Policies").and_then(yaml_serde::Value::as_sequence).cloned().unwrap_or_default();
             let events = properties.get("Events").and_then(yaml_serde::Value::as_mapping).into_iter().flatten();
             let routes = events
                 .filter(|(_, event)| event["Type"] == "HttpApi")
@@ -76,7 +116,14 @@ fn template() -> BTreeMap<String, Declared> {
                 .collect();
             let declared = Declared {
                 logical_id: id.as_str()?.to_owned(),
-                environment: environment.filter_map(|(name, _)| name.as_str().map(str::to_owned)).collect(),
+                secrets: environment
+                    .iter()
+                    .filter(|(name, value)| name.as_str() == secret_name(value).as_deref())
+                    .filter_map(|(name, _)| name.as_str().map(str::to_owned))
+                    .collect(),
+                environment: environment.keys().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
+                readable: policies.iter().filter_map(|policy| readable_secret(&resources, policy)).collect(),
+                actions: policies.iter().flat_map(actions).collect(),
                 routes,
             };
             Some((name, declared))
@@ -127,6 +174,25 @@ fn every_function_gets_exactly_the_variables_it_reads() {
         assert_eq!(description["x-tuberry"]["function"], name.as_str(), "the name in the wiring of {name}");
         assert_eq!(declared.environment, names(&description["x-tuberry"]["environment"]), "the variables of {name}");
     }
+}
+
+/// A value in a function's environment can be read by whoever may look at the function.
+#[test]
+fn every_function_gets_the_names_of_its_secrets_and_may_read_those_and_no_others() {
+    let mut all = Names::new();
+    for (name, declared) in template() {
+        let secrets = names(&description(&name)["x-tuberry"]["secrets"]);
+        assert_eq!(declared.secrets, secrets, "the variables of {name} that name secrets");
+        assert_eq!(declared.readable, secrets, "the secrets that the role of {name} may read");
+        let is_of_queues = |action: &String| action.starts_with("sqs:");
+        assert!(declared.actions.iter().all(is_of_queues), "{name} reads secrets by a policy of its own");
+        all.extend(secrets);
+    }
+    assert!(all.len() >= 7, "{all:?}");
+    assert!(
+        !read("template.yaml").contains("{{resolve:"),
+        "CloudFormation would put the text of a secret into the function"
+    );
 }
 
 #[test]

@@ -27,7 +27,7 @@ zipfile.ZipFile.__init__.__defaults__ = ("r", zipfile.ZIP_STORED, True, 1)
 from samcli.cli.main import cli
 cli(prog_name="sam")
 """
-IN_SECRET = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "REDIS_URL", "JWT_SECRET_KEY", "SECRETS_KEY", "MASTER_BOT_TOKEN", "SERVICE_TOKEN")
+SECRETS = ("DATABASE_URL", "MIGRATION_DATABASE_URL", "REDIS_URL", "JWT_SECRET_KEY", "SECRETS_KEY", "MASTER_BOT_TOKEN", "SERVICE_TOKEN")
 PARAMETERS = {
     "PublicBaseUrl": "PUBLIC_BASE_URL",
     "AllowedOrigins": "ALLOWED_ORIGINS",
@@ -82,7 +82,7 @@ def lay_out(built: Path) -> None:
 
 def deploy(settings: Settings, processes: Processes, emulator: Emulator, template: Path = TEMPLATE) -> dict[str, str]:
     """Deploys the template as production does and returns the stack's outputs."""
-    version = _put_secret(emulator, settings)
+    _put_secrets(emulator, settings)
     status = _make_room(emulator, settings.stack_name)
     try:
         emulator.client("s3").create_bucket(Bucket=BUCKET)
@@ -90,7 +90,7 @@ def deploy(settings: Settings, processes: Processes, emulator: Emulator, templat
         if error.response["Error"]["Code"] not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
             raise
     values = {name: settings.values.get(source, "") for name, source in PARAMETERS.items()}
-    values |= {"SecretName": settings.stack_name, "SecretVersion": version, "Architecture": _architecture()}
+    values |= {"SecretPrefix": settings.stack_name, "Architecture": _architecture()}
     seen, fingerprint = settings.state / "deployed", _fingerprint(template, values)
     if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE") and seen.exists() and seen.read_text() == fingerprint:
         return _outputs(settings, emulator)
@@ -175,17 +175,16 @@ def migrate(settings: Settings, emulator: Emulator) -> None:
         raise Failure("The database could not be migrated. If its data is of an earlier version, `make clean-local` forgets it.", str(message))
 
 
-def _put_secret(emulator: Emulator, settings: Settings) -> str:
-    """Stores the secret of the functions and returns its version: a new one makes the deployment read it again."""
-    client, name = emulator.client("secretsmanager"), settings.stack_name
-    wanted = {key: settings[key] for key in IN_SECRET}
-    try:
-        current = client.get_secret_value(SecretId=name)
-        if json.loads(current["SecretString"]) == wanted:
-            return current["VersionId"]
-        return client.put_secret_value(SecretId=name, SecretString=json.dumps(wanted))["VersionId"]
-    except client.exceptions.ResourceNotFoundException:
-        return client.create_secret(Name=name, SecretString=json.dumps(wanted))["VersionId"]
+def _put_secrets(emulator: Emulator, settings: Settings) -> None:
+    """Stores the secrets of the functions, each under a name of its own, as the template names them."""
+    client = emulator.client("secretsmanager")
+    for key in SECRETS:
+        name = f"{settings.stack_name}/{key}"
+        try:
+            if client.get_secret_value(SecretId=name)["SecretString"] != settings[key]:
+                client.put_secret_value(SecretId=name, SecretString=settings[key])
+        except client.exceptions.ResourceNotFoundException:
+            client.create_secret(Name=name, SecretString=settings[key])
 
 
 def _make_room(emulator: Emulator, name: str) -> str:

@@ -5,7 +5,7 @@ use std::{sync::OnceLock, time::Duration};
 
 use crate::platform::{
     cache::Cache,
-    config::{Config, ConfigError, Variable, var},
+    config::{Config, Variable, var},
     db::{Db, Timeouts},
     idle::{HttpClient, MAX_HTTP_IDLE},
     media::{Hosts, Media},
@@ -117,12 +117,7 @@ pub struct App {
 }
 
 impl App {
-    /// Reads the environment for `needs`; opens nothing.
-    pub fn from_env(needs: &[Need]) -> Result<Self, ConfigError> {
-        Config::from_env(&variables(needs)).map(|config| Self::new(config, needs))
-    }
-
-    /// As [`App::from_env`], with the given configuration.
+    /// Opens nothing; the configuration has the variables of `needs`.
     pub fn new(config: Config, needs: &[Need]) -> Self {
         let timeouts = if needs.contains(&Need::FastDatabase) { Timeouts::SHORT } else { Timeouts::USUAL };
         Self {
@@ -167,6 +162,13 @@ impl App {
         })
     }
 
+    /// Closes what lies idle, when another App takes its place.
+    pub fn retire(&self) {
+        if let Some(db) = self.db.get() {
+            db.close_idle();
+        }
+    }
+
     /// Redis.
     pub fn cache(&self) -> &Cache {
         self.cache.get_or_init(|| Cache::new(Secret::new(self.config.text(var::REDIS_URL))))
@@ -175,7 +177,7 @@ impl App {
     /// The keys that open stored secrets.
     pub fn keyring(&self) -> &Keyring {
         self.keyring.get_or_init(|| {
-            Keyring::parse(self.config.text(var::SECRETS_KEY)).expect("the keys were checked when the function started")
+            Keyring::parse(self.config.text(var::SECRETS_KEY)).expect("the keys were checked when they were read")
         })
     }
 
@@ -188,7 +190,7 @@ impl App {
     pub fn media(&self) -> &Media {
         self.media.get_or_init(|| {
             let hosts = Hosts::parse(self.config.text(var::MEDIA_HOSTS));
-            Media::new(hosts.expect("the hosts were checked when the function started"))
+            Media::new(hosts.expect("the hosts were checked when they were read"))
         })
     }
 

@@ -21,11 +21,16 @@ use utoipa::openapi::HttpMethod;
 use crate::{
     app::{App, Need, variables},
     platform::{
-        http::{Edge, answer},
+        config::SECRETS,
+        http::{Edge, Problem, answer},
         queue::{Batch, Task},
         telemetry,
     },
 };
+
+use app_source::AppSource;
+
+mod app_source;
 
 /// A binary's name and needs.
 pub struct Function {
@@ -41,19 +46,21 @@ impl Function {
         std::env::var_os("TUBERRY_DESCRIBE").is_some()
     }
 
-    /// Prints `document`, with the function's name and environment variables added.
+    /// Prints `document`, with the function's name, environment variables and secrets added.
     fn describe(&self, mut document: Value) -> ExitCode {
         let environment: Vec<_> = variables(self.needs).iter().map(|variable| variable.name).collect();
-        document["x-tuberry"] = json!({ "function": self.name, "environment": environment });
+        let is_secret = |name: &&&str| SECRETS.iter().any(|secret| secret.name == **name);
+        let secrets: Vec<_> = environment.iter().filter(is_secret).collect();
+        document["x-tuberry"] = json!({ "function": self.name, "environment": environment, "secrets": secrets });
         print(&document.to_string());
         ExitCode::SUCCESS
     }
 
-    fn start(&self) -> Option<&'static App> {
-        match App::from_env(self.needs) {
-            Ok(app) => {
+    fn start(&self) -> Option<&'static AppSource> {
+        match AppSource::from_env(self.needs) {
+            Ok(source) => {
                 telemetry::start(self.name);
-                Some(Box::leak(Box::new(app)))
+                Some(Box::leak(Box::new(source)))
             }
             Err(error) => {
                 complain(&format!("{}: {error}", self.name));
@@ -117,12 +124,19 @@ pub async fn serve(
     if Function::is_asked_to_describe() {
         return function.describe(serde_json::to_value(document()).unwrap_or_default());
     }
-    let Some(app) = function.start() else { return ExitCode::FAILURE };
-    let router: Router = Router::new().route(&route.path, handler).with_state(app);
+    let Some(source) = function.start() else { return ExitCode::FAILURE };
+    let routes = Router::new().route(&route.path, handler);
     let route: &'static str = Box::leak(route.name.into_boxed_str());
     let service = service_fn(move |request: lambda_http::Request| {
-        let router = router.clone();
+        let routes = routes.clone();
         async move {
+            let router: Router = match source.app().await {
+                Ok(app) => routes.with_state(app),
+                Err(error) => {
+                    tracing::error!(%error, "the function has no configuration to work with");
+                    Router::new().fallback(async || Problem::unavailable())
+                }
+            };
             let request_id = request.lambda_context_ref().map(|context| context.request_id.clone()).unwrap_or_default();
             let span = tracing::info_span!("request", request_id);
             let request = request.map(axum::body::Body::new);
@@ -154,7 +168,7 @@ pub async fn tick<F: Future<Output = Result<Value, Error>>>(
     run(function, move |app, event: LambdaEvent<Value>| handle(app, event.payload)).await
 }
 
-async fn run<I, O, F>(function: Function, handle: impl Fn(&'static App, LambdaEvent<I>) -> F) -> ExitCode
+async fn run<I, O, F>(function: Function, handle: impl Fn(&'static App, LambdaEvent<I>) -> F + Copy) -> ExitCode
 where
     I: for<'de> serde::Deserialize<'de>,
     O: serde::Serialize,
@@ -163,10 +177,11 @@ where
     if Function::is_asked_to_describe() {
         return function.describe(json!({}));
     }
-    let Some(app) = function.start() else { return ExitCode::FAILURE };
+    let Some(source) = function.start() else { return ExitCode::FAILURE };
     let service = service_fn(|event: LambdaEvent<I>| {
         let span = tracing::info_span!("invocation", request_id = event.context.request_id);
-        let work: Pin<Box<dyn Future<Output = Result<O, Error>>>> = Box::pin(handle(app, event));
+        let work: Pin<Box<dyn Future<Output = Result<O, Error>>>> =
+            Box::pin(async move { handle(source.app().await?, event).await });
         async move {
             let outcome = work.await;
             if let Err(error) = &outcome {

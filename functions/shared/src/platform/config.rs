@@ -1,5 +1,6 @@
 //! Configuration from the environment: a function declares its variables, and one error names all that are missing.
-//! The template must give the function the same variables; a test compares the two.
+//! The template must give the function the same variables; a test compares the two. Of a secret it gives the name under
+//! which Secrets Manager has it, as `secretsmanager:<name>`; in tests the value itself may stand there.
 
 use std::collections::HashMap;
 
@@ -98,7 +99,7 @@ pub mod var {
         /// Avito's API.
         AVITO_API_BASE = Some("https://api.avito.ru"), address;
         /// Hosts that files are fetched from, with their subdomains. With a port: that host and port only, also without
-        /// TLS.
+        /// TLS. The servers of the two APIs need not be named, if they are others than usual.
         MEDIA_HOSTS = Some("avito.ru,avito.st,api.telegram.org"), hosts;
         /// The address at which Telegram and Avito reach our webhooks.
         PUBLIC_BASE_URL = None, address;
@@ -121,8 +122,27 @@ pub mod var {
     }
 }
 
+/// The variables that are secrets: of these the template knows names alone.
+pub const SECRETS: &[Variable] = &[
+    var::DATABASE_URL,
+    var::MIGRATION_DATABASE_URL,
+    var::REDIS_URL,
+    var::JWT_SECRET_KEY,
+    var::SECRETS_KEY,
+    var::SERVICE_TOKEN,
+    var::MASTER_BOT_TOKEN,
+];
+
+/// The beginning of a value that stands for the text of a secret; its name follows.
+const BY_NAME: &str = "secretsmanager:";
+
 /// The values of the variables that a function declared.
-pub struct Config(HashMap<&'static str, String>);
+#[derive(Clone)]
+pub struct Config {
+    values: HashMap<&'static str, String>,
+    /// Variables whose values are still to be read, with the names of their secrets.
+    named: Vec<(Variable, String)>,
+}
 
 /// Everything that is wrong with the environment, in one sentence.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -137,24 +157,56 @@ impl Config {
 
     /// Reads `variables` by `get`.
     pub fn read(variables: &[Variable], get: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let mut values = HashMap::new();
+        let mut config = Self { values: HashMap::new(), named: Vec::new() };
+        let given = |name: &str| get(name).filter(|text| !text.is_empty());
+        let (named, plain) = variables
+            .iter()
+            .partition::<Vec<_>, _>(|variable| given(variable.name).is_some_and(|value| value.starts_with(BY_NAME)));
+        config.take(plain, given)?;
+        let name_of = |variable: Variable| given(variable.name)?.strip_prefix(BY_NAME).map(str::to_owned);
+        config.named = named.into_iter().filter_map(|variable| Some((*variable, name_of(*variable)?))).collect();
+        Ok(config)
+    }
+
+    /// The names of the secrets that are still to be read; none if it is complete.
+    pub fn secrets_to_read(&self) -> Vec<String> {
+        self.named.iter().map(|(_, name)| name.clone()).collect()
+    }
+
+    /// The complete configuration, with the texts of its secrets by their names.
+    pub fn with(&self, texts: &HashMap<String, String>) -> Result<Self, ConfigError> {
+        let mut complete = Self { values: self.values.clone(), named: Vec::new() };
+        let text = |name: &str| {
+            let (_, name) = self.named.iter().find(|(variable, _)| variable.name == name)?;
+            texts.get(name).filter(|text| !text.is_empty()).cloned()
+        };
+        complete.take(self.named.iter().map(|(variable, _)| variable).collect(), text)?;
+        Ok(complete)
+    }
+
+    /// True if all values are those of `other`.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.values == other.values
+    }
+
+    /// Takes the values of `variables`, or their defaults, and checks them. The error names all that are missing or wrong.
+    fn take(&mut self, variables: Vec<&Variable>, given: impl Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
         let mut missing = Vec::new();
         let mut wrong = Vec::new();
         for variable in variables {
-            let given = get(variable.name).filter(|text| !text.is_empty());
-            let Some(value) = given.or_else(|| variable.default.map(str::to_owned)) else {
+            let Some(value) = given(variable.name).or_else(|| variable.default.map(str::to_owned)) else {
                 missing.push(variable.name);
                 continue;
             };
             match (variable.check)(&value) {
-                Ok(()) => _ = values.insert(variable.name, value),
+                Ok(()) => _ = self.values.insert(variable.name, value),
                 Err(problem) => wrong.push(format!("{} {problem}", variable.name)),
             }
         }
         if !missing.is_empty() {
             wrong.insert(0, format!("missing {}", missing.join(", ")));
         }
-        if wrong.is_empty() { Ok(Self(values)) } else { Err(ConfigError(wrong)) }
+        if wrong.is_empty() { Ok(()) } else { Err(ConfigError(wrong)) }
     }
 
     /// The value of a variable that the function declared.
@@ -162,7 +214,7 @@ impl Config {
     /// # Panics
     /// If the function did not declare it: a mistake in our code that the first call shows.
     pub fn text(&self, variable: Variable) -> &str {
-        match self.0.get(variable.name) {
+        match self.values.get(variable.name) {
             Some(value) => value,
             None => panic!("the function uses {} without declaring it", variable.name),
         }
@@ -193,18 +245,26 @@ mod tests {
     #[test]
     fn an_empty_value_means_the_default() {
         let config = Config::read(&[var::JWT_EXPIRES], |_| Some(String::new()));
-        assert_eq!(config.map(|config| config.number(var::JWT_EXPIRES)), Ok(Some(1800)));
+        assert_eq!(must(config).number(var::JWT_EXPIRES), Some(1800));
     }
 
-    impl PartialEq for Config {
-        fn eq(&self, other: &Self) -> bool {
-            self.0 == other.0
-        }
+    #[test]
+    fn a_secret_that_is_given_by_name_is_checked_when_its_text_is_known() {
+        let environment = |name: &str| match name {
+            "SECRETS_KEY" => Some("secretsmanager:tuberry/SECRETS_KEY".to_owned()),
+            _ => Some("1800".to_owned()),
+        };
+        let config = must(Config::read(&[var::JWT_EXPIRES, var::SECRETS_KEY], environment));
+        assert_eq!(config.secrets_to_read(), ["tuberry/SECRETS_KEY"]);
+        let with = |text: &str| config.with(&HashMap::from([("tuberry/SECRETS_KEY".to_owned(), text.to_owned())]));
+        assert!(with("short").is_err() && config.with(&HashMap::new()).is_err());
+        let key = "1:a key of at least thirty-two characters";
+        let complete = must(with(key));
+        assert_eq!((complete.text(var::SECRETS_KEY), complete.number(var::JWT_EXPIRES)), (key, Some(1800)));
+        assert!(complete.secrets_to_read().is_empty() && !complete.is_same(&config));
     }
 
-    impl std::fmt::Debug for Config {
-        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            write!(f, "{} variables", self.0.len())
-        }
+    fn must(outcome: Result<Config, ConfigError>) -> Config {
+        outcome.unwrap_or_else(|error| panic!("{error}"))
     }
 }

@@ -16,5 +16,6 @@ pub mod migrations;
 pub mod names;
 pub mod page;
 pub mod queue;
+pub mod secret_store;
 pub mod secrets;
 pub mod telemetry;

@@ -15,6 +15,7 @@ mod order;
 mod polls;
 mod recovery;
 mod runtime_api;
+mod secrets;
 mod sign_in;
 mod strangers;
 mod support;

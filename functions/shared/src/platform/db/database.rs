@@ -145,6 +145,11 @@ impl Db {
         })
     }
 
+    /// Closes the idle connections.
+    pub fn close_idle(&self) {
+        self.with_idle(Vec::clear);
+    }
+
     fn keep(&self, client: Client) {
         self.with_idle(|idle| idle.push((client, Moment::now())));
     }
