@@ -90,7 +90,6 @@ class Stack:
             self.processes.wait_until(lambda port=port: answers("127.0.0.1", port), "simulators", process)
         for name, port in ports.items():
             settings[f"{name}_API_BASE"] = f"http://127.0.0.1:{port}"
-            settings["MEDIA_HOSTS"] += f",127.0.0.1:{port}"
         self.front.control = f"http://127.0.0.1:{control}"
         self._simulated = set(ports)
 

@@ -78,7 +78,7 @@ impl Need {
             Self::AdminTelegramId => &[var::ADMIN_TELEGRAM_ID],
             Self::TelegramApi => &[var::TELEGRAM_API_BASE],
             Self::AvitoApi => &[var::AVITO_API_BASE],
-            Self::MediaHosts => &[var::MEDIA_HOSTS],
+            Self::MediaHosts => &[var::MEDIA_HOSTS, var::TELEGRAM_API_BASE, var::AVITO_API_BASE],
             Self::PublicBaseUrl => &[var::PUBLIC_BASE_URL],
             Self::PollInterval => &[var::POLL_INTERVAL_SECONDS, var::WEBHOOK_POLL_INTERVAL_SECONDS],
             Self::AutoReplyDelay => &[var::AUTO_REPLY_DELAY_SECONDS],
@@ -186,11 +186,15 @@ impl App {
         self.outside.get()
     }
 
-    /// The client for files at addresses that others gave us.
+    /// The client for files at addresses that others gave us. Where an API has another address than usual, its server is
+    /// one that files are fetched from.
     pub fn media(&self) -> &Media {
         self.media.get_or_init(|| {
             let hosts = Hosts::parse(self.config.text(var::MEDIA_HOSTS));
-            Media::new(hosts.expect("the hosts were checked when they were read"))
+            let hosts = hosts.expect("the hosts were checked when they were read");
+            let bases = [var::TELEGRAM_API_BASE, var::AVITO_API_BASE].into_iter();
+            let others = bases.filter(|base| base.default != Some(self.config.text(*base)));
+            Media::new(others.fold(hosts, |hosts, base| hosts.and_server_of(self.config.text(base))))
         })
     }
 
@@ -225,5 +229,31 @@ impl App {
     /// Checks that SQS answers for this queue.
     pub async fn ping_queue(&self, queue: Variable) -> Result<(), QueueError> {
         self.queue.ping(&self.config, queue).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::media::MediaError;
+
+    /// An App whose APIs have these addresses.
+    fn app(bases: &[(&str, &str)]) -> App {
+        let needs = &[Need::MediaHosts];
+        let given = |name: &str| bases.iter().find(|(base, _)| *base == name).map(|(_, address)| (*address).to_owned());
+        App::new(Config::read(&variables(needs), given).unwrap_or_else(|error| panic!("{error}")), needs)
+    }
+
+    #[tokio::test]
+    async fn files_come_from_the_server_of_an_api_without_being_named_again() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let server = format!("http://{}", listener.local_addr().expect("an address"));
+        drop(listener);
+        let file = format!("{server}/file/bot1:a/voice.oga");
+        for base in ["TELEGRAM_API_BASE", "AVITO_API_BASE"] {
+            // Nobody answers there, but it was asked.
+            assert_eq!(app(&[(base, &server)]).media().fetch(&file, 9).await, Err(MediaError::Unavailable), "{base}");
+        }
+        assert_eq!(app(&[]).media().fetch(&file, 9).await, Err(MediaError::NotAllowed));
     }
 }

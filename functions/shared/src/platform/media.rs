@@ -65,6 +65,16 @@ impl Hosts {
             .map(Self)
     }
 
+    /// Adds the server at this address, with its port, also without TLS and at an inner address: whoever deploys has
+    /// chosen it.
+    #[must_use]
+    pub fn and_server_of(mut self, address: &str) -> Self {
+        let server = Url::parse(address).ok();
+        let rule = server.and_then(|url| Some(Rule::Exactly(url.host_str()?.to_owned(), url.port_or_known_default()?)));
+        self.0.extend(rule);
+        self
+    }
+
     /// True if files are fetched from this address.
     fn allow(&self, url: &Url) -> bool {
         let Some(host) = url.host_str().filter(|_| url.username().is_empty() && url.password().is_none()) else {
@@ -239,6 +249,23 @@ mod tests {
         }
         assert_eq!(Hosts::parse("avito.ru:high"), None);
         assert_eq!(Hosts::parse("https://avito.ru"), None);
+    }
+
+    #[test]
+    fn the_server_of_an_api_is_fetched_from_at_its_port_alone() {
+        let hosts = Hosts::parse("avito.ru").expect("hosts");
+        let hosts = hosts.and_server_of("http://bot-api.internal:8081/prefix").and_server_of("https://avito.example");
+        for (address, is_allowed) in [
+            ("http://bot-api.internal:8081/file/bot1:a/voice.oga", true),
+            ("https://avito.example/voice.mp4", true),
+            ("https://img.avito.ru/1.jpg", true),
+            ("http://bot-api.internal/file", false),
+            ("http://other.internal:8081/file", false),
+            ("https://files.avito.example/voice.mp4", false),
+            ("https://avito.example:8443/voice.mp4", false),
+        ] {
+            assert_eq!(hosts.allow(&Url::parse(address).expect("an address")), is_allowed, "{address}");
+        }
     }
 
     #[test]
