@@ -220,7 +220,7 @@ fn plainer_form(post: &Post, target: Target) -> Option<Vec<Statement>> {
 
 /// Ends a post: words with a notice, all else with a count.
 fn end_post(post: &Post, error: &Error) -> Vec<Statement> {
-    metrics::counter!("posts_failed", "kind" => post.kind.as_str()).increment(1);
+    metrics::counter!("posts_failed").increment(1);
     match post.kind {
         PostKind::Notice => posts::mark_post_failed(post.id, error.to_string(), None),
         PostKind::Header => vec![posts::drop_post(post.id, &error.to_string())],
