@@ -1,4 +1,5 @@
-//! Finds, once a minute, committed work for which no worker was woken: its wake-up was lost, or the worker died.
+//! Finds, once a minute, committed work for which no worker was woken: its wake-up was lost, or the worker died. Measures
+//! the state of the whole, for the alarms.
 
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use crate::{
         common::queue_tasks::{AutoReplyTask, AvitoTask, TelegramTask},
         error::BridgeError,
     },
-    platform::db::{DbError, Scope, Statement, get},
+    platform::db::{Db, DbError, Scope, Statement, get},
+    sql,
 };
 
 /// The most wake-ups of each kind in one sweep; the next one goes on.
@@ -62,4 +64,70 @@ pub async fn sweep(app: &App) -> Result<SweepReport, BridgeError> {
         tracing::warn!(%error, "a sweep could not send all wake-ups; the next one does");
     }
     Ok(SweepReport { bots: bots.len(), dialogs: dialogs.len(), auto_replies: auto_replies.len() })
+}
+
+/// The state of the whole at one time. An alarm on a state ends with it, and does not grow with the number of attempts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gauges {
+    /// The age of the oldest work for Telegram that is due and that no worker took, seconds.
+    pub telegram_due_seconds: f64,
+    /// The same for Avito.
+    pub avito_due_seconds: f64,
+    /// The same for polls of accounts that should be read.
+    pub poll_due_seconds: f64,
+    /// Bots.
+    pub bots: i64,
+    /// Those that cannot work in their groups.
+    pub bots_in_error: i64,
+    /// Accounts that should be read.
+    pub accounts: i64,
+    /// Those that Avito refuses.
+    pub accounts_refused: i64,
+    /// 1 if the schema with the stored functions of this code is missing, else 0.
+    pub sql_schema_missing: i64,
+}
+
+/// Reads the gauges.
+pub async fn read_gauges(db: &Db) -> Result<Gauges, DbError> {
+    let statement = Statement::new(
+        "SELECT (SELECT coalesce(extract(epoch FROM now() - min(due_at)), 0)::float8 FROM bot_outboxes
+                 WHERE due_at <= now() AND (lease_until IS NULL OR lease_until < now())) AS telegram_due_seconds,
+                (SELECT coalesce(extract(epoch FROM now() - min(send_at)), 0)::float8 FROM dialogs
+                 WHERE send_at <= now() AND (lease_until IS NULL OR lease_until < now())) AS avito_due_seconds,
+                (SELECT coalesce(greatest(extract(epoch FROM now() - min(p.next_poll_at)), 0), 0)::float8
+                 FROM account_polls p JOIN tenancy_accounts a ON a.avito_account_id = p.avito_account_id
+                 WHERE a.monitoring_enabled AND a.suspended_at IS NULL AND a.status = 'active') AS poll_due_seconds,
+                b.bots, b.bots_in_error, a.accounts, a.accounts_refused, (to_regnamespace($1) IS NULL)::int::bigint AS missing
+         FROM (SELECT count(*) AS bots, count(*) FILTER (WHERE status <> 'active') AS bots_in_error
+               FROM tenancy_bots WHERE suspended_at IS NULL) AS b,
+              (SELECT count(*) AS accounts, count(*) FILTER (WHERE status <> 'active') AS accounts_refused
+               FROM tenancy_accounts WHERE monitoring_enabled AND suspended_at IS NULL) AS a",
+    );
+    let rows = db.query(Scope::Service, statement.bind(sql::SCHEMA)).await?;
+    let row = rows.first().ok_or(DbError::Shape)?;
+    Ok(Gauges {
+        telegram_due_seconds: get(row, "telegram_due_seconds")?,
+        avito_due_seconds: get(row, "avito_due_seconds")?,
+        poll_due_seconds: get(row, "poll_due_seconds")?,
+        bots: get(row, "bots")?,
+        bots_in_error: get(row, "bots_in_error")?,
+        accounts: get(row, "accounts")?,
+        accounts_refused: get(row, "accounts_refused")?,
+        sql_schema_missing: get(row, "missing")?,
+    })
+}
+
+impl Gauges {
+    /// Hands them to the metrics.
+    #[expect(clippy::cast_precision_loss, reason = "counts of bots and accounts are far below 2^52")]
+    pub fn record(&self) {
+        metrics::gauge!("telegram_due_seconds").set(self.telegram_due_seconds);
+        metrics::gauge!("avito_due_seconds").set(self.avito_due_seconds);
+        metrics::gauge!("poll_due_seconds").set(self.poll_due_seconds);
+        metrics::gauge!("bots").set(self.bots as f64);
+        metrics::gauge!("bots_in_error").set(self.bots_in_error as f64);
+        metrics::gauge!("accounts").set(self.accounts as f64);
+        metrics::gauge!("accounts_refused").set(self.accounts_refused as f64);
+        metrics::gauge!("sql_schema_missing").set(self.sql_schema_missing as f64);
+    }
 }

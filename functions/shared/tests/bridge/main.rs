@@ -2,6 +2,7 @@
 
 mod auto_reply;
 mod bot_outbox;
+mod gauges;
 mod polls;
 mod post_kinds;
 mod states;
