@@ -5,7 +5,7 @@ CARGO_TARGETS := --profile local --workspace --all-targets
 ARCHITECTURE ?= x86_64
 
 .DEFAULT_GOAL := help
-.PHONY: help dev test faults bench bench-check check fmt openapi build deploy clean-local
+.PHONY: help dev test faults endings bench bench-check check fmt openapi build deploy clean-local
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | sort | expand -t 14
@@ -18,6 +18,9 @@ test: .venv/ready ## all tests, inside a stack of their own
 
 faults: .venv/ready ## 2,000 messages each way while everything breaks, or FAULTS_MESSAGES; FAULTS_SEED repeats a run
 	@$(PYTHON) infra/local/suite.py --test proof --run-ignored only --no-capture
+
+endings: .venv/ready ## every outside call fails for ever, in every way, over a day of the rows' time
+	@ENDINGS_DAYS=1 $(PYTHON) infra/local/suite.py -p tuberry --test endings --no-capture
 
 bench: .venv/ready ## what the functions cost: release binaries, measured
 	@$(PYTHON) infra/bench/run.py $(ARGS)
