@@ -179,6 +179,11 @@ impl PollError {
         }
     }
 
+    /// True if Avito, or our own count of calls, allows no further call for now.
+    pub(super) fn is_limit(&self) -> bool {
+        matches!(self, Self::Avito(avito::Error::RateLimited { .. }))
+    }
+
     /// The wait that Avito, or our own count of calls, orders. None: it orders none.
     pub(super) fn ordered_wait(&self) -> Option<Duration> {
         match self {

@@ -85,7 +85,8 @@ pub(super) async fn confirm_provisional(
         match read_past(reader, chat_id, *since).await {
             Ok(Read::Messages(messages)) => judge(app, account, chat_id.clone(), *since, &messages).await?,
             Ok(Read::TooFar) => {}
-            Ok(Read::BrokeOff) | Err(PollError::Avito(avito::Error::RateLimited { .. })) => break,
+            Ok(Read::BrokeOff) => break,
+            Err(error) if error.is_limit() => break,
             Err(error) => reader.note_failure(chat_id, cursor, error).await?,
         }
     }

@@ -67,12 +67,14 @@ pub async fn poll(app: &App, task: &PollTask, stop: Instant) -> Result<(), Bridg
     Ok(())
 }
 
-/// Returns a failed poll as `fail_polls` takes it, with the wait before the next one. A wait that was ordered is obeyed.
+/// Returns a failed poll as `fail_polls` takes it, with the wait before the next one. A wait that was ordered is obeyed, and
+/// counts as no attempt.
 fn failure(app: &App, account: &PolledAccount, error: &PollError) -> Value {
     let usual = Duration::from_secs_f64(usual_interval(app));
     let wait = usual.max(accounts::wait(Duty::AccountPoll, account.attempts));
     let wait = error.ordered_wait().map_or(wait, |ordered| wait.max(ordered.clamp(ORDERED.0, ORDERED.1)));
-    json!({ "account_id": account.keys.account_id, "wait_seconds": wait.as_secs_f64(), "error": error.to_string() })
+    json!({ "account_id": account.keys.account_id, "wait_seconds": wait.as_secs_f64(), "error": error.to_string(),
+            "is_attempt": !error.is_limit() })
 }
 
 /// Claims the accounts that are due, and sets their next due times: one round trip for all of them.

@@ -30,7 +30,8 @@ BEGIN
               a.token_expires_at, a.status, CASE WHEN a.status <> 'active' THEN a.status_changed_at END;
 END $$;
 
--- Notes that polls failed, and postpones the next ones. `_failures` has rows of `account_id`, `wait_seconds` and `error`. Returns
+-- Notes that polls failed, and postpones the next ones. `_failures` has rows of `account_id`, `wait_seconds`, `error` and
+-- `is_attempt`, which is false for a wait that was ordered. Returns
 -- the accounts that were not read for two hours while others were: their owners are to be notified. Called by
 -- ingest/polls/poll.rs.
 CREATE FUNCTION sql.fail_polls(_failures jsonb) RETURNS TABLE (client_id bigint, avito_account_id bigint, failed_since timestamptz)
@@ -40,9 +41,12 @@ BEGIN
     RETURN QUERY
     WITH failed AS (
         UPDATE account_polls p
-        SET attempts = p.attempts + 1, failed_since = coalesce(p.failed_since, now()), error = failure.error,
+        SET attempts = p.attempts + failure.is_attempt::int,
+            failed_since = CASE WHEN failure.is_attempt THEN coalesce(p.failed_since, now()) ELSE p.failed_since END,
+            error = failure.error,
             unread_list_at = now(), next_poll_at = now() + make_interval(secs => failure.wait_seconds)
-        FROM jsonb_to_recordset(_failures) AS failure (account_id bigint, wait_seconds double precision, error text)
+        FROM jsonb_to_recordset(_failures) AS failure (
+            account_id bigint, wait_seconds double precision, error text, is_attempt boolean)
         WHERE p.avito_account_id = failure.account_id
         RETURNING p.client_id, p.avito_account_id, p.failed_since
     )

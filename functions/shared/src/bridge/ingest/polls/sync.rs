@@ -92,7 +92,7 @@ async fn read_chats(
                 return Ok(());
             }
             // A wait that Avito orders, or our own count of calls, is no failure: the next poll goes on.
-            Err(PollError::Avito(avito::Error::RateLimited { .. })) => return Ok(()),
+            Err(error) if error.is_limit() => return Ok(()),
             Err(error) => return Err(error),
         };
     }
