@@ -53,7 +53,7 @@ struct Declared {
     secrets: Names,
     /// The secrets that its role may read.
     readable: Names,
-    /// What its role may do besides, by policies of its own.
+    /// Other actions that its role may take, by policies of its own.
     actions: Names,
     routes: Names,
 }

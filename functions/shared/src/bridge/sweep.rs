@@ -9,8 +9,7 @@ use crate::{
         common::queue_tasks::{AutoReplyTask, AvitoTask, TelegramTask},
         error::BridgeError,
     },
-    platform::db::{Db, DbError, Scope, Statement, get},
-    sql,
+    platform::db::{Db, DbError, FUNCTIONS_SCHEMA, Scope, Statement, get},
 };
 
 /// The most wake-ups of each kind in one sweep; the next one goes on.
@@ -97,19 +96,19 @@ pub async fn read_gauges(db: &Db) -> Result<Gauges, DbError> {
                 (SELECT coalesce(greatest(extract(epoch FROM now() - min(p.next_poll_at)), 0), 0)::float8
                  FROM account_polls p JOIN tenancy_accounts a ON a.avito_account_id = p.avito_account_id
                  WHERE a.monitoring_enabled AND a.suspended_at IS NULL AND a.status = 'active') AS poll_due_seconds,
-                b.bots, b.bots_in_error, a.accounts, a.accounts_refused, (to_regnamespace($1) IS NULL)::int::bigint AS missing
-         FROM (SELECT count(*) AS bots, count(*) FILTER (WHERE status <> 'active') AS bots_in_error
+                b.all_bots, b.bots_in_error, a.accounts, a.accounts_refused, (to_regnamespace($1) IS NULL)::int::bigint AS missing
+         FROM (SELECT count(*) AS all_bots, count(*) FILTER (WHERE status <> 'active') AS bots_in_error
                FROM tenancy_bots WHERE suspended_at IS NULL) AS b,
               (SELECT count(*) AS accounts, count(*) FILTER (WHERE status <> 'active') AS accounts_refused
                FROM tenancy_accounts WHERE monitoring_enabled AND suspended_at IS NULL) AS a",
     );
-    let rows = db.query(Scope::Service, statement.bind(sql::SCHEMA)).await?;
+    let rows = db.query(Scope::Service, statement.bind(FUNCTIONS_SCHEMA)).await?;
     let row = rows.first().ok_or(DbError::Shape)?;
     Ok(Gauges {
         telegram_due_seconds: get(row, "telegram_due_seconds")?,
         avito_due_seconds: get(row, "avito_due_seconds")?,
         poll_due_seconds: get(row, "poll_due_seconds")?,
-        bots: get(row, "bots")?,
+        bots: get(row, "all_bots")?,
         bots_in_error: get(row, "bots_in_error")?,
         accounts: get(row, "accounts")?,
         accounts_refused: get(row, "accounts_refused")?,

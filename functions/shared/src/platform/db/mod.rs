@@ -16,3 +16,6 @@ pub use error::{DbError, MigrationError};
 pub(super) use functions::install;
 pub use rows::{ClientId, Param, bytes, get, get_variant, optional_bytes};
 pub use statement::{ResultSets, Scope, Statement};
+
+/// The schema of the stored functions of this code.
+pub use crate::sql::SCHEMA as FUNCTIONS_SCHEMA;
