@@ -143,11 +143,13 @@ CREATE TABLE owner_notices (
     due_at timestamptz NOT NULL DEFAULT now(),
     attempts int NOT NULL DEFAULT 0,
     sent_at timestamptz,
+    -- Time at which it was given up: Telegram did not take it for three days.
+    failed_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
     UNIQUE (client_id, id),
     UNIQUE (client_id, dedup_key)
 );
-CREATE INDEX owner_notices_due ON owner_notices (due_at) WHERE sent_at IS NULL;
+CREATE INDEX owner_notices_due ON owner_notices (due_at) WHERE sent_at IS NULL AND failed_at IS NULL;
 
 -- Requests that came with an `Idempotency-Key`, so that each is carried out once. They are stored for a day.
 CREATE TABLE idempotency_keys (

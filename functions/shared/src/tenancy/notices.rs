@@ -25,17 +25,32 @@ impl Notice {
     }
 }
 
-/// Claims the notices that are due. If the worker dies, a later round claims them again; the delay doubles each time.
+/// Claims the notices that are due. If the worker dies, a later round claims them again. The wait doubles each time, up to four
+/// hours; a notice that Telegram did not take for three days is given up, for the health of the bot or account says the same.
 pub fn claim_notices() -> Statement {
     Statement::new(
-        "UPDATE owner_notices n
-         SET attempts = attempts + 1, due_at = now() + interval '1 minute' * power(2, least(attempts, 8))
-         WHERE id IN (SELECT id FROM owner_notices WHERE sent_at IS NULL AND due_at <= now() ORDER BY due_at LIMIT $1)
-           AND sent_at IS NULL AND due_at <= now()
+        "WITH due AS (
+             SELECT id FROM owner_notices WHERE sent_at IS NULL AND failed_at IS NULL AND due_at <= now() ORDER BY due_at LIMIT $1
+         ), ended AS (
+             UPDATE owner_notices SET failed_at = now()
+             WHERE id IN (SELECT id FROM due) AND created_at < now() - make_interval(secs => $2)
+         )
+         UPDATE owner_notices n
+         SET attempts = attempts + 1, due_at = now() + make_interval(secs => $3) * least(power(2, least(attempts, 20)), $4)
+         WHERE id IN (SELECT id FROM due) AND sent_at IS NULL AND due_at <= now()
+           AND created_at >= now() - make_interval(secs => $2)
          RETURNING id, client_id, text",
     )
     .bind(NOTICE_BATCH)
+    .bind(MAX_AGE)
+    .bind(FIRST_WAIT)
+    .bind(MAX_WAIT / FIRST_WAIT)
 }
+
+/// The first wait of a notice, the longest, and the age at which it is given up, seconds (`Duty::OwnerNotice`).
+const FIRST_WAIT: f64 = 60.0;
+const MAX_WAIT: f64 = 4.0 * 3600.0;
+const MAX_AGE: f64 = 72.0 * 3600.0;
 
 /// Notes that the owners were notified.
 pub fn mark_notices_sent(ids: Vec<i64>) -> Statement {

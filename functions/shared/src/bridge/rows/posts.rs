@@ -72,6 +72,14 @@ pub(in crate::bridge) fn replace_content(
     .bind(is_uncertain)
 }
 
+/// Counts an attempt of a post before it begins.
+pub(in crate::bridge) fn count_attempt(post_id: i64) -> Statement {
+    Statement::new(
+        "UPDATE posts SET attempts = attempts + 1, failed_since = coalesce(failed_since, now()) WHERE id = $1",
+    )
+    .bind(post_id)
+}
+
 /// A post that failed and is to be sent again.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::bridge) struct Requeue {

@@ -132,7 +132,7 @@ impl TelegramSender<'_> {
             Ok(left) => left,
             Err(next) => return Ok(next),
         };
-        let files = match self.prepare(work, post).await {
+        let files = match self.prepare(work, post).await? {
             Preparation::Ready(files) => files,
             Preparation::Not(outcome) => return Ok(TelegramStep::Commit(outcome)),
         };

@@ -1,6 +1,8 @@
 //! The files that a post's call uploads. Rows store Avito's address or id, never bytes: those are fetched just before
 //! the post is sent.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use tokio::sync::SemaphorePermit;
 
@@ -18,6 +20,7 @@ use crate::{
             post_kind::PostKind,
             states::PostState,
         },
+        error::BridgeError,
         rows::posts::{self, Requeue},
         to_telegram::{
             sender::TelegramSender,
@@ -42,6 +45,11 @@ const MAX_FILE_BYTES: usize = 20 * MEGABYTE;
 const MAX_ALBUM_BYTES: usize = 40 * MEGABYTE;
 /// The largest voice: an hour of speech. It is in memory twice.
 const MAX_VOICE_BYTES: usize = 16 * MEGABYTE;
+
+/// The longest that the files of a post are fetched for: with the call behind it, less than a lease.
+const FILES_TIMEOUT: Duration = Duration::from_secs(8);
+/// The longest wait for the permit to have files in memory.
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The files that a post's call uploads, with the permit to hold them in memory.
 #[derive(Default)]
@@ -73,44 +81,56 @@ impl From<MediaError> for FileError {
     }
 }
 
+/// Requeues a post whose files are fetched later. Its dialog is on hold until then.
+fn requeue(post: &Post, wait: Duration) -> Vec<Statement> {
+    let state = if post.outcome_unknown { PostState::Sending } else { PostState::Pending };
+    posts::requeue_post(post.id, Requeue { state, wait_seconds: wait.as_secs_f64(), ..Requeue::AT_ONCE })
+}
+
 impl<'a> TelegramSender<'a> {
-    /// Fetches the files that the post's call uploads.
-    pub(in crate::bridge::to_telegram) async fn prepare(&self, work: &BotWork, post: &Post) -> Preparation<'a> {
+    /// Fetches the files that the post's call uploads, within eight seconds. The attempt is counted before it begins: a file that
+    /// kills the process would be fetched for ever else.
+    pub(in crate::bridge::to_telegram) async fn prepare(
+        &self,
+        work: &BotWork,
+        post: &Post,
+    ) -> Result<Preparation<'a>, BridgeError> {
         let method = DeliveryMethod::of(post);
-        let fetched = match (post.kind, method) {
-            (
-                PostKind::Photo | PostKind::Album,
-                DeliveryMethod::Upload | DeliveryMethod::OneByOne | DeliveryMethod::Document,
-            ) => self.fetch_pictures(post, method).await,
-            (PostKind::Voice, DeliveryMethod::Native | DeliveryMethod::Document) => {
-                self.fetch_voice(work, post, method).await
-            }
-            _ => Ok(Files::default()),
+        let uploads = match (post.kind, method) {
+            (PostKind::Photo | PostKind::Album, DeliveryMethod::Url | DeliveryMethod::TextLine)
+            | (PostKind::Voice, DeliveryMethod::TextLine) => false,
+            (PostKind::Photo | PostKind::Album | PostKind::Voice, _) => true,
+            _ => false,
         };
-        match fetched {
-            Ok(files) => Preparation::Ready(files),
+        if !uploads {
+            return Ok(Preparation::Ready(Files::default()));
+        }
+        let Ok(permit) = tokio::time::timeout(PERMIT_TIMEOUT, self.app.media().permit()).await else {
+            // Other bots of this process fetch files. That is no attempt of this post.
+            return Ok(Preparation::Not(requeue(post, PERMIT_TIMEOUT)));
+        };
+        self.run(vec![posts::count_attempt(post.id)]).await?;
+        let fetch = async {
+            match post.kind {
+                PostKind::Voice => self.fetch_voice(work, post, method).await,
+                _ => self.fetch_pictures(post, method).await,
+            }
+        };
+        let fetched = tokio::time::timeout(FILES_TIMEOUT, fetch).await.unwrap_or(Err(FileError::Transient));
+        Ok(match fetched {
+            Ok(files) => Preparation::Ready(Files { _permit: permit, ..files }),
             Err(FileError::Transient)
-                if let Verdict::Wait { wait, counts, .. } =
+                if let Verdict::Wait { wait, .. } =
                     Duty::PostFiles.after(Outcome::Unknown, post.history(work.outbox.now)) =>
             {
-                Preparation::Not(posts::requeue_post(
-                    post.id,
-                    Requeue {
-                        state: if post.outcome_unknown { PostState::Sending } else { PostState::Pending },
-                        is_attempt: counts,
-                        is_answer_lost: false,
-                        wait_seconds: spread(wait).as_secs_f64(),
-                        is_alone: false,
-                    },
-                ))
+                Preparation::Not(requeue(post, spread(wait)))
             }
             Err(_) => Preparation::Not(use_next_method(post, post.outcome_unknown).unwrap_or_default()),
-        }
+        })
     }
 
     async fn fetch_pictures(&self, post: &Post, method: DeliveryMethod) -> Result<Files<'a>, FileError> {
         let media = self.app.media();
-        let permit = media.permit().await;
         let all = addresses(post);
         let wanted = if method == DeliveryMethod::Upload {
             all.as_slice()
@@ -125,7 +145,7 @@ impl<'a> TelegramSender<'a> {
             left -= bytes.len();
             list.push(Attachment { name: format!("file{number}"), file_name: format!("{}.jpg", number + 1), bytes });
         }
-        Ok(Files { list, seconds: None, _permit: permit })
+        Ok(Files { list, seconds: None, _permit: None })
     }
 
     /// Fetches a voice. Its address expires after an hour, so Avito is asked for it only now.
@@ -144,17 +164,16 @@ impl<'a> TelegramSender<'a> {
             }
         };
         let media = self.app.media();
-        let permit = media.permit().await;
         let mp4 = media.fetch(&address, MAX_VOICE_BYTES).await?;
         let file =
             |file_name: &str, bytes| Attachment { name: "file0".to_owned(), file_name: file_name.to_owned(), bytes };
         if method == DeliveryMethod::Document {
-            return Ok(Files { list: vec![file("voice.mp4", mp4)], seconds: None, _permit: permit });
+            return Ok(Files { list: vec![file("voice.mp4", mp4)], seconds: None, _permit: None });
         }
         let note = voice::remux(mp4).map_err(|error| {
             tracing::warn!(bot_id = self.bot_id, post_id = post.id, %error, "a voice is posted as a file");
             FileError::Permanent
         })?;
-        Ok(Files { list: vec![file("voice.ogg", note.ogg.into())], seconds: Some(note.seconds), _permit: permit })
+        Ok(Files { list: vec![file("voice.ogg", note.ogg.into())], seconds: Some(note.seconds), _permit: None })
     }
 }
