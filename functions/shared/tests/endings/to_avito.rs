@@ -229,3 +229,26 @@ async fn a_deletion_and_a_blocking_that_avito_refuses_end_with_a_notice_and_a_la
         scene.end().await;
     }
 }
+
+#[tokio::test]
+async fn another_text_waits_for_the_deletion_of_the_former_one_and_later_answers_do_not() {
+    let (mut scene, x, _) = two_chats().await;
+    scene.answer(&x, "по пять").await;
+    scene.run_for(Duration::from_secs(5)).await;
+    let fault = scene.avito_fails("messages.delete", Some(&x), 500).await;
+    let change = "UPDATE messages SET change_due_at = now(), origin = 'operator', requested_change =
+                      '{\"text\": \"по шесть\", \"parts\": [{\"position\": 0, \"text\": \"по шесть\", \"text_key\": \"по шесть\"}]}'
+                  WHERE direction = 'out'";
+    scene.query(Statement::new(change)).await;
+    scene.query(Statement::new("UPDATE dialogs SET send_at = now()")).await;
+    scene.run_for(Duration::from_secs(3)).await;
+    scene.answer(&x, "доставка завтра").await;
+    scene.run_for(Duration::from_secs(10)).await;
+    let answers = scene.answers_in(&x).await;
+    assert!(answers.contains(&"доставка завтра".to_owned()) && !answers.contains(&"по шесть".to_owned()), "{answers:?}");
+
+    scene.lift(fault).await;
+    scene.run_for(MINUTE).await;
+    assert!(scene.answers_in(&x).await.contains(&"по шесть".to_owned()), "{:?}", scene.answers_in(&x).await);
+    scene.end().await;
+}

@@ -91,7 +91,10 @@ BEGIN
         SELECT least(
             (SELECT min(m.change_due_at) FROM messages m WHERE m.dialog_id = _dialog_id AND m.change_due_at IS NOT NULL),
             (SELECT min(p.due_at) FROM parts p
-             WHERE p.dialog_id = _dialog_id AND p.state IN ('pending', 'sending', 'deleting')),
+             WHERE p.dialog_id = _dialog_id AND p.state IN ('pending', 'sending', 'deleting')
+               -- Another text waits until the former one is deleted.
+               AND NOT (p.state = 'pending'
+                        AND EXISTS (SELECT FROM parts o WHERE o.message_id = p.message_id AND o.state = 'deleting'))),
             (SELECT coalesce(d.block_due_at, now()) FROM dialogs d
              WHERE d.id = _dialog_id AND d.block_requested_at IS NOT NULL))
         -- end
