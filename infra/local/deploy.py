@@ -90,7 +90,7 @@ def deploy(settings: Settings, processes: Processes, emulator: Emulator, templat
         if error.response["Error"]["Code"] not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
             raise
     values = {name: settings.values.get(source, "") for name, source in PARAMETERS.items()}
-    values |= {"SecretPrefix": settings.stack_name, "Architecture": _architecture()}
+    values |= {"SecretPrefix": settings.stack_name, "Architecture": _architecture(), "AlarmsCompareMetrics": "no"}
     seen, fingerprint = settings.state / "deployed", _fingerprint(template, values)
     if status in ("CREATE_COMPLETE", "UPDATE_COMPLETE") and seen.exists() and seen.read_text() == fingerprint:
         return _outputs(settings, emulator)
