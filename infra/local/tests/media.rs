@@ -227,7 +227,7 @@ async fn an_operators_pictures_reach_the_buyer_in_order_with_the_caption_behind_
         }
         seller.operator_sends(picture).await;
     }
-    recorded(&seller, 3, "media_group_id = '77'").await;
+    recorded(&seller, 3, "media_group_id = '77' AND telegram_message_id IS NOT NULL").await;
     seller.stack.mend(busy).await;
     has_sent(&seller, &chat, &["image", "Вот он", "image", "image", "image", "Три вида"]).await;
 }

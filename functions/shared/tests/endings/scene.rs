@@ -85,7 +85,7 @@ impl Scene {
         ];
         let world = World::with_call_timeout(&changed, CALL_TIMEOUT);
         let shop = Shop::of(world).await;
-        shop.world.query(Scope::Tenant(shop.owner.client), start_polling(shop.account_id)).await;
+        shop.world.query(Scope::Tenant(shop.owner.client), start_polling(shop.outside.user_id)).await;
         let mut scene = Self { shop, owner_of_database, database, clock: 0.0, calls: Vec::new(), read_calls: 0 };
         scene.poll().await;
         scene.settle().await;

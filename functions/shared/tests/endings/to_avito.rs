@@ -245,7 +245,10 @@ async fn another_text_waits_for_the_deletion_of_the_former_one_and_later_answers
     scene.answer(&x, "доставка завтра").await;
     scene.run_for(Duration::from_secs(10)).await;
     let answers = scene.answers_in(&x).await;
-    assert!(answers.contains(&"доставка завтра".to_owned()) && !answers.contains(&"по шесть".to_owned()), "{answers:?}");
+    assert!(
+        answers.contains(&"доставка завтра".to_owned()) && !answers.contains(&"по шесть".to_owned()),
+        "{answers:?}"
+    );
 
     scene.lift(fault).await;
     scene.run_for(MINUTE).await;

@@ -149,7 +149,7 @@ async fn usual_delay(seller: &Seller, chats: &[(String, String)], text: &str, ch
 async fn a_burst_of_one_tenant_does_not_delay_the_messages_of_another() {
     let (busy, other) = tokio::join!(Seller::new(), Seller::new());
     set_limits(&busy).await;
-    let guests = numbered("Гость", 9).into_iter();
+    let guests = numbered("Гость", 3).into_iter();
     let chats = join_all(guests.map(async |guest| (guest.clone(), other.conversation(&guest).await.0))).await;
     let alone = usual_delay(&other, &chats, "Тихо", async || {}).await;
 

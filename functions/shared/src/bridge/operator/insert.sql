@@ -132,12 +132,10 @@ CREATE FUNCTION sql.take_refused_message(
 DECLARE
     _message messages;
 BEGIN
-    -- lookup: refused_before
     UPDATE messages m SET kind = _kind, text = _text, status = 'sending', error = NULL
     WHERE m.bot_id = _bot_id AND m.telegram_chat_id = _telegram_chat_id AND m.telegram_message_id = _telegram_message_id
       AND m.origin = 'operator' AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id)
     RETURNING m.* INTO _message
-    -- end
     ;
     RETURN _message;
 END $$;

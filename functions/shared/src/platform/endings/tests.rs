@@ -58,7 +58,9 @@ proptest! {
         let in_first_hour = calls.iter().filter(|call| **call < 3600.0).count();
         prop_assert!(within(&calls, 60.0) <= 15, "{} calls in a minute", within(&calls, 60.0));
         prop_assert!(in_first_hour <= 60, "{in_first_hour} calls in the first hour");
-        prop_assert!(in_a_day <= 200, "{in_a_day} calls in a day");
+        // An account or a bot may make twenty an hour, whatever waits for it.
+        let is_of_all = matches!(duty, Duty::Token | Duty::AccountPoll | Duty::AccountRefused | Duty::BotRefused | Duty::Trial);
+        prop_assert!(in_a_day <= if is_of_all { 20 * 24 } else { 200 }, "{in_a_day} calls in a day");
     }
 
     #[test]

@@ -91,6 +91,9 @@ impl Shop {
             polled: by_poll.then_some(polled),
         };
         must(self.world.app.db().run(Scope::Tenant(self.owner.client), vec![record(self.world.app, &batch)]).await);
+        // Before its confirmation a chat gets no auto-reply; here no worker asks Avito for it.
+        self.change("UPDATE dialogs SET confirmed_at = coalesce(confirmed_at, now()) WHERE avito_account_id = $1")
+            .await;
     }
 
     /// Reads the dialog's id, the time of its scheduled auto-reply and the time of the last one that was sent.
