@@ -63,9 +63,16 @@ CREATE TABLE dialogs (
 );
 CREATE INDEX dialogs_due ON dialogs (send_at) WHERE send_at IS NOT NULL;
 CREATE INDEX dialogs_to_mark_read ON dialogs (mark_read_at) WHERE mark_read_at IS NOT NULL;
-CREATE INDEX dialogs_without_topic ON dialogs (bot_id) WHERE topic_failed_since IS NOT NULL;
-CREATE INDEX dialogs_creating_topics ON dialogs (bot_id, topic_name) WHERE topic_state = 'creating';
+CREATE INDEX dialogs_without_topic ON dialogs (bot_id, client_id) WHERE topic_failed_since IS NOT NULL;
+CREATE INDEX dialogs_creating_topics ON dialogs (bot_id, client_id, topic_name) WHERE topic_state = 'creating';
 CREATE INDEX dialogs_auto_replies ON dialogs (auto_reply_scheduled_at) WHERE auto_reply_scheduled_at IS NOT NULL;
+-- Indexes of what belongs to a bot or an account name the client too. Row-level security asks for the client, and Postgres would
+-- intersect such an index with one that holds all rows of the client.
+CREATE INDEX dialogs_due_of_account ON dialogs (avito_account_id, client_id, send_at) WHERE send_at IS NOT NULL;
+-- Finds the dialogs that do not have the bot of their account yet.
+CREATE INDEX dialogs_of_account ON dialogs (avito_account_id, client_id, bot_id);
+CREATE INDEX dialogs_by_topic ON dialogs (bot_id, client_id, telegram_chat_id, telegram_topic_id)
+    WHERE telegram_chat_id IS NOT NULL;
 CREATE INDEX dialogs_by_time ON dialogs (client_id, last_message_at DESC, id DESC);
 
 -- Topics that a dialog has or had. An answer that is written in a former one still finds its dialog.
@@ -79,7 +86,7 @@ CREATE TABLE dialog_topics (
     PRIMARY KEY (bot_id, telegram_chat_id, telegram_topic_id),
     FOREIGN KEY (client_id, dialog_id) REFERENCES dialogs (client_id, id) ON DELETE CASCADE
 );
-CREATE INDEX dialog_topics_of_dialog ON dialog_topics (client_id, dialog_id);
+CREATE INDEX dialog_topics_of_dialog ON dialog_topics (dialog_id, client_id);
 
 CREATE TABLE posts (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -113,7 +120,8 @@ CREATE TABLE posts (
     FOREIGN KEY (client_id, bot_id) REFERENCES bots (client_id, id),
     FOREIGN KEY (client_id, dialog_id) REFERENCES dialogs (client_id, id) ON DELETE CASCADE
 );
-CREATE INDEX posts_unfinished ON posts (bot_id, due_at) WHERE state IN ('pending', 'sending');
+CREATE INDEX posts_unfinished ON posts (bot_id, client_id, due_at) WHERE state IN ('pending', 'sending');
+CREATE INDEX posts_to_forget ON posts (client_id, created_at) WHERE state IN ('sent', 'failed') AND content <> '{}';
 CREATE INDEX posts_of_dialog ON posts (client_id, dialog_id);
 -- Finds the post that a reply answers in a group without topics. Pictures of an album have consecutive ids.
 CREATE INDEX posts_by_message ON posts (bot_id, message_chat_id, (telegram_message_ids[1]));
@@ -171,7 +179,7 @@ CREATE TABLE messages (
     FOREIGN KEY (client_id, bot_id) REFERENCES bots (client_id, id),
     FOREIGN KEY (client_id, post_id) REFERENCES posts (client_id, id)
 );
-CREATE INDEX messages_waiting ON messages (bot_id, created_at) WHERE needs_post AND post_id IS NULL;
+CREATE INDEX messages_waiting ON messages (bot_id, client_id, created_at) WHERE needs_post AND post_id IS NULL;
 CREATE INDEX messages_of_dialog ON messages (client_id, dialog_id, id);
 CREATE INDEX messages_by_time ON messages (client_id, dialog_id, (coalesce(avito_created, created_at)), avito_position, id);
 CREATE INDEX messages_of_post ON messages (client_id, post_id) WHERE post_id IS NOT NULL;
@@ -179,8 +187,9 @@ CREATE INDEX messages_of_album ON messages (bot_id, telegram_chat_id, media_grou
 -- Finds what was withheld and may be shown after all.
 CREATE INDEX messages_withheld ON messages (dialog_id) WHERE status = 'filtered' AND error IS NOT NULL;
 CREATE INDEX messages_changing ON messages (dialog_id) WHERE change_due_at IS NOT NULL OR delete_command_id IS NOT NULL;
-CREATE INDEX messages_unreported ON messages (avito_account_id, created_at) WHERE webhook_reported_at IS NULL AND origin = 'buyer';
-CREATE INDEX messages_unconfirmed ON messages (avito_account_id, created_at)
+CREATE INDEX messages_unreported ON messages (avito_account_id, client_id, created_at)
+    WHERE webhook_reported_at IS NULL AND origin = 'buyer';
+CREATE INDEX messages_unconfirmed ON messages (avito_account_id, client_id, created_at)
     WHERE confirmed_at IS NULL AND not_found_at IS NULL AND avito_message_id IS NOT NULL;
 
 CREATE TABLE parts (
@@ -340,25 +349,41 @@ CREATE FUNCTION find_dialog(bot bigint, chat bigint, topic bigint, reply bigint)
         ) AS found LIMIT 1
     );
 
+-- Accounts whose dialogs follow them to another bot, and bots whose dialogs follow them to another group: batch by batch, each in a
+-- transaction of its own. The row stays until a last look finds no dialog left behind.
+CREATE TABLE relocations (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    client_id bigint NOT NULL,
+    avito_account_id bigint UNIQUE,
+    bot_id bigint UNIQUE,
+    changed_at timestamptz NOT NULL DEFAULT now(),
+    -- Time from which the sweep goes on with it.
+    due_at timestamptz NOT NULL,
+    CHECK (num_nonnulls(avito_account_id, bot_id) = 1),
+    FOREIGN KEY (client_id, avito_account_id) REFERENCES avito_accounts (client_id, id) ON DELETE CASCADE,
+    FOREIGN KEY (client_id, bot_id) REFERENCES bots (client_id, id) ON DELETE CASCADE
+);
+CREATE INDEX relocations_due ON relocations (due_at);
+
 -- Row-level security. It is forced, so that the owner is no exception.
 DO $$
 DECLARE
     table_name text;
 BEGIN
     FOREACH table_name IN ARRAY ARRAY['dialogs', 'dialog_topics', 'posts', 'messages', 'parts', 'inside_albums',
-                                      'bot_outboxes', 'account_polls', 'chat_polls'] LOOP
+                                      'bot_outboxes', 'account_polls', 'chat_polls', 'relocations'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', table_name);
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', table_name);
         EXECUTE format('CREATE POLICY tenant ON %I TO tuberry_app USING (client_id = (SELECT current_client_id()))
                         WITH CHECK (client_id = (SELECT current_client_id()))', table_name);
     END LOOP;
-    FOREACH table_name IN ARRAY ARRAY['dialogs', 'bot_outboxes', 'account_polls', 'chat_polls'] LOOP
+    FOREACH table_name IN ARRAY ARRAY['dialogs', 'bot_outboxes', 'account_polls', 'chat_polls', 'relocations'] LOOP
         EXECUTE format('CREATE POLICY service ON %I TO tuberry_service USING (true) WITH CHECK (true)', table_name);
     END LOOP;
 END $$;
 
-GRANT SELECT, INSERT, UPDATE, DELETE ON dialogs, dialog_topics, posts, messages, parts TO tuberry_app;
-GRANT SELECT, INSERT ON inside_albums TO tuberry_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON dialogs, dialog_topics, posts, messages, parts, relocations TO tuberry_app;
+GRANT SELECT, INSERT, DELETE ON inside_albums TO tuberry_app;
 GRANT SELECT, INSERT, UPDATE ON bot_outboxes, account_polls, chat_polls TO tuberry_app;
-GRANT SELECT ON dialogs, bot_outboxes, chat_polls TO tuberry_service;
+GRANT SELECT ON dialogs, bot_outboxes, chat_polls, relocations TO tuberry_service;
 GRANT SELECT, UPDATE ON account_polls TO tuberry_service;

@@ -7,7 +7,7 @@ use garde::Validate;
 use serde::Deserialize;
 use tuberry::{
     App,
-    bridge::api::relocation,
+    bridge::api::relocation::{self, Relocated},
     identity::caller::Caller,
     platform::{
         http::{Json, Problem, ProblemBody},
@@ -65,13 +65,12 @@ async fn update(
     let token = body.token.map(|token| Secret::new(token.trim()));
     let change = Change { token, group_chat_id: body.group_chat_id, topic_mode: body.topic_mode };
     let around = |moves: bool| {
-        if moves {
-            (relocation::lock_dialogs_of_bot(bot_id), relocation::move_dialogs_to_group(bot_id))
-        } else {
-            (Vec::new(), relocation::make_due_now(bot_id))
-        }
+        if moves { relocation::group_change_statements(bot_id) } else { (Vec::new(), relocation::make_due_now(bot_id)) }
     };
     let (bot, results) = bots::change(app, client, caller.user_id, bot_id, change, around).await?;
     relocation::wake(app, &results).await?;
+    if body.group_chat_id.is_some() {
+        relocation::follow(app, client, Relocated::Bot(bot_id)).await;
+    }
     Ok(Json(bot))
 }

@@ -7,7 +7,7 @@ use garde::Validate;
 use serde::Deserialize;
 use tuberry::{
     App,
-    bridge::api::relocation,
+    bridge::api::relocation::{self, Relocated},
     identity::caller::Caller,
     platform::{
         http::{Json, Problem, ProblemBody},
@@ -82,6 +82,9 @@ async fn update(
     let around = |meaning: Meaning| relocation::account_change_statements(account_id, meaning);
     let (account, results, meaning) = accounts::change(app, client, caller.user_id, account_id, change, around).await?;
     relocation::wake(app, &results).await?;
+    if meaning.moves {
+        relocation::follow(app, client, Relocated::Account(account_id)).await;
+    }
     if meaning.resumes {
         relocation::poll(app, account_id).await;
     }

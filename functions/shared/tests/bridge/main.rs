@@ -5,6 +5,7 @@ mod bot_outbox;
 mod gauges;
 mod polls;
 mod post_kinds;
+mod relocation;
 mod states;
 #[path = "../support/mod.rs"]
 mod support;

@@ -26,6 +26,7 @@ const TABLES: &[(&str, &[&str])] = &[
             "bot_outboxes",
             "account_polls",
             "chat_polls",
+            "relocations",
         ],
     ),
 ];
@@ -42,6 +43,7 @@ const WRITERS: &[(&str, &[&str])] = &[
     ("bot_outboxes", &["rows", "api", "claim"]),
     ("account_polls", &["rows", "ingest", "api"]),
     ("chat_polls", &["ingest"]),
+    ("relocations", &["api"]),
 ];
 
 /// Reads the Rust and SQL files of the library.

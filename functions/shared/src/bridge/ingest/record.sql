@@ -16,7 +16,7 @@ $$;
 -- bot's outbox due. A poll knows the chat (`_is_poll`), a webhook does not. Returns wake-ups (common/wakeups.rs). Called by
 -- ingest/record.rs.
 -- Locks: first the dialog, then the outbox row, as everywhere. The dialog is locked before the account is read: an account that
--- moves to another bot has its dialogs locked until all follow.
+-- moves to another bot has its dialogs follow batch by batch, and those that are touched before follow here.
 CREATE FUNCTION sql.record_messages(
     _account_id bigint,
     _user_id bigint,
@@ -55,7 +55,10 @@ BEGIN
     IF NOT FOUND THEN
         RETURN;
     END IF;
-    IF _dialog_id IS NULL OR _former_bot_id <> _account.bot_id OR _is_poll THEN
+    IF _former_bot_id <> _account.bot_id THEN
+        PERFORM sql.hand_over_dialogs(ARRAY[_dialog_id], _account.bot_id);
+    END IF;
+    IF _dialog_id IS NULL OR _is_poll THEN
         _dialog_id := sql.upsert_dialog(_account.client_id, _account_id, _account.bot_id, _avito_chat_id, _buyer, _item, _is_poll);
     END IF;
     IF cardinality(_own_message_ids) > 0 THEN
