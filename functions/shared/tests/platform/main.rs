@@ -2,5 +2,10 @@
 
 mod database;
 mod migrations;
+mod plans;
+#[allow(dead_code, reason = "the rules of the tree use more of it")]
+#[path = "../floors/rust.rs"]
+mod rust;
+mod statements;
 #[path = "../support/mod.rs"]
 mod support;

@@ -12,7 +12,10 @@ use tuberry::{
     sql,
 };
 
-use crate::support::{World, variable};
+use crate::{
+    statements::functions_of,
+    support::{World, variable},
+};
 
 async fn connected(address: &str) -> Client {
     let config = parse_address(address).unwrap_or_else(|error| panic!("{error}"));
@@ -22,13 +25,13 @@ async fn connected(address: &str) -> Client {
 }
 
 /// An empty database that only one test uses.
-struct Database {
+pub struct Database {
     name: String,
-    address: Secret,
+    pub address: Secret,
 }
 
 impl Database {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let name = format!("migrations_{}", World::new_id());
         on_server(&format!("CREATE DATABASE {name}")).await;
         let mut address = url::Url::parse(&variable("DATABASE_URL")).unwrap_or_else(|error| panic!("{error}"));
@@ -36,12 +39,12 @@ impl Database {
         Self { name, address: Secret::new(address.as_str()) }
     }
 
-    async fn migrated(&self) -> Client {
+    pub async fn migrated(&self) -> Client {
         apply(&self.address, "").await.unwrap_or_else(|error| panic!("{error}"));
         connected(self.address.expose()).await
     }
 
-    async fn dropped(self) {
+    pub async fn dropped(self) {
         on_server(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
     }
 }
@@ -232,147 +235,4 @@ async fn each_sql_file_runs_in_psql_as_it_is() {
     database.dropped().await;
 
     assert!(outcome.status.success(), "{}", String::from_utf8_lossy(&outcome.stderr));
-}
-
-/// A stored function, as a `.sql` file has it.
-struct Function {
-    name: String,
-    /// Parameters and declared variables, with their types.
-    variables: Vec<(String, String)>,
-    /// Statements that look rows up, by their names: those between `-- lookup: name` and `-- end`.
-    lookups: Vec<(String, String)>,
-}
-
-/// Reads the functions of a `.sql` file.
-fn functions_of(text: &str) -> Vec<Function> {
-    text.split("CREATE FUNCTION sql.").skip(1).map(function).collect()
-}
-
-fn function(text: &str) -> Function {
-    let (name, rest) = text.split_once('(').unwrap_or_else(|| panic!("{text}"));
-    let mut depth = 1;
-    let is_end = |c: char| {
-        depth += i32::from(c == '(') - i32::from(c == ')');
-        depth == 0
-    };
-    let (parameters, body) = rest.split_once(is_end).unwrap_or_else(|| panic!("{name}"));
-    let declared =
-        body.split_once("\nDECLARE\n").map_or("", |(_, body)| body.split("\nBEGIN\n").next().unwrap_or_default());
-    let variable = |item: &str| {
-        let (name, kind) = item.trim().split_once(' ')?;
-        let kind = kind.split(":=").next()?.trim().trim_end_matches(';').to_owned();
-        name.starts_with('_').then(|| (name.to_owned(), kind))
-    };
-    let parameters = parameters.split(',').filter_map(variable);
-    let declarations = declared.split(";\n").filter_map(variable).filter(|(_, kind)| kind != "record");
-    Function { name: name.to_owned(), variables: parameters.chain(declarations).collect(), lookups: lookups(body) }
-}
-
-fn lookups(body: &str) -> Vec<(String, String)> {
-    let blocks = body.split("-- lookup: ").skip(1);
-    blocks
-        .map(|block| {
-            let (name, rest) = block.split_once('\n').unwrap_or_else(|| panic!("{block}"));
-            let (lookup, _) = rest.split_once("-- end").unwrap_or_else(|| panic!("{name} has no end"));
-            (name.trim().to_owned(), lookup.to_owned())
-        })
-        .collect()
-}
-
-#[test]
-fn lookups_are_read_with_the_variables_of_their_function() {
-    let text = "-- Finds.\nCREATE FUNCTION sql.find(_a bigint, _b numeric(3), OUT c text) AS $$\nDECLARE\n    _d int := 1;\n    _e record;\n\
-                BEGIN\n    -- lookup: one\n    SELECT _a\n    -- end\nEND $$;\n";
-    let read = functions_of(text);
-    let variables: Vec<_> = read[0].variables.iter().map(|(name, kind)| (name.as_str(), kind.as_str())).collect();
-    assert_eq!(variables, [("_a", "bigint"), ("_b", "numeric(3)"), ("_d", "int")]);
-    assert_eq!(read[0].lookups, [("one".to_owned(), "    SELECT _a\n    ".to_owned())]);
-}
-
-/// Tables that grow with every message.
-const GROWING: [&str; 5] = ["dialogs", "dialog_topics", "messages", "parts", "posts"];
-/// A few clients with some history, of which one row in fifty waits. Postgres would read all of an empty table or index
-/// as cheaply as one row.
-const HISTORY: &str = "
-    SET session_replication_role = replica;
-    INSERT INTO dialogs (client_id, avito_account_id, bot_id, avito_chat_id, send_at)
-    SELECT n % 20, n % 20, n % 20, n, CASE WHEN n % 50 = 7 THEN now() END FROM generate_series(1, 4000) AS n;
-    INSERT INTO dialog_topics (client_id, bot_id, telegram_chat_id, telegram_topic_id, dialog_id)
-    SELECT n % 20, n % 20, n % 20, n, n FROM generate_series(1, 4000) AS n;
-    INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, state)
-    SELECT n % 20, n % 20, 1 + n % 4000, 'text', '{}', CASE WHEN n % 50 = 7 THEN 'pending' ELSE 'sent' END
-    FROM generate_series(1, 40000) AS n;
-    INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, status, needs_post, post_id,
-                          avito_message_id, avito_created)
-    SELECT n % 20, 1 + n % 4000, n % 20, n % 20, 'in', 'buyer', 'text', 'delivered', true, nullif(n, n / 50 * 50 + 7), n, now()
-    FROM generate_series(1, 40000) AS n;
-    INSERT INTO parts (client_id, dialog_id, message_id, avito_account_id, position, text, text_key, state)
-    SELECT n % 20, 1 + n % 4000, n, n % 20, 0, 'x', 'x', CASE WHEN n % 50 = 7 THEN 'pending' ELSE 'sent' END
-    FROM generate_series(1, 40000) AS n;
-    SET session_replication_role = origin;
-    ANALYZE";
-
-/// Returns Postgres' generic plan of a lookup. It uses an index wherever there is one that it could use.
-async fn plan(client: &Client, function: &Function, lookup: &str) -> String {
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let numbered = |word: &str| match function.variables.iter().position(|(name, _)| name == word) {
-        Some(index) => format!("${}", index + 1),
-        None => word.to_owned(),
-    };
-    let words = lookup.split_inclusive(|c| !is_name(c)).map(|piece| match piece.char_indices().last() {
-        Some((end, last)) if !is_name(last) => format!("{}{last}", numbered(&piece[..end])),
-        _ => numbered(piece),
-    });
-    let lookup = words.collect::<String>().replace("sql.", &format!("{}.", sql::SCHEMA));
-    let types: Vec<&str> = function.variables.iter().map(|(_, kind)| kind.as_str()).collect();
-    let nulls = vec!["NULL"; types.len()].join(", ");
-    let explain =
-        format!("PREPARE s ({}) AS {lookup}; EXPLAIN (COSTS off) EXECUTE s({nulls}); DEALLOCATE s", types.join(", "));
-    let messages = client.simple_query(&explain).await.unwrap_or_else(|error| panic!("{error}: {lookup}"));
-    let lines = messages.iter().filter_map(|message| match message {
-        tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0),
-        _ => None,
-    });
-    lines.collect::<Vec<_>>().join("\n")
-}
-
-/// Returns the lines of a plan that read a growing table as a whole, or all rows of a tenant. A whole index counts too:
-/// it may have only the rows that wait, but has those of all tenants.
-fn read_as_a_whole(plan: &str) -> Vec<&str> {
-    let grows = |line: &str| GROWING.iter().any(|table| format!("{line} ").contains(&format!(" on {table} ")));
-    let lines: Vec<&str> = plan.lines().chain([""]).collect();
-    let by_tenant = |line: &str| line.contains("Cond: (client_id = ") && !line.contains(" AND ");
-    let by_nothing = |pair: &[&str]| pair[0].contains("Index") && !pair[1].contains("Index Cond: ");
-    let is_whole = |pair: &[&str]| pair[0].contains("Seq Scan") || by_tenant(pair[1]) || by_nothing(pair);
-    // A bitmap's own line names the index alone, after its table.
-    let bitmap = |line: &str| {
-        let is_of = |table: &&str| line.contains(&format!("Bitmap Index Scan on {table}_"));
-        GROWING.iter().any(is_of)
-    };
-    let is_found = |pair: &&[&str]| grows(pair[0]) && is_whole(pair) || bitmap(pair[0]) && by_nothing(pair);
-    let scans = lines.windows(2).filter(is_found);
-    scans.map(|pair| pair[0].trim()).collect()
-}
-
-#[tokio::test]
-async fn no_stored_function_reads_the_whole_of_a_table_that_grows() {
-    let database = Database::new().await;
-    let client = database.migrated().await;
-    client.batch_execute(HISTORY).await.unwrap_or_else(|error| panic!("{error}"));
-    let settings = "SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; SET ROLE tuberry_app";
-    client.batch_execute(settings).await.unwrap_or_else(|error| panic!("{error}"));
-    let (mut read, mut seen) = (Vec::new(), 0);
-    for function in sql::FILES.iter().flat_map(|(_, text)| functions_of(text)) {
-        for (name, lookup) in &function.lookups {
-            let plan = plan(&client, &function, lookup).await;
-            seen += usize::from(plan.contains("Index"));
-            if !read_as_a_whole(&plan).is_empty() {
-                read.push(format!("{:?} in {name} of {}\n{plan}", read_as_a_whole(&plan), function.name));
-            }
-        }
-    }
-    database.dropped().await;
-
-    assert!(seen > 30, "{seen} lookups use an index");
-    assert!(read.is_empty(), "{}", read.join("\n\n"));
 }

@@ -131,7 +131,7 @@ fn refuse_change(bot_id: i64, message: &Message, edited: &Edited) -> Statement {
     let notice = |why: &str| posts::notice(why, Some(message.message_id));
     Statement::new(
         "SELECT sql.put_notice(m.client_id, m.bot_id, m.dialog_id,
-                               coalesce($6, CASE WHEN part.is_wanted THEN $7 ELSE $8 END),
+                               coalesce($6::jsonb, CASE WHEN part.is_wanted THEN $7::jsonb ELSE $8 END),
                                format('edit_refused:%s:%s', m.id, md5(concat($4, $5))))
          FROM messages m CROSS JOIN LATERAL (
              SELECT bool_or(p.state NOT IN ('cancelled', 'deleted', 'deleting')) AS is_wanted,
@@ -196,7 +196,7 @@ fn request_deletion(bot_id: i64, message: &Message) -> Statement {
 fn refuse_deletion(bot_id: i64, message: &Message) -> Statement {
     let notice = |why: &str| posts::notice(why, Some(message.message_id));
     Statement::new(
-        "SELECT sql.put_notice(d.client_id, d.bot_id, d.id, CASE WHEN m.id IS NULL THEN $7 ELSE $8 END,
+        "SELECT sql.put_notice(d.client_id, d.bot_id, d.id, CASE WHEN m.id IS NULL THEN $7::jsonb ELSE $8 END,
                                format('delete_not_possible:%s:%s', $2, $5))
          FROM dialogs d
          JOIN tenancy_bots b ON b.bot_id = $1 AND $2 IN (b.group_chat_id, b.former_group_chat_id)

@@ -171,7 +171,7 @@ pub(in crate::bridge) fn mark_post_failed(post_id: i64, error: String, notice: O
             .bind(error),
         Statement::new(
             "INSERT INTO posts (client_id, bot_id, dialog_id, kind, content, dedup_key)
-             SELECT client_id, bot_id, dialog_id, 'notice', $2, 'failed:' || id FROM posts
+             SELECT client_id, bot_id, dialog_id, 'notice', $2::jsonb, 'failed:' || id FROM posts
              WHERE id = $1 AND $2 IS NOT NULL AND dialog_id IS NOT NULL
              ON CONFLICT (bot_id, dedup_key) DO NOTHING",
         )

@@ -88,11 +88,13 @@ BEGIN
     RETURN QUERY
     -- lookup: sent_since
     SELECT p.id
-    FROM dialogs d JOIN messages m ON m.client_id = d.client_id AND m.dialog_id = d.id JOIN parts p ON p.message_id = m.id
-    -- By the dialogs in which something happened lately: parts have no index by time, for each sent part would pay for it.
-    WHERE d.client_id = (SELECT a.client_id FROM tenancy_accounts a WHERE a.avito_account_id = _account_id)
-      AND d.last_message_at > _since - interval '1 day' AND d.avito_account_id = _account_id
-      AND m.direction = 'out' AND p.state = 'sent' AND p.sending_since > _since
+    -- By the dialogs in which something happened lately: parts have no index by time, for each sent part would pay for it. The
+    -- account is compared afterwards: Postgres would read its whole index for it.
+    FROM (SELECT * FROM dialogs d
+          WHERE d.client_id = (SELECT a.client_id FROM tenancy_accounts a WHERE a.avito_account_id = _account_id)
+            AND d.last_message_at > _since - interval '1 day' OFFSET 0) AS d
+    JOIN messages m ON m.client_id = d.client_id AND m.dialog_id = d.id JOIN parts p ON p.message_id = m.id
+    WHERE d.avito_account_id = _account_id AND m.direction = 'out' AND p.state = 'sent' AND p.sending_since > _since
     LIMIT 1
     -- end
     ;

@@ -117,7 +117,7 @@ async fn store_progress(
     let done = Statement::new(
         "UPDATE account_polls p
          SET watermark = greatest(p.watermark, $2),
-             page_digest = CASE WHEN $3 THEN $4 END, unread_digest = CASE WHEN $3 THEN $5 END, message_calls = $6,
+             page_digest = CASE WHEN $3 THEN $4::bytea END, unread_digest = CASE WHEN $3 THEN $5::bytea END, message_calls = $6,
              chats_read = CASE WHEN $7 = 0 THEN 0 ELSE p.chats_read + $8 END,
              chats_to_read = CASE WHEN $7 = 0 THEN 0 ELSE p.chats_read + $8 + $7 END,
              unread_list_at = CASE WHEN $7 = 0 THEN p.unread_list_at ELSE now() END,
