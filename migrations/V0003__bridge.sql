@@ -53,6 +53,8 @@ CREATE TABLE dialogs (
     -- Time at which Avito is next asked to block the buyer.
     block_due_at timestamptz,
     block_attempts int NOT NULL DEFAULT 0,
+    -- Time at which Avito blocked the buyer. What the buyer writes later says that the buyer is blocked no more.
+    blocked_at timestamptz,
     lease_owner uuid,
     lease_until timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),

@@ -84,10 +84,12 @@ BEGIN
                coalesce(bool_or(m.post_id IS NULL AND m.kind <> 'image'), false) AS more_than_pictures,
                coalesce(bool_or(m.post_id IS NULL AND m.needs_post), false) AS waits,
                (array_agg(m.direction ORDER BY m.avito_created DESC, m.avito_position DESC)
-                FILTER (WHERE m.post_id IS NULL AND m.origin <> 'system'))[1] AS direction,
+                FILTER (WHERE m.created_at = now() AND m.origin <> 'system' AND m.kind <> 'deleted'))[1] AS direction,
                max(m.avito_created) FILTER (WHERE m.post_id IS NULL AND m.origin <> 'system') AS last_at,
                max(m.avito_created) FILTER (WHERE m.created_at = now() AND m.origin = 'avito_app') AS answered_at,
-               max(m.avito_created) FILTER (WHERE m.created_at = now() AND m.origin = 'buyer') AS asked_at
+               max(m.avito_created) FILTER (WHERE m.created_at = now() AND m.origin = 'buyer') AS written_at,
+               max(m.avito_created) FILTER (WHERE m.created_at = now() AND m.origin = 'buyer'
+                                            AND m.kind NOT IN ('deleted', 'call', 'appCall')) AS asked_at
         -- One by one: for as many as an array might hold, Postgres would read all of a small account.
         FROM unnest(_avito_message_ids) AS ids (avito_id) CROSS JOIN LATERAL (
             SELECT * FROM messages m WHERE m.avito_account_id = _account_id AND m.avito_message_id = ids.avito_id OFFSET 0) AS m
@@ -107,9 +109,13 @@ BEGIN
     END IF;
     UPDATE dialogs d
     SET last_message_at = greatest(d.last_message_at, _changes.last_at),
-        state = CASE WHEN d.state = 'blocked' THEN 'blocked'
-                     WHEN _changes.direction = 'in' THEN 'waiting'
-                     WHEN _changes.direction = 'out' AND d.state <> 'closed' THEN 'answered' ELSE d.state END,
+        -- A blocked buyer cannot write, so one who writes was unblocked in Avito. A buyer's message that comes late waits for
+        -- nothing if the seller answered it in Avito's app.
+        state = CASE WHEN d.state = 'blocked' AND NOT coalesce(_changes.written_at > d.blocked_at, false) THEN 'blocked'
+                     WHEN _changes.direction = 'in' AND (d.state = 'waiting' OR NOT sql.has_later_message(
+                          d.client_id, d.id, 'avito_app', _changes.written_at)) THEN 'waiting'
+                     WHEN _changes.direction = 'out' AND _is_answered AND d.state <> 'closed' THEN 'answered'
+                     ELSE d.state END,
         auto_reply_scheduled_at = coalesce(CASE WHEN NOT _is_answered THEN d.auto_reply_scheduled_at END, _auto_reply_at),
         hold_until = CASE WHEN d.hold_until > now() AND NOT (d.collecting_album AND _changes.more_than_pictures)
                           THEN d.hold_until ELSE _hold_until END,
@@ -363,7 +369,8 @@ BEGIN
         SELECT now() + make_interval(secs => _delay_seconds)
         FROM dialogs d JOIN tenancy_auto_replies s ON s.client_id = d.client_id AND s.enabled
         CROSS JOIN LATERAL auto_reply_interval(s.always, s.start_time, s.end_time, s.zone, now()) AS i
-        WHERE d.id = _dialog_id AND d.state <> 'blocked' AND coalesce(d.auto_reply_last_sent_at < i.begins_at, true)
+        WHERE d.id = _dialog_id AND (d.state <> 'blocked' OR _asked_at > d.blocked_at)
+          AND coalesce(d.auto_reply_last_sent_at < i.begins_at, true)
         -- end
     );
 END $$;

@@ -41,6 +41,6 @@ BEGIN
     IF _command = 'close' THEN
         UPDATE dialogs d SET state = 'closed', auto_reply_scheduled_at = NULL WHERE d.id = _dialog.id;
     ELSIF _command = 'reopen' THEN
-        UPDATE dialogs d SET state = 'waiting' WHERE d.id = _dialog.id AND d.state = 'closed';
+        UPDATE dialogs d SET state = 'waiting' WHERE d.id = _dialog.id AND d.state IN ('closed', 'blocked');
     END IF;
 END $$;

@@ -112,7 +112,9 @@ BEGIN
         ) AS unfinished;
     ELSE
         UPDATE dialogs d
-        SET state = 'answered', auto_reply_scheduled_at = NULL, last_message_at = now(),
+        -- Words to a buyer who is blocked answer nobody.
+        SET state = CASE WHEN d.state = 'blocked' THEN 'blocked' ELSE 'answered' END, auto_reply_scheduled_at = NULL,
+            last_message_at = now(),
             send_hold_until = greatest(d.send_hold_until, now() + make_interval(secs => _album_wait_seconds)),
             send_at = greatest(d.send_hold_until, now() + make_interval(secs => _album_wait_seconds))
         WHERE d.id = _dialog_id

@@ -9,6 +9,7 @@ DECLARE
     _dialog dialogs;
 BEGIN
     UPDATE dialogs d SET block_requested_at = NULL, block_due_at = NULL, block_attempts = 0, state = coalesce(_state, d.state),
+           blocked_at = CASE WHEN _state IS NULL THEN d.blocked_at ELSE now() END,
            auto_reply_scheduled_at = CASE WHEN _state IS NULL THEN d.auto_reply_scheduled_at END
     WHERE d.id = _dialog_id AND d.block_requested_at = _requested_at
     RETURNING d.* INTO _dialog;

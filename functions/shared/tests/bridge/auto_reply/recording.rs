@@ -3,7 +3,10 @@
 use jiff::{Timestamp, civil::Time, tz::TimeZone};
 use serde_json::{Value, json};
 use tuberry::{
-    bridge::{auto_reply, ingest::polls},
+    bridge::{
+        auto_reply,
+        ingest::{incoming::IncomingMessage, polls},
+    },
     platform::db::{Scope, Statement},
 };
 
@@ -155,4 +158,106 @@ async fn an_older_answer_received_late_cancels_no_auto_reply_and_an_answered_mes
     shop.receive(vec![incoming("own", "Да, продаю", 5)], false).await;
     shop.receive(vec![incoming("buyer", "Ещё продаёте?", 60)], true).await;
     assert_eq!(shop.scheduled_at().await, None);
+}
+
+impl Shop {
+    async fn has_state(&self, state: &'static str) {
+        let set = Statement::new(
+            "UPDATE dialogs SET state = $2, auto_reply_scheduled_at = NULL,
+                    blocked_at = CASE $2 WHEN 'blocked' THEN now() - interval '1 minute' END
+             WHERE avito_account_id = $1",
+        );
+        self.world.query(Scope::Tenant(self.owner.client), set.bind(self.account_id).bind(state)).await;
+    }
+
+    async fn state(&self) -> String {
+        let read = Statement::new("SELECT state FROM dialogs WHERE avito_account_id = $1").bind(self.account_id);
+        self.world.query(Scope::Tenant(self.owner.client), read).await[0].get(0)
+    }
+}
+
+#[tokio::test]
+async fn a_message_that_is_reported_again_before_it_is_posted_undoes_no_answer() {
+    let shop = Shop::new().await;
+    let question = incoming("buyer", "Ещё есть?", 20);
+    shop.receive(vec![question.clone()], false).await;
+    assert_eq!(shop.state().await, "waiting");
+    shop.has_state("answered").await;
+
+    shop.receive(vec![question.clone()], true).await;
+    shop.receive(vec![question], false).await;
+
+    assert_eq!(shop.state().await, "answered");
+    shop.receive(vec![incoming("buyer", "А стул?", 5)], false).await;
+    assert_eq!(shop.state().await, "waiting");
+}
+
+#[tokio::test]
+async fn a_question_that_comes_after_its_answer_in_avitos_app_waits_for_none() {
+    let shop = Shop::new().await;
+    shop.receive(vec![incoming("own", "Да, есть", 5)], false).await;
+    assert_eq!(shop.state().await, "answered");
+
+    shop.receive(vec![incoming("buyer", "Ещё есть?", 20)], false).await;
+
+    assert_eq!(shop.state().await, "answered");
+}
+
+#[tokio::test]
+async fn what_is_no_question_of_a_buyer_asks_for_no_auto_reply() {
+    let shop = Shop::replying_in(slow_world()).await;
+    for kind in ["call", "appCall", "deleted"] {
+        let message = IncomingMessage { kind: kind.to_owned(), text: None, ..incoming("buyer", "", 0) };
+        shop.receive(vec![message], false).await;
+        assert_eq!(shop.scheduled_at().await, None, "{kind}");
+    }
+    shop.receive(vec![incoming("buyer", "Ещё есть?", 0)], false).await;
+    assert!(shop.scheduled_at().await.is_some());
+}
+
+#[tokio::test]
+async fn a_blocked_buyer_stays_blocked_until_avito_reports_something_that_was_written_later() {
+    let shop = Shop::replying_in(slow_world()).await;
+    shop.receive(vec![incoming("buyer", "Привет", 180)], false).await;
+    shop.has_state("blocked").await;
+
+    shop.receive(vec![incoming("buyer", "Куда пропали?", 120)], true).await;
+    assert_eq!((shop.state().await.as_str(), shop.scheduled_at().await), ("blocked", None));
+    shop.receive(vec![incoming("own", "Больше не пишите", 10)], true).await;
+    assert_eq!(shop.state().await, "blocked");
+
+    shop.receive(vec![incoming("buyer", "Спасибо, что разблокировали", 0)], false).await;
+    assert_eq!(shop.state().await, "waiting");
+    assert!(shop.scheduled_at().await.is_some());
+}
+
+#[tokio::test]
+async fn an_operators_words_to_a_blocked_buyer_answer_nobody_and_to_any_other_they_do() {
+    let shop = Shop::new().await;
+    shop.receive(vec![incoming("buyer", "Ещё есть?", 60)], false).await;
+    let topic = "INSERT INTO dialog_topics (bot_id, telegram_chat_id, telegram_topic_id, client_id, dialog_id)
+                 SELECT bot_id, $2, 7, client_id, id FROM dialogs WHERE avito_account_id = $1";
+    let scope = || Scope::Tenant(shop.owner.client);
+    shop.world.query(scope(), Statement::new(topic).bind(shop.account_id).bind(shop.bot.chat_id)).await;
+    let writes = async |message_id: i64| {
+        let part = json!([{ "position": 0, "text": "Есть", "text_key": "Есть" }]);
+        let store = Statement::new(
+            "SELECT stored.dialog_id FROM dialogs d CROSS JOIN LATERAL sql.store_operator_message(
+                 _bot_id => d.bot_id, _telegram_chat_id => $2, _thread_id => 7, _telegram_message_id => $3, _kind => 'text',
+                 _text => 'Есть', _author_name => 'Ольга', _telegram_user_id => 1, _parts => $4, _refusal => NULL,
+                 _caption => NULL, _caption_parts => '[]', _media_group_id => NULL, _album_wait_seconds => 0,
+                 _reply_to_message_id => NULL, _is_forum => true, _unowned_notice => '{}', _left_group_notice => '{}',
+                 _is_new => true, _is_edit => false) AS stored
+             WHERE d.avito_account_id = $1",
+        );
+        let store = store.bind(shop.account_id).bind(shop.bot.chat_id).bind(message_id).bind(part);
+        assert_eq!(shop.world.query(scope(), store).await.len(), 1, "it goes to Avito all the same");
+    };
+
+    shop.has_state("blocked").await;
+    writes(70).await;
+    assert_eq!(shop.state().await, "blocked");
+    shop.has_state("waiting").await;
+    writes(71).await;
+    assert_eq!(shop.state().await, "answered");
 }
