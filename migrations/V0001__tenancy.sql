@@ -32,6 +32,8 @@ CREATE TABLE clients (
     hide_system_messages boolean NOT NULL DEFAULT false,
     mark_read boolean NOT NULL DEFAULT true,
     canned_replies jsonb NOT NULL DEFAULT '{}',
+    -- Days after which messages are removed. Null: they stay.
+    keep_days int CHECK (keep_days BETWEEN 30 AND 3650),
     suspended_at timestamptz,
     created_at timestamptz NOT NULL DEFAULT now()
 );
@@ -177,7 +179,7 @@ CREATE INDEX audit_log_of_client ON audit_log (client_id, at);
 
 -- Views that the statements of other domains read. Only tenancy names its tables.
 CREATE VIEW tenancy_clients WITH (security_invoker = true) AS
-    SELECT id AS client_id, name, suspended_at FROM clients;
+    SELECT id AS client_id, name, suspended_at, keep_days FROM clients;
 
 CREATE VIEW tenancy_bots WITH (security_invoker = true) AS
     SELECT b.id AS bot_id, b.client_id, b.telegram_bot_id, b.token, b.group_chat_id, b.former_group_chat_id,
@@ -234,6 +236,6 @@ GRANT SELECT ON clients, bots, avito_accounts TO tuberry_service;
 GRANT SELECT, UPDATE ON owner_notices TO tuberry_service;
 GRANT SELECT, DELETE ON idempotency_keys TO tuberry_service;
 GRANT INSERT ON audit_log TO tuberry_app, tuberry_identity, tuberry_service;
-GRANT SELECT ON tenancy_clients TO tuberry_app, tuberry_identity;
+GRANT SELECT ON tenancy_clients TO tuberry_app, tuberry_identity, tuberry_service;
 GRANT SELECT ON tenancy_bots, tenancy_accounts, tenancy_webhooks TO tuberry_app, tuberry_service;
 GRANT SELECT ON tenancy_auto_replies TO tuberry_app;

@@ -30,6 +30,7 @@ CREATE TABLE sessions (
     ended_reason text
 );
 CREATE INDEX sessions_of_user ON sessions (user_id, created_at) WHERE ended_at IS NULL;
+CREATE INDEX sessions_by_end ON sessions ((least(ended_at, expires_at)));
 
 CREATE TABLE refresh_tokens (
     jti_hash bytea PRIMARY KEY CHECK (length(jti_hash) = 32),
@@ -39,6 +40,7 @@ CREATE TABLE refresh_tokens (
     used_at timestamptz
 );
 CREATE INDEX refresh_tokens_of_session ON refresh_tokens (session_id);
+CREATE INDEX refresh_tokens_by_end ON refresh_tokens (expires_at);
 
 -- Signed login data that was already exchanged. It opens a session only once.
 CREATE TABLE used_logins (

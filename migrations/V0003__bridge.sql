@@ -55,6 +55,8 @@ CREATE TABLE dialogs (
     block_attempts int NOT NULL DEFAULT 0,
     -- Time at which Avito blocked the buyer. What the buyer writes later says that the buyer is blocked no more.
     blocked_at timestamptz,
+    -- Time at Avito below which nothing is recorded: what was older is forgotten, and no poll brings it back.
+    floor_at timestamptz,
     lease_owner uuid,
     lease_until timestamptz,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -64,10 +66,6 @@ CREATE TABLE dialogs (
     FOREIGN KEY (client_id, bot_id) REFERENCES bots (client_id, id)
 );
 CREATE INDEX dialogs_due ON dialogs (send_at) WHERE send_at IS NOT NULL;
-CREATE INDEX dialogs_to_mark_read ON dialogs (mark_read_at) WHERE mark_read_at IS NOT NULL;
-CREATE INDEX dialogs_without_topic ON dialogs (bot_id, client_id) WHERE topic_failed_since IS NOT NULL;
-CREATE INDEX dialogs_creating_topics ON dialogs (bot_id, client_id, topic_name) WHERE topic_state = 'creating';
-CREATE INDEX dialogs_auto_replies ON dialogs (auto_reply_scheduled_at) WHERE auto_reply_scheduled_at IS NOT NULL;
 -- Indexes of what belongs to a bot or an account name the client too. Row-level security asks for the client, and Postgres would
 -- intersect such an index with one that holds all rows of the client.
 CREATE INDEX dialogs_due_of_account ON dialogs (avito_account_id, client_id, send_at) WHERE send_at IS NOT NULL;
@@ -75,6 +73,10 @@ CREATE INDEX dialogs_due_of_account ON dialogs (avito_account_id, client_id, sen
 CREATE INDEX dialogs_of_account ON dialogs (avito_account_id, client_id, bot_id);
 CREATE INDEX dialogs_by_topic ON dialogs (bot_id, client_id, telegram_chat_id, telegram_topic_id)
     WHERE telegram_chat_id IS NOT NULL;
+CREATE INDEX dialogs_to_mark_read ON dialogs (mark_read_at) WHERE mark_read_at IS NOT NULL;
+CREATE INDEX dialogs_without_topic ON dialogs (bot_id, client_id) WHERE topic_failed_since IS NOT NULL;
+CREATE INDEX dialogs_creating_topics ON dialogs (bot_id, client_id, topic_name) WHERE topic_state = 'creating';
+CREATE INDEX dialogs_auto_replies ON dialogs (auto_reply_scheduled_at) WHERE auto_reply_scheduled_at IS NOT NULL;
 CREATE INDEX dialogs_by_time ON dialogs (client_id, last_message_at DESC, id DESC);
 
 -- Topics that a dialog has or had. An answer that is written in a former one still finds its dialog.
@@ -234,6 +236,18 @@ CREATE TABLE parts (
 -- Finds the parts of a dialog that are still to be sent or to be deleted. Each claim of a dialog's work asks for them.
 CREATE INDEX parts_unfinished ON parts (dialog_id, message_id, position) WHERE state IN ('pending', 'sending', 'deleting');
 
+CREATE INDEX parts_to_forget ON parts (client_id, created_at) WHERE state IN ('sent', 'failed', 'cancelled', 'deleted');
+
+-- Ids at Avito of messages that were removed although they may be younger than the floor of their dialog. They are not recorded again.
+CREATE TABLE tombstones (
+    avito_account_id bigint NOT NULL,
+    avito_message_id text NOT NULL,
+    client_id bigint NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (avito_account_id, avito_message_id),
+    FOREIGN KEY (client_id, avito_account_id) REFERENCES avito_accounts (client_id, id) ON DELETE CASCADE
+);
+
 -- Albums of operators that stay inside as a whole, because the caption of one picture is a note or a command. Pictures of an album
 -- come one by one, and those without a caption may come later.
 CREATE TABLE inside_albums (
@@ -245,6 +259,7 @@ CREATE TABLE inside_albums (
     PRIMARY KEY (bot_id, telegram_chat_id, media_group_id),
     FOREIGN KEY (client_id, bot_id) REFERENCES bots (client_id, id) ON DELETE CASCADE
 );
+CREATE INDEX inside_albums_by_age ON inside_albums (client_id, created_at);
 
 -- Work of one bot at Telegram: its due time, the lease of the worker that does it, and how much may still be sent.
 CREATE TABLE bot_outboxes (
@@ -334,6 +349,22 @@ CREATE TABLE chat_polls (
 );
 CREATE INDEX chat_polls_due ON chat_polls (avito_account_id, due_at) WHERE due_at IS NOT NULL;
 
+-- Accounts whose dialogs follow them to another bot, and bots whose dialogs follow them to another group: batch by batch, each in a
+-- transaction of its own. The row stays until a last look finds no dialog left behind.
+CREATE TABLE relocations (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    client_id bigint NOT NULL,
+    avito_account_id bigint UNIQUE,
+    bot_id bigint UNIQUE,
+    changed_at timestamptz NOT NULL DEFAULT now(),
+    -- Time from which the sweep goes on with it.
+    due_at timestamptz NOT NULL,
+    CHECK (num_nonnulls(avito_account_id, bot_id) = 1),
+    FOREIGN KEY (client_id, avito_account_id) REFERENCES avito_accounts (client_id, id) ON DELETE CASCADE,
+    FOREIGN KEY (client_id, bot_id) REFERENCES bots (client_id, id) ON DELETE CASCADE
+);
+CREATE INDEX relocations_due ON relocations (due_at);
+
 -- Finds the dialog of a message: by its topic, or in a group without topics by the message that it replies to.
 CREATE FUNCTION find_dialog(bot bigint, chat bigint, topic bigint, reply bigint) RETURNS bigint
     LANGUAGE sql STABLE
@@ -351,29 +382,13 @@ CREATE FUNCTION find_dialog(bot bigint, chat bigint, topic bigint, reply bigint)
         ) AS found LIMIT 1
     );
 
--- Accounts whose dialogs follow them to another bot, and bots whose dialogs follow them to another group: batch by batch, each in a
--- transaction of its own. The row stays until a last look finds no dialog left behind.
-CREATE TABLE relocations (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    client_id bigint NOT NULL,
-    avito_account_id bigint UNIQUE,
-    bot_id bigint UNIQUE,
-    changed_at timestamptz NOT NULL DEFAULT now(),
-    -- Time from which the sweep goes on with it.
-    due_at timestamptz NOT NULL,
-    CHECK (num_nonnulls(avito_account_id, bot_id) = 1),
-    FOREIGN KEY (client_id, avito_account_id) REFERENCES avito_accounts (client_id, id) ON DELETE CASCADE,
-    FOREIGN KEY (client_id, bot_id) REFERENCES bots (client_id, id) ON DELETE CASCADE
-);
-CREATE INDEX relocations_due ON relocations (due_at);
-
 -- Row-level security. It is forced, so that the owner is no exception.
 DO $$
 DECLARE
     table_name text;
 BEGIN
     FOREACH table_name IN ARRAY ARRAY['dialogs', 'dialog_topics', 'posts', 'messages', 'parts', 'inside_albums',
-                                      'bot_outboxes', 'account_polls', 'chat_polls', 'relocations'] LOOP
+                                      'bot_outboxes', 'account_polls', 'chat_polls', 'relocations', 'tombstones'] LOOP
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', table_name);
         EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', table_name);
         EXECUTE format('CREATE POLICY tenant ON %I TO tuberry_app USING (client_id = (SELECT current_client_id()))
@@ -387,5 +402,6 @@ END $$;
 GRANT SELECT, INSERT, UPDATE, DELETE ON dialogs, dialog_topics, posts, messages, parts, relocations TO tuberry_app;
 GRANT SELECT, INSERT, DELETE ON inside_albums TO tuberry_app;
 GRANT SELECT, INSERT, UPDATE ON bot_outboxes, account_polls, chat_polls TO tuberry_app;
+GRANT SELECT, INSERT ON tombstones TO tuberry_app;
 GRANT SELECT ON dialogs, bot_outboxes, chat_polls, relocations TO tuberry_service;
 GRANT SELECT, UPDATE ON account_polls TO tuberry_service;

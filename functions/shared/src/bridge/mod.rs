@@ -15,6 +15,7 @@ pub mod api;
 pub mod auto_reply;
 mod common;
 mod error;
+pub mod forget;
 pub mod ingest;
 pub mod operator;
 mod rows;

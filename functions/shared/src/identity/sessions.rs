@@ -1,7 +1,7 @@
 //! Sessions: one for each signed-in browser, with a family of refresh tokens. A session is live while its row, its user
 //! and its organisation are. Redis stores live sessions only, for a minute at most, and never a refusal.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -173,4 +173,37 @@ pub async fn forget(app: &App, ended: &[Uuid]) {
     for session_id in ended {
         _ = app.cache().delete(&cache_key(*session_id)).await; // if that fails, the entry expires within a minute
     }
+}
+
+/// The time for which sessions and refresh tokens stay after their end, days.
+const KEEP_DAYS: i32 = 7;
+/// The most rows that one transaction removes.
+const FORGET_BATCH: i64 = 500;
+
+/// Forgets sessions and refresh tokens a week after their end. Returns the number of sessions.
+pub async fn forget_ended(app: &App, until: Instant) -> Result<usize, DbError> {
+    let tokens = Statement::new(
+        "DELETE FROM refresh_tokens WHERE jti_hash = ANY(ARRAY(
+             SELECT jti_hash FROM refresh_tokens WHERE expires_at < now() - make_interval(days => $1)
+             ORDER BY expires_at LIMIT $2))
+         RETURNING 1",
+    );
+    let sessions = Statement::new(
+        "DELETE FROM sessions WHERE id = ANY(ARRAY(
+             SELECT id FROM sessions WHERE least(ended_at, expires_at) < now() - make_interval(days => $1)
+             ORDER BY least(ended_at, expires_at) LIMIT $2))
+         RETURNING 1",
+    );
+    let mut forgotten = 0;
+    let batch = usize::try_from(FORGET_BATCH).unwrap_or_default();
+    while Instant::now() < until {
+        let both = [&tokens, &sessions].map(|statement| statement.clone().bind(KEEP_DAYS).bind(FORGET_BATCH));
+        let results = app.db().run(Scope::Identity, both.into()).await?;
+        let [tokens, sessions] = [0, 1].map(|index| results.get(index).map_or(0, Vec::len));
+        forgotten += sessions;
+        if tokens < batch && sessions < batch {
+            break;
+        }
+    }
+    Ok(forgotten)
 }

@@ -23,3 +23,13 @@ pub fn store_chat(bot_id: i64, chat_id: i64, title: &str, is_forum: bool, bot_st
     .bind(is_forum)
     .bind(bot_status.into())
 }
+
+/// Forgets the chats that the bots of the transaction's tenant are no longer in, those of strangers among them. A bot's own group stays.
+pub fn forget_left_chats() -> Statement {
+    Statement::new(
+        "DELETE FROM telegram_chats t USING bots b
+         WHERE t.client_id = current_client_id() AND b.id = t.bot_id AND t.bot_status IN ('left', 'kicked')
+           AND t.chat_id IS DISTINCT FROM b.group_chat_id
+         RETURNING t.chat_id",
+    )
+}

@@ -2,6 +2,7 @@
 //! arrives once the failure is over. The workers run in this process, on a database that no deployed function sees, and time
 //! passes as the rows see it: hours take moments.
 
+mod forget;
 mod matrix;
 mod scene;
 #[path = "../support/mod.rs"]

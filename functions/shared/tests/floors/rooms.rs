@@ -36,6 +36,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("to_avito", &["error", "common", "rows", "auto_reply"]),
     ("api", &["error", "common", "rows"]),
     ("sweep", &["error", "common"]),
+    ("forget", &["error"]),
 ];
 
 /// Returns the floor that a path below the crate names.

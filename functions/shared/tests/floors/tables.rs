@@ -27,6 +27,7 @@ const TABLES: &[(&str, &[&str])] = &[
             "account_polls",
             "chat_polls",
             "relocations",
+            "tombstones",
         ],
     ),
 ];
@@ -34,16 +35,17 @@ const TABLES: &[(&str, &[&str])] = &[
 /// The rooms of the bridge whose own SQL writes a table. Any other room uses a statement or a function of `rows`.
 /// `claim`: the files `claim.rs` and `claim.sql` of any room, which take and release leases.
 const WRITERS: &[(&str, &[&str])] = &[
-    ("dialogs", &["rows", "auto_reply", "ingest", "operator", "to_telegram", "to_avito", "api"]),
-    ("messages", &["rows", "auto_reply", "ingest", "operator", "to_telegram", "to_avito", "api"]),
-    ("parts", &["rows", "auto_reply", "ingest", "operator", "to_avito"]),
-    ("inside_albums", &["operator"]),
-    ("posts", &["rows", "to_telegram", "api"]),
+    ("dialogs", &["rows", "auto_reply", "ingest", "operator", "to_telegram", "to_avito", "api", "forget"]),
+    ("messages", &["rows", "auto_reply", "ingest", "operator", "to_telegram", "to_avito", "api", "forget"]),
+    ("parts", &["rows", "auto_reply", "ingest", "operator", "to_avito", "forget"]),
+    ("inside_albums", &["operator", "forget"]),
+    ("posts", &["rows", "to_telegram", "api", "forget"]),
     ("dialog_topics", &["rows", "api", "claim"]),
     ("bot_outboxes", &["rows", "api", "claim"]),
     ("account_polls", &["rows", "ingest", "api"]),
     ("chat_polls", &["ingest"]),
     ("relocations", &["api"]),
+    ("tombstones", &["forget"]),
 ];
 
 /// Reads the Rust and SQL files of the library.

@@ -256,6 +256,8 @@ CREATE FUNCTION sql.insert_messages(
     _hide_system_messages boolean, _filter_keywords text, _is_followed boolean
 ) RETURNS void LANGUAGE plpgsql AS $$
 #variable_conflict use_column
+DECLARE
+    _floor_at timestamptz := (SELECT d.floor_at FROM dialogs d WHERE d.id = _dialog_id);
 BEGIN
     -- lookup: insert_messages
     INSERT INTO messages (client_id, dialog_id, avito_account_id, bot_id, direction, origin, kind, text, attachments,
@@ -278,6 +280,10 @@ BEGIN
         ) AS is_hidden
     ) AS filter
     WHERE NOT EXISTS (SELECT FROM parts o WHERE o.avito_account_id = _account_id AND o.avito_message_id = incoming.id)
+      -- What was removed does not come back.
+      AND NOT EXISTS (SELECT FROM tombstones t WHERE t.avito_account_id = _account_id AND t.avito_message_id = incoming.id)
+      AND (coalesce(incoming.created > _floor_at, true) OR (
+          SELECT true FROM messages o WHERE o.avito_account_id = _account_id AND o.avito_message_id = incoming.id OFFSET 0))
     ORDER BY incoming.created, incoming.position
     ON CONFLICT (avito_account_id, avito_message_id) DO UPDATE
     SET confirmed_at = coalesce(messages.confirmed_at, excluded.confirmed_at),

@@ -137,6 +137,8 @@ BEGIN
     UPDATE messages m SET kind = _kind, text = _text, status = 'sending', error = NULL
     WHERE m.bot_id = _bot_id AND m.telegram_chat_id = _telegram_chat_id AND m.telegram_message_id = _telegram_message_id
       AND m.origin = 'operator' AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id)
+      -- The parts of an older message that was sent may be forgotten.
+      AND m.created_at > now() - interval '30 days'
     RETURNING m.* INTO _message
     ;
     RETURN _message;
