@@ -6,6 +6,7 @@ mod gauges;
 mod polls;
 mod post_kinds;
 mod relocation;
+mod search;
 mod states;
 #[path = "../support/mod.rs"]
 mod support;

@@ -28,6 +28,7 @@ const TABLES: &[(&str, &[&str])] = &[
             "chat_polls",
             "relocations",
             "tombstones",
+            "search_texts",
         ],
     ),
 ];
@@ -46,6 +47,8 @@ const WRITERS: &[(&str, &[&str])] = &[
     ("chat_polls", &["ingest"]),
     ("relocations", &["api"]),
     ("tombstones", &["forget"]),
+    // Triggers write it.
+    ("search_texts", &[]),
 ];
 
 /// Reads the Rust and SQL files of the library.

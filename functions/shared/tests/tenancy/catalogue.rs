@@ -65,7 +65,7 @@ fn documented_grants() -> BTreeSet<String> {
     let table = document.split("## Grants").nth(1).unwrap_or_default();
     let rows = table.lines().filter(|line| line.starts_with("| `"));
     let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
-    let roles = ["tuberry_app", "tuberry_identity", "tuberry_service"];
+    let roles = ["tuberry_app", "tuberry_identity", "tuberry_service", "tuberry_search"];
     let mut grants = BTreeSet::new();
     for row in rows.map(cells) {
         for (role, privileges) in roles.iter().zip(&row[1..]) {
@@ -75,4 +75,17 @@ fn documented_grants() -> BTreeSet<String> {
         }
     }
     grants
+}
+
+#[tokio::test]
+async fn a_function_with_the_rights_of_its_owner_is_for_one_role_and_finds_only_what_is_meant() {
+    let sql = "SELECT p.proname || ' ' || pg_get_userbyid(p.proowner) || ' ' || array_to_string(p.proconfig, ';') || ' '
+                      || string_agg(CASE WHEN a.grantee = 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee)::text END, ',' ORDER BY a.grantee)
+               FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+               WHERE p.prosecdef AND p.pronamespace = 'public'::regnamespace AND a.grantee <> p.proowner
+               GROUP BY p.oid";
+    let found = names(&World::new(), sql).await;
+    let [search] = found.as_slice() else { panic!("{found:?}") };
+    assert!(search.starts_with("search_dialogs tuberry_search ") && search.ends_with(" tuberry_app"), "{search}");
+    assert!(search.contains("search_path=pg_catalog, public, pg_temp;"), "{search}");
 }

@@ -106,7 +106,8 @@ pub async fn dialogs(app: &App, client: ClientId, filter: Filter, wanted: Ranked
         .arg("state", state.map(DialogState::as_str))
         .arg("avito_account_id", avito_account_id)
         .arg("unanswered", unanswered)
-        .arg("search_pattern", search.as_deref().map(pattern));
+        .arg("search_pattern", search.as_deref().map(pattern))
+        .arg("is_indexed", search.as_deref().is_some_and(is_indexed));
     let rows = app.db().query(Scope::Tenant(client), statement).await?;
     let ranked = rows.iter().map(|row| {
         let dialog = Dialog::read(row)?;
@@ -126,6 +127,11 @@ fn pattern(text: &str) -> String {
     let escaped: String =
         text.chars().flat_map(|c| ['\\'].into_iter().filter(move |_| "%_\\".contains(c)).chain([c])).collect();
     format!("%{escaped}%")
+}
+
+/// True if the index of texts knows the searched text: it knows letters and digits alone, three in a row (`pg_trgm`).
+fn is_indexed(text: &str) -> bool {
+    text.split(|c: char| !c.is_alphanumeric()).any(|word| word.chars().count() >= 3)
 }
 
 fn text_of(snapshot: &Value, field: &str) -> Option<String> {
@@ -318,6 +324,12 @@ mod tests {
     #[test]
     fn wildcards_in_a_search_are_matched_literally() {
         assert_eq!(pattern(r"50%_\ скидка"), r"%50\%\_\\ скидка%");
+    }
+
+    #[test]
+    fn the_index_is_asked_for_three_letters_or_digits_in_a_row() {
+        assert!(["стол", "а 123", "(ещё)"].into_iter().all(is_indexed));
+        assert!(["%%%", "😀😀😀", "да но", "_а_б_в"].into_iter().all(|text| !is_indexed(text)));
     }
 
     #[test]
