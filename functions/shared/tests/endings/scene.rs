@@ -258,8 +258,10 @@ impl Scene {
         }
         let budgets = format!(
             "UPDATE bot_outboxes SET recent_sends = ARRAY(SELECT sent - {ms} FROM unnest(recent_sends) AS sent),
-                    recent_reactions = ARRAY(SELECT sent - {ms} FROM unnest(recent_reactions) AS sent)",
-            ms = (seconds * 1000.0).round()
+                    recent_reactions = ARRAY(SELECT sent - {ms} FROM unnest(recent_reactions) AS sent);
+             UPDATE account_polls SET message_calls = ARRAY(SELECT called - {whole} FROM unnest(message_calls) AS called)",
+            ms = (seconds * 1000.0).round(),
+            whole = seconds.ceil(),
         );
         must(self.owner_of_database.batch_execute(&budgets).await);
         let account_id = self.shop.account_id;
