@@ -349,38 +349,6 @@ BEGIN
     );
 END $$;
 
--- Returns the time at which a buyer's message is answered automatically. Null: the auto-reply is off or not active, was sent in
--- this interval, the account was connected later, or the seller answered in Avito's app. Called by record_messages.
-CREATE FUNCTION sql.auto_reply_due_at(
-    _client_id bigint, _account_id bigint, _dialog_id bigint, _asked_at timestamptz, _delay_seconds double precision
-) RETURNS timestamptz LANGUAGE plpgsql AS $$
-#variable_conflict use_column
-BEGIN
-    -- Asked first: the interval takes long to set up.
-    IF NOT (
-        -- lookup: is_auto_reply_enabled
-        SELECT EXISTS (SELECT FROM tenancy_auto_replies s WHERE s.client_id = _client_id AND s.enabled)
-        -- end
-    ) OR (
-        -- What was there when the account was connected is posted, and nothing more.
-        -- lookup: written_before_connection
-        SELECT EXISTS (SELECT FROM account_polls p
-                       WHERE p.avito_account_id = _account_id AND _asked_at < date_trunc('second', p.started_at))
-        -- end
-    ) OR sql.has_later_message(_client_id, _dialog_id, 'avito_app', _asked_at) THEN
-        RETURN NULL;
-    END IF;
-    RETURN (
-        -- lookup: auto_reply_due_at
-        SELECT now() + make_interval(secs => _delay_seconds)
-        FROM dialogs d JOIN tenancy_auto_replies s ON s.client_id = d.client_id AND s.enabled
-        CROSS JOIN LATERAL auto_reply_interval(s.always, s.start_time, s.end_time, s.zone, now()) AS i
-        WHERE d.id = _dialog_id AND (d.state <> 'blocked' OR _asked_at > d.blocked_at)
-          AND coalesce(d.auto_reply_last_sent_at < i.begins_at, true)
-        -- end
-    );
-END $$;
-
 -- Returns the time until which a new message waits for those that it overtook. Null: it waits for none. Just after an outage it
 -- waits longer: what was buffered meanwhile is still on its way. If a message of the dialog has waited as long already, nothing
 -- waits any more: a buyer who writes without a pause is posted all the same. Called by record_messages.
