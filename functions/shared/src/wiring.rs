@@ -130,7 +130,7 @@ pub async fn serve(
     let service = service_fn(move |request: lambda_http::Request| {
         let routes = routes.clone();
         async move {
-            let router: Router = match source.app().await {
+            let service: Router = match source.app().await {
                 Ok(app) => routes.with_state(app),
                 Err(error) => {
                     tracing::error!(%error, "the function has no configuration to work with");
@@ -140,7 +140,7 @@ pub async fn serve(
             let request_id = request.lambda_context_ref().map(|context| context.request_id.clone()).unwrap_or_default();
             let span = tracing::info_span!("request", request_id);
             let request = request.map(axum::body::Body::new);
-            let response = answer(router, request, Edge { route, request_id: &request_id }).instrument(span).await;
+            let response = answer(service, request, Edge { route, request_id: &request_id }).instrument(span).await;
             telemetry::flush();
             Ok::<_, std::convert::Infallible>(response)
         }

@@ -208,9 +208,8 @@ impl Duty {
             Self::Confirmation => (seconds(10), minutes(10), Never, NotYet(NOT_YET)),
             Self::AccountPoll => (seconds(30), minutes(15), Never, Again),
             Self::ChatPoll => (minutes(1), hours(6), Never, Again),
-            Self::Webhook => (minutes(5), hours(6), Never, Again),
+            Self::Webhook | Self::BotRefused => (minutes(5), hours(6), Never, Again),
             Self::OwnerNotice => (minutes(1), hours(4), Age(hours(72)), Again),
-            Self::BotRefused => (minutes(5), hours(6), Never, Again),
             Self::AccountRefused => (minutes(5), hours(1), Never, Again),
             Self::Trial => (seconds(1), seconds(60), Never, Again),
             Self::SetAside => (minutes(1), hours(1), At(10), AtOnce),
@@ -263,8 +262,8 @@ impl Duty {
         let answers_lost = history.answers_lost.saturating_add(u32::from(outcome == Outcome::AnswerLost));
         let (is_last, needs_witness) = match row.unknown {
             UnknownEnd::At(last) => (attempts >= last, false),
-            UnknownEnd::WithWitness { attempts: last, answers_lost: lost } => {
-                (attempts >= last || answers_lost >= lost, true)
+            UnknownEnd::WithWitness { attempts: most, answers_lost: most_lost } => {
+                (attempts >= most || answers_lost >= most_lost, true)
             }
             UnknownEnd::AgeOrWitness { attempts: last, .. } => (attempts >= last, true),
             UnknownEnd::Age(_) | UnknownEnd::Never => (false, false),

@@ -149,7 +149,7 @@ impl Scene {
             author: "Ольга".to_owned(),
             key: None,
         };
-        reply(self.shop.world.app, self.shop.owner.client, reply_to).await.map(|_| ())
+        Box::pin(reply(self.shop.world.app, self.shop.owner.client, reply_to)).await.map(|_| ())
     }
 
     /// As [`Scene::try_answer`], where it is accepted.
@@ -197,7 +197,7 @@ impl Scene {
     pub async fn poll(&mut self) {
         self.query(Statement::new("UPDATE account_polls SET next_poll_at = now()")).await;
         let task = PollTask::V1 { account_ids: vec![self.shop.account_id], due: Timestamp::now() };
-        must(poll(self.shop.world.app, &task, stop()).await);
+        must(Box::pin(poll(self.shop.world.app, &task, stop())).await);
     }
 
     /// Lets time pass, and works off what becomes due meanwhile, at its time.
@@ -220,10 +220,10 @@ impl Scene {
             let dialogs = "SELECT id FROM dialogs WHERE send_at <= now() OR mark_read_at <= now()";
             let (bots, dialogs) = (self.ids(bots).await, self.ids(dialogs).await);
             for bot_id in &bots {
-                must(deliver_to_telegram(self.shop.world.app, *bot_id, stop()).await);
+                must(Box::pin(deliver_to_telegram(self.shop.world.app, *bot_id, stop())).await);
             }
             for dialog_id in &dialogs {
-                must(deliver_to_avito(self.shop.world.app, *dialog_id, stop()).await);
+                must(Box::pin(deliver_to_avito(self.shop.world.app, *dialog_id, stop())).await);
             }
             self.read_calls().await;
             if bots.is_empty() && dialogs.is_empty() {

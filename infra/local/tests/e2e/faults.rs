@@ -108,7 +108,8 @@ async fn a_token_that_avito_ended_early_is_renewed_in_both_directions() {
     assert_eq!(seller.answered(SOON, &chat, "С новым токеном").await, ["С новым токеном"]);
 
     // A token younger than a minute is not replaced: another one would be refused as well.
-    let older = "UPDATE avito_accounts SET token_issued_at = now() - interval '2 minutes' WHERE id = $1";
+    let older =
+        "UPDATE avito_accounts SET token_issued_at = now() - interval '2 minutes', probed_at = NULL WHERE id = $1";
     database().await.execute(older, &[&seller.account_id]).await.expect("the account");
     in_account(&seller, json!({ "kind": "token_expired" })).await;
     seller.conversation("Жанна").await;

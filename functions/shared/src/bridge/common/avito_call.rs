@@ -110,7 +110,7 @@ impl<'a> AvitoCaller<'a> {
     }
 
     /// Asks Avito for the account itself, and for its first page of chats: both answered means that a refusal concerned one thing.
-    /// Of two probes within five minutes the second is the first one's answer.
+    /// Of two probes within a minute the second is the first one's answer.
     async fn probe(&self, token: &Secret) -> Result<ProbeFinding, CallError> {
         let account_id = self.keys.account_id;
         if self.query(accounts::claim_probe(account_id)).await?.is_empty() {
@@ -130,8 +130,7 @@ impl<'a> AvitoCaller<'a> {
         {
             renewed = self.renewed(token).await?;
             let Some(token) = &renewed else {
-                // The token is too new to be replaced, but Avito may have ended it early. In a minute it is old enough.
-                self.query(accounts::repeat_probe_soon(account_id)).await?;
+                // The token is too new to be replaced, but Avito may have ended it early. By the next probe it is old enough.
                 return Ok(ProbeFinding::Unknown);
             };
             found = self.attempt(CallPriority::Reply, None, &own, token).await.map(|_| ());

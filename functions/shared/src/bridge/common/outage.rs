@@ -37,12 +37,11 @@ impl Outage {
         self.trial_at.filter(|at| self.is_out(method) && *at > now)
     }
 
-    /// The columns of the row: the calls, the time since which one is out, the time of the next trial, and the failed trials.
-    pub(in crate::bridge) fn columns(
-        outage: Option<Self>,
-    ) -> (Option<Value>, Option<Timestamp>, Option<Timestamp>, i32) {
-        let calls = outage.as_ref().map(|outage| json!(outage.calls));
-        let Self { since, trial_at, attempts, .. } = outage.unwrap_or_default();
+    /// The columns of the row: the calls, null if none fails; the time since which one is out, the time of the next trial, and the
+    /// failed trials.
+    pub(in crate::bridge) fn columns(self) -> (Option<Value>, Option<Timestamp>, Option<Timestamp>, i32) {
+        let Self { calls, since, trial_at, attempts } = self;
+        let calls = (!calls.is_empty()).then(|| json!(calls));
         (calls, since, trial_at, i32::try_from(attempts).unwrap_or(i32::MAX))
     }
 
@@ -67,13 +66,13 @@ impl Outage {
         self
     }
 
-    /// Notes that a call went through. None: this one did not fail. The inner None: no call fails any more.
-    pub(in crate::bridge) fn with_success(mut self, method: &str) -> Option<Option<Self>> {
+    /// Notes that a call went through. None: this one did not fail.
+    pub(in crate::bridge) fn with_success(mut self, method: &str) -> Option<Self> {
         self.calls.remove(method)?;
         if !self.calls.keys().any(|method| self.is_out(method)) {
             (self.since, self.trial_at, self.attempts) = (None, None, 0);
         }
-        Some((!self.calls.is_empty()).then_some(self))
+        Some(self)
     }
 }
 
@@ -90,8 +89,8 @@ mod tests {
         let out = two.clone().with_failure("sendMessage", 3, NOW);
         assert!(out.held_until("sendMessage", NOW).is_some());
         assert_eq!(out.held_until("sendPhoto", NOW), None, "another call");
-        assert_eq!(out.with_success("sendMessage"), Some(None));
-        let between = two.with_success("sendMessage").flatten().unwrap_or_default();
+        assert_eq!(out.with_success("sendMessage"), Some(Outage::default()));
+        let between = two.with_success("sendMessage").unwrap_or_default();
         assert_eq!(between.with_failure("sendMessage", 3, NOW).held_until("sendMessage", NOW), None);
         assert_eq!(Outage::default().with_success("sendMessage"), None);
     }

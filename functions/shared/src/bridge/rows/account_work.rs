@@ -42,9 +42,9 @@ pub(in crate::bridge) fn reserve_trial(account_id: i64) -> Statement {
     .bind(TRIAL_RESERVATION.as_secs_f64())
 }
 
-/// Stores the calls of the account that fail. None: no call does.
-pub(in crate::bridge) fn store_outage(account_id: i64, outage: Option<Outage>) -> Statement {
-    let (calls, since, trial_at, attempts) = Outage::columns(outage);
+/// Stores the calls of the account that fail.
+pub(in crate::bridge) fn store_outage(account_id: i64, outage: Outage) -> Statement {
+    let (calls, since, trial_at, attempts) = outage.columns();
     Statement::new(
         "UPDATE account_polls SET failing_calls = $2, out_since = $3, trial_at = $4, failed_trials = $5
          WHERE avito_account_id = $1",

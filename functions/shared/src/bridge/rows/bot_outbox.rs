@@ -106,9 +106,9 @@ pub(in crate::bridge) fn charge_budget(bot_id: i64, owner: Uuid, budget: Telegra
         .arg("recent_sends", budget.into_times())
 }
 
-/// Stores the calls of the bot that fail. None: no call does.
-pub(in crate::bridge) fn store_outage(bot_id: i64, outage: Option<Outage>) -> Statement {
-    let (calls, since, trial_at, attempts) = Outage::columns(outage);
+/// Stores the calls of the bot that fail.
+pub(in crate::bridge) fn store_outage(bot_id: i64, outage: Outage) -> Statement {
+    let (calls, since, trial_at, attempts) = outage.columns();
     Statement::new(
         "UPDATE bot_outboxes SET failing_calls = $2, out_since = $3, trial_at = $4, failed_trials = $5 WHERE bot_id = $1",
     )

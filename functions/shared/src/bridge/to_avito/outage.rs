@@ -38,7 +38,7 @@ impl AvitoSender<'_> {
             Some(Outcome::NotSent | Outcome::AnswerLost | Outcome::Unknown) => {
                 let outage = former.clone().unwrap_or_default().with_failure(method, self.dialog_id, work.now);
                 if former.as_ref() != Some(&outage) {
-                    self.run(vec![account_work::store_outage(work.keys.account_id, Some(outage))]).await?;
+                    self.run(vec![account_work::store_outage(work.keys.account_id, outage)]).await?;
                 }
             }
             // A refusal and a limit are answers: the call itself goes through.

@@ -46,7 +46,7 @@ BEGIN
     WHERE p.id = _part_id AND p.state IN ('sending', 'deleting')
     RETURNING p.* INTO _part;
     IF _part.state IN ('pending', 'sending') AND _part.failed_since <= now() - interval '5 minutes' THEN
-        PERFORM sql.notify_writer(_part, _notice, 'delayed:' || extract(epoch FROM _part.failed_since));
+        PERFORM sql.notify_writer(_part, _notice, 'delayed:' || _part.id);
     END IF;
 END $$;
 

@@ -64,7 +64,7 @@ impl AvitoSender<'_> {
         if results.iter().flatten().next().is_none() {
             return Ok(AvitoStep::Commit(Vec::new())); // Avito reported the message in the meantime
         }
-        self.send(work, part).await
+        Box::pin(self.send(work, part)).await
     }
 
     /// Returns the wait until the part is looked for again. None: it counts as not sent. A trusted webhook reports within half a

@@ -54,14 +54,14 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
         } else if Instant::now() >= stop {
             work.release(Vec::new(), Duration::ZERO)
         } else {
-            let step = AssertUnwindSafe(sender.step(&work)).catch_unwind().await;
-            match step.unwrap_or(Err(BridgeError::Panicked)) {
+            let taken = AssertUnwindSafe(Box::pin(sender.step(&work))).catch_unwind().await;
+            match taken.unwrap_or(Err(BridgeError::Panicked)) {
                 Err(error) if error.sets_aside() && work.part.is_some() => {
                     tracing::error!(dialog_id, %error, "the work of a dialog is set aside");
                     metrics::counter!("rows_set_aside").increment(1);
                     outcomes::set_aside(&work)
                 }
-                step => step?,
+                taken => taken?,
             }
         };
         let sent_at = Instant::now();
@@ -125,8 +125,8 @@ impl AvitoSender<'_> {
             }
         }
         match &work.part {
-            Some(part) if part.outcome_unknown => self.verify_sent(work, part).await,
-            Some(part) => self.send(work, part).await,
+            Some(part) if part.outcome_unknown => Box::pin(self.verify_sent(work, part)).await,
+            Some(part) => Box::pin(self.send(work, part)).await,
             None if work.mark_read => self.mark_read(work).await,
             None => Ok(AvitoStep::ReleaseFor(Vec::new(), IDLE_DELAY)),
         }

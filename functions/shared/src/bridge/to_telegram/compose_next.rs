@@ -57,7 +57,7 @@ impl TelegramSender<'_> {
             return TelegramStep::Commit(vec![topics::set_topic_closed(dialog.id, false)]);
         }
         match SendPlan::of(work, dialog, ready, target, &work.outbox.budget) {
-            Ok(plan) => match self.held_until(work, call::method_of(&plan.prepared.first_post(0))) {
+            Ok(plan) => match work.held_until(call::method_of(&plan.prepared.first_post(0))) {
                 Some(until) => {
                     let wait = Duration::try_from(until.duration_since(work.outbox.now)).unwrap_or_default();
                     TelegramStep::Commit(vec![topics::hold_dialog(dialog.id, wait.as_secs_f64())])
@@ -79,7 +79,7 @@ impl TelegramSender<'_> {
             && ready > 0
             && !message_order::needs_positions(self, &work.messages[..ready]);
         let plan = is_sent_next.then(|| SendPlan::of(&work, dialog, ready, target, left))?.ok()?;
-        if self.held_until(&work, call::method_of(&plan.prepared.first_post(0))).is_some() {
+        if work.held_until(call::method_of(&plan.prepared.first_post(0))).is_some() {
             return None;
         }
         Some((work, plan))

@@ -268,7 +268,7 @@ pub(super) fn note_failed_call(
 ) -> Option<Statement> {
     let former = work.outage.clone().unwrap_or_default();
     let outage = former.clone().with_failure(method, object, now);
-    (outage != former).then(|| bot_outbox::store_outage(sender.bot_id, Some(outage)))
+    (outage != former).then(|| bot_outbox::store_outage(sender.bot_id, outage))
 }
 
 /// Notes that the receipts of these posts failed. Statement: none, if nothing changed by that.
@@ -280,7 +280,7 @@ pub(super) fn note_failed_receipts<'a>(
     let former = work.outage.clone().unwrap_or_default();
     let now = work.outbox.current();
     let outage = failed.fold(former.clone(), |outage, post| outage.with_failure(SET_REACTION, -post.id, now));
-    (outage != former).then(|| bot_outbox::store_outage(sender.bot_id, Some(outage)))
+    (outage != former).then(|| bot_outbox::store_outage(sender.bot_id, outage))
 }
 
 /// The method that sets a receipt.

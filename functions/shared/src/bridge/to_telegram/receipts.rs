@@ -38,7 +38,7 @@ fn mark_reactions_set<'a>(posts: impl Iterator<Item = &'a Post> + Clone, has_top
 
 /// Sets the due receipts together. Each is on a message of its own, and setting one twice changes nothing.
 pub(super) async fn set_reactions(sender: &TelegramSender<'_>, work: &BotWork) -> TelegramStep {
-    if let Some(until) = sender.held_until(work, failures::SET_REACTION) {
+    if let Some(until) = work.held_until(failures::SET_REACTION) {
         return TelegramStep::Commit(vec![bot_outbox::hold_reactions(sender.bot_id, sender.owner, until)]);
     }
     let waiting = &work.receipts;

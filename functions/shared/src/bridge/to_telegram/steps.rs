@@ -117,8 +117,8 @@ impl TelegramSender<'_> {
         if let Some(outcome) = failures::after_lost_answers(work, post) {
             return Ok(TelegramStep::Commit(outcome));
         }
-        if let Some(until) = self.held_until(work, call::method_of(post)) {
-            return Ok(TelegramStep::Commit(self.hold_post(work, post, until)));
+        if let Some(until) = work.held_until(call::method_of(post)) {
+            return Ok(TelegramStep::Commit(hold_post(work, post, until)));
         }
         let mut attached = Vec::new();
         if let Some((both, message_ids)) = composed.as_ref().and_then(|alone| header::under_pressure(work, post, alone))
@@ -156,19 +156,6 @@ impl TelegramSender<'_> {
         }
         let content = composed.unwrap_or_else(|| post.content.clone());
         Ok(self.send(work, &Post { content, ..*post }, target, left, files).await)
-    }
-
-    /// Returns the time before which a call that is out is not tried again. None: it may be made.
-    pub(super) fn held_until(&self, work: &BotWork, method: &str) -> Option<Timestamp> {
-        work.outage.as_ref()?.held_until(method, work.outbox.now)
-    }
-
-    /// Holds a post whose call is out until the next trial. That is no attempt.
-    fn hold_post(&self, work: &BotWork, post: &Post, until: Timestamp) -> Vec<Statement> {
-        let wait = Duration::try_from(until.duration_since(work.outbox.now)).unwrap_or_default();
-        let state = if post.outcome_unknown { PostState::Sending } else { PostState::Pending };
-        let is_alone = post.kind == PostKind::Notice || post.kind.only_decorates();
-        posts::requeue_post(post.id, Requeue { state, wait_seconds: wait.as_secs_f64(), is_alone, ..Requeue::AT_ONCE })
     }
 
     /// Returns a stored post's content, and composes it now if the post was stored without. In a group without topics a
@@ -277,4 +264,12 @@ impl TelegramSender<'_> {
             }
         }
     }
+}
+
+/// Holds a post whose call is out until the next trial. That is no attempt.
+fn hold_post(work: &BotWork, post: &Post, until: Timestamp) -> Vec<Statement> {
+    let wait = Duration::try_from(until.duration_since(work.outbox.now)).unwrap_or_default();
+    let state = if post.outcome_unknown { PostState::Sending } else { PostState::Pending };
+    let is_alone = post.kind == PostKind::Notice || post.kind.only_decorates();
+    posts::requeue_post(post.id, Requeue { state, wait_seconds: wait.as_secs_f64(), is_alone, ..Requeue::AT_ONCE })
 }

@@ -59,7 +59,7 @@ pub(super) async fn ensure_topic(
             Err(not_confirmed) => return Ok(confirmation::after_no_confirmation(dialog, &not_confirmed, now)),
         }
     };
-    if let Some(until) = work.outage.as_ref().and_then(|outage| outage.held_until(CREATE_TOPIC, now)) {
+    if let Some(until) = work.held_until(CREATE_TOPIC) {
         return Ok(TelegramStep::Commit(general::hold_for_trial(work, dialog, until, now)));
     }
     let budget = match work.outbox.budget.take(1, now) {

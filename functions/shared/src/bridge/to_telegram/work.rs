@@ -67,6 +67,7 @@ pub(super) enum Topic {
 
 /// The dialog of the claimed work.
 #[derive(Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a column of its own")]
 pub(super) struct ClaimedDialog {
     /// The row in `dialogs`.
     pub(super) id: i64,
@@ -287,6 +288,11 @@ impl BotWork {
             (None, _) if dialog.in_general => dialog.confirmed.then(|| self.group()),
             (None, _) => None,
         }
+    }
+
+    /// Returns the time before which a call that is out is not tried again. None: it may be made.
+    pub(super) fn held_until(&self, method: &str) -> Option<Timestamp> {
+        self.outage.as_ref()?.held_until(method, self.outbox.now)
     }
 
     /// True if the posts of a dialog bear its name: they stand among those of others.

@@ -16,6 +16,6 @@ pub use account::{
 pub use change::{Change, ChangeError, Meaning, Switch, change};
 pub use connection::{Checked, ConnectError, NewAccount, check, insert};
 pub use keys::{Keys, secret_context, token_context};
-pub use probe::{claim_probe, repeat_probe_soon, select_probe, store_probe};
+pub use probe::{claim_probe, select_probe, store_probe};
 pub use tokens::{TokenError, access_token, avito, renewed_token};
 pub use waits::wait;

@@ -2,10 +2,11 @@
 
 use crate::platform::db::Statement;
 
-/// The time between two probes of an account, seconds.
-const PROBE_INTERVAL: f64 = 300.0;
+/// The time between two probes of an account, seconds. Not longer: a token that Avito ended early is refused like one thing, until the
+/// next probe.
+const PROBE_INTERVAL: f64 = 60.0;
 
-/// Claims the next probe of an account: one at a time, and at most one in five minutes. No row: [`select_probe`] has the last one.
+/// Claims the next probe of an account: one at a time, and at most one a minute. No row: [`select_probe`] has the last one.
 pub fn claim_probe(account_id: i64) -> Statement {
     Statement::new(
         "UPDATE avito_accounts SET probed_at = now(), probe_refused = NULL
@@ -13,13 +14,6 @@ pub fn claim_probe(account_id: i64) -> Statement {
     )
     .bind(account_id)
     .bind(PROBE_INTERVAL)
-}
-
-/// Allows the next probe in a minute: this one found nothing out.
-pub fn repeat_probe_soon(account_id: i64) -> Statement {
-    Statement::new("UPDATE avito_accounts SET probed_at = now() - make_interval(secs => $2) WHERE id = $1")
-        .bind(account_id)
-        .bind(PROBE_INTERVAL - 60.0)
 }
 
 /// Stores the answer of a probe: true if Avito refuses the account.

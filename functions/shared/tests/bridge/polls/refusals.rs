@@ -29,7 +29,7 @@ async fn the_owner_of_an_account_with_broken_keys_is_notified_once_and_the_accou
 
     let since = shop.calls_so_far().await;
     shop.change(
-        "UPDATE avito_accounts SET token_due_at = token_due_at - interval '1 hour',
+        "UPDATE avito_accounts SET token_due_at = token_due_at - interval '1 hour', probed_at = probed_at - interval '1 hour',
                 status_changed_at = status_changed_at - interval '1 hour' WHERE id = $1",
     )
     .await;
