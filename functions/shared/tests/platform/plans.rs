@@ -8,7 +8,7 @@ use tuberry::sql;
 use crate::{
     migrations::Database,
     rust::{Kind, tokens, without_tests},
-    statements::{Found, functions_of, is_statement},
+    statements::{Found, Function, functions_of, is_statement},
 };
 
 /// Tables that grow with every message.
@@ -55,7 +55,7 @@ const HISTORY: &str = "
 fn statements(src: &Path) -> Vec<Found> {
     let mut found = Vec::new();
     for (_, text) in sql::FILES {
-        found.extend(functions_of(text).iter().flat_map(|function| function.statements()));
+        found.extend(functions_of(text).iter().flat_map(Function::statements));
     }
     for path in rust_files(src) {
         let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -160,12 +160,12 @@ impl Planner {
             // A bitmap's own line names the index alone, after its table.
             let index = line.split_once("Bitmap Index Scan on ").or(line.split_once(" using "));
             let index = index.and_then(|(_, rest)| rest.split_whitespace().next());
-            let is_of = |table: &&str| index.is_some_and(|index| index.starts_with(&format!("{table}_")));
+            let is_of = |table: &str| index.is_some_and(|index| index.starts_with(&format!("{table}_")));
             if line.contains("Seq Scan") {
                 return grows(line);
             }
             let Some(index) = index
-                .filter(|_| grows(line) || line.contains("Bitmap Index") && GROWING.iter().any(|table| is_of(&table)))
+                .filter(|_| grows(line) || line.contains("Bitmap Index") && GROWING.iter().any(|table| is_of(table)))
             else {
                 return false;
             };

@@ -40,7 +40,7 @@ fn function(text: &str) -> Function {
         name.starts_with('_').then(|| (name.to_owned(), kind))
     };
     let parameters = parameters.split(',').filter_map(variable);
-    let declarations = declared.split(";\n").flat_map(|item| item.lines().filter_map(variable).next());
+    let declarations = declared.split(";\n").filter_map(|item| item.lines().find_map(variable));
     Function { name: name.to_owned(), variables: parameters.chain(declarations).collect(), body: body.to_owned() }
 }
 
