@@ -28,21 +28,27 @@ async fn the_owner_of_an_account_with_broken_keys_is_notified_once_and_the_accou
     assert!((239..=360).contains(&shop.seconds_to_next_poll().await));
 
     let since = shop.calls_so_far().await;
-    shop.change(
-        "UPDATE avito_accounts SET token_due_at = token_due_at - interval '1 hour', probed_at = probed_at - interval '1 hour',
-                status_changed_at = status_changed_at - interval '1 hour' WHERE id = $1",
-    )
-    .await;
+    an_hour_later(&shop).await;
     shop.poll_when_due().await;
     assert_eq!(shop.calls(since).await, ["chats.list", "token"]);
     assert!((2879..=4320).contains(&shop.seconds_to_next_poll().await), "it was refused an hour ago");
     assert_eq!(shop.notices().await, 1);
 
     shop.has_keys(&shop.outside.api_client_secret).await;
+    an_hour_later(&shop).await;
     shop.poll_when_due().await;
     shop.poll_when_due().await;
     assert!(shop.is_polled_rarely().await, "its keys are valid again");
     assert_eq!(shop.notices().await, 1);
+}
+
+/// Makes what is known of the account's refusal an hour older.
+async fn an_hour_later(shop: &Shop) {
+    shop.change(
+        "UPDATE avito_accounts SET token_due_at = token_due_at - interval '1 hour', probed_at = probed_at - interval '1 hour',
+                status_changed_at = status_changed_at - interval '1 hour' WHERE id = $1",
+    )
+    .await;
 }
 
 #[tokio::test]
