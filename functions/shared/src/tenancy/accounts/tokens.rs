@@ -83,7 +83,7 @@ fn stored_token(app: &App, keys: &Keys) -> Result<Option<Secret>, SecretsError> 
 async fn renew(app: &App, keys: &Keys) -> Result<Secret, TokenError> {
     let secret = app.keyring().open(&keys.api_client_secret, secret_context(keys.client_id))?;
     let scope = || Scope::Tenant(keys.client_id);
-    let reserved = app.db().query(scope(), reserve_request(keys.account_id)).await?;
+    let reserved = app.db().query(scope(), reserve_request(keys)).await?;
     let Some(row) = reserved.first() else { return token_of_another_worker(app, keys).await };
     let history = History {
         attempts: get::<i32>(row, "token_attempts")?.unsigned_abs(),
@@ -149,15 +149,17 @@ async fn read_again(app: &App, keys: &Keys) -> Result<StoredToken, TokenError> {
     Ok(StoredToken { keys: Keys::read(row)?, issued_at: get(row, "token_issued_at")?, failing: get(row, "failing")? })
 }
 
-/// Reserves the next request for a token. No row: another worker makes one, or the last one failed too recently.
-fn reserve_request(account_id: i64) -> Statement {
+/// Reserves the next request for a token. No row: another worker makes one, or has stored another token since these keys were read,
+/// or the last request failed too recently.
+fn reserve_request(keys: &Keys) -> Statement {
     Statement::new(
         "UPDATE avito_accounts SET token_due_at = now() + make_interval(secs => $2)
-         WHERE id = $1 AND coalesce(token_due_at <= now(), true)
+         WHERE id = $1 AND coalesce(token_due_at <= now(), true) AND access_token IS NOT DISTINCT FROM $3
          RETURNING token_attempts, coalesce(extract(epoch FROM now() - token_failed_since), 0)::float8 AS failing_seconds",
     )
-    .bind(account_id)
+    .bind(keys.account_id)
     .bind(REQUEST_RESERVATION.as_secs_f64())
+    .bind(keys.access_token.clone())
 }
 
 /// Stores a new token, and ends the reservation.
