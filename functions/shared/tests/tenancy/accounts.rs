@@ -166,6 +166,8 @@ async fn a_token_near_its_end_is_renewed_before_it_is_used() {
     let aged = keys(&world, &owner, account.id).await;
     let after = must(accounts::access_token(world.app, &aged).await);
     assert!(after.expose() != before.expose());
+    let late = must(accounts::access_token(world.app, &aged).await);
+    assert!(late.expose() == after.expose(), "who read the account before it uses the new token");
     let ends = keys(&world, &owner, account.id).await.token_expires_at;
     assert!(ends > aged.token_expires_at);
 }
