@@ -137,9 +137,9 @@ async fn a_receipt_that_is_set_alone_does_not_delay_the_next() {
     let answer = seller.operator_writes(thread, "Да").await;
     seller.receipt(SOON, "Анна", answer).await;
 
-    let set =
-        "SELECT count(*) FROM posts p JOIN bot_outboxes outbox ON outbox.bot_id = p.bot_id AND outbox.reactions_hold_until IS NULL
-        WHERE p.bot_id = $1 AND p.kind = 'reaction' AND p.state = 'sent'";
+    // A receipt that Avito's webhook requests again while it is being set is set twice. The wait of the second one is over then.
+    let set = "SELECT count(*) FROM posts p JOIN bot_outboxes outbox ON outbox.bot_id = p.bot_id
+        WHERE p.bot_id = $1 AND p.kind = 'reaction' AND p.state = 'sent' AND (outbox.reactions_hold_until <= p.sent_at) IS NOT FALSE";
     counted(&seller, 1, "it is set, and the next may be set", set).await;
 }
 
