@@ -101,21 +101,27 @@ async fn messages_that_came_while_postgres_was_away_are_not_overtaken_by_later_o
     let url = seller.avito_webhook().await;
     let postgres = database_proxy().await;
     let webhook = Function::start("avito-webhook", &[("DATABASE_URL", &postgres.address)]).await;
-    let began = Timestamp::now().as_second();
-    let send = async |text: &str, after: i64| {
+    let send = async |text: &str, written_at: i64| {
         let mut event = notification(&seller, &chat, &format!("way-{text}"), text);
-        event["payload"]["value"]["created"] = json!(began + after);
+        event["payload"]["value"]["created"] = json!(written_at);
         assert_eq!(webhook.post(&url, &[], &event).await.0, 200, "{text}");
     };
 
-    send("До", 1).await;
+    // The function that reads the queue has started before the seconds in which messages wait for each other.
     postgres.shut();
-    send("Вместо", 2).await;
+    send("Раньше", Timestamp::now().as_second()).await;
     postgres.open();
-    send("После", 3).await;
+    seller.said(SOON, "Лада", "Раньше").await;
+
+    let began = Timestamp::now().as_second();
+    send("До", began + 1).await;
+    postgres.shut();
+    send("Вместо", began + 2).await;
+    postgres.open();
+    send("После", began + 3).await;
 
     let said = seller.said(SOON, "Лада", "После").await.said();
-    assert_eq!(said, ["Здравствуйте", "До", "Вместо", "После"]);
+    assert_eq!(said, ["Здравствуйте", "Раньше", "До", "Вместо", "После"]);
 }
 
 #[tokio::test]
