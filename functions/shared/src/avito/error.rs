@@ -109,10 +109,10 @@ impl Error {
 
     /// The time after which the same call may succeed. `None`: waiting alone does not help.
     pub fn retry_in(&self) -> Option<Duration> {
-        match self {
-            Self::NotSent(_) | Self::Unknown(_) | Self::Unavailable { .. } => Some(USUAL_PAUSE),
-            Self::RateLimited { retry_after } => Some(*retry_after),
-            Self::Unauthorized { .. } | Self::PaymentRequired { .. } | Self::Refused { .. } => None,
+        match self.outcome() {
+            Outcome::NotSent | Outcome::AnswerLost | Outcome::Unknown => Some(USUAL_PAUSE),
+            Outcome::Limited(wait) => Some(wait),
+            Outcome::Refused | Outcome::OurFault => None,
         }
     }
 

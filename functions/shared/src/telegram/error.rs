@@ -138,22 +138,10 @@ impl Error {
 
     /// The time after which the same call may succeed. `None`: waiting alone does not help.
     pub fn retry_in(&self) -> Option<Duration> {
-        match self {
-            Self::NotSent(_) | Self::Unknown(_) | Self::Unavailable { .. } => Some(USUAL_PAUSE),
-            Self::TooManyRequests { retry_after } => Some(*retry_after),
-            Self::Unreadable
-            | Self::Migrated { .. }
-            | Self::ThreadNotFound
-            | Self::TopicClosed
-            | Self::TopicNotModified
-            | Self::MessageNotModified
-            | Self::MessageNotFound
-            | Self::NotAForum
-            | Self::NoRights(_)
-            | Self::ChatNotFound
-            | Self::Kicked(_)
-            | Self::BadToken
-            | Self::Refused { .. } => None,
+        match self.outcome() {
+            Outcome::NotSent | Outcome::AnswerLost | Outcome::Unknown => Some(USUAL_PAUSE),
+            Outcome::Limited(wait) => Some(wait),
+            Outcome::Refused | Outcome::OurFault => None,
         }
     }
 

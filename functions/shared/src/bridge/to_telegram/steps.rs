@@ -258,7 +258,7 @@ impl TelegramSender<'_> {
             }
             Err(error) => {
                 tracing::warn!(bot_id = self.bot_id, post_id = post.id, kind = post.kind.as_str(), %error, "a post was not sent");
-                // What Telegram refused costs the group's budget nothing.
+                // A refused post costs the group's budget nothing.
                 let cost = matches!(error.certainty(), Certainty::MaybeDone | Certainty::Done).then(charge);
                 failures::after_failure(self, work, post, target, error, cost.into_iter().collect()).await
             }

@@ -45,7 +45,7 @@ pub fn parse_address(address: &str) -> Result<tokio_postgres::Config, DbError> {
         with_known_mode(address).parse().map_err(|_| DbError::Unavailable("its address cannot be read"))?;
     config.ssl_mode(match config.get_ssl_mode() {
         SslMode::Disable => SslMode::Disable,
-        // What it is without `sslmode`, and what libpq takes for leave to go on without TLS.
+        // The mode if the address names none. libpq would go on without TLS then.
         SslMode::Prefer if is_local(&config) => SslMode::Disable,
         _ => SslMode::Require,
     });

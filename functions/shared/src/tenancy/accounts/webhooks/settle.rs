@@ -269,7 +269,7 @@ async fn ask(app: &App, account: &Account, token: &Secret) -> Result<Known, avit
     let secrets: Vec<&str> =
         [Some(&account.secret), account.former.as_ref()].into_iter().flatten().map(Secret::expose).collect();
     let beginning = address::beginning(app);
-    // Whatever leads to this installation is ours, and so is an address that it had under another name.
+    // An address that leads to this installation is ours, and so is one that it had under another name.
     let is_ours =
         |url: &String| url.starts_with(&beginning) || url.rsplit('/').next().is_some_and(|end| secrets.contains(&end));
     let (ours, others): (Vec<String>, Vec<String>) =
