@@ -228,8 +228,8 @@ async fn run(cell: Cell) -> Result<String, String> {
     // (d) Nothing is lost: after the failure is over everything has arrived or has ended, and no end is without a notice.
     scene.lift(fault).await;
     scene.poll().await;
-    // Avito may deny a new chat for a day before it is given up.
-    scene.run_for(if cell.trigger == Trigger::UnknownChat { 25 * HOUR } else { 7 * HOUR }).await;
+    // A new chat that Avito denies is given up at the first question after a day; two of them lie up to 7.2 hours apart.
+    scene.run_for(if cell.trigger == Trigger::UnknownChat { 32 * HOUR } else { 7 * HOUR }).await;
     let waiting = "SELECT count(*) FROM messages WHERE status IN ('received', 'sending')";
     let waiting = scene.number(waiting).await;
     if waiting > 0 {
