@@ -255,3 +255,53 @@ async fn another_text_waits_for_the_deletion_of_the_former_one_and_later_answers
     assert!(scene.answers_in(&x).await.contains(&"по шесть".to_owned()), "{:?}", scene.answers_in(&x).await);
     scene.end().await;
 }
+
+#[tokio::test]
+async fn an_answer_whose_row_our_own_sql_refuses_goes_once_and_its_writer_is_notified() {
+    let (mut scene, x, y) = two_chats().await;
+    let began = scene.clock();
+    scene
+        .as_owner(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+             CREATE TRIGGER refuse BEFORE UPDATE ON parts FOR EACH ROW WHEN (NEW.text = 'в X' AND NEW.state = 'sent')
+             EXECUTE FUNCTION refuse()",
+        )
+        .await;
+    scene.answer(&x, "в X").await;
+    scene.answer(&y, "в Y").await;
+    scene.run_for(DAY).await;
+
+    assert_eq!(scene.answers_in(&x).await, ["в X"], "Avito has it once");
+    assert_eq!(scene.answers_in(&y).await, ["в Y"]);
+    assert_eq!(scene.statuses(&x).await, ["failed"]);
+    assert!(scene.posted().iter().any(|text| text.contains("Неизвестно, дошло ли")), "{:?}", scene.posted());
+    assert_few_calls(&scene, "messages.list", began);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_deletion_that_our_own_sql_refuses_ends_with_a_notice_and_answers_go_on() {
+    let (mut scene, x, _) = two_chats().await;
+    scene.answer(&x, "первый").await;
+    scene.run_for(MINUTE).await;
+    let began = scene.clock();
+    scene
+        .as_owner(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+             CREATE TRIGGER refuse BEFORE UPDATE ON parts FOR EACH ROW WHEN (NEW.state = 'deleted') EXECUTE FUNCTION refuse()",
+        )
+        .await;
+    let delete =
+        "UPDATE messages SET requested_change = '{}', change_due_at = now(), delete_command_id = 5, origin = 'operator'
+                  WHERE direction = 'out'";
+    scene.query(Statement::new(delete)).await;
+    scene.query(Statement::new("UPDATE dialogs SET send_at = now()")).await;
+    scene.run_for(MINUTE).await;
+    scene.answer(&x, "второй").await;
+    scene.run_for(DAY).await;
+
+    assert!(scene.answers_in(&x).await.contains(&"второй".to_owned()));
+    assert!(scene.posted().iter().any(|text| text.contains("Avito не удалил")), "{:?}", scene.posted());
+    assert_few_calls(&scene, "messages.delete", began);
+    scene.end().await;
+}

@@ -298,7 +298,7 @@ BEGIN
     ;
 END $$;
 
--- Shows messages that were withheld because Avito knew no such chat (`hide_unknown_chat` in to_telegram/topic.rs), and confirms
+-- Shows messages that were withheld because Avito knew no such chat (`hide_unknown_chat` in to_telegram/confirmation.rs), and confirms
 -- their chat: a poll has found it. Of those that came while the account was not followed it shows the messages that the poll has
 -- found unread, `_avito_message_ids`. Returns wake-ups (common/wakeups.rs). Called by ingest/record.rs.
 CREATE FUNCTION sql.show_withheld(_account_id bigint, _avito_chat_id text, _avito_message_ids text[])

@@ -20,7 +20,7 @@ use crate::{
     },
     platform::{
         db::Statement,
-        endings::{Duty, Verdict, spread},
+        endings::{Duty, Outcome, Verdict, spread},
         secrets::Secret,
     },
 };
@@ -43,13 +43,15 @@ impl AvitoSender<'_> {
             Err(NoAnswer::Instead(next)) => return Ok(next),
         };
         tracing::warn!(dialog_id = self.dialog_id, %error, "a buyer was not blocked");
-        let history = block_request.trouble.history(false);
-        Ok(AvitoStep::Commit(vec![match Duty::Blocking.after(error.outcome(), history) {
+        Ok(self.after_block_failure(block_request, error.outcome(), error.vendor_message().unwrap_or_default()))
+    }
+
+    /// Decides what follows when the buyer was not blocked, by Avito's fault or by ours. `reason`: Avito's words.
+    pub(super) fn after_block_failure(&self, request: &BlockRequest, outcome: Outcome, reason: &str) -> AvitoStep {
+        AvitoStep::Commit(vec![match Duty::Blocking.after(outcome, request.trouble.history(false)) {
             Verdict::Wait { wait, counts, .. } => postpone_block(self.dialog_id, counts, spread(wait)),
-            Verdict::Plainer | Verdict::End => {
-                mark_block_refused(self.dialog_id, block_request, error.vendor_message().unwrap_or_default())
-            }
-        }]))
+            Verdict::Plainer | Verdict::End => mark_block_refused(self.dialog_id, request, reason),
+        }])
     }
 }
 

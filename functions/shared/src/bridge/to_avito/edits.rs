@@ -23,7 +23,7 @@ use crate::{
     },
     platform::{
         db::Statement,
-        endings::{Duty, Verdict, spread},
+        endings::{Duty, Outcome, Verdict, spread},
         secrets::Secret,
     },
 };
@@ -70,6 +70,15 @@ impl AvitoSender<'_> {
             mark_delete_refused(*part_id, error.vendor_message().unwrap_or_default())
         }]))
     }
+}
+
+/// Returns the step that follows when our own code or SQL failed for a deletion.
+pub(super) fn set_deletion_aside(part_to_delete: &PartToDelete) -> AvitoStep {
+    let PartToDelete { part_id, trouble, .. } = part_to_delete;
+    AvitoStep::Commit(vec![match Duty::Deletion.after(Outcome::OurFault, trouble.history(false)) {
+        Verdict::Wait { wait, counts, .. } => postpone_deletion(*part_id, counts, spread(wait)),
+        Verdict::Plainer | Verdict::End => mark_delete_refused(*part_id, ""),
+    }])
 }
 
 /// Postpones the deletion of a part. Later answers go on meanwhile.

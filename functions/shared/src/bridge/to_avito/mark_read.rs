@@ -11,7 +11,7 @@ use crate::{
     bridge::{common::avito_rate_limit::CallPriority, error::BridgeError},
     platform::{
         db::Statement,
-        endings::{Duty, Verdict, spread},
+        endings::{Duty, Outcome, Verdict, spread},
         secrets::Secret,
     },
 };
@@ -25,14 +25,18 @@ impl AvitoSender<'_> {
             Err(NoAnswer::Failed(error)) => error,
             Err(NoAnswer::Instead(next)) => return Ok(next),
         };
-        let history = work.mark_read_trouble.history(false);
-        Ok(AvitoStep::Commit(vec![match Duty::MarkRead.after(error.outcome(), history) {
+        Ok(self.after_mark_read_failure(work, error.outcome()))
+    }
+
+    /// Decides what follows when the chat was not marked read, by Avito's fault or by ours.
+    pub(super) fn after_mark_read_failure(&self, work: &DialogWork, outcome: Outcome) -> AvitoStep {
+        AvitoStep::Commit(vec![match Duty::MarkRead.after(outcome, work.mark_read_trouble.history(false)) {
             Verdict::Wait { wait, counts, .. } => postpone_mark_read(self.dialog_id, counts, spread(wait)),
             Verdict::Plainer | Verdict::End => {
                 metrics::counter!("mark_reads_dropped").increment(1);
                 clear_mark_read(self.dialog_id)
             }
-        }]))
+        }])
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     claim::Postponement,
+    edits,
     sender::{AvitoSender, AvitoStep},
     work::{DialogWork, Part, Trouble},
 };
@@ -84,6 +85,21 @@ impl AvitoSender<'_> {
         })
     }
 
+    /// Returns the step that follows when our own code or SQL failed for the work of the dialog: what was tried waits, or ends. Of a
+    /// part it is not known if Avito has it, unless a secret did not open. None: there was nothing to do.
+    pub(super) fn set_aside(&self, work: &DialogWork, error: &BridgeError) -> Option<AvitoStep> {
+        if let Some(part_to_delete) = &work.part_to_delete {
+            return Some(edits::set_deletion_aside(part_to_delete));
+        }
+        if let Some(request) = &work.block_request {
+            return Some(self.after_block_failure(request, Outcome::OurFault, ""));
+        }
+        match &work.part {
+            Some(part) => Some(set_part_aside(part, !part.outcome_unknown && matches!(error, BridgeError::Secrets(_)))),
+            None => work.mark_read.then(|| self.after_mark_read_failure(work, Outcome::OurFault)),
+        }
+    }
+
     /// Judges a failure. The witness is looked for only where it decides.
     async fn judge(
         &self,
@@ -131,15 +147,13 @@ pub(super) fn end_of_old_part(work: &DialogWork, part: &Part) -> Option<AvitoSte
     }
 }
 
-/// Returns the step that follows when our own code or SQL failed for a part: it waits, or ends.
-pub(super) fn set_aside(work: &DialogWork) -> AvitoStep {
-    let Some(part) = &work.part else { return AvitoStep::Commit(Vec::new()) };
+fn set_part_aside(part: &Part, is_unsent: bool) -> AvitoStep {
     match Duty::SetAside.after(Outcome::OurFault, part.trouble.history(false)) {
         Verdict::Wait { wait, .. } => {
             let wait = spread(wait);
             let postpone = Postponement {
                 part_id: part.id,
-                state: if part.outcome_unknown { PartState::Sending } else { PartState::Pending },
+                state: if is_unsent { PartState::Pending } else { PartState::Sending },
                 is_attempt: true,
                 is_verification: false,
                 wait,
@@ -147,8 +161,8 @@ pub(super) fn set_aside(work: &DialogWork) -> AvitoStep {
             };
             AvitoStep::ReleaseFor(vec![postpone.statement()], wait)
         }
-        Verdict::Plainer | Verdict::End if part.outcome_unknown => give_up_unknown(part),
-        Verdict::Plainer | Verdict::End => give_up_unsent(part),
+        Verdict::Plainer | Verdict::End if is_unsent => give_up_unsent(part),
+        Verdict::Plainer | Verdict::End => give_up_unknown(part),
     }
 }
 

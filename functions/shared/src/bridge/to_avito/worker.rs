@@ -49,51 +49,19 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
             avito: AvitoCaller::new(app, &work.keys),
         };
         tenant_cache::remember(&tenant_cache::OF_DIALOGS, dialog_id, sender.client_id);
-        let next = if work.is_suspended {
-            work.release(Vec::new(), SUSPENDED_DELAY)
-        } else if Instant::now() >= stop {
-            work.release(Vec::new(), Duration::ZERO)
-        } else {
-            let taken = AssertUnwindSafe(Box::pin(sender.step(&work))).catch_unwind().await;
-            match taken.unwrap_or(Err(BridgeError::Panicked)) {
-                Err(error) if error.sets_aside() && work.part.is_some() => {
-                    tracing::error!(dialog_id, %error, "the work of a dialog is set aside");
-                    metrics::counter!("rows_set_aside").increment(1);
-                    outcomes::set_aside(&work)
-                }
-                taken => taken?,
-            }
+        let ended = match sender.next_step(&work, stop).await {
+            Ok(step) => sender.finish(step).await,
+            Err(error) => Err(error),
         };
-        let sent_at = Instant::now();
-        // Each arm wakes the bot at once: for a second other transactions rely on this wake-up (`is_wakeup_pending`).
-        match next {
-            AvitoStep::Commit(mut outcome) => {
-                // As every transaction that touches both: first the dialog, then the outbox that becomes due.
-                if !outcome.is_empty() {
-                    outcome.insert(0, bot_outbox::lock_dialog(Some(dialog_id)));
-                }
-                let statements = claim::claim_dialog_work(dialog_id, owner, outcome, None);
-                let (next, bot_to_wake) = claim::read(&sender.run(statements).await?, sent_at)?;
-                claim = next;
-                wake_bot(app, bot_to_wake).await;
+        claim = match ended {
+            Err(error) if error.sets_aside() => {
+                let Some(step) = sender.set_aside(&work, &error) else { return Err(error) };
+                tracing::error!(dialog_id, %error, "the work of a dialog is set aside");
+                metrics::counter!("rows_set_aside").increment(1);
+                sender.finish(step).await?
             }
-            AvitoStep::CommitSent(sent) => {
-                let statements = claim::claim_dialog_work(dialog_id, owner, Vec::new(), Some(sent));
-                let (next, bot_to_wake) = claim::read(&sender.run(statements).await?, sent_at)?;
-                claim = next;
-                wake_bot(app, bot_to_wake).await;
-            }
-            AvitoStep::ReleaseFor(mut outcome, wait) => {
-                outcome.insert(0, bot_outbox::lock_dialog(Some(dialog_id)));
-                if !wait.is_zero() {
-                    outcome.push(receipts::put_waiting_receipts(dialog_id, wait.as_secs_f64()));
-                }
-                outcome.push(claim::release_for(dialog_id, owner, wait.as_secs_f64()));
-                outcome.push(claim::select_bot_to_wake(dialog_id));
-                claim = Claim::Idle { wake_in: Some(wait) };
-                Wakeups::read(&sender.run(outcome).await?)?.wake(app).await;
-            }
-        }
+            ended => ended?,
+        };
     }
     if let Claim::Idle { wake_in: Some(wait) } = claim {
         app.wake(&AvitoTask::V1 { dialog_id }, wait).await;
@@ -102,6 +70,47 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
 }
 
 impl AvitoSender<'_> {
+    /// Takes the next step. A panic of our own code is an error like any other.
+    async fn next_step(&self, work: &DialogWork, stop: Instant) -> Result<AvitoStep, BridgeError> {
+        if work.is_suspended {
+            return Ok(work.release(Vec::new(), SUSPENDED_DELAY));
+        }
+        if Instant::now() >= stop {
+            return Ok(work.release(Vec::new(), Duration::ZERO));
+        }
+        let taken = AssertUnwindSafe(Box::pin(self.step(work))).catch_unwind().await;
+        taken.unwrap_or(Err(BridgeError::Panicked))
+    }
+
+    /// Runs the transaction that ends a step, and returns what it claimed. Wakes the bot at once: for a second other transactions
+    /// rely on this wake-up (`is_wakeup_pending`).
+    async fn finish(&self, step: AvitoStep) -> Result<Claim<DialogWork>, BridgeError> {
+        let (dialog_id, owner, sent_at) = (self.dialog_id, self.owner, Instant::now());
+        let statements = match step {
+            AvitoStep::Commit(mut outcome) => {
+                // As every transaction that touches both: first the dialog, then the outbox that becomes due.
+                if !outcome.is_empty() {
+                    outcome.insert(0, bot_outbox::lock_dialog(Some(dialog_id)));
+                }
+                claim::claim_dialog_work(dialog_id, owner, outcome, None)
+            }
+            AvitoStep::CommitSent(sent) => claim::claim_dialog_work(dialog_id, owner, Vec::new(), Some(sent)),
+            AvitoStep::ReleaseFor(mut outcome, wait) => {
+                outcome.insert(0, bot_outbox::lock_dialog(Some(dialog_id)));
+                if !wait.is_zero() {
+                    outcome.push(receipts::put_waiting_receipts(dialog_id, wait.as_secs_f64()));
+                }
+                outcome.push(claim::release_for(dialog_id, owner, wait.as_secs_f64()));
+                outcome.push(claim::select_bot_to_wake(dialog_id));
+                Wakeups::read(&self.run(outcome).await?)?.wake(self.app).await;
+                return Ok(Claim::Idle { wake_in: Some(wait) });
+            }
+        };
+        let (next, bot_to_wake) = claim::read(&self.run(statements).await?, sent_at)?;
+        wake_bot(self.app, bot_to_wake).await;
+        Ok(next)
+    }
+
     async fn step(&self, work: &DialogWork) -> Result<AvitoStep, BridgeError> {
         let end = work.part.as_ref().and_then(|part| outcomes::end_of_old_part(work, part));
         if work.refused_since.is_some() {
