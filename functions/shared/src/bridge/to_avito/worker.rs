@@ -50,15 +50,15 @@ pub async fn deliver_to_avito(app: &App, dialog_id: i64, stop: Instant) -> Resul
         };
         tenant_cache::remember(&tenant_cache::OF_DIALOGS, dialog_id, sender.client_id);
         let ended = match sender.next_step(&work, stop).await {
-            Ok(step) => sender.finish(step).await,
+            Ok(taken) => sender.finish(taken).await,
             Err(error) => Err(error),
         };
         claim = match ended {
             Err(error) if error.sets_aside() => {
-                let Some(step) = sender.set_aside(&work, &error) else { return Err(error) };
+                let Some(set_aside) = sender.set_aside(&work, &error) else { return Err(error) };
                 tracing::error!(dialog_id, %error, "the work of a dialog is set aside");
                 metrics::counter!("rows_set_aside").increment(1);
-                sender.finish(step).await?
+                sender.finish(set_aside).await?
             }
             ended => ended?,
         };
