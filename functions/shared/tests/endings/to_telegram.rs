@@ -169,6 +169,22 @@ async fn a_chat_that_avito_does_not_know_is_asked_for_rarely_and_new_buyers_get_
 }
 
 #[tokio::test]
+async fn new_chats_that_wait_for_their_topics_are_confirmed_once() {
+    let (mut scene, _) = with_buyers(1).await;
+    scene.telegram_fails(Some("createForumTopic"), "status", json!({ "status": 500 })).await;
+    // Only the worker confirms them: no poll does.
+    scene.query(Statement::new("UPDATE account_polls SET next_poll_at = now() + interval '1 day'")).await;
+    for index in 0..6 {
+        let chat = scene.buyer_writes_first(&format!("Новый {index}"), "Есть в наличии?").await;
+        scene.webhook_reports(&chat, "Есть в наличии?").await;
+    }
+    scene.run_for(8 * MINUTE).await;
+    assert!(scene.calls_of("createForumTopic").len() > 3, "topics are tried again");
+    assert_eq!(scene.calls_of("chats.get").len(), 6, "one call a chat");
+    scene.end().await;
+}
+
+#[tokio::test]
 async fn chats_that_avito_cannot_be_asked_about_are_shown_as_provisional_after_a_quarter_of_an_hour() {
     let (mut scene, _) = with_buyers(1).await;
     scene.avito_fails("chats.get", None, 500).await;

@@ -70,16 +70,20 @@ pub(super) async fn ask_avito(sender: &TelegramSender<'_>, dialog: &ClaimedDialo
 /// Asks Avito if the chat exists, and with which buyer, in a group without topics.
 pub(super) async fn confirm_chat(sender: &TelegramSender<'_>, work: &BotWork, dialog: &ClaimedDialog) -> TelegramStep {
     match ask_avito(sender, dialog).await {
-        Ok(context) => TelegramStep::Commit(vec![
-            Statement::new(
-                "UPDATE dialogs SET buyer = coalesce($2, buyer), item = coalesce($3, item), confirmed_at = now() WHERE id = $1",
-            )
-            .bind(dialog.id)
-            .bind(context.buyer)
-            .bind(context.item),
-        ]),
+        Ok(context) => TelegramStep::Commit(vec![store_confirmation(dialog.id, &context)]),
         Err(not_confirmed) => after_no_confirmation(dialog, &not_confirmed, work.outbox.now),
     }
+}
+
+/// Stores that Avito has confirmed the chat, and how it describes it.
+pub(super) fn store_confirmation(dialog_id: i64, context: &Context) -> Statement {
+    Statement::new(
+        "UPDATE dialogs SET buyer = coalesce($2, buyer), item = coalesce($3, item), confirmed_at = coalesce(confirmed_at, now())
+         WHERE id = $1",
+    )
+    .bind(dialog_id)
+    .bind(context.buyer.clone())
+    .bind(context.item.clone())
 }
 
 /// Decides what follows when Avito did not confirm a chat. A refusal may mean «not yet»; it ends with the chat hidden.

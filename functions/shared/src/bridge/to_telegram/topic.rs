@@ -51,20 +51,25 @@ pub(super) async fn ensure_topic(
             return Ok(TelegramStep::Commit(vec![hold_dialog(dialog.id, wait.as_secs_f64())]));
         }
     }
-    let context = if dialog.confirmed {
-        Context { buyer: dialog.buyer.clone(), item: dialog.item.clone() }
+    // Stored with the topic, or alone if the topic has to wait: Avito is not asked again then.
+    let (context, confirmed) = if dialog.confirmed {
+        (Context { buyer: dialog.buyer.clone(), item: dialog.item.clone() }, Vec::new())
     } else {
         match confirmation::ask_avito(sender, dialog).await {
-            Ok(context) => context,
+            Ok(context) => {
+                let confirmed = confirmation::store_confirmation(dialog.id, &context);
+                (context, vec![confirmed])
+            }
             Err(not_confirmed) => return Ok(confirmation::after_no_confirmation(dialog, &not_confirmed, now)),
         }
     };
     if let Some(until) = work.held_until(CREATE_TOPIC) {
-        return Ok(TelegramStep::Commit(general::hold_for_trial(work, dialog, until, now)));
+        let held = general::hold_for_trial(work, dialog, until, now);
+        return Ok(TelegramStep::Commit(confirmed.into_iter().chain(held).collect()));
     }
     let budget = match work.outbox.budget.take(1, now) {
         Ok(budget) => budget,
-        Err(wait) => return Ok(TelegramStep::ReleaseUntil(Vec::new(), later(now, wait))),
+        Err(wait) => return Ok(TelegramStep::ReleaseUntil(confirmed, later(now, wait))),
     };
     let name = topic_name(dialog, &context);
     let request =
