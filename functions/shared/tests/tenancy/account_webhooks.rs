@@ -15,10 +15,15 @@ use tuberry::{
 use crate::support::{shop::Shop, variable};
 
 impl Shop {
-    /// Lets a day pass and runs the check.
+    /// Lets a day pass and runs the check. Of all accounts that are due, those of other tests among them, this one is first.
     async fn a_day_later(&self) {
-        self.change("UPDATE avito_accounts SET webhook_check_at = now() WHERE id = $1").await;
-        let checked = check(self.world.app, Instant::now() + Duration::from_secs(20)).await;
+        self.change("UPDATE avito_accounts SET webhook_check_at = now() - interval '1 year' WHERE id = $1").await;
+        self.run_check().await;
+    }
+
+    /// Runs the check. What it has begun it ends, also after the second in which it begins.
+    async fn run_check(&self) {
+        let checked = check(self.world.app, Instant::now() + Duration::from_secs(1)).await;
         checked.unwrap_or_else(|error| panic!("{error}"));
     }
 
@@ -75,8 +80,7 @@ impl Shop {
 async fn a_webhook_that_avito_knows_is_checked_once_a_day() {
     let shop = Shop::new().await;
     shop.a_day_later().await;
-    let checked = check(shop.world.app, Instant::now() + Duration::from_secs(20)).await;
-    assert!(checked.is_ok());
+    shop.run_check().await;
     let connected = ["subscriptions", "webhook.register", "subscriptions"];
     assert_eq!(shop.methods().await, [&connected[..], &["subscriptions"]].concat());
 }

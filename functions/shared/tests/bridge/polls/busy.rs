@@ -23,10 +23,11 @@ impl Shop {
     /// Opens that many chats with an unread message each, the first of them the newest. Returns their texts.
     async fn unread_chats(&self, count: i64) -> Vec<String> {
         let mut texts = Vec::new();
+        // One moment for all: no two of them may have the same time.
+        let newest = seconds_ago(7200);
         for number in 0..count {
             let (chat, text) = (self.another_chat().await, format!("Вопрос {number}"));
-            let created = seconds_ago(7200 + number);
-            self.message(json!({ "chat": chat, "from": "buyer", "text": text, "created": created })).await;
+            self.message(json!({ "chat": chat, "from": "buyer", "text": text, "created": newest - number })).await;
             texts.push(text);
         }
         texts
