@@ -102,6 +102,8 @@ CREATE TABLE avito_accounts (
     -- account. Null: it is not known.
     probed_at timestamptz,
     probe_refused boolean,
+    -- Probes since the last one that found an answer: each makes the time until the next one longer.
+    probe_attempts int NOT NULL DEFAULT 0,
     webhook_secret bytea NOT NULL,
     webhook_secret_hash bytea NOT NULL CHECK (length(webhook_secret_hash) = 32),
     webhook_secret_since timestamptz NOT NULL DEFAULT now(),
@@ -194,7 +196,8 @@ CREATE VIEW tenancy_accounts WITH (security_invoker = true) AS
 
 CREATE VIEW tenancy_webhooks WITH (security_invoker = true) AS
     SELECT id AS avito_account_id, webhook_registered_at,
-           coalesce(webhook_state IN ('registered', 'shared'), false) AND webhook_error IS NULL AS is_registered
+           coalesce(webhook_state IN ('registered', 'shared'), false) AND webhook_error IS NULL AS is_registered,
+           coalesce(webhook_state = 'taken_over', false) AS is_taken_over
     FROM avito_accounts;
 
 CREATE VIEW tenancy_auto_replies WITH (security_invoker = true) AS

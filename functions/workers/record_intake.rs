@@ -9,7 +9,7 @@ use tuberry::{
     platform::queue::Batch,
 };
 
-tuberry::worker!("record-intake", record, [Database, AutoReplyDelay, TelegramQueue, AutoReplyQueue]);
+tuberry::worker!("record-intake", record, [Database, AutoReplyDelay, TelegramQueue, AutoReplyQueue, IntakeDeadLetters]);
 
 /// The part of the function's time that is left for returning the tasks that could not be recorded.
 const TIME_FOR_OUTCOMES: Duration = Duration::from_secs(2);
@@ -18,12 +18,11 @@ const TIME_FOR_OUTCOMES: Duration = Duration::from_secs(2);
 async fn record(app: &'static App, batch: Batch<IntakeTask>) -> SqsBatchResponse {
     let deadline = batch.deadline.checked_sub(TIME_FOR_OUTCOMES).unwrap_or(batch.deadline);
     batch
-        .work_in_order(|task| async move {
-            let IntakeTask::V1 { account_id, payload } = task;
-            match record_from_intake(app, account_id, &payload, deadline).await {
+        .work_in_order(|task, receipt| async move {
+            match record_from_intake(app, &task, receipt, deadline).await {
                 Ok(()) => true,
                 Err(error) => {
-                    tracing::error!(account_id, %error, "a buffered webhook could not be recorded");
+                    tracing::error!(%error, receipt, "a buffered webhook could not be recorded");
                     false
                 }
             }

@@ -58,6 +58,8 @@ pub enum Need {
     PollQueue,
     /// The queue that buffers webhooks while Postgres is away.
     IntakeQueue,
+    /// The queue of webhooks that nothing can record.
+    IntakeDeadLetters,
     /// The queue of scheduled auto-replies.
     AutoReplyQueue,
 }
@@ -86,6 +88,7 @@ impl Need {
             Self::AvitoQueue => &[var::AVITO_QUEUE_URL],
             Self::PollQueue => &[var::POLL_QUEUE_URL],
             Self::IntakeQueue => &[var::INTAKE_QUEUE_URL],
+            Self::IntakeDeadLetters => &[var::INTAKE_DEAD_LETTERS_URL],
             Self::AutoReplyQueue => &[var::AUTO_REPLY_QUEUE_URL],
         }
     }

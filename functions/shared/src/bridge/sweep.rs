@@ -82,6 +82,8 @@ pub struct Gauges {
     pub accounts: i64,
     /// Those that Avito refuses.
     pub accounts_refused: i64,
+    /// Those whose messages Avito sends to another product now.
+    pub accounts_taken_over: i64,
     /// 1 if the schema with the stored functions of this code is missing, else 0.
     pub sql_schema_missing: i64,
 }
@@ -96,11 +98,13 @@ pub async fn read_gauges(db: &Db) -> Result<Gauges, DbError> {
                 (SELECT coalesce(greatest(extract(epoch FROM now() - min(p.next_poll_at)), 0), 0)::float8
                  FROM account_polls p JOIN tenancy_accounts a ON a.avito_account_id = p.avito_account_id
                  WHERE a.monitoring_enabled AND a.suspended_at IS NULL AND a.status = 'active') AS poll_due_seconds,
-                b.all_bots, b.bots_in_error, a.accounts, a.accounts_refused, (to_regnamespace($1) IS NULL)::int::bigint AS missing
+                b.all_bots, b.bots_in_error, a.accounts, a.accounts_refused, a.accounts_taken_over, (to_regnamespace($1) IS NULL)::int::bigint AS missing
          FROM (SELECT count(*) AS all_bots, count(*) FILTER (WHERE status <> 'active') AS bots_in_error
                FROM tenancy_bots WHERE suspended_at IS NULL) AS b,
-              (SELECT count(*) AS accounts, count(*) FILTER (WHERE status <> 'active') AS accounts_refused
-               FROM tenancy_accounts WHERE monitoring_enabled AND suspended_at IS NULL) AS a",
+              (SELECT count(*) AS accounts, count(*) FILTER (WHERE status <> 'active') AS accounts_refused,
+                      count(*) FILTER (WHERE is_taken_over) AS accounts_taken_over
+               FROM tenancy_accounts JOIN tenancy_webhooks USING (avito_account_id)
+               WHERE monitoring_enabled AND suspended_at IS NULL) AS a",
     );
     let rows = db.query(Scope::Service, statement.bind(FUNCTIONS_SCHEMA)).await?;
     let row = rows.first().ok_or(DbError::Shape)?;
@@ -112,6 +116,7 @@ pub async fn read_gauges(db: &Db) -> Result<Gauges, DbError> {
         bots_in_error: get(row, "bots_in_error")?,
         accounts: get(row, "accounts")?,
         accounts_refused: get(row, "accounts_refused")?,
+        accounts_taken_over: get(row, "accounts_taken_over")?,
         sql_schema_missing: get(row, "missing")?,
     })
 }
@@ -127,6 +132,7 @@ impl Gauges {
         metrics::gauge!("bots_in_error").set(self.bots_in_error as f64);
         metrics::gauge!("accounts").set(self.accounts as f64);
         metrics::gauge!("accounts_refused").set(self.accounts_refused as f64);
+        metrics::gauge!("accounts_taken_over").set(self.accounts_taken_over as f64);
         metrics::gauge!("sql_schema_missing").set(self.sql_schema_missing as f64);
     }
 }

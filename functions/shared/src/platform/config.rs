@@ -117,6 +117,8 @@ pub mod var {
         POLL_QUEUE_URL = None, address;
         /// Queue of webhooks that came while Postgres was away.
         INTAKE_QUEUE_URL = None, address;
+        /// Queue of those of them that nothing can record. People look at them.
+        INTAKE_DEAD_LETTERS_URL = None, address;
         /// Queue of scheduled auto-replies.
         AUTO_REPLY_QUEUE_URL = None, address;
     }

@@ -19,10 +19,11 @@ const ROWS: &str = "
     SELECT client, bot, 'bot', '', decode(repeat('00', 32), 'hex'), status
     FROM (VALUES (1, 1, 'active'), (1, 2, 'error'), (2, 3, 'error')) AS v (client, bot, status);
     INSERT INTO avito_accounts (client_id, bot_id, name, user_id, api_client_id, api_client_secret, webhook_secret,
-                                webhook_secret_hash, status, monitoring_enabled)
-    SELECT client, 1, 'account', account, '', '', '', decode(repeat('00', 32), 'hex'), status, monitored
-    FROM (VALUES (1, 1, 'active', true), (1, 2, 'blocked', true), (1, 3, 'blocked', false), (2, 4, 'blocked', true))
-         AS v (client, account, status, monitored);
+                                webhook_secret_hash, status, monitoring_enabled, webhook_state)
+    SELECT client, 1, 'account', account, '', '', '', decode(repeat('00', 32), 'hex'), status, monitored, webhook
+    FROM (VALUES (1, 1, 'active', true, 'taken_over'), (1, 2, 'blocked', true, 'registered'),
+                 (1, 3, 'blocked', false, 'taken_over'), (2, 4, 'blocked', true, 'taken_over'))
+         AS v (client, account, status, monitored, webhook);
     -- Polls of refused, unmonitored and suspended accounts are nobody's concern.
     INSERT INTO account_polls (avito_account_id, client_id, next_poll_at)
     SELECT account, 1, now() - make_interval(secs => late) FROM (VALUES (1, 300), (2, 900), (3, 900), (4, 900)) AS v (account, late);
@@ -59,6 +60,7 @@ async fn the_gauges_show_what_is_due_and_not_taken_and_who_cannot_work() {
         bots_in_error: 0,
         accounts: 0,
         accounts_refused: 0,
+        accounts_taken_over: 0,
         sql_schema_missing: 0,
     };
     assert_eq!(empty, nothing);
@@ -67,6 +69,7 @@ async fn the_gauges_show_what_is_due_and_not_taken_and_who_cannot_work() {
         assert!((wanted..wanted + 60.0).contains(&age), "{ages:?}");
     }
     assert_eq!((filled.bots, filled.bots_in_error, filled.accounts, filled.accounts_refused), (2, 1, 2, 1));
+    assert_eq!(filled.accounts_taken_over, 1);
     assert_eq!((filled.sql_schema_missing, without_functions.sql_schema_missing), (0, 1));
 }
 

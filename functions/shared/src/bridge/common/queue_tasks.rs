@@ -77,6 +77,15 @@ impl Task for IntakeTask {
     const QUEUE: Variable = var::INTAKE_QUEUE_URL;
 }
 
+/// A task of the intake queue whose webhook Postgres refuses in any form. Nothing reads it but people.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct IntakeDeadLetter(pub IntakeTask);
+
+impl Task for IntakeDeadLetter {
+    const QUEUE: Variable = var::INTAKE_DEAD_LETTERS_URL;
+}
+
 /// Sends a dialog's auto-reply, unless an answer came first.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "v")]

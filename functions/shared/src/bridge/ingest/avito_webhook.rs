@@ -20,9 +20,13 @@ use super::{
 };
 use crate::{
     App, avito,
-    bridge::common::{queue_tasks::IntakeTask, wakeups::Wakeups},
+    bridge::common::{
+        queue_tasks::{IntakeDeadLetter, IntakeTask},
+        wakeups::Wakeups,
+    },
     platform::{
         db::{DbError, Scope},
+        queue::{QueueError, Task},
         secrets::{Secret, same},
     },
     tenancy::accounts::{self, webhooks},
@@ -43,6 +47,8 @@ pub enum WebhookResult {
 const POSTGRES_TIMEOUT: Duration = Duration::from_millis(1000);
 /// The delay between two attempts to record a buffered webhook.
 const INTAKE_RETRY_DELAY: Duration = Duration::from_secs(1);
+/// The receipt of a buffered webhook from which on it is not to be repeated as it came if our own SQL refuses it.
+const LAST_RECEIPT: u32 = 3;
 /// The time for which a secret can be checked without Postgres.
 const SECRET_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The most hashes that Redis stores of one account: its secret is renewed monthly.
@@ -102,18 +108,50 @@ pub async fn receive_avito_webhook(app: &App, account_id: i64, secret: &Secret, 
     }
 }
 
-/// Records a webhook from the intake queue. Its secret was checked before it was buffered. While Postgres is away, this
-/// retries until `deadline`: back in the queue, the webhook would wait longer than later ones that need no queue any
-/// more.
-pub async fn record_from_intake(app: &App, account_id: i64, payload: &str, deadline: Instant) -> Result<(), DbError> {
-    let Content::Message(batch) = Content::read(account_id, payload.as_bytes()) else { return Ok(()) };
+/// Records a webhook from the intake queue. Its secret was checked before it was buffered. `receipt` counts how often SQS has
+/// delivered it. At the third time one that our own SQL refuses is recorded with its words alone, so that it does not hold up its chat;
+/// if that is refused too, it goes to the dead letters. An error: the task is to go back to the queue.
+pub async fn record_from_intake(
+    app: &App,
+    task: &IntakeTask,
+    receipt: u32,
+    deadline: Instant,
+) -> Result<(), IntakeError> {
+    let IntakeTask::V1 { account_id, payload } = task;
+    let Content::Message(batch) = Content::read(*account_id, payload.as_bytes()) else { return Ok(()) };
+    let refused = match record_until(app, &batch, deadline).await {
+        Err(error) if !error.is_away() && receipt >= LAST_RECEIPT => error,
+        outcome => return Ok(outcome?),
+    };
+    metrics::counter!("rows_set_aside").increment(1);
+    tracing::error!(account_id, error = %refused, "a buffered webhook is refused; its words are recorded alone");
+    match record_until(app, &batch.words_alone(), deadline).await {
+        Err(error) if !error.is_away() => {
+            tracing::error!(account_id, %error, "so are its words; it goes to the dead letters");
+            Ok(send_in_chat_order(app, &IntakeDeadLetter(task.clone()), &batch, payload.as_bytes()).await?)
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
+/// A reason for which a buffered webhook stays in the queue.
+#[derive(Debug, thiserror::Error)]
+pub enum IntakeError {
+    /// Postgres.
+    #[error(transparent)]
+    Db(#[from] DbError),
+    /// The dead letters did not take it.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+/// Records a batch. While Postgres is away, this retries until `deadline`: back in the queue, the webhook would wait longer than
+/// later ones that need no queue any more.
+async fn record_until(app: &App, batch: &IncomingBatch, deadline: Instant) -> Result<(), DbError> {
     let attempts = async {
         loop {
-            match app
-                .db()
-                .run(Scope::TenantOf(accounts::find_tenant_of_account(account_id)), vec![record(app, &batch)])
-                .await
-            {
+            let scope = Scope::TenantOf(accounts::find_tenant_of_account(batch.account_id));
+            match app.db().run(scope, vec![record(app, batch)]).await {
                 Err(DbError::Unavailable(_)) => tokio::time::sleep(INTAKE_RETRY_DELAY).await,
                 outcome => return outcome,
             }
@@ -187,12 +225,8 @@ async fn buffer_in_intake(app: &App, account_id: i64, hash: [u8; 32], content: &
 }
 
 async fn send_to_intake(app: &App, batch: &IncomingBatch, body: &[u8]) -> WebhookResult {
-    let account_id = batch.account_id;
-    let deduplication = hex::encode(Sha256::digest(body));
-    let task = IntakeTask::V1 { account_id, payload: String::from_utf8_lossy(body).into_owned() };
-    // An id may be any text, but SQS does not allow any text as the id of a group or for deduplication.
-    let group = hex::encode(&Sha256::digest(format!("{account_id}/{}", batch.chat_id))[..16]);
-    match app.send_in_order(&task, &group, &deduplication).await {
+    let task = IntakeTask::V1 { account_id: batch.account_id, payload: String::from_utf8_lossy(body).into_owned() };
+    match send_in_chat_order(app, &task, batch, body).await {
         Ok(()) => {
             metrics::counter!("webhooks_buffered").increment(1);
             reorder_window::LAST_BUFFERED.note();
@@ -203,4 +237,16 @@ async fn send_to_intake(app: &App, batch: &IncomingBatch, body: &[u8]) -> Webhoo
             WebhookResult::NotStored
         }
     }
+}
+
+/// Sends a task of a webhook to a FIFO queue: in order within its chat, once per body.
+async fn send_in_chat_order<T: Task>(
+    app: &App,
+    task: &T,
+    batch: &IncomingBatch,
+    body: &[u8],
+) -> Result<(), QueueError> {
+    // An id may be any text, but SQS does not allow any text as the id of a group or for deduplication.
+    let group = hex::encode(&Sha256::digest(format!("{}/{}", batch.account_id, batch.chat_id))[..16]);
+    app.send_in_order(task, &group, &hex::encode(Sha256::digest(body))).await
 }

@@ -55,6 +55,21 @@ pub struct IncomingBatch {
     pub polled: Option<PolledChat>,
 }
 
+impl IncomingBatch {
+    /// The same in a form that Postgres is more likely to take: the words alone, of a kind that we do not know.
+    pub(super) fn words_alone(&self) -> Self {
+        let words = |message: &IncomingMessage| IncomingMessage {
+            kind: UNREADABLE_KIND.to_owned(),
+            attachments: json!({}),
+            ..message.clone()
+        };
+        Self { messages: self.messages.iter().map(words).collect(), ..self.clone() }
+    }
+}
+
+/// The kind of a message that Postgres refused as it came.
+const UNREADABLE_KIND: &str = "unreadable";
+
 /// Converts a notification to a batch of one message.
 pub(super) fn incoming_batch(account_id: i64, notification: &avito::webhook::Notification) -> IncomingBatch {
     IncomingBatch {

@@ -25,8 +25,8 @@ const HELP_INTERVAL: Duration = Duration::from_millis(100);
 pub struct Received<T> {
     /// The task.
     pub task: T,
-    /// True if SQS delivers it again: the worker that had it before did not finish it.
-    pub again: bool,
+    /// The number of times that SQS has delivered it, this one included.
+    pub receipts: u32,
     message_ids: Vec<String>,
     /// The message group, within which a FIFO queue keeps the order.
     group: Option<String>,
@@ -41,6 +41,13 @@ pub struct Batch<T> {
     unreadable: Vec<String>,
 }
 
+impl<T> Received<T> {
+    /// True if SQS delivers it again: the worker that had it before did not finish it.
+    pub fn is_again(&self) -> bool {
+        self.receipts > 1
+    }
+}
+
 impl<T: Task> Batch<T> {
     /// Reads an event. Messages that are no task of this queue go back, and so to the dead-letter queue in the end.
     pub fn read(event: SqsEvent, deadline: Instant) -> Self {
@@ -48,7 +55,8 @@ impl<T: Task> Batch<T> {
         let mut indexes: HashMap<T, usize> = HashMap::new();
         for record in event.records {
             let message_id = record.message_id.unwrap_or_default();
-            let again = record.attributes.get("ApproximateReceiveCount").is_some_and(|count| count != "1");
+            let receipts =
+                record.attributes.get("ApproximateReceiveCount").and_then(|count| count.parse().ok()).unwrap_or(1);
             let Ok(task) = serde_json::from_str::<T>(record.body.as_deref().unwrap_or_default()) else {
                 tracing::error!(message_id, "a queue message is no task of this queue");
                 batch.unreadable.push(message_id);
@@ -56,10 +64,10 @@ impl<T: Task> Batch<T> {
             };
             let index = *indexes.entry(task.clone()).or_insert_with(|| {
                 let group = record.attributes.get("MessageGroupId").cloned();
-                batch.tasks.push(Received { task, again: false, message_ids: Vec::new(), group });
+                batch.tasks.push(Received { task, receipts, message_ids: Vec::new(), group });
                 batch.tasks.len() - 1
             });
-            batch.tasks[index].again |= again;
+            batch.tasks[index].receipts = batch.tasks[index].receipts.max(receipts);
             batch.tasks[index].message_ids.push(message_id);
         }
         batch
@@ -74,7 +82,7 @@ impl<T: Task> Batch<T> {
     /// Runs all tasks at the same time. `handle` gets a task, and `true` if SQS delivers it again. It returns `true` if
     /// the task is done; otherwise the task goes back.
     pub async fn work<F: Future<Output = bool>>(self, handle: impl Fn(T, bool) -> F) -> SqsBatchResponse {
-        let done = join_all(self.tasks.iter().map(|received| handle(received.task.clone(), received.again))).await;
+        let done = join_all(self.tasks.iter().map(|received| handle(received.task.clone(), received.is_again()))).await;
         self.answer(&done)
     }
 
@@ -101,7 +109,7 @@ impl<T: Task> Batch<T> {
         let mut under_way = FuturesUnordered::new();
         let mut working = self.tasks.len();
         for (index, received) in self.tasks.iter().enumerate() {
-            under_way.push(work(Some(index), received.task.clone(), received.again));
+            under_way.push(work(Some(index), received.task.clone(), received.is_again()));
         }
         let (mut asking, mut has_failed) = (false, false);
         let mut help_again = tokio::time::interval_at(tokio::time::Instant::now() + HELP_AFTER, HELP_INTERVAL);
@@ -137,13 +145,14 @@ impl<T: Task> Batch<T> {
         self.answer(&done)
     }
 
-    /// Runs the tasks of a FIFO queue one after the other. A task that is not done goes back, with all later ones of
-    /// its group.
-    pub async fn work_in_order<F: Future<Output = bool>>(self, handle: impl Fn(T) -> F) -> SqsBatchResponse {
+    /// Runs the tasks of a FIFO queue one after the other. `handle` gets a task, and how often SQS has delivered it. A task that is
+    /// not done goes back, with all later ones of its group.
+    pub async fn work_in_order<F: Future<Output = bool>>(self, handle: impl Fn(T, u32) -> F) -> SqsBatchResponse {
         let mut done = Vec::with_capacity(self.tasks.len());
         let mut blocked_groups = HashSet::new();
         for received in &self.tasks {
-            let is_done = !blocked_groups.contains(&received.group) && handle(received.task.clone()).await;
+            let is_done =
+                !blocked_groups.contains(&received.group) && handle(received.task.clone(), received.receipts).await;
             if !is_done {
                 blocked_groups.insert(&received.group);
             }

@@ -5,20 +5,27 @@ use crate::platform::db::Statement;
 /// The time between two probes of an account, seconds. Not longer: a token that Avito ended early is refused like one thing, until the
 /// next probe.
 const PROBE_INTERVAL: f64 = 60.0;
+/// The longest time between two probes, seconds: it doubles with each probe that found nothing out.
+const MAX_PROBE_INTERVAL: f64 = 600.0;
 
 /// Claims the next probe of an account: one at a time, and at most one a minute. No row: [`select_probe`] has the last one.
 pub fn claim_probe(account_id: i64) -> Statement {
     Statement::new(
-        "UPDATE avito_accounts SET probed_at = now(), probe_refused = NULL
-         WHERE id = $1 AND coalesce(probed_at <= now() - make_interval(secs => $2), true) RETURNING id",
+        "UPDATE avito_accounts SET probed_at = now(), probe_refused = NULL, probe_attempts = least(probe_attempts + 1, 20)
+         WHERE id = $1 AND coalesce(
+             probed_at <= now() - make_interval(secs => least($2 * power(2, greatest(probe_attempts - 1, 0)), $3)), true)
+         RETURNING id",
     )
     .bind(account_id)
     .bind(PROBE_INTERVAL)
+    .bind(MAX_PROBE_INTERVAL)
 }
 
 /// Stores the answer of a probe: true if Avito refuses the account.
 pub fn store_probe(account_id: i64, is_refused: bool) -> Statement {
-    Statement::new("UPDATE avito_accounts SET probe_refused = $2 WHERE id = $1").bind(account_id).bind(is_refused)
+    Statement::new("UPDATE avito_accounts SET probe_refused = $2, probe_attempts = 0 WHERE id = $1")
+        .bind(account_id)
+        .bind(is_refused)
 }
 
 /// Selects the answer of the last probe, `probe_refused`, and the account's `status_reason`. Null: it is not known.

@@ -31,7 +31,7 @@ fn equal_tasks_of_a_batch_run_once_and_fail_together() {
     let other = r#"{"v":"1","id":8}"#;
     let batch = Batch::<Example>::read(event(&[("a", body, "1"), ("b", other, "1"), ("c", body, "2")]), Instant::now());
     assert_eq!(
-        batch.tasks.iter().map(|received| (received.task.clone(), received.again)).collect::<Vec<_>>(),
+        batch.tasks.iter().map(|received| (received.task.clone(), received.is_again())).collect::<Vec<_>>(),
         [(Example::At { id: 7 }, true), (Example::At { id: 8 }, false)]
     );
     let failed: Vec<_> =
@@ -162,7 +162,7 @@ async fn a_task_that_is_not_done_holds_up_only_its_own_group() {
     let records = [record("a", "one", 1), record("b", "other", 2), record("c", "one", 3), record("d", "other", 4)];
     let event = serde_json::from_value(serde_json::json!({ "Records": records })).expect("an event");
     let handled = std::cell::RefCell::new(Vec::new());
-    let answer = Batch::<Example>::read(event, Instant::now()).work_in_order(async |Example::At { id }| {
+    let answer = Batch::<Example>::read(event, Instant::now()).work_in_order(async |Example::At { id }, _| {
         handled.borrow_mut().push(id);
         id != 1
     });

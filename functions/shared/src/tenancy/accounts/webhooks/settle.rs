@@ -182,7 +182,8 @@ async fn attempt(app: &App, account: &Account) -> Result<Settled, SettleError> {
     }
     let token = tokens::access_token(app, &account.keys).await?;
     let (token, known) = match ask(app, account, &token).await {
-        Err(error @ avito::Error::Unauthorized { .. }) => {
+        // Once: a call that is refused with the new token too would cost another one at each check.
+        Err(error) if error.is_about_token() && account.attempts == 0 => {
             let Some(token) = tokens::renewed_token(app, &account.keys, &token).await? else {
                 return Err(error.into());
             };
