@@ -1,6 +1,9 @@
 //! A shop on a database of its own, whose clock the test moves.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -13,15 +16,19 @@ use tuberry::{
             polls::{poll, start_polling},
             record::record,
         },
+        operator::webhook::{Credentials, UpdateResult, receive_telegram_update},
         queue_tasks::PollTask,
         to_avito::worker::deliver_to_avito,
         to_telegram::worker::deliver_to_telegram,
     },
+    identity::owners,
     platform::{
+        config::var,
         db::{Scope, Statement, parse_address},
         migrations::apply,
         secrets::Secret,
     },
+    tenancy::accounts::webhooks,
 };
 
 use crate::support::{World, must, shop::Shop, variable};
@@ -42,6 +49,7 @@ pub struct Scene {
     clock: f64,
     calls: Vec<Call>,
     read_calls: u64,
+    has_schedules: bool,
 }
 
 /// A call that the outside saw.
@@ -58,6 +66,11 @@ pub struct Call {
 impl Scene {
     /// A shop whose bot and account are connected and polled once.
     pub async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// As [`Scene::new`], with some variables set otherwise.
+    pub async fn with(variables: &[(&str, &str)]) -> Self {
         let database = format!("endings_{}", World::new_id());
         let server = connected(&variable("DATABASE_URL")).await;
         must(server.batch_execute(&format!("CREATE DATABASE {database}")).await);
@@ -74,7 +87,7 @@ impl Scene {
         let hosts = [variable("AVITO_API_BASE"), variable("TELEGRAM_API_BASE")]
             .map(|base| base.replace("http://", ""))
             .join(",");
-        let changed = [
+        let mut changed = vec![
             ("MEDIA_HOSTS", hosts.as_str()),
             ("DATABASE_URL", address.as_str()),
             ("TELEGRAM_QUEUE_URL", NO_QUEUE),
@@ -83,10 +96,19 @@ impl Scene {
             ("INTAKE_QUEUE_URL", NO_QUEUE),
             ("AUTO_REPLY_QUEUE_URL", NO_QUEUE),
         ];
+        changed.extend(variables);
         let world = World::with_call_timeout(&changed, CALL_TIMEOUT);
         let shop = Shop::of(world).await;
         shop.world.query(Scope::Tenant(shop.owner.client), start_polling(shop.outside.user_id)).await;
-        let mut scene = Self { shop, owner_of_database, database, clock: 0.0, calls: Vec::new(), read_calls: 0 };
+        let mut scene = Self {
+            shop,
+            owner_of_database,
+            database,
+            clock: 0.0,
+            calls: Vec::new(),
+            read_calls: 0,
+            has_schedules: false,
+        };
         scene.poll().await;
         scene.settle().await;
         scene.calls.clear();
@@ -200,6 +222,53 @@ impl Scene {
         must(Box::pin(poll(self.shop.world.app, &task, stop())).await);
     }
 
+    /// From now on the schedules run as well: polls, checks of webhooks and notices to owners, each when it is due.
+    pub fn run_schedules(&mut self) {
+        self.has_schedules = true;
+    }
+
+    /// The owner begins a private chat with the platform's bot, which may write there from now on.
+    pub async fn owner_starts_the_master_bot(&self) {
+        let token = self.shop.world.app.config().text(var::MASTER_BOT_TOKEN).to_owned();
+        let username = self.shop.world.app.config().text(var::MASTER_BOT_NAME).to_owned();
+        self.shop.world.control("telegram/bots", &json!({ "token": token, "username": username })).await;
+        let id = self.shop.owner.telegram_user_id;
+        let start =
+            json!({ "chat_id": id, "text": "/start", "bot_token": token, "from": { "id": id, "first_name": "Ольга" } });
+        self.shop.world.control("telegram/messages", &start).await;
+    }
+
+    /// An operator sends a picture in the topic of a chat, and Telegram's webhook reports it.
+    pub async fn operator_sends_a_picture(&self, chat: &str) {
+        let sql = "SELECT telegram_topic_id FROM dialogs WHERE avito_chat_id = $1";
+        let thread: i64 = self.query(Statement::new(sql).bind(chat.to_owned())).await[0].get(0);
+        let group = self.shop.bot.chat_id;
+        let picture = json!({ "chat_id": group, "thread_id": thread, "photo": true });
+        let id = self.shop.world.control("telegram/messages", &picture).await["message_id"].clone();
+        let topics = self.shop.world.ask(&format!("telegram/topics?chat_id={group}")).await;
+        let topics = topics["topics"].as_array().into_iter().flatten();
+        let mut messages = topics.filter_map(|topic| topic["messages"].as_array()).flatten();
+        let sent = messages.find(|message| message["message_id"] == id).cloned().unwrap_or_default();
+        let message = json!({
+            "message_id": id, "message_thread_id": thread, "is_topic_message": true, "date": sent["date"], "from": sent["from"],
+            "chat": { "id": group, "type": "supergroup", "title": "Продажи", "is_forum": true },
+            "photo": sent["content"]["photo"],
+        });
+        self.telegram_reports(&json!({ "update_id": World::new_id(), "message": message })).await;
+    }
+
+    /// Telegram's webhook reports an update.
+    async fn telegram_reports(&self, update: &Value) {
+        let path = Secret::random();
+        let hash = "UPDATE bots SET webhook_secret_hash = $1 RETURNING id";
+        let bot_id: i64 = self.query(Statement::new(hash).bind(path.hash().to_vec())).await[0].get("id");
+        let header = self.shop.world.app.keyring().derive(&path).expose().to_owned();
+        let credentials = Credentials { path, header };
+        let body = update.to_string();
+        let result = receive_telegram_update(self.shop.world.app, bot_id, &credentials, body.as_bytes()).await;
+        assert_eq!(must(result), UpdateResult::Done, "the update is recorded");
+    }
+
     /// Lets time pass, and works off what becomes due meanwhile, at its time.
     pub async fn run_for(&mut self, time: Duration) {
         let end = self.clock + time.as_secs_f64();
@@ -225,11 +294,32 @@ impl Scene {
             for dialog_id in &dialogs {
                 must(Box::pin(deliver_to_avito(self.shop.world.app, *dialog_id, stop())).await);
             }
+            let has_run = self.has_schedules && self.run_due_schedules().await;
             self.read_calls().await;
-            if bots.is_empty() && dialogs.is_empty() {
+            if bots.is_empty() && dialogs.is_empty() && !has_run {
                 return;
             }
         }
+    }
+
+    /// Runs the schedules that have something to do. Returns true if one had.
+    async fn run_due_schedules(&mut self) -> bool {
+        let polls = self.ids("SELECT avito_account_id AS id FROM account_polls WHERE next_poll_at <= now()").await;
+        if !polls.is_empty() {
+            let task = PollTask::V1 { account_ids: polls.clone(), due: Timestamp::now() };
+            must(Box::pin(poll(self.shop.world.app, &task, stop())).await);
+        }
+        let checks =
+            self.ids("SELECT id FROM avito_accounts WHERE webhook_check_at <= now() AND status = 'active'").await;
+        if !checks.is_empty() {
+            must(Box::pin(webhooks::check(self.shop.world.app, stop())).await);
+        }
+        let due = "SELECT id FROM owner_notices WHERE due_at <= now() AND sent_at IS NULL AND failed_at IS NULL";
+        let notices = self.ids(due).await;
+        if !notices.is_empty() {
+            must(owners::send_notices(self.shop.world.app).await);
+        }
+        !polls.is_empty() || !checks.is_empty() || !notices.is_empty()
     }
 
     async fn ids(&self, sql: &'static str) -> Vec<i64> {
@@ -237,9 +327,16 @@ impl Scene {
     }
 
     async fn seconds_to_next_work(&self) -> Option<f64> {
-        let sql = "SELECT extract(epoch FROM least(
-                       (SELECT min(due_at) FROM bot_outboxes), (SELECT min(least(send_at, mark_read_at)) FROM dialogs)) - now())::float8
-                   AS wait";
+        let work = "SELECT extract(epoch FROM least(
+                        (SELECT min(due_at) FROM bot_outboxes), (SELECT min(least(send_at, mark_read_at)) FROM dialogs)) - now())::float8
+                    AS wait";
+        let work_and_schedules = "SELECT extract(epoch FROM least(
+                (SELECT min(due_at) FROM bot_outboxes), (SELECT min(least(send_at, mark_read_at)) FROM dialogs),
+                (SELECT min(next_poll_at) FROM account_polls),
+                (SELECT min(webhook_check_at) FROM avito_accounts WHERE status = 'active'),
+                (SELECT min(due_at) FROM owner_notices WHERE sent_at IS NULL AND failed_at IS NULL)) - now())::float8
+            AS wait";
+        let sql = if self.has_schedules { work_and_schedules } else { work };
         self.query(Statement::new(sql)).await[0].get::<_, Option<f64>>("wait").map(|wait| wait.max(0.0))
     }
 
@@ -276,14 +373,17 @@ impl Scene {
     }
 
     async fn read_calls(&mut self) {
-        let answer = self.shop.world.ask(&format!("calls?since={}", self.read_calls)).await;
+        let answer = self.shop.world.ask(&format!("calls?files=true&since={}", self.read_calls)).await;
         self.read_calls = answer["next"].as_u64().unwrap_or_default();
         let (user_id, group) = (json!(self.shop.outside.user_id), json!(self.shop.bot.chat_id));
+        let (bot, owner) = (json!(bot_of(&self.shop.bot.token)), json!(self.shop.owner.telegram_user_id));
         for call in answer["calls"].as_array().into_iter().flatten() {
             let is_mine = call["user_id"] == user_id
                 || call["chat_id"] == group
                 || call["params"]["client_id"] == self.shop.outside.api_client_id
-                || call["params"]["chat_id"] == group;
+                || call["params"]["chat_id"] == group
+                || call["token_hint"] == bot
+                || call["chat_id"] == owner;
             if is_mine {
                 self.calls.push(Call {
                     target: call["target"].as_str().unwrap_or_default().to_owned(),
@@ -314,6 +414,11 @@ impl Scene {
     /// The most calls to a service in any minute.
     pub fn most_in_a_minute(&self, target: &str) -> usize {
         self.calls.iter().map(|call| self.calls_between(target, call.at, call.at + 60.0)).max().unwrap_or_default()
+    }
+
+    /// The services and methods that were called so far.
+    pub fn called(&self) -> BTreeSet<(String, String)> {
+        self.calls.iter().map(|call| (call.target.clone(), call.method.clone())).collect()
     }
 
     /// The seconds since the scene began.
@@ -348,6 +453,11 @@ async fn connected(address: &str) -> Client {
     let (client, connection) = must(config.connect(NoTls).await);
     tokio::spawn(connection);
     client
+}
+
+/// The id that a bot's token begins with.
+fn bot_of(token: &Secret) -> String {
+    token.expose().split(':').next().unwrap_or_default().to_owned()
 }
 
 fn stop() -> Instant {

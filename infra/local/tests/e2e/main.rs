@@ -12,6 +12,7 @@ mod fields;
 mod limits;
 mod operators;
 mod order;
+mod outside_values;
 mod polls;
 mod recovery;
 mod runtime_api;
