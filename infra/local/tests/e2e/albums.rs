@@ -40,17 +40,6 @@ async fn album(seller: &Seller, thread: i64, captioned: usize, caption: &str) ->
     ids
 }
 
-/// Waits for a post of the bot that contains this text.
-async fn posted(seller: &Seller, part: &str) -> GroupMessage {
-    wait_until(LATER, &format!("a post with «{part}»"), async || {
-        let messages = seller.all_topics().await.into_iter().flat_map(|topic| topic.messages);
-        messages.into_iter().find(|message| {
-            message.from_bot && !message.deleted && message.text.as_deref().is_some_and(|text| text.contains(part))
-        })
-    })
-    .await
-}
-
 #[tokio::test]
 async fn the_caption_of_an_album_follows_its_last_picture_wherever_it_stands() {
     let seller = Seller::new().await;
@@ -73,8 +62,8 @@ async fn an_album_under_a_note_or_a_command_stays_inside_as_a_whole() {
         album(&seller, thread, captioned, caption).await;
     }
 
-    posted(&seller, "а то, что над ней").await;
-    posted(&seller, "готовых ответов ещё нет").await;
+    seller.posted("а то, что над ней").await;
+    seller.posted("готовых ответов ещё нет").await;
     seller.operator_writes(thread, "Дальше").await;
     has_sent(&seller, &chat, &["Дальше"]).await;
 }
@@ -90,7 +79,7 @@ async fn a_picture_under_a_canned_reply_goes_before_it_and_one_under_another_com
     has_sent(&seller, &chat, &["image", "Ленина, 1"]).await;
     let under = seller.operator_sends(json!({ "thread_id": thread, "photo": true, "caption": "/reopen" })).await;
 
-    assert_eq!(posted(&seller, "а то, что над ней").await.reply_to, Some(under));
+    assert_eq!(seller.posted("а то, что над ней").await.reply_to, Some(under));
     album(&seller, thread, 0, "/q адрес").await;
     has_sent(&seller, &chat, &["image", "Ленина, 1", "image", "image", "image", "Ленина, 1"]).await;
 }
@@ -119,7 +108,7 @@ async fn a_caption_that_avito_refuses_has_buttons_of_its_own_and_the_pictures_st
     seller.stack.fault(fault).await;
 
     album(&seller, thread, 1, "Вот").await;
-    let notice = posted(&seller, "Слишком грубо").await;
+    let notice = seller.posted("Слишком грубо").await;
     let again = notice.content["reply_markup"]["inline_keyboard"][0][0]["callback_data"].clone();
     let press = json!({ "chat_id": seller.group, "message_id": notice.message_id, "data": again });
     seller.stack.control("telegram/callback", &press).await;

@@ -15,6 +15,7 @@ mod order;
 mod outside_values;
 mod polls;
 mod recovery;
+mod refusals;
 mod runtime_api;
 mod secrets;
 mod sign_in;

@@ -4,7 +4,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::support::{GroupMessage, LATER, SOON, Seller, database, update, wait_until};
+use super::support::{GroupMessage, SOON, Seller, database, update, wait_until};
 
 /// Waits until a message of the group carries this reaction.
 async fn reaction(seller: &Seller, message_id: i64, emoji: &str) {
@@ -15,17 +15,6 @@ async fn reaction(seller: &Seller, message_id: i64, emoji: &str) {
         (message.reactions == [emoji]).then_some(())
     })
     .await;
-}
-
-/// Waits for a post of the bot that contains this text, in any topic.
-async fn posted(seller: &Seller, part: &str) -> GroupMessage {
-    wait_until(LATER, &format!("a post with «{part}»"), async || {
-        let messages = seller.all_topics().await.into_iter().flat_map(|topic| topic.messages);
-        messages.into_iter().find(|message| {
-            message.from_bot && !message.deleted && message.text.as_deref().is_some_and(|text| text.contains(part))
-        })
-    })
-    .await
 }
 
 /// Presses the button with this index under a post.
@@ -107,13 +96,13 @@ async fn a_refused_answer_is_sent_again_by_its_button_once() {
     answers_fail(&seller, json!({ "kind": "status", "status": 400, "body": body })).await;
     let answer = seller.operator_writes(thread, "Нет!").await;
     reaction(&seller, answer, "💔").await;
-    let notice = posted(&seller, "Слишком грубо").await;
+    let notice = seller.posted("Слишком грубо").await;
     assert_eq!(notice.reply_to, Some(answer));
 
     tokio::join!(press(&seller, &notice, 0), press(&seller, &notice, 0));
 
     reaction(&seller, answer, "👌").await;
-    let edited = posted(&seller, "Отправляю ещё раз").await;
+    let edited = seller.posted("Отправляю ещё раз").await;
     assert_eq!((edited.message_id, edited.content.get("reply_markup")), (notice.message_id, None));
     assert_eq!(seller.answers(&chat).await, ["Нет!"]);
 }
@@ -124,11 +113,11 @@ async fn a_refused_answer_that_is_cancelled_is_never_sent() {
     let (chat, thread) = seller.conversation("Анна").await;
     answers_fail(&seller, json!({ "kind": "status", "status": 400 })).await;
     seller.operator_writes(thread, "Нет!").await;
-    let notice = posted(&seller, "не принял").await;
+    let notice = seller.posted("не принял").await;
 
     press(&seller, &notice, 1).await;
 
-    posted(&seller, "Отменено").await;
+    seller.posted("Отменено").await;
     seller.operator_writes(thread, "Добрый день").await;
     assert_eq!(seller.answered(SOON, &chat, "Добрый день").await, ["Добрый день"]);
 }
@@ -176,7 +165,7 @@ async fn an_answer_that_avito_does_not_delete_stays_and_its_writer_is_notified()
 
     edits(&seller, thread, answer, "Нет").await;
 
-    assert_eq!(posted(&seller, "Avito не удалил").await.reply_to, Some(answer));
+    assert_eq!(seller.posted("Avito не удалил").await.reply_to, Some(answer));
     seller.operator_writes(thread, "Добрый день").await;
     assert_eq!(seller.answered(SOON, &chat, "Добрый день").await, ["Да", "Добрый день"]);
 }
@@ -228,12 +217,12 @@ async fn a_buyer_is_blocked_only_after_the_question_was_answered() {
     };
 
     seller.operator_writes(thread, "/block").await;
-    let question = posted(&seller, "Заблокировать покупателя").await;
+    let question = seller.posted("Заблокировать покупателя").await;
     assert_eq!(blocked().await, 0);
     // Two people press at once: a moment later the button is gone.
     tokio::join!(press(&seller, &question, 0), press(&seller, &question, 0));
 
-    posted(&seller, "Покупатель заблокирован").await;
+    seller.posted("Покупатель заблокирован").await;
     assert_eq!(blocked().await, 1);
 }
 
@@ -257,11 +246,11 @@ async fn a_block_or_a_deletion_that_avito_does_not_allow_leaves_the_account_acti
     }
 
     seller.operator_writes(blocking, "/block").await;
-    press(&seller, &posted(&seller, "Заблокировать покупателя").await, 0).await;
+    press(&seller, &seller.posted("Заблокировать покупателя").await, 0).await;
     replies(&seller, deleting, answer, "/del").await;
 
-    posted(&seller, "Avito не заблокировал").await;
-    posted(&seller, "Avito не удалил").await;
+    seller.posted("Avito не заблокировал").await;
+    seller.posted("Avito не удалил").await;
     assert_eq!(changed().await, before, "the account's status never changed");
     let (chat, thread) = seller.conversation("Ольга").await;
     seller.operator_writes(thread, "Добрый день").await;
@@ -317,9 +306,9 @@ async fn without_topics_all_dialogs_share_one_chat_and_replies_find_their_buyers
     let boris = seller.chat("Борис").await;
 
     seller.buyer_writes(&boris, "Я Борис").await;
-    let of_boris = posted(&seller, "Я Борис").await;
+    let of_boris = seller.posted("Я Борис").await;
     seller.buyer_writes(&anna, "Я Анна").await;
-    let of_anna = posted(&seller, "Я Анна").await;
+    let of_anna = seller.posted("Я Анна").await;
 
     assert_eq!(of_boris.text.as_deref(), Some("Avito · Стол дубовый · Борис\nЯ Борис"));
     assert_eq!(of_anna.text.as_deref(), Some("Avito · Стол дубовый · Анна\nЯ Анна"));
@@ -343,7 +332,7 @@ async fn without_topics_an_answer_that_is_faster_than_the_posts_confirmation_rea
     seller.stack.fault(slow).await;
 
     seller.buyer_writes(&chat, "Продаёте?").await;
-    let post = posted(&seller, "Продаёте?").await;
+    let post = seller.posted("Продаёте?").await;
     seller.operator_sends(json!({ "reply_to": post.message_id, "text": "Да" })).await;
 
     assert_eq!(seller.answered(SOON, &chat, "Да").await, ["Да"]);

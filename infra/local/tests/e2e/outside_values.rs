@@ -5,24 +5,6 @@ use serde_json::json;
 
 use super::support::{LATER, SOON, Seller, database, wait_until};
 
-/// Makes the account's poll due, and runs the round that takes it.
-async fn poll(seller: &Seller) {
-    let due = "UPDATE account_polls SET next_poll_at = now() - interval '1 second' WHERE avito_account_id = $1";
-    database().await.execute(due, &[&seller.account_id]).await.expect("the poll");
-    seller.stack.run_schedule("poll-avito").await;
-}
-
-/// Waits for a post of the bot that contains this text, in any topic.
-async fn posted(seller: &Seller, part: &str) -> super::support::GroupMessage {
-    wait_until(LATER, &format!("a post with «{part}»"), async || {
-        let messages = seller.all_topics().await.into_iter().flat_map(|topic| topic.messages);
-        messages.into_iter().find(|message| {
-            message.from_bot && !message.deleted && message.text.as_deref().is_some_and(|text| text.contains(part))
-        })
-    })
-    .await
-}
-
 #[tokio::test]
 async fn with_hashed_ids_the_topic_bears_the_buyers_name_and_the_buyer_is_blocked_and_not_the_seller() {
     let seller = Seller::new().await;
@@ -31,16 +13,16 @@ async fn with_hashed_ids_the_topic_bears_the_buyers_name_and_the_buyer_is_blocke
 
     let own = json!({ "chat": chat, "from": "seller_app", "text": "Сам отвечу", "webhook": false });
     seller.avito_message(own).await;
-    poll(&seller).await;
+    seller.poll_now().await;
     let topic = seller.said(SOON, "Анна", "Сам отвечу").await;
     assert_eq!(topic.posts(), ["Здравствуйте", "Вы ответили в Avito:\nСам отвечу"]);
 
     seller.operator_writes(thread, "/block").await;
-    let question = posted(&seller, "Заблокировать покупателя").await;
+    let question = seller.posted("Заблокировать покупателя").await;
     let data = question.content["reply_markup"]["inline_keyboard"][0][0]["callback_data"].clone();
     let press = json!({ "chat_id": seller.group, "message_id": question.message_id, "data": data });
     seller.stack.control("telegram/callback", &press).await;
-    posted(&seller, "Покупатель заблокирован").await;
+    seller.posted("Покупатель заблокирован").await;
     let silenced = json!({ "chat": chat, "from": "buyer", "text": "Пустите" });
     assert_eq!(seller.stack.try_control("avito/messages", &silenced).await, None, "Avito lets the buyer write no more");
 }
@@ -55,7 +37,7 @@ async fn avitos_sentence_in_the_place_of_all_words_is_shown_to_nobody_and_the_wo
     for chat in [&first, &second] {
         seller.avito_message(json!({ "chat": chat, "from": "buyer", "text": "Отдадите?", "webhook": false })).await;
     }
-    poll(&seller).await;
+    seller.poll_now().await;
     let status = wait_until(LATER, "the account's status", async || {
         let accounts = seller.get("/api/avito/accounts").await;
         let status = accounts.body["items"][0]["status"].clone();
@@ -66,7 +48,7 @@ async fn avitos_sentence_in_the_place_of_all_words_is_shown_to_nobody_and_the_wo
 
     let switch = json!({ "user_id": seller.user_id, "tariff_placeholder": false });
     seller.stack.control("avito/switches", &switch).await;
-    poll(&seller).await;
+    seller.poll_now().await;
     for buyer in ["Анна", "Борис"] {
         assert_eq!(seller.said(LATER, buyer, "Отдадите?").await.said(), ["Здравствуйте", "Отдадите?"]);
     }
@@ -114,8 +96,8 @@ async fn numbers_beyond_all_bounds_are_cut_and_what_they_stand_beside_arrives() 
             message["created"] = json!(created);
         }
         seller.avito_message(message).await;
-        poll(&seller).await;
-        posted(&seller, text).await;
+        seller.poll_now().await;
+        seller.posted(text).await;
     }
     let watermark = "SELECT coalesce(watermark, 0) <= extract(epoch FROM now()) + 300 FROM account_polls WHERE avito_account_id = $1";
     let row = database().await.query_one(watermark, &[&seller.account_id]).await.expect("the account");

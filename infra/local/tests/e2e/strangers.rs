@@ -5,26 +5,8 @@ use serde_json::{Value, json};
 
 use super::support::{GroupMessage, LATER, SOON, Seller, database, new_number, update, wait_until};
 
-async fn posted(seller: &Seller, part: &str) -> GroupMessage {
-    wait_until(LATER, &format!("a post with «{part}»"), async || {
-        let messages = seller.all_topics().await.into_iter().flat_map(|topic| topic.messages);
-        messages.into_iter().find(|message| {
-            message.from_bot && !message.deleted && message.text.as_deref().is_some_and(|text| text.contains(part))
-        })
-    })
-    .await
-}
-
 async fn edits(seller: &Seller, thread: i64, message_id: i64, text: &str) {
     seller.operator_sends(json!({ "thread_id": thread, "edit": message_id, "text": text })).await;
-}
-
-/// Posts an update to the bot's webhook, with both secrets right.
-async fn receives(seller: &Seller, body: &Value) {
-    let (url, secret) = seller.telegram_webhook().await;
-    let headers = [("x-telegram-bot-api-secret-token", secret.as_str()), ("content-type", "application/json")];
-    let answer = seller.stack.call(Method::POST, &url, &headers, body.to_string().into()).await;
-    assert_eq!(answer.status, 200, "{answer:?}");
 }
 
 #[tokio::test]
@@ -63,7 +45,7 @@ async fn a_topic_that_another_bot_made_or_that_is_in_another_chat_is_left_alone(
         created["message"]["chat"]["id"] = json!(group);
         created["message"]["forum_topic_created"] = json!({ "name": "Стол дубовый · Анна", "icon_color": 1 });
         created["message"].as_object_mut().expect("a message").remove("text");
-        receives(&seller, &created).await;
+        seller.bot_receives(&created).await;
     }
     let removals = "SELECT count(*) FROM posts WHERE bot_id = $1 AND kind = 'remove_topic'";
     let count: i64 = database().await.query_one(removals, &[&seller.bot_id]).await.expect("a count").get(0);
@@ -73,7 +55,7 @@ async fn a_topic_that_another_bot_made_or_that_is_in_another_chat_is_left_alone(
     created["message"]["from"] = json!({ "id": own, "is_bot": true, "first_name": "Бот" });
     created["message"]["forum_topic_created"] = json!({ "name": "Чужая", "icon_color": 1 });
     created["message"].as_object_mut().expect("a message").remove("text");
-    receives(&seller, &created).await;
+    seller.bot_receives(&created).await;
     let count: i64 = database().await.query_one(removals, &[&seller.bot_id]).await.expect("a count").get(0);
     assert_eq!(count, 1, "one of our own that no dialog owns is removed");
 }
@@ -86,7 +68,7 @@ async fn in_another_group_a_reply_to_a_message_with_the_id_of_an_old_post_reache
     seller.stack.control("telegram/chats", &plain).await;
     let chat = seller.chat("Анна").await;
     seller.buyer_writes(&chat, "Продаёте?").await;
-    let post = posted(&seller, "Продаёте?").await;
+    let post = seller.posted("Продаёте?").await;
 
     let group = seller.group - 1;
     let other = json!({ "chat_id": group, "title": "Новый", "is_forum": false, "bot_token": seller.bot_token });
@@ -100,7 +82,7 @@ async fn in_another_group_a_reply_to_a_message_with_the_id_of_an_old_post_reache
     for field in ["message_thread_id", "is_topic_message"] {
         reply["message"].as_object_mut().expect("a message").remove(field);
     }
-    receives(&seller, &reply).await;
+    seller.bot_receives(&reply).await;
 
     // In the former group the post is found: there it stands.
     seller.operator_sends(json!({ "reply_to": post.message_id, "text": "Вам" })).await;
@@ -119,7 +101,7 @@ async fn an_answer_in_the_group_before_the_last_one_gets_one_notice() {
     }
 
     seller.operator_writes(thread, "Раз").await;
-    posted(&seller, "Диалоги теперь в другой группе").await;
+    seller.posted("Диалоги теперь в другой группе").await;
     seller.operator_writes(thread, "Два").await;
 
     let notices = "SELECT count(*) FROM posts WHERE bot_id = $1 AND kind = 'notice' AND telegram_chat_id = $2";
@@ -133,7 +115,7 @@ async fn a_note_and_a_refused_message_that_are_edited_into_answers_are_sent_as_n
     let (chat, thread) = seller.conversation("Анна").await;
     let note = seller.operator_writes(thread, "// уступим 500").await;
     let refused = seller.operator_writes(thread, "/nonsense").await;
-    posted(&seller, "💔").await;
+    seller.posted("💔").await;
 
     edits(&seller, thread, note, "Уступлю 500").await;
     assert_eq!(seller.answered(SOON, &chat, "Уступлю 500").await, ["Уступлю 500"]);
@@ -152,15 +134,15 @@ async fn an_edit_of_an_answer_that_was_cancelled_is_refused_in_words() {
         "scope": { "user_id": seller.user_id }, "times": 1 });
     seller.stack.fault(fault).await;
     let answer = seller.operator_writes(thread, "Нет!").await;
-    let notice = posted(&seller, "не принял").await;
+    let notice = seller.posted("не принял").await;
     let cancel = notice.content["reply_markup"]["inline_keyboard"][0][1]["callback_data"].clone();
     let press = json!({ "chat_id": seller.group, "message_id": notice.message_id, "data": cancel });
     seller.stack.control("telegram/callback", &press).await;
-    posted(&seller, "Отменено").await;
+    seller.posted("Отменено").await;
 
     edits(&seller, thread, answer, "Да").await;
 
-    assert_eq!(posted(&seller, "этот ответ отменён или удалён").await.reply_to, Some(answer));
+    assert_eq!(seller.posted("этот ответ отменён или удалён").await.reply_to, Some(answer));
     seller.operator_writes(thread, "Дальше").await;
     assert_eq!(seller.answered(SOON, &chat, "Дальше").await, ["Дальше"]);
 }

@@ -6,7 +6,9 @@ use jiff::Timestamp;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::{Answer, AvitoMessage, Call, SOON, Stack, Topic, database, new_number, try_until, wait_until};
+use super::{
+    Answer, AvitoMessage, Call, GroupMessage, LATER, SOON, Stack, Topic, database, new_number, try_until, wait_until,
+};
 
 /// A person who sells on Avito and has connected a bot and an account, all of which belong to one test.
 #[derive(Clone)]
@@ -125,6 +127,32 @@ impl Seller {
         });
         let topic = topic.await;
         topic.unwrap_or_else(|| panic!("within {within:?} «{last}» is not the last line of {buyer}'s topic: {lines:?}"))
+    }
+
+    /// Waits for a post of the bot that contains this text, in any topic or in none.
+    pub(crate) async fn posted(&self, part: &str) -> GroupMessage {
+        wait_until(LATER, &format!("a post with «{part}»"), async || {
+            let messages = self.all_topics().await.into_iter().flat_map(|topic| topic.messages);
+            messages.into_iter().find(|message| {
+                message.from_bot && !message.deleted && message.text.as_deref().is_some_and(|text| text.contains(part))
+            })
+        })
+        .await
+    }
+
+    /// Posts an update to the bot's webhook, with both secrets right.
+    pub(crate) async fn bot_receives(&self, update: &Value) {
+        let (url, secret) = self.telegram_webhook().await;
+        let headers = [("x-telegram-bot-api-secret-token", secret.as_str()), ("content-type", "application/json")];
+        let answer = self.stack.call(Method::POST, &url, &headers, update.to_string().into()).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+
+    /// Makes the account's poll due, and runs the round that takes it.
+    pub(crate) async fn poll_now(&self) {
+        let due = "UPDATE account_polls SET next_poll_at = now() - interval '1 second' WHERE avito_account_id = $1";
+        database().await.execute(due, &[&self.account_id]).await.expect("the poll");
+        self.stack.run_schedule("poll-avito").await;
     }
 
     /// Opens a chat, and waits until its topic has the first message; returns the chat and the topic.
