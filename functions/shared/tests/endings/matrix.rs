@@ -187,7 +187,7 @@ impl Scene {
     /// Does the work that leads to a call in chat X.
     async fn pull(&mut self, trigger: Trigger, x: &str) {
         match trigger {
-            Trigger::Answer => self.answer(x, "ответ").await,
+            Trigger::Answer | Trigger::Probe => self.answer(x, "ответ").await,
             Trigger::LostAnswer => {
                 let lost = json!({ "target": "avito", "method": "messages.send", "kind": "reset_before", "times": 1,
                                    "scope": { "chat": x } });
@@ -195,7 +195,7 @@ impl Scene {
                 self.answer(x, "ответ").await;
             }
             Trigger::BuyerText => self.buyer_writes(x, "Вы тут?").await,
-            Trigger::BuyerPicture => self.buyer_sends(x, json!({ "type": "image" })).await,
+            Trigger::BuyerPicture | Trigger::BuyerDocument => self.buyer_sends(x, json!({ "type": "image" })).await,
             Trigger::BuyerVoice => {
                 self.buyer_sends(x, json!({ "type": "voice", "voice": STANDARD.encode(VOICE) })).await;
             }
@@ -247,7 +247,6 @@ impl Scene {
                     self.buyer_sends(x, json!({ "type": "image" })).await;
                 }
             }
-            Trigger::BuyerDocument => self.buyer_sends(x, json!({ "type": "image" })).await,
             Trigger::BuyerPin => {
                 let place = json!({ "lat": 55.75, "lon": 37.61, "title": "", "kind": "", "text": "" });
                 self.buyer_sends(x, json!({ "type": "location", "location": place })).await;
@@ -256,7 +255,6 @@ impl Scene {
                 self.buyer_writes(x, "Вы тут?").await;
                 self.run_schedules();
             }
-            Trigger::Probe => self.answer(x, "ответ").await,
             Trigger::LostWebhook => {
                 self.lose_webhook().await;
                 self.check_webhook_now().await;

@@ -180,7 +180,8 @@ async fn an_answer_whose_confirmation_echo_and_list_are_late_goes_once_or_is_mar
 
     seller.operator_writes(thread, "Добрый день").await;
 
-    let sent = "SELECT maybe_duplicate FROM messages WHERE avito_account_id = $1 AND origin = 'operator' AND status = 'sent'";
+    let sent =
+        "SELECT maybe_duplicate FROM messages WHERE avito_account_id = $1 AND origin = 'operator' AND status = 'sent'";
     let marked = wait_until(LATER, "the answer is sent", async || {
         let rows = database().await.query(sent, &[&seller.account_id]).await.expect("the part");
         rows.first().map(|row| row.get::<_, bool>(0))
