@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::support::{GroupMessage, LATER, SOON, Seller, new_number, wait_until};
+use super::support::{LATER, SOON, Seller, new_number};
 
 /// Lists what the account wrote in an Avito chat: the kind of each message, with its text.
 async fn sent(seller: &Seller, chat: &str) -> Vec<String> {

@@ -4,7 +4,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::support::{GroupMessage, SOON, Seller, database, update, wait_until};
+use super::support::{GroupMessage, LATER, SOON, Seller, database, update, wait_until};
 
 /// Waits until a message of the group carries this reaction.
 async fn reaction(seller: &Seller, message_id: i64, emoji: &str) {

@@ -1,9 +1,8 @@
 //! What is not ours: commands for other bots, their topics, groups that the bot has left. And edits of what was no answer.
 
-use reqwest::Method;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::support::{GroupMessage, LATER, SOON, Seller, database, new_number, update, wait_until};
+use super::support::{SOON, Seller, database, new_number, update, wait_until};
 
 async fn edits(seller: &Seller, thread: i64, message_id: i64, text: &str) {
     seller.operator_sends(json!({ "thread_id": thread, "edit": message_id, "text": text })).await;
