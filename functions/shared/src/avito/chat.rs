@@ -75,11 +75,16 @@ impl<'a> Counterpart<'a> {
 /// if the account wrote it, the other user is.
 pub fn counterpart(chat: &Chat, own_user_id: i64) -> Option<Counterpart<'_>> {
     let is_account = |user: &&User| user.id == Some(own_user_id);
-    if chat.users.len() < 2 || chat.users.iter().any(|user| is_account(&user)) {
+    if chat.users.iter().any(|user| is_account(&user)) {
         return chat.users.iter().find(|user| !is_account(user)).map(Counterpart::of);
     }
-    let last = chat.last_message.as_ref().filter(|message| !message.is_system())?;
-    let author = last.author_id?;
+    let last = chat.last_message.as_ref().filter(|message| !message.is_system());
+    let Some((last, author)) = last.and_then(|last| Some((last, last.author_id?))) else {
+        // Of one user without a message nothing says that it is the account.
+        let mut users = chat.users.iter();
+        let only = users.next()?;
+        return users.next().is_none().then(|| Counterpart::of(only));
+    };
     let is_author = |user: &&User| user.id == Some(author);
     if last.is_own(own_user_id) {
         let mut others = chat.users.iter().filter(|user| !is_author(user));
@@ -238,6 +243,10 @@ mod tests {
         assert_eq!(counterpart(&chat(&users, &said(111, "out")), 7), anna);
         assert_eq!(counterpart(&chat(&users, &said(333, "in")), 7), Some(Counterpart { id: Some(333), name: None }));
         assert_eq!(counterpart(&chat(&users, &Value::Null), 7), None);
+        // The buyer's account was deleted, so the seller is the only user.
+        let seller = json!([users[0].clone()]);
+        assert_eq!(counterpart(&chat(&seller, &said(111, "out")), 7), None);
+        assert_eq!(counterpart(&chat(&seller, &said(222, "in")), 7), Some(Counterpart { id: Some(222), name: None }));
         assert_eq!(counterpart(&chat(&users, &said(1, "in")), 7), None, "Avito itself wrote it");
         assert_eq!(counterpart(&chat(&users, &said(7, "out")), 111), anna, "the account's own id stands among them");
         let texts = json!([{ "id": "a1b2", "name": "Анна" }]);
