@@ -15,7 +15,7 @@ BEGIN
             bot_username = _bot_username,
             former_group_chat_id = CASE WHEN former.group_chat_id IS DISTINCT FROM _group_chat_id THEN former.group_chat_id
                                         ELSE b.former_group_chat_id END,
-            status = 'active', status_reason = NULL
+            status = 'active', status_reason = NULL, broken_since = NULL
         FROM former WHERE b.id = former.id
         RETURNING b.*
     ), fields AS (

@@ -31,7 +31,7 @@ pub const MAX_CHECK_DURATION: Duration = Duration::from_secs(40);
 pub async fn check(app: &App, stop: Instant) -> Result<usize, DbError> {
     let due = Statement::new(
         "SELECT a.id FROM avito_accounts a JOIN clients c ON c.id = a.client_id
-         WHERE a.webhook_check_at <= now() AND a.status = 'active' AND c.suspended_at IS NULL
+         WHERE a.webhook_check_at <= now() AND (a.status = 'active' OR NOT a.monitoring_enabled) AND c.suspended_at IS NULL
          ORDER BY a.webhook_check_at LIMIT $1",
     );
     let rows = app.db().query(Scope::Service, due.bind(CHECK_BATCH)).await?;
