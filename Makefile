@@ -20,7 +20,7 @@ faults: .venv/ready ## 2,000 messages each way while everything breaks, or FAULT
 	@$(PYTHON) infra/local/suite.py --test proof --run-ignored only --no-capture
 
 endings: .venv/ready ## every outside call fails for ever, in every way, over a day of the rows' time
-	@ENDINGS_DAYS=1 $(PYTHON) infra/local/suite.py -p tuberry --test endings --no-capture
+	@ENDINGS_DAYS=1 $(PYTHON) infra/local/suite.py --test endings --no-capture
 
 bench: .venv/ready ## what the functions cost: release binaries, measured
 	@$(PYTHON) infra/bench/run.py $(ARGS)

@@ -74,6 +74,7 @@ CREATE INDEX dialogs_of_account ON dialogs (avito_account_id, client_id, bot_id)
 CREATE INDEX dialogs_by_topic ON dialogs (bot_id, client_id, telegram_chat_id, telegram_topic_id)
     WHERE telegram_chat_id IS NOT NULL;
 CREATE INDEX dialogs_to_mark_read ON dialogs (mark_read_at) WHERE mark_read_at IS NOT NULL;
+CREATE INDEX dialogs_unconfirmed ON dialogs (avito_account_id, client_id) WHERE confirmed_at IS NULL;
 CREATE INDEX dialogs_without_topic ON dialogs (bot_id, client_id) WHERE topic_failed_since IS NOT NULL;
 CREATE INDEX dialogs_creating_topics ON dialogs (bot_id, client_id, topic_name) WHERE topic_state = 'creating';
 CREATE INDEX dialogs_auto_replies ON dialogs (auto_reply_scheduled_at) WHERE auto_reply_scheduled_at IS NOT NULL;
@@ -275,6 +276,8 @@ CREATE TABLE bot_outboxes (
     recent_reactions bigint[] NOT NULL DEFAULT '{}',
     reactions_hold_until timestamptz,
     rate_limited_until timestamptz,
+    -- Time before which a bot that Telegram refuses is not tried again.
+    broken_until timestamptz,
     -- Time at which a message was last posted: the witness that Telegram takes messages for the group.
     last_sent_at timestamptz,
     -- Calls that fail, with the ids of up to three dialogs that failed in each. Null: none does. Once a call is out: since when, the

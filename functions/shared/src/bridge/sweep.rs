@@ -35,21 +35,27 @@ pub async fn sweep(app: &App) -> Result<SweepReport, BridgeError> {
     );
     let dialogs = Statement::new(
         "SELECT id FROM dialogs
-         WHERE (send_at <= now() - interval '5 seconds' OR mark_read_at <= now())
-           AND (lease_until IS NULL OR lease_until < now())
-         ORDER BY least(send_at, mark_read_at) LIMIT $1",
+         WHERE send_at <= now() - interval '5 seconds' AND (lease_until IS NULL OR lease_until < now())
+         ORDER BY send_at LIMIT $1",
     );
     let auto_replies = Statement::new(
         "SELECT id, auto_reply_scheduled_at FROM dialogs WHERE auto_reply_scheduled_at <= now() - interval '2 minutes'
          ORDER BY auto_reply_scheduled_at LIMIT $1",
     );
-    let statements = vec![outboxes.bind(SWEEP_BATCH), dialogs.bind(SWEEP_BATCH), auto_replies.bind(SWEEP_BATCH)];
+    // With a limit of their own, and behind the answers: a thousand quiet chats hide no answer.
+    let quiet = Statement::new(
+        "SELECT id FROM dialogs
+         WHERE mark_read_at <= now() AND coalesce(send_at > now(), true) AND (lease_until IS NULL OR lease_until < now())
+         ORDER BY mark_read_at LIMIT $1",
+    );
+    let statements = [outboxes, dialogs, auto_replies, quiet].map(|statement| statement.bind(SWEEP_BATCH)).into();
     let found = app.db().run(Scope::Service, statements).await?;
     let ids = |index: usize| -> Result<Vec<i64>, DbError> {
         found.get(index).into_iter().flatten().map(|row| get(row, "id")).collect()
     };
     let bots: Vec<_> = ids(0)?.into_iter().map(|bot_id| TelegramTask::V1 { bot_id }).collect();
-    let dialogs: Vec<_> = ids(1)?.into_iter().map(|dialog_id| AvitoTask::V1 { dialog_id }).collect();
+    let (dialogs, quiet) = (ids(1)?, ids(3)?);
+    let dialogs: Vec<_> = dialogs.into_iter().chain(quiet).map(|dialog_id| AvitoTask::V1 { dialog_id }).collect();
     let auto_replies = found.get(2).into_iter().flatten().map(|row| {
         Ok(AutoReplyTask::V1 { dialog_id: get(row, "id")?, scheduled_at: get(row, "auto_reply_scheduled_at")? })
     });

@@ -257,6 +257,47 @@ impl Scene {
         self.telegram_reports(&json!({ "update_id": World::new_id(), "message": message })).await;
     }
 
+    /// An operator writes in the topic of a chat. Returns Telegram's id of the message.
+    pub async fn operator_writes(&self, chat: &str, text: &str) -> i64 {
+        self.operator_message(chat, text, json!({})).await
+    }
+
+    /// As [`Scene::operator_writes`], in reply to a message.
+    pub async fn operator_replies(&self, chat: &str, message_id: i64, text: &str) -> i64 {
+        let to = json!({ "message_id": message_id, "date": 1, "chat": { "id": self.shop.bot.chat_id, "type": "supergroup" },
+                         "from": { "id": 7, "is_bot": false, "first_name": "Оператор" }, "text": "…" });
+        self.operator_message(chat, text, json!({ "reply_to_message": to })).await
+    }
+
+    async fn operator_message(&self, chat: &str, text: &str, more: Value) -> i64 {
+        let sql = "SELECT telegram_topic_id FROM dialogs WHERE avito_chat_id = $1";
+        let thread: i64 = self.query(Statement::new(sql).bind(chat.to_owned())).await[0].get(0);
+        let id = World::new_id() % 1_000_000_000;
+        let mut message = json!({
+            "message_id": id, "message_thread_id": thread, "is_topic_message": true, "date": Timestamp::now().as_second(),
+            "from": { "id": 7, "is_bot": false, "first_name": "Оператор" }, "text": text,
+            "chat": { "id": self.shop.bot.chat_id, "type": "supergroup", "title": "Продажи", "is_forum": true },
+        });
+        if text.starts_with('/') {
+            message["entities"] = json!([{ "type": "bot_command", "offset": 0, "length": text.len() }]);
+        }
+        for (name, value) in more.as_object().into_iter().flatten() {
+            message[name] = value.clone();
+        }
+        self.telegram_reports(&json!({ "update_id": World::new_id(), "message": message })).await;
+        id
+    }
+
+    /// Telegram's webhook reports that the bot has another status in a chat.
+    pub async fn telegram_reports_membership(&self, chat: Value, status: &str) {
+        let id = bot_of(&self.shop.bot.token).parse::<i64>().unwrap_or_default();
+        let member =
+            |status: &str| json!({ "status": status, "user": { "id": id, "is_bot": true, "first_name": "Бот" } });
+        let change = json!({ "chat": chat, "from": { "id": 7, "is_bot": false, "first_name": "Оператор" }, "date": 1,
+                             "old_chat_member": member("left"), "new_chat_member": member(status) });
+        self.telegram_reports(&json!({ "update_id": World::new_id(), "my_chat_member": change })).await;
+    }
+
     /// Telegram's webhook reports an update.
     async fn telegram_reports(&self, update: &Value) {
         let path = Secret::random();

@@ -305,3 +305,71 @@ async fn a_deletion_that_our_own_sql_refuses_ends_with_a_notice_and_answers_go_o
     assert_few_calls(&scene, "messages.delete", began);
     scene.end().await;
 }
+
+#[tokio::test]
+async fn a_refused_account_that_has_chats_to_mark_as_read_rests_and_answers_at_once_when_it_is_taken_again() {
+    let (mut scene, x, _) = two_chats().await;
+    scene.query(Statement::new("UPDATE avito_accounts SET status = 'blocked', status_changed_at = now()")).await;
+    scene.query(Statement::new("UPDATE dialogs SET mark_read_at = now()")).await;
+    // With a wake-up that is due at once after each, the workers would turn in a circle here.
+    scene.run_for(HOUR / 2).await;
+    assert!(scene.calls_of("chat.read").is_empty());
+
+    scene.query(Statement::new("UPDATE avito_accounts SET status = 'active', status_changed_at = now()")).await;
+    scene.answer(&x, "снова тут").await;
+    scene.run_for(Duration::from_secs(5)).await;
+    assert_eq!(scene.answers_in(&x).await, ["снова тут"]);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn an_answer_of_unknown_outcome_that_its_writer_deletes_never_goes() {
+    let (mut scene, x, _) = two_chats().await;
+    let fault = scene.avito_fails("messages.send", Some(&x), 500).await;
+    let answer = scene.operator_writes(&x, "лишнее").await;
+    scene.run_for(12 * MINUTE).await;
+
+    scene.operator_replies(&x, answer, "/del").await;
+    scene.run_for(5 * MINUTE).await;
+    scene.lift(fault).await;
+    scene.answer(&x, "нужное").await;
+    scene.run_for(3 * HOUR).await;
+
+    assert_eq!(scene.answers_in(&x).await, ["нужное"]);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn answers_do_not_wait_for_deletions_blockings_and_mark_reads_whose_calls_are_out() {
+    let mut scene = Scene::new().await;
+    let mut chats = Vec::new();
+    for number in 0..4 {
+        chats.push(scene.buyer_writes_first(&format!("Покупатель {number}"), "Здравствуйте").await);
+    }
+    scene.poll().await;
+    scene.run_for(2 * MINUTE).await;
+    for chat in &chats {
+        scene.answer(chat, "первый").await;
+    }
+    scene.run_for(10 * Duration::from_secs(1)).await;
+    for method in ["messages.delete", "blacklist", "chat.read"] {
+        scene.avito_fails(method, None, 500).await;
+    }
+    let delete =
+        "UPDATE messages SET requested_change = '{}', change_due_at = now(), delete_command_id = 5, origin = 'operator'
+                  WHERE direction = 'out'";
+    scene.query(Statement::new(delete)).await;
+    scene.query(Statement::new("UPDATE dialogs SET send_at = now(), mark_read_at = now()")).await;
+    scene.run_for(MINUTE).await;
+
+    for chat in &chats {
+        scene.answer(chat, "второй").await;
+    }
+    scene.run_for(Duration::from_secs(15)).await;
+
+    for chat in &chats {
+        let answers = scene.answers_in(chat).await;
+        assert!(answers.contains(&"второй".to_owned()), "{answers:?}");
+    }
+    scene.end().await;
+}

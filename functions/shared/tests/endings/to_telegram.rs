@@ -188,12 +188,14 @@ async fn new_chats_that_wait_for_their_topics_are_confirmed_once() {
 async fn chats_that_avito_cannot_be_asked_about_are_shown_as_provisional_after_a_quarter_of_an_hour() {
     let (mut scene, _) = with_buyers(1).await;
     scene.avito_fails("chats.get", None, 500).await;
-    for index in 0..5 {
+    for index in 0..20 {
         scene.webhook_reports(&format!("u2i-{index}-{}", scene.shop.account_id), &format!("Вопрос {index}")).await;
     }
+    scene.run_for(MINUTE).await;
+    assert!(scene.calls_of("chats.get").len() <= 10, "one chat at a time is asked for");
     scene.run_for(40 * MINUTE).await;
     let posted = scene.posted();
-    for index in 0..5 {
+    for index in 0..20 {
         assert!(posted.iter().any(|text| text.contains(&format!("Вопрос {index}"))), "{posted:?}");
     }
     assert!(posted.iter().any(|text| text.contains("Не подтверждено Avito")), "{posted:?}");
@@ -245,5 +247,94 @@ async fn neither_a_reply_nor_an_auto_reply_goes_before_avito_has_confirmed_the_c
     scene.webhook_reports(&forged, "Пишите мне").await;
     let refused = scene.try_answer(&forged, "Здравствуйте").await;
     assert!(matches!(refused, Err(ReplyError::Unconfirmed)), "{refused:?}");
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_topic_that_is_closed_for_ever_costs_few_calls_and_keeps_nobody_else_waiting() {
+    let (mut scene, chats) = with_buyers(2).await;
+    let sql = "SELECT telegram_topic_id FROM dialogs WHERE avito_chat_id = $1";
+    let thread: i64 = scene.query(Statement::new(sql).bind(chats[0].clone())).await[0].get(0);
+    let scope = json!({ "scope": { "chat_id": scene.shop.bot.chat_id, "thread_id": thread } });
+    scene.telegram_fails(Some("sendMessage"), "topic_closed", scope).await;
+    let began = scene.clock();
+
+    scene.buyers_write(&chats[..1], "Я первый").await;
+    scene.buyers_write(&chats[1..], "Я второй").await;
+    scene.run_for(Duration::from_secs(30)).await;
+
+    assert!(scene.posted().iter().any(|text| text.contains("Я второй")), "{:?}", scene.posted());
+    scene.run_for(20 * MINUTE).await;
+    let calls = scene.calls_between("telegram", began, began + 60.0);
+    assert!(calls <= 20, "{calls} calls in the first minute");
+    let general = scene.calls_of("sendMessage").into_iter().filter(|call| call.params["message_thread_id"].is_null());
+    let shown = general.filter(|call| call.params["text"].to_string().contains("Я первый")).count();
+    assert_eq!(shown, 1, "the words are in General");
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn one_topic_that_fails_keeps_its_own_waits_however_often_others_go_through() {
+    let (mut scene, chats) = with_buyers(2).await;
+    let sql = "SELECT telegram_topic_id FROM dialogs WHERE avito_chat_id = $1";
+    let thread: i64 = scene.query(Statement::new(sql).bind(chats[0].clone())).await[0].get(0);
+    let failing = json!({ "status": 500, "scope": { "chat_id": scene.shop.bot.chat_id, "thread_id": thread } });
+    scene.telegram_fails(Some("sendMessage"), "status", failing).await;
+    scene.buyers_write(&chats[..1], "Я первый").await;
+    scene.settle().await;
+    scene.forget_calls();
+
+    for second in 0..12 {
+        scene.buyers_write(&chats[1..], &format!("Я второй, {second}")).await;
+        scene.run_for(Duration::from_secs(5)).await;
+    }
+
+    let tried =
+        scene.calls_of("sendMessage").iter().filter(|call| call.params["text"].to_string().contains("первый")).count();
+    assert!((1..=6).contains(&tried), "{tried} tries in a minute");
+    assert_eq!(scene.failed_posts().await, 0);
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_bot_that_was_thrown_out_is_tried_rarely_however_many_messages_come() {
+    let (mut scene, chats) = with_buyers(1).await;
+    let kicked = json!({ "status": 403, "body": { "ok": false, "error_code": 403, "description":
+                         "Forbidden: bot was kicked from the supergroup chat" } });
+    let fault = scene.telegram_fails(None, "status", kicked).await;
+    let began = scene.clock();
+    for number in 0..18 {
+        scene.buyers_write(&chats, &format!("Слово {number}")).await;
+        scene.run_for(Duration::from_secs(1)).await;
+    }
+    scene.run_for(30 * MINUTE).await;
+    assert!(scene.calls_between("telegram", began, began + 60.0) <= 3, "{:?}", scene.calls_of("sendMessage").len());
+    assert!(scene.calls_between("telegram", began, began + 3600.0) <= 12);
+
+    // A stranger's chat says nothing of the bot's own group.
+    let stranger = json!({ "id": 77, "type": "private", "first_name": "Чужой" });
+    let before = scene.calls_of("sendMessage").len();
+    scene.telegram_reports_membership(stranger, "member").await;
+    scene.run_for(Duration::from_secs(5)).await;
+    assert_eq!(scene.calls_of("sendMessage").len(), before);
+
+    scene.lift(fault).await;
+    let own = json!({ "id": scene.shop.bot.chat_id, "type": "supergroup", "title": "Продажи", "is_forum": true });
+    scene.telegram_reports_membership(own, "administrator").await;
+    scene.run_for(3 * MINUTE).await;
+    assert!(scene.posted().iter().any(|text| text.contains("Слово 17")), "{:?}", scene.posted().last());
+    scene.end().await;
+}
+
+#[tokio::test]
+async fn a_bot_whose_stored_token_does_not_open_rests_and_its_owner_is_notified() {
+    let (mut scene, chats) = with_buyers(1).await;
+    scene.query(Statement::new("UPDATE bots SET token = decode('00', 'hex')")).await;
+    scene.buyers_write(&chats, "Вы тут?").await;
+    scene.run_for(HOUR).await;
+
+    assert!(scene.calls_of("sendMessage").is_empty());
+    let notices = "SELECT count(*) FROM owner_notices WHERE text LIKE '%токен не читается%'";
+    assert_eq!(scene.count(notices).await, 1);
     scene.end().await;
 }

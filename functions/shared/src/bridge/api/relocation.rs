@@ -146,7 +146,7 @@ pub fn group_change_statements(bot_id: i64) -> (Vec<Statement>, Vec<Statement>) 
         "UPDATE dialogs SET topic_state = 'none' WHERE id IN (
              SELECT id FROM dialogs WHERE bot_id = $1 AND topic_state = 'creating' ORDER BY id FOR NO KEY UPDATE)",
     );
-    let make_due = "UPDATE bot_outboxes SET topics_off = false, due_at = now() WHERE bot_id = $1
+    let make_due = "UPDATE bot_outboxes SET topics_off = false, due_at = now(), broken_until = NULL WHERE bot_id = $1
                 RETURNING bot_id, NULL::bigint AS dialog_id, 0::bigint AS wait_seconds, NULL::timestamptz AS auto_reply_at";
     let before = vec![forget_creating.bind(bot_id), Statement::new(make_due).bind(bot_id).labelled(WAKEUPS)];
     (before, vec![Relocated::Bot(bot_id).begin()])
@@ -154,7 +154,7 @@ pub fn group_change_statements(bot_id: i64) -> (Vec<Statement>, Vec<Statement>) 
 
 /// Makes a bot's outbox due now, so that the bot retries what it could not post.
 pub fn make_due_now(bot_id: i64) -> Vec<Statement> {
-    let make_due = "UPDATE bot_outboxes SET due_at = now() WHERE bot_id = $1
+    let make_due = "UPDATE bot_outboxes SET due_at = now(), broken_until = NULL WHERE bot_id = $1
                 RETURNING bot_id, NULL::bigint AS dialog_id, 0::bigint AS wait_seconds, NULL::timestamptz AS auto_reply_at";
     vec![topics::try_topics_again(bot_id), Statement::new(make_due).bind(bot_id).labelled(WAKEUPS)]
 }

@@ -26,6 +26,15 @@ pub(in crate::bridge) struct Outage {
     attempts: u32,
 }
 
+/// What is left of an outage after a call went through.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::bridge) struct Recovery {
+    /// The calls that still fail.
+    pub(in crate::bridge) outage: Outage,
+    /// True if the call was out: what waited for it is due at once. What failed alone keeps its own waits.
+    pub(in crate::bridge) was_out: bool,
+}
+
 impl Outage {
     /// True if one object at a time is tried in this call.
     pub(in crate::bridge) fn is_out(&self, method: &str) -> bool {
@@ -67,12 +76,13 @@ impl Outage {
     }
 
     /// Notes that a call went through. None: this one did not fail.
-    pub(in crate::bridge) fn with_success(mut self, method: &str) -> Option<Self> {
+    pub(in crate::bridge) fn with_success(mut self, method: &str) -> Option<Recovery> {
+        let was_out = self.is_out(method);
         self.calls.remove(method)?;
         if !self.calls.keys().any(|method| self.is_out(method)) {
             (self.since, self.trial_at, self.attempts) = (None, None, 0);
         }
-        Some(self)
+        Some(Recovery { outage: self, was_out })
     }
 }
 
@@ -89,8 +99,10 @@ mod tests {
         let out = two.clone().with_failure("sendMessage", 3, NOW);
         assert!(out.held_until("sendMessage", NOW).is_some());
         assert_eq!(out.held_until("sendPhoto", NOW), None, "another call");
-        assert_eq!(out.with_success("sendMessage"), Some(Outage::default()));
-        let between = two.with_success("sendMessage").unwrap_or_default();
+        assert_eq!(out.with_success("sendMessage"), Some(Recovery { outage: Outage::default(), was_out: true }));
+        let between = two.with_success("sendMessage").map(|recovery| (recovery.outage, recovery.was_out));
+        assert_eq!(between, Some((Outage::default(), false)), "two that failed alone keep their waits");
+        let between = Outage::default();
         assert_eq!(between.with_failure("sendMessage", 3, NOW).held_until("sendMessage", NOW), None);
         assert_eq!(Outage::default().with_success("sendMessage"), None);
     }

@@ -416,6 +416,20 @@ pub fn too_late_to_delete(language: Language) -> &'static str {
     language.choose("💔 Не удалено: прошло больше часа.", "💔 Not deleted: more than an hour has passed.")
 }
 
+/// The reason for which a bot cannot work, in its health and its owner's notice: its stored token cannot be read.
+pub fn token_does_not_open(language: Language) -> &'static str {
+    language
+        .choose("сохранённый токен не читается, введите его заново", "the stored token cannot be read, enter it again")
+}
+
+/// The answer to `/del` for a message that the buyer does not have: it was cancelled, deleted, or never sent.
+pub fn nothing_to_delete(language: Language) -> &'static str {
+    language.choose(
+        "Удалять нечего: этого сообщения у покупателя нет.",
+        "There is nothing to delete: the buyer does not have this message.",
+    )
+}
+
 /// The beginning of the notice that Avito did not delete a message. Avito's reason follows.
 pub fn avito_did_not_delete(language: Language) -> &'static str {
     language.choose(

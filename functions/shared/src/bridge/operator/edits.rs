@@ -192,19 +192,28 @@ fn request_deletion(bot_id: i64, message: &Message) -> Statement {
         .labelled(WAKEUPS)
 }
 
-/// Stores a notice that `/del` replies to no answer, or to one that Avito deletes no more.
+/// Stores a notice that `/del` replies to no answer, to one that Avito deletes no more, or to one of which nothing is left.
 fn refuse_deletion(bot_id: i64, message: &Message) -> Statement {
     let notice = |why: &str| posts::notice(why, Some(message.message_id));
     Statement::new(
-        "SELECT sql.put_notice(d.client_id, d.bot_id, d.id, CASE WHEN m.id IS NULL THEN $7::jsonb ELSE $8 END,
+        "SELECT sql.put_notice(d.client_id, d.bot_id, d.id,
+                               CASE WHEN m.id IS NULL THEN $7::jsonb WHEN part.is_old OR part.is_forgotten THEN $8 ELSE $9 END,
                                format('delete_not_possible:%s:%s', $2, $5))
          FROM dialogs d
          JOIN tenancy_bots b ON b.bot_id = $1 AND $2 IN (b.group_chat_id, b.former_group_chat_id)
          LEFT JOIN messages m ON m.bot_id = $1 AND m.telegram_chat_id = $2 AND m.telegram_message_id = $4
                              AND m.origin = 'operator'
+         CROSS JOIN LATERAL (
+             SELECT coalesce(bool_or(p.state = 'sent' AND p.sending_since < now() - make_interval(secs => $6)), false) AS is_old,
+                    -- The parts of an answer that was sent long ago are forgotten.
+                    count(*) = 0 AND m.status IN ('sent', 'read') AS is_forgotten,
+                    coalesce(bool_and(p.state IN ('cancelled', 'deleted')), true) AS is_gone
+             FROM parts p WHERE p.message_id = m.id
+         ) AS part
          WHERE d.id = find_dialog($1, $2, $3, $4)
-           AND (m.id IS NULL OR EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sent'
-                                        AND p.sending_since < now() - make_interval(secs => $6)))",
+           AND (m.id IS NULL OR part.is_old OR part.is_gone AND NOT EXISTS (
+               -- This very command, or one before it, has deleted it.
+               SELECT FROM posts o WHERE o.bot_id = $1 AND o.dedup_key = 'receipt:deleted:' || m.id))",
     )
     .bind(bot_id)
     .bind(message.chat.id)
@@ -214,6 +223,7 @@ fn refuse_deletion(bot_id: i64, message: &Message) -> Statement {
     .bind(MAX_DELETE_AGE)
     .bind(notice(texts::delete_what(Language::Russian)))
     .bind(notice(texts::too_late_to_delete(Language::Russian)))
+    .bind(notice(texts::nothing_to_delete(Language::Russian)))
 }
 
 #[cfg(test)]

@@ -30,7 +30,11 @@ BEGIN
           AND EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state IN ('pending', 'sending', 'sent', 'failed'))
           AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sent'
                           AND p.sending_since < now() - make_interval(secs => _max_delete_age_seconds))
-        RETURNING m.dialog_id, m.change_due_at
+        RETURNING m.id, m.dialog_id, m.change_due_at
+    ), verified AS (
+        -- A part of unknown outcome is looked for now: the change waits for it.
+        UPDATE parts p SET due_at = now() FROM requested
+        WHERE p.message_id = requested.id AND p.state = 'sending' AND p.due_at > now()
     )
     UPDATE dialogs d
     SET send_at = least(d.send_at, greatest(requested.change_due_at, coalesce(d.send_hold_until, requested.change_due_at)))
@@ -83,7 +87,11 @@ BEGIN
           AND EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state IN ('pending', 'sending', 'sent', 'failed'))
           AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sent'
                           AND p.sending_since < now() - make_interval(secs => _max_delete_age_seconds))
-        RETURNING m.dialog_id
+        RETURNING m.id, m.dialog_id
+    ), verified AS (
+        -- A part of unknown outcome is looked for now: the deletion waits for it.
+        UPDATE parts p SET due_at = now() FROM requested
+        WHERE p.message_id = requested.id AND p.state = 'sending' AND p.due_at > now()
     )
     UPDATE dialogs d SET send_at = greatest(now(), coalesce(d.send_hold_until, now()))
     FROM (SELECT DISTINCT dialog_id FROM requested) AS requested

@@ -51,6 +51,12 @@ BEGIN
             RETURN NEXT;
             RETURN;
         END IF;
+        IF (SELECT d.bot_id <> _bot_id FROM dialogs d WHERE d.id = _dialog_id) THEN
+            -- Its account has another bot now, in another group.
+            RETURN QUERY SELECT *, NULL::boolean FROM sql.notify_unowned_topic(
+                _bot.client_id, _bot_id, _telegram_chat_id, _thread_id, _left_group_notice);
+            RETURN;
+        END IF;
     ELSE
         _dialog_id := (
             -- lookup: dialog_of_topic

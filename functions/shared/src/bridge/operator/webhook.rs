@@ -65,7 +65,10 @@ pub async fn receive_telegram_update(
     }
     let update = Update::read(body).unwrap_or(Update { id: None, kind: Kind::Unknown });
     let scope = || Scope::TenantOf(bots::find_tenant_by_webhook_secret(bot_id, credentials.path.hash().to_vec()));
-    if let Some(name) = update.message().and_then(bot_of_command) {
+    // An answer that is edited into such a command is an answer all the same: `handle_edit` has it.
+    if let Kind::Message(message) = &update.kind
+        && let Some(name) = bot_of_command(message)
+    {
         let results = app.db().run(scope(), vec![bots::username(bot_id)]).await?;
         if has_wrong_secret(bot_id, &results) {
             return Ok(UpdateResult::WrongSecret);
@@ -152,8 +155,8 @@ fn handle_membership(bot_id: i64, membership: &Membership) -> Vec<Statement> {
     let title = chat.title.as_deref().unwrap_or_default();
     let mut statements = vec![chats::store_chat(bot_id, chat.id, title, chat.is_forum, membership.status.clone())];
     if matches!(membership.status.as_str(), "administrator" | "creator" | "member") {
-        statements.push(topics::try_topics_again(bot_id));
-        statements.push(bot_outbox::make_due_now(bot_id));
+        statements.push(topics::try_topics_again_in(bot_id, chat.id));
+        statements.push(bot_outbox::make_due_in(bot_id, chat.id));
         statements.push(bot_outbox::store_topic_mode(bot_id, chat.id, chat.is_forum));
     } else {
         statements.push(bots::mark_removed(bot_id, chat.id));
@@ -254,8 +257,8 @@ fn handle_service_message(bot_id: i64, message: &Message, service: &Service) -> 
         (Service::MigratedTo(to_chat_id), _) => {
             let mut statements = vec![bots::move_group(bot_id, message.chat.id, *to_chat_id)];
             statements.extend(topics::move_topics(bot_id, message.chat.id, *to_chat_id));
-            statements.push(topics::try_topics_again(bot_id));
-            statements.push(bot_outbox::make_due_now(bot_id));
+            statements.push(topics::try_topics_again_in(bot_id, *to_chat_id));
+            statements.push(bot_outbox::make_due_in(bot_id, *to_chat_id));
             statements
         }
         _ => Vec::new(),

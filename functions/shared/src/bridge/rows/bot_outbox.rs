@@ -34,13 +34,15 @@ pub(in crate::bridge) fn make_due_for_posts(bot_id: i64) -> Statement {
     Statement::call("make_due_for_posts").arg("bot_id", bot_id).labelled(WAKEUPS)
 }
 
-/// Makes a bot's outbox due now, even if it waited for something: the bot may work again. Returns the wake-up.
-pub(in crate::bridge) fn make_due_now(bot_id: i64) -> Statement {
+/// Makes the outbox of a bot due now, if the chat is the bot's own group. A bot that Telegram refused is tried at once.
+pub(in crate::bridge) fn make_due_in(bot_id: i64, chat_id: i64) -> Statement {
     Statement::new(
-        "UPDATE bot_outboxes SET due_at = now() WHERE bot_id = $1
+        "UPDATE bot_outboxes SET due_at = now(), broken_until = NULL
+         WHERE bot_id = $1 AND EXISTS (SELECT FROM tenancy_bots b WHERE b.bot_id = $1 AND b.group_chat_id = $2)
          RETURNING bot_id, NULL::bigint AS dialog_id, 0::bigint AS wait_seconds, NULL::timestamptz AS auto_reply_at",
     )
     .bind(bot_id)
+    .bind(chat_id)
     .labelled(WAKEUPS)
 }
 
@@ -55,6 +57,8 @@ pub(in crate::bridge) struct BotOutbox {
     pub(in crate::bridge) topics_off: bool,
     /// The end of the wait that Telegram ordered last. None: it never ordered one.
     pub(in crate::bridge) rate_limited_until: Option<Timestamp>,
+    /// The time before which a bot that Telegram refuses is not tried again. None: it was never refused, or may work again.
+    pub(in crate::bridge) broken_until: Option<Timestamp>,
     /// The time at which a message was last posted. None: none was.
     pub(in crate::bridge) last_sent_at: Option<Timestamp>,
     /// The database's clock in the transaction of the claim.
@@ -104,6 +108,11 @@ pub(in crate::bridge) fn charge_budget(bot_id: i64, owner: Uuid, budget: Telegra
         .arg("bot_id", bot_id)
         .arg("lease_owner", owner)
         .arg("recent_sends", budget.into_times())
+}
+
+/// Stores the time before which a bot that Telegram refuses is not tried again, whatever is recorded meanwhile.
+pub(in crate::bridge) fn store_broken_until(bot_id: i64, until: Timestamp) -> Statement {
+    Statement::new("UPDATE bot_outboxes SET broken_until = $2 WHERE bot_id = $1").bind(bot_id).bind(until)
 }
 
 /// Stores the calls of the bot that fail.

@@ -65,6 +65,17 @@ pub(in crate::bridge) fn try_topics_again(bot_id: i64) -> Statement {
     .bind(bot_id)
 }
 
+/// As [`try_topics_again`], if the chat is the bot's own group: anybody can add a bot to another one.
+pub(in crate::bridge) fn try_topics_again_in(bot_id: i64, chat_id: i64) -> Statement {
+    Statement::new(
+        "UPDATE dialogs SET topic_attempts = 0, topic_failed_since = NULL, in_general_until = NULL, hold_until = NULL
+         WHERE bot_id = $1 AND topic_failed_since IS NOT NULL
+           AND EXISTS (SELECT FROM tenancy_bots b WHERE b.bot_id = $1 AND b.group_chat_id = $2)",
+    )
+    .bind(bot_id)
+    .bind(chat_id)
+}
+
 /// Holds the dialog until its pictures are together; any other message ends the hold.
 pub(in crate::bridge) fn hold_for_album(dialog_id: i64, until: Timestamp) -> Statement {
     Statement::new("UPDATE dialogs SET hold_until = $2, collecting_album = true WHERE id = $1")

@@ -56,7 +56,7 @@ impl AvitoSender<'_> {
 }
 
 /// Postpones the request to block a buyer. Answers go on meanwhile.
-fn postpone_block(dialog_id: i64, is_attempt: bool, wait: Duration) -> Statement {
+pub(super) fn postpone_block(dialog_id: i64, is_attempt: bool, wait: Duration) -> Statement {
     Statement::new(
         "UPDATE dialogs SET block_due_at = now() + make_interval(secs => $3),
                 block_attempts = block_attempts + CASE WHEN $2 THEN 1 ELSE 0 END

@@ -89,7 +89,10 @@ BEGIN
     RETURN (
         -- lookup: next_dialog_work_at
         SELECT least(
-            (SELECT min(m.change_due_at) FROM messages m WHERE m.dialog_id = _dialog_id AND m.change_due_at IS NOT NULL),
+            (SELECT min(m.change_due_at) FROM messages m
+             WHERE m.dialog_id = _dialog_id AND m.change_due_at IS NOT NULL
+               -- apply_changes waits for a part of unknown outcome, which has a time of its own.
+               AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state = 'sending')),
             (SELECT min(p.due_at) FROM parts p
              WHERE p.dialog_id = _dialog_id AND p.state IN ('pending', 'sending', 'deleting')
                -- Another text waits until the former one is deleted.
@@ -200,6 +203,8 @@ BEGIN
     UPDATE dialogs
     SET lease_owner = NULL, lease_until = NULL,
         send_at = CASE WHEN send_at IS NOT NULL THEN now() + make_interval(secs => _seconds) END,
-        send_hold_until = CASE WHEN _seconds > 0 THEN now() + make_interval(secs => _seconds) ELSE send_hold_until END
+        -- Only what is to be sent now is held: the next answer of a dialog without any does not wait.
+        send_hold_until = CASE WHEN _seconds > 0 AND send_at IS NOT NULL THEN now() + make_interval(secs => _seconds)
+                               ELSE send_hold_until END
     WHERE id = _dialog_id AND lease_owner = _lease_owner;
 END $$;

@@ -43,15 +43,19 @@ impl AvitoSender<'_> {
         let delete = async |avito: &avito::Client, token: &Secret| {
             avito.delete_message(token, user_id, chat_id, avito_message_id).await
         };
+        let is_too_late = work.now.duration_since(*sent_at) >= DELETABLE;
         let error = match self.call(work, "messages.delete", delete).await {
             Ok(()) | Err(NoAnswer::Failed(avito::Error::Refused { status: 404, .. })) => {
                 return Ok(AvitoStep::Commit(vec![mark_part_deleted(*part_id)]));
             }
             Err(NoAnswer::Failed(error)) => error,
+            // Its turn comes too late.
+            Err(NoAnswer::Instead(_)) if is_too_late => {
+                return Ok(AvitoStep::Commit(vec![mark_delete_refused(*part_id, "")]));
+            }
             Err(NoAnswer::Instead(next)) => return Ok(next),
         };
         tracing::warn!(dialog_id = self.dialog_id, part_id, %error, "a part was not deleted");
-        let is_too_late = work.now.duration_since(*sent_at) >= DELETABLE;
         if let Verdict::Wait { wait, counts, .. } = Duty::Deletion.after(error.outcome(), trouble.history(false))
             && !is_too_late
         {
@@ -82,7 +86,7 @@ pub(super) fn set_deletion_aside(part_to_delete: &PartToDelete) -> AvitoStep {
 }
 
 /// Postpones the deletion of a part. Later answers go on meanwhile.
-fn postpone_deletion(part_id: i64, is_attempt: bool, wait: Duration) -> Statement {
+pub(super) fn postpone_deletion(part_id: i64, is_attempt: bool, wait: Duration) -> Statement {
     Postponement { part_id, state: PartState::Deleting, is_attempt, is_verification: false, wait, is_alone: true }
         .statement()
 }

@@ -41,7 +41,7 @@ impl AvitoSender<'_> {
 }
 
 /// Postpones the request to mark the chat read. Nothing waits for it.
-fn postpone_mark_read(dialog_id: i64, is_attempt: bool, wait: Duration) -> Statement {
+pub(super) fn postpone_mark_read(dialog_id: i64, is_attempt: bool, wait: Duration) -> Statement {
     Statement::new(
         "UPDATE dialogs SET mark_read_at = now() + make_interval(secs => $3), mark_read_failed_since = coalesce(mark_read_failed_since, now()),
                 mark_read_attempts = mark_read_attempts + CASE WHEN $2 THEN 1 ELSE 0 END

@@ -8,7 +8,11 @@ use super::{
 };
 use crate::{
     avito,
-    bridge::{common::wakeups::Wakeups, error::BridgeError, rows::account_work},
+    bridge::{
+        common::{outage::Recovery, wakeups::Wakeups},
+        error::BridgeError,
+        rows::account_work,
+    },
     platform::endings::Outcome,
 };
 
@@ -25,7 +29,7 @@ impl AvitoSender<'_> {
         Ok((!is_ours).then(|| work.release(Vec::new(), account_work::TRIAL_RESERVATION)))
     }
 
-    /// Notes how a call ended. After its first success what waited for it is due at once.
+    /// Notes how a call ended. After the first success of a call that was out what waited for it is due at once.
     pub(super) async fn note_call(
         &self,
         work: &DialogWork,
@@ -43,11 +47,10 @@ impl AvitoSender<'_> {
             }
             // A refusal and a limit are answers: the call itself goes through.
             None | Some(Outcome::Refused | Outcome::Limited(_) | Outcome::OurFault) => {
-                if let Some(outage) = former.and_then(|outage| outage.with_success(method)) {
-                    let statements = vec![
-                        account_work::resume_failed_dialogs(work.keys.account_id),
-                        account_work::store_outage(work.keys.account_id, outage),
-                    ];
+                if let Some(Recovery { outage, was_out }) = former.and_then(|outage| outage.with_success(method)) {
+                    let resumed = was_out.then(|| account_work::resume_failed_dialogs(work.keys.account_id));
+                    let stored = account_work::store_outage(work.keys.account_id, outage);
+                    let statements = resumed.into_iter().chain([stored]).collect();
                     Wakeups::read(&self.run(statements).await?)?.wake(self.app).await;
                 }
             }

@@ -141,7 +141,8 @@ fn end_part(part: &Part, outcome: Outcome, was_read: bool, vendor_message: Optio
 pub(super) fn end_of_old_part(work: &DialogWork, part: &Part) -> Option<AvitoStep> {
     let age = |since: Timestamp| Duration::try_from(work.now.duration_since(since)).unwrap_or_default();
     if part.outcome_unknown {
-        (age(part.sending_since) >= MAX_ANSWER_AGE).then(|| give_up_unknown(part))
+        // Each new sending begins anew; what counts is the time since the first that failed.
+        (age(part.sending_since).max(part.trouble.failing_for) >= MAX_ANSWER_AGE).then(|| give_up_unknown(part))
     } else {
         (part.trouble.failing_for >= MAX_ANSWER_AGE).then(|| give_up_unsent(part))
     }

@@ -1,7 +1,7 @@
 //! Sends an operator's pictures to Avito: the worker that holds the dialog's lease fetches the file, checks its first
 //! bytes and passes it on.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -26,6 +26,12 @@ use crate::{
     telegram::{Error, MAX_DOWNLOAD_BYTES},
     tenancy::bots,
 };
+
+/// The longest that a picture waits until no other bot or dialog of this process has files in memory.
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The time in which a file is fetched and uploaded. A worker has 30 s, of which reading the chat and posting the picture may each
+/// take ten.
+const FILES_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Returns a picture's kind, by its first bytes, as the ending of a file name. None: Avito does not take the file.
 fn ending(bytes: &[u8]) -> Option<&'static str> {
@@ -92,8 +98,13 @@ impl AvitoSender<'_> {
         part: &Part,
         picture: &Value,
     ) -> Result<AvitoStep, BridgeError> {
-        let permit = self.app.media().permit().await;
-        let bytes = match self.fetch(part, picture).await? {
+        let Ok(permit) = tokio::time::timeout(PERMIT_TIMEOUT, self.app.media().permit()).await else {
+            // That is no attempt of this part.
+            return Ok(work.release(Vec::new(), PERMIT_TIMEOUT));
+        };
+        let files_until = tokio::time::Instant::now() + FILES_TIMEOUT;
+        let fetched = tokio::time::timeout_at(files_until, self.fetch(part, picture)).await;
+        let bytes = match fetched.unwrap_or(Ok(Err(PictureError::Transient(Outcome::Unknown))))? {
             Ok(bytes) => bytes,
             Err(PictureError::Transient(outcome)) => {
                 return self.after_part_outcome(work, part, Duty::Upload, outcome, None).await;
@@ -112,8 +123,12 @@ impl AvitoSender<'_> {
         let upload = async |avito: &avito::Client, token: &Secret| {
             avito.upload_image(token, user_id, &name, bytes.clone()).await
         };
-        let uploaded = self.call(work, "images.upload", upload).await;
+        let uploaded = tokio::time::timeout_at(files_until, self.call(work, "images.upload", upload)).await;
         drop(permit);
+        let Ok(uploaded) = uploaded else {
+            tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, "a picture took too long");
+            return self.after_part_outcome(work, part, Duty::Upload, Outcome::Unknown, None).await;
+        };
         let image_id = match uploaded {
             Ok(image_id) => image_id,
             // The buyer sees nothing of an upload, so there is nothing to verify.

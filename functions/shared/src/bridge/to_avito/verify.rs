@@ -60,6 +60,10 @@ impl AvitoSender<'_> {
         {
             return Ok(end);
         }
+        if self.run(vec![withdraw_changed(part.id)]).await?.iter().flatten().next().is_some() {
+            // Its writer wants it deleted or changed: it does not go as it was.
+            return Ok(AvitoStep::Commit(Vec::new()));
+        }
         let results = self.run(vec![restart_sending(part.id)]).await?;
         if results.iter().flatten().next().is_none() {
             return Ok(AvitoStep::Commit(Vec::new())); // Avito reported the message in the meantime
@@ -118,6 +122,16 @@ fn looks_like(part: &Part, message: &avito::Message) -> bool {
 fn count_verification(part_id: i64) -> Statement {
     Statement::new("UPDATE parts SET verify_attempts = verify_attempts + 1 WHERE id = $1 AND state = 'sending'")
         .bind(part_id)
+}
+
+/// Sets a part that no verification found back to `pending`, if its message is to be changed or deleted. No row: it is not.
+fn withdraw_changed(part_id: i64) -> Statement {
+    Statement::new(
+        "UPDATE parts p SET state = 'pending' FROM messages m
+         WHERE p.id = $1 AND p.state = 'sending' AND m.id = p.message_id AND m.change_due_at IS NOT NULL
+         RETURNING p.id",
+    )
+    .bind(part_id)
 }
 
 /// Starts the sending of a part anew: no verification found it. Its message may appear twice all the same. No row: it is not

@@ -10,7 +10,11 @@ use futures_util::FutureExt;
 use uuid::Uuid;
 
 use super::{
-    claim, outcomes,
+    blocking::postpone_block,
+    claim,
+    edits::postpone_deletion,
+    mark_read::postpone_mark_read,
+    outcomes,
     sender::{AvitoSender, AvitoStep, SUSPENDED_DELAY, wake_bot},
     work::DialogWork,
 };
@@ -73,13 +77,29 @@ impl AvitoSender<'_> {
     /// Takes the next step. A panic of our own code is an error like any other.
     async fn next_step(&self, work: &DialogWork, stop: Instant) -> Result<AvitoStep, BridgeError> {
         if work.is_suspended {
-            return Ok(work.release(Vec::new(), SUSPENDED_DELAY));
+            return Ok(self.postponed_alone(work, work.release(Vec::new(), SUSPENDED_DELAY)));
         }
         if Instant::now() >= stop {
             return Ok(work.release(Vec::new(), Duration::ZERO));
         }
         let taken = AssertUnwindSafe(Box::pin(self.step(work))).catch_unwind().await;
-        taken.unwrap_or(Err(BridgeError::Panicked))
+        Ok(self.postponed_alone(work, taken.unwrap_or(Err(BridgeError::Panicked))?))
+    }
+
+    /// Postpones a deletion, a blocking or a mark-read alone where the step would have the whole dialog wait: no answer waits for
+    /// one of them.
+    fn postponed_alone(&self, work: &DialogWork, step: AvitoStep) -> AvitoStep {
+        let AvitoStep::ReleaseFor(mut outcome, wait) = step else { return step };
+        let alone = match (&work.part_to_delete, &work.block_request, &work.part) {
+            _ if wait.is_zero() => None,
+            (Some(deletion), ..) => Some(postpone_deletion(deletion.part_id, false, wait)),
+            (None, Some(_), _) => Some(postpone_block(self.dialog_id, false, wait)),
+            (None, None, None) => work.mark_read.then(|| postpone_mark_read(self.dialog_id, false, wait)),
+            (None, None, Some(_)) => None,
+        };
+        let Some(alone) = alone else { return AvitoStep::ReleaseFor(outcome, wait) };
+        outcome.push(alone);
+        AvitoStep::Commit(outcome)
     }
 
     /// Runs the transaction that ends a step, and returns what it claimed. Wakes the bot at once: for a second other transactions

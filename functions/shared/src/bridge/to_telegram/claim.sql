@@ -217,6 +217,7 @@ BEGIN
         'outbox', json_build_object(
             'budget', _outbox.recent_sends, 'reactions', _outbox.recent_reactions,
             'topics_off', _outbox.topics_off, 'rate_limited_until', _outbox.rate_limited_until,
+            'broken_until', _outbox.broken_until,
             'last_sent_at', _outbox.last_sent_at, 'now', now()),
         'outage', CASE WHEN _outbox.failing_calls IS NOT NULL THEN json_build_object(
             'calls', _outbox.failing_calls, 'since', _outbox.out_since, 'trial_at', _outbox.trial_at,

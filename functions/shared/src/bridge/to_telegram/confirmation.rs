@@ -31,6 +31,10 @@ use crate::{
 
 /// A chat about which Avito could not be asked for this time is shown without its confirmation.
 const PROVISIONAL_AFTER: Duration = Duration::from_secs(15 * 60);
+/// The longest that the outbox of a bot waits for one answer about a chat: the words of other buyers wait meanwhile.
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+/// The most dialogs that are held, or released, with one of their account.
+const HOLD_BATCH: i64 = 500;
 
 /// A chat as Avito describes it.
 pub(super) struct Context {
@@ -50,7 +54,10 @@ pub(super) enum NotConfirmed {
 pub(super) async fn ask_avito(sender: &TelegramSender<'_>, dialog: &ClaimedDialog) -> Result<Context, NotConfirmed> {
     let (keys, chat_id) = (&dialog.keys, &dialog.avito_chat_id);
     let ask = async |avito: &avito::Client, token: &Secret| avito.chat(token, keys.user_id, chat_id).await;
-    match AvitoCaller::new(sender.app, keys).call(CallPriority::Reply, None, ask).await {
+    let caller = AvitoCaller::new(sender.app, keys);
+    let asked = tokio::time::timeout(ASK_TIMEOUT, caller.call(CallPriority::Reply, None, ask)).await;
+    let Ok(answer) = asked else { return Err(NotConfirmed::Later(Outcome::Unknown)) };
+    match answer {
         Ok(chat) => {
             let (buyer, item) = chat_snapshot::snapshot(&chat, keys.user_id);
             Ok(Context { buyer, item })
@@ -70,13 +77,21 @@ pub(super) async fn ask_avito(sender: &TelegramSender<'_>, dialog: &ClaimedDialo
 /// Asks Avito if the chat exists, and with which buyer, in a group without topics.
 pub(super) async fn confirm_chat(sender: &TelegramSender<'_>, work: &BotWork, dialog: &ClaimedDialog) -> TelegramStep {
     match ask_avito(sender, dialog).await {
-        Ok(context) => TelegramStep::Commit(vec![store_confirmation(dialog.id, &context)]),
+        Ok(context) => TelegramStep::Commit(after_confirmation(dialog, &context)),
         Err(not_confirmed) => after_no_confirmation(dialog, &not_confirmed, work.outbox.now),
     }
 }
 
+/// Returns the statements that follow when Avito has confirmed a chat. If it could not be asked before, the other chats of the account
+/// that waited are asked for now.
+pub(super) fn after_confirmation(dialog: &ClaimedDialog, context: &Context) -> Vec<Statement> {
+    let mut statements = vec![store_confirmation(dialog.id, context)];
+    statements.extend(dialog.confirm_failed_since.map(|_| release_unconfirmed(dialog.keys.account_id)));
+    statements
+}
+
 /// Stores that Avito has confirmed the chat, and how it describes it.
-pub(super) fn store_confirmation(dialog_id: i64, context: &Context) -> Statement {
+fn store_confirmation(dialog_id: i64, context: &Context) -> Statement {
     Statement::new(
         "UPDATE dialogs SET buyer = coalesce($2, buyer), item = coalesce($3, item), confirmed_at = coalesce(confirmed_at, now())
          WHERE id = $1",
@@ -105,8 +120,16 @@ pub(super) fn after_no_confirmation(
         Verdict::Wait { .. } if outcome != Outcome::Refused && history.failing_for >= PROVISIONAL_AFTER => {
             show_provisionally(dialog.id)
         }
-        Verdict::Wait { wait, counts, .. } => {
+        Verdict::Wait { wait, counts, .. } if outcome == Outcome::Refused => {
             vec![note_confirmation_failure(dialog.id, counts, spread(wait).as_secs_f64())]
+        }
+        Verdict::Wait { wait, counts, .. } => {
+            let left = PROVISIONAL_AFTER.saturating_sub(history.failing_for);
+            let wait = spread(wait).min(left).as_secs_f64();
+            vec![
+                note_confirmation_failure(dialog.id, counts, wait),
+                hold_unconfirmed(dialog.keys.account_id, dialog.id, wait),
+            ]
         }
         Verdict::Plainer | Verdict::End => {
             metrics::counter!("chats_unconfirmed").increment(1);
@@ -126,6 +149,34 @@ fn note_confirmation_failure(dialog_id: i64, is_attempt: bool, wait_seconds: f64
     .bind(dialog_id)
     .bind(is_attempt)
     .bind(wait_seconds)
+}
+
+/// Holds the other unconfirmed dialogs of an account as well: Avito answers for none of them, and one question at a time finds out
+/// when it does.
+fn hold_unconfirmed(account_id: i64, dialog_id: i64, wait_seconds: f64) -> Statement {
+    Statement::new(
+        "UPDATE dialogs SET confirm_failed_since = coalesce(confirm_failed_since, now()),
+                hold_until = greatest(hold_until, now() + make_interval(secs => $3))
+         WHERE id IN (SELECT id FROM dialogs
+                      WHERE avito_account_id = $1 AND confirmed_at IS NULL AND provisional_since IS NULL AND id <> $2
+                      LIMIT $4 FOR NO KEY UPDATE SKIP LOCKED)",
+    )
+    .bind(account_id)
+    .bind(dialog_id)
+    .bind(wait_seconds)
+    .bind(HOLD_BATCH)
+}
+
+/// Releases the unconfirmed dialogs of an account that were held.
+fn release_unconfirmed(account_id: i64) -> Statement {
+    Statement::new(
+        "UPDATE dialogs SET hold_until = NULL
+         WHERE id IN (SELECT id FROM dialogs
+                      WHERE avito_account_id = $1 AND confirmed_at IS NULL AND confirm_attempts = 0 AND hold_until > now()
+                      LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED)",
+    )
+    .bind(account_id)
+    .bind(HOLD_BATCH)
 }
 
 /// Shows a dialog although Avito could not be asked about its chat. A notice says so.

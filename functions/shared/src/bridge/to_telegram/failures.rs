@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde_json::json;
 
 use super::{
     general, retry,
@@ -18,6 +19,7 @@ use super::{
 use crate::{
     bridge::{
         common::{
+            outage::Recovery,
             post_kind::PostKind,
             states::PostState,
             telegram_budget::{later, time_since},
@@ -110,7 +112,7 @@ pub(super) async fn after_failure(
     match error {
         // Telegram carried it out, but its result cannot be read: a repetition would do it twice.
         Error::Unreadable => outcome.push(posts::mark_post_sent(post.id, Some(Vec::new()))),
-        Error::NotAForum => {
+        Error::NotAForum if target.thread_id.is_some() => {
             outcome.extend(posts::requeue_post(post.id, Requeue::AT_ONCE));
             outcome.push(bot_outbox::mark_topics_off(sender.bot_id));
         }
@@ -120,7 +122,11 @@ pub(super) async fn after_failure(
             outcome.extend(work.dialog.as_ref().map(|dialog| topics::limit_new_topics(dialog.id)));
         }
         Error::TopicClosed => match &work.dialog {
-            Some(_) if call::reopen_topic(sender, target).await => {
+            // Once for each post: a topic that is closed all the same is none that the post can go to.
+            Some(_) if post.content.get(REOPENED).is_none() && call::reopen_topic(sender, target).await => {
+                let mut content = post.content.clone();
+                content[REOPENED] = json!(true);
+                outcome.push(posts::replace_content(post.id, content, Vec::new(), false));
                 outcome.extend(posts::requeue_post(post.id, Requeue::AT_ONCE));
             }
             Some(dialog) => {
@@ -246,11 +252,18 @@ pub(super) fn broken_bot(
     reason: String,
     mut outcome: Vec<Statement>,
 ) -> TelegramStep {
+    let (statements, until) = rest_broken(sender.bot_id, work, reason);
+    outcome.extend(statements);
+    TelegramStep::ReleaseUntil(outcome, until)
+}
+
+/// Returns the statements that mark a bot as broken, and the time before which it is not tried again.
+pub(super) fn rest_broken(bot_id: i64, work: &BotWork, reason: String) -> (Vec<Statement>, Timestamp) {
     let now = work.outbox.current();
-    outcome.push(bots::mark_broken(sender.bot_id, reason));
     metrics::counter!("bots_broken").increment(1);
     let wait = Duty::BotRefused.wait_while_failing(time_since(work.bot.broken_since, now));
-    TelegramStep::ReleaseUntil(outcome, later(now, spread(wait)))
+    let until = later(now, spread(wait));
+    (vec![bots::mark_broken(bot_id, reason), bot_outbox::store_broken_until(bot_id, until)], until)
 }
 
 /// The object that failed in a post's call: its dialog, or a post outside of dialogs.
@@ -283,13 +296,16 @@ pub(super) fn note_failed_receipts<'a>(
     (outage != former).then(|| bot_outbox::store_outage(sender.bot_id, outage))
 }
 
+/// The member of a post's content which says that its topic was opened again for it.
+const REOPENED: &str = "reopened";
 /// The method that sets a receipt.
 pub(super) const SET_REACTION: &str = "setMessageReaction";
 
-/// Notes that a call went through, and makes what waited for it due.
+/// Notes that a call went through. If it was out, what waited for it is due.
 pub(super) fn note_call(sender: &TelegramSender<'_>, work: &BotWork, method: &str) -> Vec<Statement> {
-    let Some(outage) = work.outage.clone().and_then(|outage| outage.with_success(method)) else { return Vec::new() };
-    let mut statements = bot_outbox::resume_failed(sender.bot_id);
+    let recovery = work.outage.clone().and_then(|outage| outage.with_success(method));
+    let Some(Recovery { outage, was_out }) = recovery else { return Vec::new() };
+    let mut statements = if was_out { bot_outbox::resume_failed(sender.bot_id) } else { Vec::new() };
     statements.push(bot_outbox::store_outage(sender.bot_id, outage));
     statements
 }

@@ -86,7 +86,8 @@ impl TelegramSender<'_> {
 
     /// Returns the time before which nothing at all can be sent. None: posts may be sent now.
     pub(super) fn blocked_until(work: &BotWork) -> Option<Timestamp> {
-        if let Some(until) = work.outbox.rate_limited_until.filter(|until| *until > work.outbox.now) {
+        let waits = [work.outbox.rate_limited_until, work.outbox.broken_until];
+        if let Some(until) = waits.into_iter().flatten().filter(|until| *until > work.outbox.now).max() {
             return Some(until);
         }
         (work.bot.suspended || work.bot.group_chat_id.is_none()).then(|| later(work.outbox.now, retry::SUSPENDED_PAUSE))

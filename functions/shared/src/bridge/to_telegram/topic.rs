@@ -57,8 +57,8 @@ pub(super) async fn ensure_topic(
     } else {
         match confirmation::ask_avito(sender, dialog).await {
             Ok(context) => {
-                let confirmed = confirmation::store_confirmation(dialog.id, &context);
-                (context, vec![confirmed])
+                let confirmed = confirmation::after_confirmation(dialog, &context);
+                (context, confirmed)
             }
             Err(not_confirmed) => return Ok(confirmation::after_no_confirmation(dialog, &not_confirmed, now)),
         }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    claim,
+    claim, failures,
     send::files::Files,
     sender::{AskedPositions, SendPlan, TelegramSender, TelegramStep},
     set_aside::{Fingerprint, Subject},
@@ -26,6 +26,7 @@ use crate::{
             queue_tasks::{AvitoTask, TelegramTask},
             telegram_budget::TelegramBudget,
             tenant_cache,
+            texts::{self, Language},
             wakeups::Wakeups,
         },
         error::BridgeError,
@@ -101,7 +102,18 @@ async fn run_round(app: &App, bot_id: i64, stop: Instant) -> Result<RoundEnd, Br
         ended => return Ok(end_round(app, bot_id, ended).await),
     };
     tenant_cache::remember(&tenant_cache::OF_BOTS, bot_id, work.bot.client_id);
-    let sender = sender_of(app, bot_id, owner, &work)?;
+    let sender = match sender_of(app, bot_id, owner, &work) {
+        Ok(sender) => sender,
+        Err(error) if error.sets_aside() => {
+            tracing::error!(bot_id, %error, "the token of a bot does not open");
+            let reason = texts::token_does_not_open(Language::Russian).to_owned();
+            let (mut statements, until) = failures::rest_broken(bot_id, &work, reason);
+            statements.push(bot_outbox::release_until(bot_id, owner, until));
+            app.db().run(Scope::Tenant(work.bot.client_id), statements).await?;
+            return Ok(RoundEnd::Worker(WorkerOutcome::Done));
+        }
+        Err(error) => return Err(error),
+    };
     let mut state = WorkerState::Claimed(work);
     let mut last_idle = None;
     loop {
