@@ -191,8 +191,9 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// The parts of the library whose code runs in one function alone, with that function.
-const ROOMS: [(&str, &str); 4] = [
+const ROOMS: [(&str, &str); 5] = [
     ("bridge/sweep.rs", "sweep"),
+    ("bridge/ingest/intake.rs", "record-intake"),
     ("bridge/ingest/polls/", "poll-accounts"),
     ("bridge/to_telegram/", "deliver-to-telegram"),
     ("bridge/to_avito/", "deliver-to-avito"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aws_lambda_events::sqs::SqsBatchResponse;
 use tuberry::{
     App,
-    bridge::{ingest::avito_webhook::record_from_intake, queue_tasks::IntakeTask},
+    bridge::{ingest::intake::record_from_intake, queue_tasks::IntakeTask},
     platform::queue::Batch,
 };
 

@@ -118,6 +118,7 @@ class Stack:
         outputs = {"TELEGRAM": "Telegram", "AVITO": "Avito", "POLL": "Poll", "INTAKE": "Intake", "AUTO_REPLY": "AutoReply"}
         queues = {f"{name}_QUEUE_URL": self.outputs[f"{output}QueueUrl"] for name, output in outputs.items()}
         return {"STACK_NAME": self.settings.stack_name, "STACK_API": self.settings.api, "STACK_CONTROL": self.front.control or "",
+                "INTAKE_DEAD_LETTERS_URL": self.outputs["IntakeDeadLettersUrl"],
                 **self.emulator.environment(), **queues, **{name: self.settings[name] for name in names}}
 
 

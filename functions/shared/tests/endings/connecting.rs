@@ -14,7 +14,7 @@ use crate::{
 const CALL_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// The running stack; calls to the outside end early.
-fn world() -> World {
+fn impatient() -> World {
     World::with_call_timeout(&[], CALL_TIMEOUT)
 }
 
@@ -39,7 +39,7 @@ async fn count(world: &World, method: &str, is_mine: impl Fn(&Value) -> bool) ->
 
 #[tokio::test]
 async fn a_bot_that_telegram_does_not_let_connect_is_refused_in_words_and_connects_once_it_does() {
-    let world = world();
+    let (world, impatient) = (World::new(), impatient());
     let owner = world.owner().await;
     for call in ["getMe", "getChat", "getChatMember", "setWebhook"] {
         for failure in FAILURES {
@@ -47,7 +47,7 @@ async fn a_bot_that_telegram_does_not_let_connect_is_refused_in_words_and_connec
             let bot = world.outside_bot(Value::Null).await;
             let scope = json!({ "token": bot.token.expose() });
             let fault = fail(&world, failure, json!({ "target": "telegram", "method": call, "scope": scope })).await;
-            let error = world.connect_bot(&owner, &bot).await.map(|_| ()).expect_err(&cell);
+            let error = impatient.connect_bot(&owner, &bot).await.map(|_| ()).expect_err(&cell);
             let is_right = match (call, failure.0) {
                 ("getChat" | "getChatMember", "403") => matches!(error, bots::ConnectError::Group(_)),
                 ("setWebhook", _) => matches!(error, bots::ConnectError::Webhook(_)),
@@ -64,7 +64,7 @@ async fn a_bot_that_telegram_does_not_let_connect_is_refused_in_words_and_connec
 
 #[tokio::test]
 async fn an_account_whose_keys_avito_does_not_check_is_refused_in_words_and_connects_once_it_does() {
-    let world = world();
+    let (world, impatient) = (World::new(), impatient());
     let owner = world.owner().await;
     let (bot, _) = world.bot(&owner).await;
     for call in ["token", "self"] {
@@ -77,7 +77,7 @@ async fn an_account_whose_keys_avito_does_not_check_is_refused_in_words_and_conn
                 json!({ "user_id": outside.user_id })
             };
             let fault = fail(&world, failure, json!({ "target": "avito", "method": call, "scope": scope })).await;
-            let error = world.connect_account(&owner, bot.id, &outside).await.map(|_| ()).expect_err(&cell);
+            let error = impatient.connect_account(&owner, bot.id, &outside).await.map(|_| ()).expect_err(&cell);
             let is_right = match failure.0 {
                 "403" => matches!(error, accounts::ConnectError::Keys | accounts::ConnectError::Tariff),
                 _ => matches!(error, accounts::ConnectError::Avito(_)),
@@ -96,7 +96,7 @@ async fn an_account_whose_keys_avito_does_not_check_is_refused_in_words_and_conn
 
 #[tokio::test]
 async fn an_account_whose_webhook_avito_does_not_take_is_connected_and_says_why_it_is_not_reported() {
-    let world = world();
+    let (world, impatient) = (World::new(), impatient());
     let owner = world.owner().await;
     let (bot, _) = world.bot(&owner).await;
     for call in ["subscriptions", "webhook.register"] {
@@ -105,8 +105,9 @@ async fn an_account_whose_webhook_avito_does_not_take_is_connected_and_says_why_
             let outside = world.outside_account().await;
             let scope = json!({ "user_id": outside.user_id });
             let fault = fail(&world, failure, json!({ "target": "avito", "method": call, "scope": scope })).await;
-            let account =
-                must(world.connect_account(&owner, bot.id, &outside).await.map_err(|error| format!("{cell}: {error}")));
+            let account = must(
+                impatient.connect_account(&owner, bot.id, &outside).await.map_err(|error| format!("{cell}: {error}")),
+            );
             if (call, failure.0) == ("webhook.register", "cut after") {
                 // It was done all the same, and Avito says so when it is asked.
                 assert_eq!(

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tuberry::bridge::{
-    ingest::avito_webhook::{IntakeError, record_from_intake},
+    ingest::intake::{IntakeError, record_from_intake},
     queue_tasks::IntakeTask,
 };
 

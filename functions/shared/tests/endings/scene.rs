@@ -36,7 +36,7 @@ use crate::support::{World, must, shop::Shop, variable};
 /// Nothing listens there: the test itself runs the workers.
 const NO_QUEUE: &str = "http://127.0.0.1:1/none";
 /// The timeout of calls: a call that hangs costs no minutes.
-const CALL_TIMEOUT: Duration = Duration::from_millis(400);
+const CALL_TIMEOUT: Duration = Duration::from_millis(700);
 /// The most rounds in which all that is due is worked off: more would be a circle without a wait.
 const MAX_ROUNDS: usize = 300;
 
@@ -97,8 +97,9 @@ impl Scene {
             ("AUTO_REPLY_QUEUE_URL", NO_QUEUE),
         ];
         changed.extend(variables);
-        let world = World::with_call_timeout(&changed, CALL_TIMEOUT);
-        let shop = Shop::of(world).await;
+        // Connected with the usual timeouts, for a busy machine may take longer than those of the scene.
+        let shop = Shop::of(World::with(&changed)).await;
+        let shop = shop.in_world(World::with_call_timeout(&changed, CALL_TIMEOUT));
         shop.world.query(Scope::Tenant(shop.owner.client), start_polling(shop.outside.user_id)).await;
         let mut scene = Self {
             shop,

@@ -118,8 +118,6 @@ impl World {
             Some((_, value)) => Some((*value).to_owned()),
             // The simulators' hosts, which the stack gives to its functions alone.
             None if name == "MEDIA_HOSTS" => Some("127.0.0.1".to_owned()),
-            // No test fills those of the stack.
-            None if name == "INTAKE_DEAD_LETTERS_URL" => Some("http://127.0.0.1:1/none".to_owned()),
             None => std::env::var(name).ok(),
         };
         must(Config::read(&variables(NEEDS), get))

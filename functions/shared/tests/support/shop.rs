@@ -36,6 +36,11 @@ impl Shop {
         Self { world, owner, bot, account_id: account.id, outside, chat: OnceCell::new() }
     }
 
+    /// The same shop, seen by another application.
+    pub fn in_world(self, world: World) -> Self {
+        Self { world, ..self }
+    }
+
     /// Returns the id of the only chat in Avito, which the first call opens.
     pub async fn chat(&self) -> String {
         let open = async || {

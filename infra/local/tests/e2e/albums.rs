@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::support::{LATER, SOON, Seller, new_number};
+use super::support::{LATER, SOON, Seller, database, new_number, wait_until};
 
 /// Lists what the account wrote in an Avito chat: the kind of each message, with its text.
 async fn sent(seller: &Seller, chat: &str) -> Vec<String> {
@@ -50,6 +50,20 @@ async fn the_caption_of_an_album_follows_its_last_picture_wherever_it_stands() {
     album(&seller, thread, 1, "Вид сбоку").await;
 
     has_sent(&seller, &chat, &["image", "image", "image", "Вид спереди", "image", "image", "image", "Вид сбоку"]).await;
+}
+
+#[tokio::test]
+async fn an_album_that_stays_inside_answers_nobody() {
+    let seller = Seller::new().await;
+    let (_, thread) = seller.conversation("Анна").await;
+    album(&seller, thread, 2, "// свои").await;
+
+    let inside = "SELECT FROM inside_albums WHERE bot_id = $1";
+    wait_until(SOON, "the album is kept inside", async || {
+        database().await.query_opt(inside, &[&seller.bot_id]).await.expect("the albums").map(|_| ())
+    })
+    .await;
+    assert_eq!(seller.get("/api/dialogs").await.body["items"][0]["state"], "waiting");
 }
 
 #[tokio::test]

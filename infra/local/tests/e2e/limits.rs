@@ -36,6 +36,7 @@ async fn calls_after_the_429(seller: &Seller, since: u64) -> Vec<Call> {
 /// Moves the clocks of the bot's outbox forward by this many seconds, and sweeps.
 async fn time_passes(seller: &Seller, seconds: f64) {
     let forward = "UPDATE bot_outboxes SET rate_limited_until = rate_limited_until - make_interval(secs => $2),
+        broken_until = broken_until - make_interval(secs => $2),
         due_at = due_at - make_interval(secs => $2), wakeup_at = wakeup_at - make_interval(secs => $2),
         recent_sends = ARRAY(SELECT sent - ($2 * 1000)::bigint FROM unnest(recent_sends) AS sent) WHERE bot_id = $1";
     database().await.execute(forward, &[&seller.bot_id, &seconds]).await.expect("the outbox");

@@ -26,7 +26,7 @@ pub(in crate::bridge) struct Outage {
     attempts: u32,
 }
 
-/// What is left of an outage after a call went through.
+/// The rest of an outage after a call went through.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::bridge) struct Recovery {
     /// The calls that still fail.

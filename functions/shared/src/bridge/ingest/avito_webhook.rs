@@ -4,7 +4,7 @@
 use std::{
     collections::HashSet,
     sync::{LazyLock, Mutex},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
@@ -20,16 +20,13 @@ use super::{
 };
 use crate::{
     App, avito,
-    bridge::common::{
-        queue_tasks::{IntakeDeadLetter, IntakeTask},
-        wakeups::Wakeups,
-    },
+    bridge::common::{queue_tasks::IntakeTask, wakeups::Wakeups},
     platform::{
         db::{DbError, Scope},
         queue::{QueueError, Task},
         secrets::{Secret, same},
     },
-    tenancy::accounts::{self, webhooks},
+    tenancy::accounts::webhooks,
 };
 
 /// The result of a webhook.
@@ -45,10 +42,6 @@ pub enum WebhookResult {
 
 /// Avito waits 2 s in all: Postgres gets half of that, the intake queue the other half.
 const POSTGRES_TIMEOUT: Duration = Duration::from_millis(1000);
-/// The delay between two attempts to record a buffered webhook.
-const INTAKE_RETRY_DELAY: Duration = Duration::from_secs(1);
-/// The receipt of a buffered webhook from which on it is not to be repeated as it came if our own SQL refuses it.
-const LAST_RECEIPT: u32 = 3;
 /// The time for which a secret can be checked without Postgres.
 const SECRET_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The most hashes that Redis stores of one account: its secret is renewed monthly.
@@ -60,7 +53,7 @@ type AccountSecret = (i64, [u8; 32]);
 static SECRETS_SEEN: LazyLock<Mutex<HashSet<AccountSecret>>> = LazyLock::new(Mutex::default);
 
 /// The content of a webhook.
-enum Content {
+pub(super) enum Content {
     /// A message of one chat.
     Message(IncomingBatch),
     /// Something else than a message, or a probe.
@@ -70,7 +63,7 @@ enum Content {
 }
 
 impl Content {
-    fn read(account_id: i64, body: &[u8]) -> Self {
+    pub(super) fn read(account_id: i64, body: &[u8]) -> Self {
         match avito::webhook::Notification::read(body) {
             Ok(Some(notification)) => Self::Message(incoming_batch(account_id, &notification)),
             Ok(None) => Self::Other,
@@ -106,61 +99,6 @@ pub async fn receive_avito_webhook(app: &App, account_id: i64, secret: &Secret, 
             buffer_in_intake(app, account_id, hash, &content, body).await
         }
     }
-}
-
-/// Records a webhook from the intake queue. Its secret was checked before it was buffered. `receipt` counts how often SQS has
-/// delivered it. At the third time one that our own SQL refuses is recorded with its words alone, so that it does not hold up its chat;
-/// if that is refused too, it goes to the dead letters. An error: the task is to go back to the queue.
-pub async fn record_from_intake(
-    app: &App,
-    task: &IntakeTask,
-    receipt: u32,
-    deadline: Instant,
-) -> Result<(), IntakeError> {
-    let IntakeTask::V1 { account_id, payload } = task;
-    let Content::Message(batch) = Content::read(*account_id, payload.as_bytes()) else { return Ok(()) };
-    let refused = match record_until(app, &batch, deadline).await {
-        Err(error) if !error.is_away() && receipt >= LAST_RECEIPT => error,
-        outcome => return Ok(outcome?),
-    };
-    metrics::counter!("rows_set_aside").increment(1);
-    tracing::error!(account_id, error = %refused, "a buffered webhook is refused; its words are recorded alone");
-    match record_until(app, &batch.words_alone(), deadline).await {
-        Err(error) if !error.is_away() => {
-            tracing::error!(account_id, %error, "so are its words; it goes to the dead letters");
-            Ok(send_in_chat_order(app, &IntakeDeadLetter(task.clone()), &batch, payload.as_bytes()).await?)
-        }
-        outcome => Ok(outcome?),
-    }
-}
-
-/// A reason for which a buffered webhook stays in the queue.
-#[derive(Debug, thiserror::Error)]
-pub enum IntakeError {
-    /// Postgres.
-    #[error(transparent)]
-    Db(#[from] DbError),
-    /// The dead letters did not take it.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-}
-
-/// Records a batch. While Postgres is away, this retries until `deadline`: back in the queue, the webhook would wait longer than
-/// later ones that need no queue any more.
-async fn record_until(app: &App, batch: &IncomingBatch, deadline: Instant) -> Result<(), DbError> {
-    let attempts = async {
-        loop {
-            let scope = Scope::TenantOf(accounts::find_tenant_of_account(batch.account_id));
-            match app.db().run(scope, vec![record(app, batch)]).await {
-                Err(DbError::Unavailable(_)) => tokio::time::sleep(INTAKE_RETRY_DELAY).await,
-                outcome => return outcome,
-            }
-        }
-    };
-    let too_long = || DbError::Unavailable("it is still away");
-    let results = tokio::time::timeout_at(deadline.into(), attempts).await.map_err(|_| too_long())??;
-    Wakeups::read(&results)?.wake(app).await;
-    Ok(())
 }
 
 /// Checks the secret and records the message, in one transaction. None: the secret is wrong.
@@ -240,7 +178,7 @@ async fn send_to_intake(app: &App, batch: &IncomingBatch, body: &[u8]) -> Webhoo
 }
 
 /// Sends a task of a webhook to a FIFO queue: in order within its chat, once per body.
-async fn send_in_chat_order<T: Task>(
+pub(super) async fn send_in_chat_order<T: Task>(
     app: &App,
     task: &T,
     batch: &IncomingBatch,

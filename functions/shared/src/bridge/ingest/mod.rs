@@ -2,6 +2,7 @@
 
 pub mod avito_webhook;
 pub mod incoming;
+pub mod intake;
 pub mod polls;
 pub mod record;
 mod reorder_window;

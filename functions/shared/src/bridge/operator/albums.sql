@@ -90,6 +90,17 @@ BEGIN
       AND NOT EXISTS (SELECT FROM parts p WHERE p.message_id = m.id AND p.state NOT IN ('pending', 'failed', 'cancelled'))
     -- end
     ;
+    -- Pictures that never went have answered nobody.
+    -- lookup: unanswered
+    UPDATE dialogs d SET state = 'waiting'
+    WHERE d.id = _dialog_id AND d.state = 'answered'
+      AND NOT EXISTS (SELECT FROM messages m WHERE m.bot_id = _bot_id AND m.telegram_chat_id = _telegram_chat_id
+                      AND m.media_group_id = _media_group_id)
+      AND (SELECT m.origin FROM messages m
+           WHERE m.client_id = d.client_id AND m.dialog_id = d.id AND m.origin <> 'system' AND m.status <> 'filtered'
+           ORDER BY m.id DESC LIMIT 1) = 'buyer'
+    -- end
+    ;
     RETURN QUERY
     -- lookup: pictures_to_delete
     WITH requested AS (

@@ -2,6 +2,7 @@
 //! and the new text is sent. The requested change is stored in the message. The worker that holds the dialog's lease
 //! makes parts of it, and each step is a row.
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::{
@@ -26,6 +27,10 @@ use crate::{
 const MAX_DELETE_AGE: f64 = 3600.0;
 /// The delay of a change to a sent answer, seconds: an operator who corrects an answer often does so twice.
 const EDIT_DELAY: f64 = 3.0;
+
+/// The age up to which an edited note or refused message may become an answer, seconds: two days, in which Telegram lets people
+/// edit what they wrote (core.telegram.org/bots/api, `editMessageText`).
+const MAX_NEW_AGE: i64 = 48 * 3600;
 
 /// The new content of an edited message.
 struct Edited {
@@ -80,7 +85,9 @@ pub(super) fn handle_edit(bot_id: i64, message: &Message) -> UpdateOutcome {
     }
     let edited = Edited::of(message);
     let mut statements = Vec::new();
-    if let Ok(parts) = &edited.parts {
+    // Of an older one the rows may be forgotten: it would go to the buyer once more.
+    let may_be_new = message.date.is_none_or(|date| Timestamp::now().as_second() - date < MAX_NEW_AGE);
+    if let (Ok(parts), true) = (&edited.parts, may_be_new) {
         let kind = if matches!(message.content, Content::Text(_)) { "text" } else { "image" };
         statements.extend(insert_edited(bot_id, message, kind, parts.clone()).statements);
     }

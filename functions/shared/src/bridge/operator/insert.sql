@@ -38,7 +38,7 @@ DECLARE
 BEGIN
     SELECT b.client_id, b.group_chat_id INTO _bot
     FROM tenancy_bots b WHERE b.bot_id = _bot_id AND _telegram_chat_id IN (b.group_chat_id, b.former_group_chat_id);
-    IF NOT FOUND THEN
+    IF NOT FOUND OR _thread_id IS NULL AND sql.has_another_bot(_bot_id, _telegram_chat_id, _reply_to_message_id) THEN
         RETURN QUERY SELECT *, NULL::boolean FROM sql.notify_left_group(
             _bot_id, _telegram_chat_id, _thread_id, _reply_to_message_id, _left_group_notice);
         RETURN;
@@ -49,12 +49,6 @@ BEGIN
         _dialog_id := find_dialog(_bot_id, _telegram_chat_id, _thread_id, _reply_to_message_id);
         IF _dialog_id IS NULL THEN
             RETURN NEXT;
-            RETURN;
-        END IF;
-        IF (SELECT d.bot_id <> _bot_id FROM dialogs d WHERE d.id = _dialog_id) THEN
-            -- Its account has another bot now, in another group.
-            RETURN QUERY SELECT *, NULL::boolean FROM sql.notify_unowned_topic(
-                _bot.client_id, _bot_id, _telegram_chat_id, _thread_id, _left_group_notice);
             RETURN;
         END IF;
     ELSE
@@ -129,6 +123,15 @@ BEGIN
     IF _send_at IS NOT NULL THEN
         RETURN QUERY SELECT NULL::bigint, _dialog_id, sql.seconds_until(_send_at), NULL::timestamptz, NULL::boolean;
     END IF;
+END $$;
+
+-- True if a message replies to a post of a dialog that another bot shows now, in another group. Called by store_operator_message.
+CREATE FUNCTION sql.has_another_bot(_bot_id bigint, _telegram_chat_id bigint, _reply_to_message_id bigint) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN EXISTS (
+        SELECT FROM dialogs d WHERE d.id = find_dialog(_bot_id, _telegram_chat_id, NULL, _reply_to_message_id) AND d.bot_id <> _bot_id);
 END $$;
 
 -- Makes an answer of a message that was refused, so that no part of it was ever to be sent. Returns it, or null. Called by

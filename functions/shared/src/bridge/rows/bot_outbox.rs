@@ -132,6 +132,8 @@ pub(in crate::bridge) fn store_outage(bot_id: i64, outage: Outage) -> Statement 
 pub(in crate::bridge) fn resume_failed(bot_id: i64) -> Vec<Statement> {
     let dialogs = "UPDATE dialogs d SET hold_until = NULL
                    WHERE d.bot_id = $1 AND d.hold_until > now() AND NOT d.collecting_album
+                     -- Those wait for something else: our own fault to be mended, or Avito.
+                     AND d.set_aside_attempts = 0 AND d.confirm_failed_since IS NULL
                      AND d.id = ANY (ARRAY(
                          SELECT p.dialog_id FROM posts p
                          WHERE p.bot_id = $1 AND p.state IN ('pending', 'sending') AND p.failed_since IS NOT NULL

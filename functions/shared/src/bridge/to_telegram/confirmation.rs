@@ -32,7 +32,7 @@ use crate::{
 /// A chat about which Avito could not be asked for this time is shown without its confirmation.
 const PROVISIONAL_AFTER: Duration = Duration::from_secs(15 * 60);
 /// The longest that the outbox of a bot waits for one answer about a chat: the words of other buyers wait meanwhile.
-const ASK_TIMEOUT: Duration = Duration::from_secs(3);
+const ASK_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most dialogs that are held, or released, with one of their account.
 const HOLD_BATCH: i64 = 500;
 

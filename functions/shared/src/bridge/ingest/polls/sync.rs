@@ -82,7 +82,7 @@ async fn read_chats(
         }
         match reader.read(chat).await {
             Ok(Outcome::Done) => left.chat_ids.remove(chat.id),
-            Ok(Outcome::BrokeOff) if chat.is_begun => {
+            Ok(Outcome::BrokeOff) if chat.is_begun || chat.attempts > 0 => {
                 // It needs more time than a poll has: the others go before it.
                 reader.set_aside(chat, &PollError::TooLong).await?;
                 left.chat_ids.remove(chat.id)
