@@ -270,7 +270,27 @@ impl Scene {
         self.operator_message(chat, text, json!({ "reply_to_message": to })).await
     }
 
+    /// An operator edits a message of this age in the topic of a chat.
+    pub async fn operator_edits(&self, chat: &str, message_id: i64, age: Duration, text: &str) {
+        let written = Timestamp::now().as_second() - i64::try_from(age.as_secs()).unwrap_or_default();
+        let mut message = self.message_of_operator(chat, text).await;
+        message["message_id"] = json!(message_id);
+        message["date"] = json!(written);
+        message["edit_date"] = json!(Timestamp::now().as_second());
+        self.telegram_reports(&json!({ "update_id": World::new_id(), "edited_message": message })).await;
+    }
+
     async fn operator_message(&self, chat: &str, text: &str, more: Value) -> i64 {
+        let mut message = self.message_of_operator(chat, text).await;
+        for (name, value) in more.as_object().into_iter().flatten() {
+            message[name] = value.clone();
+        }
+        self.telegram_reports(&json!({ "update_id": World::new_id(), "message": message })).await;
+        message["message_id"].as_i64().unwrap_or_default()
+    }
+
+    /// A message as Telegram reports it that an operator writes in the topic of a chat.
+    async fn message_of_operator(&self, chat: &str, text: &str) -> Value {
         let sql = "SELECT telegram_topic_id FROM dialogs WHERE avito_chat_id = $1";
         let thread: i64 = self.query(Statement::new(sql).bind(chat.to_owned())).await[0].get(0);
         let id = World::new_id() % 1_000_000_000;
@@ -282,11 +302,7 @@ impl Scene {
         if text.starts_with('/') {
             message["entities"] = json!([{ "type": "bot_command", "offset": 0, "length": text.len() }]);
         }
-        for (name, value) in more.as_object().into_iter().flatten() {
-            message[name] = value.clone();
-        }
-        self.telegram_reports(&json!({ "update_id": World::new_id(), "message": message })).await;
-        id
+        message
     }
 
     /// Telegram's webhook reports that the bot has another status in a chat.

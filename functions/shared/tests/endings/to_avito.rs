@@ -373,3 +373,20 @@ async fn answers_do_not_wait_for_deletions_blockings_and_mark_reads_whose_calls_
     }
     scene.end().await;
 }
+
+#[tokio::test]
+async fn a_deletion_of_what_the_buyer_does_not_have_is_told_and_an_edit_of_a_forgotten_answer_sends_nothing() {
+    let (mut scene, x, _) = two_chats().await;
+    let answer = scene.operator_writes(&x, "лишнее").await;
+    scene.run_for(MINUTE).await;
+    scene.query(Statement::new("UPDATE parts SET state = 'cancelled'")).await;
+    scene.operator_replies(&x, answer, "/del").await;
+    scene.run_for(MINUTE).await;
+    assert!(scene.posted().iter().any(|text| text.contains("Удалять нечего")), "{:?}", scene.posted());
+
+    let sent = scene.answers_in(&x).await;
+    scene.operator_edits(&x, 4_711, 3 * DAY, "правка через три дня").await;
+    scene.run_for(MINUTE).await;
+    assert_eq!(scene.answers_in(&x).await, sent);
+    scene.end().await;
+}
