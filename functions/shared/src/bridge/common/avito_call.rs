@@ -110,7 +110,7 @@ impl<'a> AvitoCaller<'a> {
     }
 
     /// Asks Avito for the account itself, and for its first page of chats: both answered means that a refusal concerned one thing.
-    /// Of two probes within a minute the second is the first one's answer.
+    /// Of two probes within five seconds the second is the first one's answer.
     async fn probe(&self, token: &Secret) -> Result<ProbeFinding, CallError> {
         let account_id = self.keys.account_id;
         if self.query(accounts::claim_probe(account_id)).await?.is_empty() {

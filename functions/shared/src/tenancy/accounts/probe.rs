@@ -2,13 +2,13 @@
 
 use crate::platform::db::Statement;
 
-/// The time between two probes of an account, seconds. Not longer: a token that Avito ended early is refused like one thing, until the
-/// next probe.
-const PROBE_INTERVAL: f64 = 60.0;
+/// The time between two probes of an account, seconds. Not longer: until the next one, a token that Avito ended early after the last
+/// one is taken for a refusal of one thing, and answers fail.
+const PROBE_INTERVAL: f64 = 5.0;
 /// The longest time between two probes, seconds: it doubles with each probe that found nothing out.
 const MAX_PROBE_INTERVAL: f64 = 600.0;
 
-/// Claims the next probe of an account: one at a time, and at most one a minute. No row: [`select_probe`] has the last one.
+/// Claims the next probe of an account: one at a time, and at most one in five seconds. No row: [`select_probe`] has the last one.
 pub fn claim_probe(account_id: i64) -> Statement {
     Statement::new(
         "UPDATE avito_accounts SET probed_at = now(), probe_refused = NULL, probe_attempts = least(probe_attempts + 1, 20)
