@@ -19,10 +19,11 @@ async fn record(app: &'static App, batch: Batch<IntakeTask>) -> SqsBatchResponse
     let deadline = batch.deadline.checked_sub(TIME_FOR_OUTCOMES).unwrap_or(batch.deadline);
     batch
         .work_in_order(|task, receipt| async move {
+            let IntakeTask::V1 { account_id, .. } = &task;
             match record_from_intake(app, &task, receipt, deadline).await {
                 Ok(()) => true,
                 Err(error) => {
-                    tracing::error!(%error, receipt, "a buffered webhook could not be recorded");
+                    tracing::error!(account_id, %error, receipt, "a buffered webhook could not be recorded");
                     false
                 }
             }

@@ -154,13 +154,19 @@ impl Market {
         Moments { began: Instant::now(), due, least }
     }
 
-    /// Writes as an operator into the topic that the chat has now. False: there is none, or it takes no message.
+    /// Writes as an operator into the topic that the chat has now, or in reply to its last post in General. False: there is neither,
+    /// or it takes no message.
     async fn write_in_topic(&self, shop: &Shop, talk: &Talk, text: &str) -> bool {
         if shop.bot_is_out.load(Ordering::Relaxed) {
             return false;
         }
-        let Some(thread) = self.topic(shop, talk).await else { return false };
-        let message = json!({ "chat_id": shop.group.load(Ordering::Relaxed), "thread_id": thread, "text": text });
+        let group = shop.group.load(Ordering::Relaxed);
+        let Some(thread) = self.topic(shop, talk).await else {
+            let Some(post) = self.post_in_general(shop, talk).await else { return false };
+            let reply = json!({ "chat_id": group, "reply_to": post, "text": text });
+            return shop.seller.stack.try_control("telegram/messages", &reply).await.is_some();
+        };
+        let message = json!({ "chat_id": group, "thread_id": thread, "text": text });
         let is_written = shop.seller.stack.try_control("telegram/messages", &message).await.is_some();
         talk.topic.store(if is_written { thread } else { 0 }, Ordering::Relaxed);
         is_written
@@ -175,6 +181,17 @@ impl Market {
         let find = "SELECT telegram_topic_id FROM dialogs WHERE avito_account_id = $1 AND avito_chat_id = $2";
         let database = self.database().await?;
         database.query_opt(find, &[&shop.seller.account_id, &talk.chat]).await.ok()??.get(0)
+    }
+
+    /// Returns the chat's last post in General, where it is shown for an hour after its third topic was deleted.
+    async fn post_in_general(&self, shop: &Shop, talk: &Talk) -> Option<i64> {
+        let find = "SELECT p.telegram_message_ids[1] FROM posts p JOIN dialogs d ON d.id = p.dialog_id
+                    WHERE d.avito_account_id = $1 AND d.avito_chat_id = $2 AND d.in_general_until > now()
+                      AND p.kind = 'text' AND p.state = 'sent' AND p.message_chat_id = $3
+                    ORDER BY p.id DESC LIMIT 1";
+        let group = shop.group.load(Ordering::Relaxed);
+        let database = self.database().await?;
+        database.query_opt(find, &[&shop.seller.account_id, &talk.chat, &group]).await.ok()??.get(0)
     }
 
     /// Waits until nothing is under way. False: the time is over before.

@@ -199,10 +199,14 @@ fn at(message: &Value) -> i64 {
     message["at"].as_i64().expect("a time")
 }
 
-/// Lists the messages of a buyer's topics: all that he ever had.
+/// Lists the messages of a buyer's topics, all that he ever had, and those in General that are about him.
 fn messages_of<'a>(topics: &'a [Value], talk: &'a Talk) -> impl Iterator<Item = &'a Value> {
-    let of_buyer = topics.iter().filter(|topic| topic["name"].as_str().is_some_and(|name| name.ends_with(&talk.buyer)));
-    of_buyer.flat_map(|topic| topic["messages"].as_array().into_iter().flatten())
+    let is_of_buyer = |text: &Value| text.as_str().is_some_and(|text| text.contains(&talk.buyer));
+    topics.iter().flat_map(move |topic| {
+        let messages = topic["messages"].as_array().into_iter().flatten();
+        let is_topic = is_of_buyer(&topic["name"]);
+        messages.filter(move |message| is_topic || topic["thread_id"].is_null() && is_of_buyer(&message["text"]))
+    })
 }
 
 /// Maps the texts that operators wrote to the times at which they did.

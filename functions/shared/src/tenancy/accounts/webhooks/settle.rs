@@ -233,7 +233,7 @@ async fn register(app: &App, account: &Account, token: &Secret, before: Known) -
         return Ok(Settled {
             state,
             others: None,
-            // Whoever was there may be gone. One that is seen again is struck off.
+            // The others that were there may be gone. One that is seen again is struck off.
             replaced: before.others,
             is_new: refusal.is_none(),
             error: refusal,
