@@ -204,6 +204,31 @@ async fn chats_that_avito_cannot_be_asked_about_are_shown_as_provisional_after_a
 }
 
 #[tokio::test]
+async fn new_chats_that_waited_are_shown_once_avito_confirms_another_one() {
+    let (mut scene, _) = with_buyers(1).await;
+    let fault = scene.avito_fails("chats.get", None, 500).await;
+    // Only the worker confirms them: no poll does.
+    scene.query(Statement::new("UPDATE account_polls SET next_poll_at = now() + interval '1 day'")).await;
+    for index in 0..6 {
+        let chat = scene.buyer_writes_first(&format!("Новый {index}"), "Есть в наличии?").await;
+        scene.webhook_reports(&chat, &format!("Вопрос {index}")).await;
+    }
+    scene.run_for(6 * MINUTE).await;
+    scene.lift(fault).await;
+
+    let chat = scene.buyer_writes_first("Седьмой", "Добрый день").await;
+    scene.webhook_reports(&chat, "Добрый день").await;
+    scene.run_for(2 * MINUTE).await;
+
+    let posted = scene.posted();
+    // The first one is asked for at its own time.
+    for index in 1..6 {
+        assert!(posted.iter().any(|text| text.contains(&format!("Вопрос {index}"))), "{posted:?}");
+    }
+    scene.end().await;
+}
+
+#[tokio::test]
 async fn a_notice_in_a_topic_that_is_gone_is_dropped_at_the_first_refusal() {
     let (mut scene, _) = with_buyers(1).await;
     let notice = "INSERT INTO posts (client_id, bot_id, kind, content, telegram_chat_id, telegram_topic_id)

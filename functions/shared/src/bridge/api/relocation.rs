@@ -156,7 +156,7 @@ pub fn group_change_statements(bot_id: i64) -> (Vec<Statement>, Vec<Statement>) 
 pub fn make_due_now(bot_id: i64) -> Vec<Statement> {
     let make_due = "UPDATE bot_outboxes SET due_at = now(), broken_until = NULL WHERE bot_id = $1
                 RETURNING bot_id, NULL::bigint AS dialog_id, 0::bigint AS wait_seconds, NULL::timestamptz AS auto_reply_at";
-    vec![topics::try_topics_again(bot_id), Statement::new(make_due).bind(bot_id).labelled(WAKEUPS)]
+    vec![topics::try_topics_again(bot_id, None), Statement::new(make_due).bind(bot_id).labelled(WAKEUPS)]
 }
 
 /// Returns the statements that run before and after the change of an account. Dialogs are locked before their account, as in every

@@ -28,8 +28,7 @@ const MAX_DELETE_AGE: f64 = 3600.0;
 /// The delay of a change to a sent answer, seconds: an operator who corrects an answer often does so twice.
 const EDIT_DELAY: f64 = 3.0;
 
-/// The age up to which an edited note or refused message may become an answer, seconds: two days, in which Telegram lets people
-/// edit what they wrote (core.telegram.org/bots/api, `editMessageText`).
+/// The age up to which an edited note or refused message may become an answer, seconds. The rows of an answer stay for longer.
 const MAX_NEW_AGE: i64 = 48 * 3600;
 
 /// The new content of an edited message.

@@ -155,7 +155,7 @@ fn handle_membership(bot_id: i64, membership: &Membership) -> Vec<Statement> {
     let title = chat.title.as_deref().unwrap_or_default();
     let mut statements = vec![chats::store_chat(bot_id, chat.id, title, chat.is_forum, membership.status.clone())];
     if matches!(membership.status.as_str(), "administrator" | "creator" | "member") {
-        statements.push(topics::try_topics_again_in(bot_id, chat.id));
+        statements.push(topics::try_topics_again(bot_id, Some(chat.id)));
         statements.push(bot_outbox::make_due_in(bot_id, chat.id));
         statements.push(bot_outbox::store_topic_mode(bot_id, chat.id, chat.is_forum));
     } else {
@@ -257,7 +257,7 @@ fn handle_service_message(bot_id: i64, message: &Message, service: &Service) -> 
         (Service::MigratedTo(to_chat_id), _) => {
             let mut statements = vec![bots::move_group(bot_id, message.chat.id, *to_chat_id)];
             statements.extend(topics::move_topics(bot_id, message.chat.id, *to_chat_id));
-            statements.push(topics::try_topics_again_in(bot_id, *to_chat_id));
+            statements.push(topics::try_topics_again(bot_id, Some(*to_chat_id)));
             statements.push(bot_outbox::make_due_in(bot_id, *to_chat_id));
             statements
         }

@@ -56,24 +56,16 @@ pub(in crate::bridge) fn show_in_general(dialog_id: i64, chat_id: i64, seconds: 
     ]
 }
 
-/// Has topics tried again for the dialogs of a bot that could not have one: its rights or its group changed.
-pub(in crate::bridge) fn try_topics_again(bot_id: i64) -> Statement {
-    Statement::new(
-        "UPDATE dialogs SET topic_attempts = 0, topic_failed_since = NULL, in_general_until = NULL, hold_until = NULL
-         WHERE bot_id = $1 AND topic_failed_since IS NOT NULL",
-    )
-    .bind(bot_id)
-}
-
-/// As [`try_topics_again`], if the chat is the bot's own group: anybody can add a bot to another one.
-pub(in crate::bridge) fn try_topics_again_in(bot_id: i64, chat_id: i64) -> Statement {
+/// Has topics tried again for the dialogs of a bot that could not have one: its rights or its group changed. `only_in`: nothing happens
+/// if the chat is not the bot's own group, for anybody can add a bot to another one.
+pub(in crate::bridge) fn try_topics_again(bot_id: i64, only_in: Option<i64>) -> Statement {
     Statement::new(
         "UPDATE dialogs SET topic_attempts = 0, topic_failed_since = NULL, in_general_until = NULL, hold_until = NULL
          WHERE bot_id = $1 AND topic_failed_since IS NOT NULL
-           AND EXISTS (SELECT FROM tenancy_bots b WHERE b.bot_id = $1 AND b.group_chat_id = $2)",
+           AND ($2::bigint IS NULL OR EXISTS (SELECT FROM tenancy_bots b WHERE b.bot_id = $1 AND b.group_chat_id = $2))",
     )
     .bind(bot_id)
-    .bind(chat_id)
+    .bind(only_in)
 }
 
 /// Holds the dialog until its pictures are together; any other message ends the hold.

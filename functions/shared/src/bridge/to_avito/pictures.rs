@@ -29,9 +29,11 @@ use crate::{
 
 /// The longest that a picture waits until no other bot or dialog of this process has files in memory.
 const PERMIT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The time in which a file is fetched and uploaded. A worker has 30 s, of which reading the chat and posting the picture may each
-/// take ten.
-const FILES_TIMEOUT: Duration = Duration::from_secs(8);
+/// The time in which a file is fetched and uploaded. A worker has 30 s, and reads the chat and posts the picture in them as well.
+const FILES_TIMEOUT: Duration = Duration::from_secs(12);
+
+/// The call that uploads a picture, by its name among those that may be out.
+const UPLOAD: &str = "images.upload";
 
 /// Returns a picture's kind, by its first bytes, as the ending of a file name. None: Avito does not take the file.
 fn ending(bytes: &[u8]) -> Option<&'static str> {
@@ -123,10 +125,11 @@ impl AvitoSender<'_> {
         let upload = async |avito: &avito::Client, token: &Secret| {
             avito.upload_image(token, user_id, &name, bytes.clone()).await
         };
-        let uploaded = tokio::time::timeout_at(files_until, self.call(work, "images.upload", upload)).await;
+        let uploaded = tokio::time::timeout_at(files_until, self.call(work, UPLOAD, upload)).await;
         drop(permit);
         let Ok(uploaded) = uploaded else {
             tracing::warn!(dialog_id = self.dialog_id, part_id = part.id, "a picture took too long");
+            self.note_call(work, UPLOAD, &Err(&avito::Error::Unknown(None))).await?;
             return self.after_part_outcome(work, part, Duty::Upload, Outcome::Unknown, None).await;
         };
         let image_id = match uploaded {

@@ -124,10 +124,11 @@ fn count_verification(part_id: i64) -> Statement {
         .bind(part_id)
 }
 
-/// Sets a part that no verification found back to `pending`, if its message is to be changed or deleted. No row: it is not.
+/// Sets a part that no verification found back to `pending`, if its message is to be changed or deleted, and has it wait until it is.
+/// No row: it is not.
 fn withdraw_changed(part_id: i64) -> Statement {
     Statement::new(
-        "UPDATE parts p SET state = 'pending' FROM messages m
+        "UPDATE parts p SET state = 'pending', due_at = greatest(p.due_at, m.change_due_at) FROM messages m
          WHERE p.id = $1 AND p.state = 'sending' AND m.id = p.message_id AND m.change_due_at IS NOT NULL
          RETURNING p.id",
     )

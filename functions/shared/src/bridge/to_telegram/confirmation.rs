@@ -82,12 +82,9 @@ pub(super) async fn confirm_chat(sender: &TelegramSender<'_>, work: &BotWork, di
     }
 }
 
-/// Returns the statements that follow when Avito has confirmed a chat. If it could not be asked before, the other chats of the account
-/// that waited are asked for now.
+/// Returns the statements that follow when Avito has confirmed a chat.
 pub(super) fn after_confirmation(dialog: &ClaimedDialog, context: &Context) -> Vec<Statement> {
-    let mut statements = vec![store_confirmation(dialog.id, context)];
-    statements.extend(dialog.confirm_failed_since.map(|_| release_unconfirmed(dialog.keys.account_id)));
-    statements
+    vec![store_confirmation(dialog.id, context), release_unconfirmed(dialog.keys.account_id)]
 }
 
 /// Stores that Avito has confirmed the chat, and how it describes it.
@@ -167,8 +164,8 @@ fn hold_unconfirmed(account_id: i64, dialog_id: i64, wait_seconds: f64) -> State
     .bind(HOLD_BATCH)
 }
 
-/// Releases the unconfirmed dialogs of an account that were held.
-fn release_unconfirmed(account_id: i64) -> Statement {
+/// Releases the unconfirmed dialogs of an account that were held with another one: Avito answers again.
+pub(super) fn release_unconfirmed(account_id: i64) -> Statement {
     Statement::new(
         "UPDATE dialogs SET hold_until = NULL
          WHERE id IN (SELECT id FROM dialogs

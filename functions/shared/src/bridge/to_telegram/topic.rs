@@ -72,8 +72,9 @@ pub(super) async fn ensure_topic(
         Err(wait) => return Ok(TelegramStep::ReleaseUntil(confirmed, later(now, wait))),
     };
     let name = topic_name(dialog, &context);
-    let request =
+    let mut request =
         vec![bot_outbox::renew_lease(sender.bot_id, sender.owner), mark_topic_creating(sender, dialog, &name, context)];
+    request.extend((!dialog.confirmed).then(|| confirmation::release_unconfirmed(dialog.keys.account_id)));
     let results = sender.run_with_dialog_lock(work, request).await?;
     if results.first().is_none_or(Vec::is_empty) {
         return Ok(TelegramStep::LeaseLost);
